@@ -1,0 +1,1 @@
+"""Residual networks, their pretrained weights and the preprocessing that belongs to them."""

@@ -1,0 +1,114 @@
+"""Convolution for linen's `conv_general_dilated` hook: the fastest route for a shape, always the same sum.
+
+XLA:CPU is slow in two places a residual network lives in: 1x1 convolutions (their kernel gradient above all) and
+3x3 kernels on maps hardly larger than the kernel, which miss its fast path. Both are written here as one matrix
+product. The route depends on static shapes and on the platform alone, never on values, so a trace is reproducible.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float
+
+from jcbir.typing import Array
+
+SMALL_MAP = 2
+"""Maps up to this many pixels a side go through `patches`: measured on XLA:CPU, see `experiments.bench_backbone`."""
+
+
+def patches(
+    images: Float[Array, "b h w c"], *, kernel: tuple[int, int], strides: tuple[int, int], padding: Any
+) -> Float[jax.Array, "b p q d"]:
+    r"""Every window of a map as one row: im2col.
+
+    $P_{bpq,(i,j,c)} = x_{b,\,ps+i,\,qt+j,\,c}$ on the zero-padded map.
+
+    Args:
+        images: maps, channels last.
+        kernel: window height and width.
+        strides: steps (s, t) between windows.
+        padding: zeros before and after, for height and for width.
+
+    Returns:
+        Rows of `kernel[0] * kernel[1] * c` values in the order of a flattened HWI kernel.
+
+    Example:
+        >>> patches(jnp.ones((1, 4, 4, 2)), kernel=(3, 3), strides=(1, 1), padding=((1, 1), (1, 1))).shape
+        (1, 4, 4, 18)
+    """
+    (top, bottom), (left, right) = padding
+    padded = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    rows = (padded.shape[1] - kernel[0]) // strides[0] + 1
+    columns = (padded.shape[2] - kernel[1]) // strides[1] + 1
+    windows = [
+        padded[:, i : i + (rows - 1) * strides[0] + 1 : strides[0], j : j + (columns - 1) * strides[1] + 1 : strides[1]]
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
+    return jnp.concatenate(windows, axis=-1)
+
+
+def convolve(
+    images: Float[Array, "b h w c"],
+    kernel: Float[Array, "i j k d"],
+    window_strides: Sequence[int],
+    padding: Any,
+    *,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+) -> Float[jax.Array, "b p q d"]:
+    """Drop-in for `jax.lax.conv_general_dilated` on NHWC maps and HWIO kernels, as `flax.linen.Conv` calls it.
+
+    Args:
+        images: maps, channels last.
+        kernel: height, width, input channels, output channels.
+        window_strides: steps between windows.
+        padding: zeros before and after each axis, or one of XLA's names, which always takes XLA's own route.
+        lhs_dilation: dilation of the map.
+        rhs_dilation: dilation of the kernel.
+        dimension_numbers: layout, passed on to XLA.
+        feature_group_count: number of groups.
+        precision: of the products.
+        preferred_element_type: accumulation type.
+
+    Returns:
+        Maps [b p q d].
+
+    Example:
+        >>> ones = jnp.ones((1, 2, 2, 3)), jnp.ones((1, 1, 3, 5))
+        >>> float(convolve(*ones, (1, 1), ((0, 0), (0, 0)))[0, 0, 0, 0])
+        3.0
+    """
+    size, strides = kernel.shape[:2], tuple(window_strides)
+    plain = feature_group_count == 1 and _undilated(lhs_dilation) and _undilated(rhs_dilation)
+    if plain and not isinstance(padding, str):
+        padding = tuple(tuple(p) for p in padding)
+        product = {"precision": precision, "preferred_element_type": preferred_element_type}
+        if size == (1, 1) and padding == ((0, 0), (0, 0)):
+            return jnp.einsum("bhwc,cd->bhwd", images[:, :: strides[0], :: strides[1]], kernel[0, 0], **product)
+        if jax.default_backend() == "cpu" and max(images.shape[1:3]) <= SMALL_MAP:
+            rows = patches(images, kernel=size, strides=strides, padding=padding)
+            return jnp.einsum("bhwc,cd->bhwd", rows, kernel.reshape(-1, kernel.shape[-1]), **product)
+    return lax.conv_general_dilated(
+        images,
+        kernel,
+        strides,
+        padding,
+        lhs_dilation=lhs_dilation,
+        rhs_dilation=rhs_dilation,
+        dimension_numbers=dimension_numbers or ("NHWC", "HWIO", "NHWC"),
+        feature_group_count=feature_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+
+
+def _undilated(dilation: Sequence[int] | None) -> bool:
+    return dilation is None or all(step == 1 for step in dilation)
