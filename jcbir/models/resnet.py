@@ -107,7 +107,8 @@ class ResNet(nn.Module):
         stages: blocks in each stage.
         block: `"basic"` (two 3x3) or `"bottleneck"` (1x1, 3x3, 1x1).
         width: channels of the stem and of the first stage's inner convolutions.
-        stem: `"imagenet"` (7x7 stride 2, max-pool) or `"cifar"` (3x3 at full size).
+        stem: `"imagenet"` (7x7 stride 2, max-pool) or `"cifar"` (3x3, no pooling).
+        stem_stride: of the `"cifar"` stem; 1 keeps the full size, 2 costs a quarter.
         stride_at: where a bottleneck halves: `"3x3"` (v1.5: torchvision) or `"1x1"` (v1: the paper, Keras).
         padding: `"symmetric"` (torchvision, Keras) or `"same"` (Haiku, TensorFlow).
         bias: whether convolutions have biases (Keras).
@@ -129,6 +130,7 @@ class ResNet(nn.Module):
     block: Literal["basic", "bottleneck"] = "bottleneck"
     width: int = 64
     stem: Literal["imagenet", "cifar"] = "imagenet"
+    stem_stride: int = 1
     stride_at: Literal["1x1", "3x3"] = "3x3"
     padding: Literal["symmetric", "same"] = "symmetric"
     bias: bool = False
@@ -178,7 +180,9 @@ class ResNet(nn.Module):
 
     def _stem(self, images: jax.Array, settings: _Settings, *, train: bool) -> jax.Array:
         large = self.stem == "imagenet"
-        maps = _conv(settings, self.width, 7 if large else 3, stride=2 if large else 1, name="conv1")(images)
+        maps = _conv(settings, self.width, 7 if large else 3, stride=2 if large else self.stem_stride, name="conv1")(
+            images
+        )
         maps = nn.relu(_norm(settings, maps, train=train, name="bn1"))
         if large:
             border = "SAME" if self.padding == "same" else ((1, 1), (1, 1))
