@@ -1,0 +1,1 @@
+"""One module per table, figure or asset; run each as `python -m experiments.<name>`."""
