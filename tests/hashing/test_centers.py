@@ -1,0 +1,101 @@
+"""Hash centers: the three cases of the paper, and semantic centers."""
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from jcbir.hashing import centers
+
+BITS = [8, 16, 32, 64]
+
+
+def distances(rows):
+    return (rows[:, None] != rows[None]).sum(-1)
+
+
+@given(st.sampled_from(BITS), st.data())
+def test_up_to_q_classes_every_two_centers_differ_in_half_of_the_bits(bits, choose):
+    classes = choose.draw(st.integers(1, bits))
+    rows = centers.hash_centers(jax.random.key(0), classes, bits=bits)
+    assert (distances(rows)[~np.eye(classes, dtype=bool)] == bits // 2).all()
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_the_second_case_is_h_then_its_negation(bits):
+    first = centers.hash_centers(jax.random.key(0), bits, bits=bits)
+    both = centers.hash_centers(jax.random.key(0), 2 * bits, bits=bits)
+    np.testing.assert_array_equal(both, np.concatenate([first, ~first]))
+    signs = np.where(first, 1, -1)
+    np.testing.assert_array_equal(signs @ signs.T, bits * np.eye(bits, dtype=int))
+
+
+def test_hadamard_is_the_parity_of_the_common_one_bits():
+    number = np.arange(16)
+    parity = np.bitwise_count(number[:, None] & number[None]) % 2
+    np.testing.assert_array_equal(centers.hadamard(16, 16), parity == 0)
+
+
+@pytest.mark.parametrize(("classes", "bits"), [(100, 16), (5, 12), (129, 64), (20, 6), (70, 8)])
+def test_the_third_case_is_balanced_and_distinct(classes, bits):
+    rows = centers.hash_centers(jax.random.key(1), classes, bits=bits)
+    assert rows.shape == (classes, bits)
+    assert (rows.sum(1) == bits // 2).all()
+    assert len({row.tobytes() for row in rows}) == classes
+
+
+def test_another_key_draws_other_centers():
+    one, two = (centers.bernoulli(jax.random.key(s), 10, bits=64) for s in (0, 1))
+    assert (one != two).any()
+    np.testing.assert_array_equal(one, centers.bernoulli(jax.random.key(0), 10, bits=64))
+
+
+@pytest.mark.parametrize(("classes", "bits"), [(71, 8), (0, 8), (3, 7), (21, 6)])
+def test_more_classes_than_centers_is_refused(classes, bits):
+    with pytest.raises(ValueError, match=r"(classes|bits) must be"):
+        centers.hash_centers(jax.random.key(0), classes, bits=bits)
+
+
+@pytest.mark.parametrize(("classes", "bits"), [(33, 16), (4, 12), (0, 8)])
+def test_hadamard_names_its_bound(classes, bits):
+    with pytest.raises(ValueError, match=r"(classes|bits) must be"):
+        centers.hadamard(classes, bits)
+
+
+@given(hnp.arrays(bool, (6, 5)), hnp.arrays(bool, (5, 8)), hnp.arrays(bool, 8))
+def test_semantic_is_the_majority_with_ties_from_the_tie_vector(labels, table, ties):
+    got = np.asarray(centers.semantic(labels, table, ties=ties))
+    for row, code in zip(labels, got, strict=True):
+        for k in range(8):
+            ones = sum(bool(table[c, k]) for c in range(5) if row[c])
+            zeros = row.sum() - ones
+            assert code[k] == (ties[k] if ones == zeros else ones > zeros)
+
+
+@given(hnp.arrays(bool, (4, 16)))
+def test_one_label_gives_its_center_and_no_label_gives_the_ties(table):
+    ties = np.arange(16) < 5
+    got = np.asarray(
+        centers.semantic(np.concatenate([np.eye(4, dtype=bool), np.zeros((1, 4), bool)]), table, ties=ties)
+    )
+    np.testing.assert_array_equal(got, np.concatenate([table, ties[None]]))
+
+
+@given(hnp.arrays(bool, (6, 4)), hnp.arrays(bool, (4, 16)), st.permutations(range(4)))
+def test_renaming_the_classes_changes_nothing(labels, table, order):
+    one = centers.semantic(labels, table)
+    two = centers.semantic(labels[:, order], table[list(order)])
+    np.testing.assert_array_equal(one, two)
+
+
+def test_semantic_names_what_disagrees(unchecked):
+    with pytest.raises(ValueError, match="labels must have 4 columns"):
+        centers.semantic(np.zeros((2, 3), bool), np.zeros((4, 8), bool))
+    with pytest.raises(ValueError, match=r"ties must have shape \(8,\)"):
+        centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), ties=np.zeros(7, bool))
+
+
+def test_one_hot_leaves_unknown_classes_empty():
+    np.testing.assert_array_equal(centers.one_hot(np.array([2, 5, -1]), classes=3), [[0, 0, 1], [0, 0, 0], [0, 0, 0]])
