@@ -1,0 +1,140 @@
+"""Counts of items and of relevant items by distance: all that a metric with averaged ties needs.
+
+A Hamming distance of k-bit codes takes k + 1 values, so a ranked list of millions is k + 1 pairs of integers, found
+without a sort. Tallies of disjoint parts of a database add up to the tally of the whole, which bounds memory.
+
+NumPy arrays are counted by NumPy, JAX arrays by JAX, also under `jit` (give `bits` there).
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jaxtyping import Bool, Integer
+
+from jcbir.typing import Array
+
+
+class Tally(NamedTuple):
+    """Counts by distance: bin d of the last axis holds what lies at distance d; leading axes are queries.
+
+    Fields:
+        items: `Integer[*b d]`, items at each distance.
+        relevant: `Integer[*b d]`, relevant items at each distance, at most `items`.
+    """
+
+    items: Integer[Array, "*b d"]
+    relevant: Integer[Array, "*b d"]
+
+
+def tally(distances: Integer[Array, "*b n"], relevant: Bool[Array, "*b n"], *, bits: int | None = None) -> Tally:
+    """Count items by distance: `items_d = #{j: distance_j = d}`, `relevant_d` the relevant ones among them.
+
+    Args:
+        distances: Distances of n database items, 0 or more.
+        relevant: Which of the items are relevant.
+        bits: The largest distance possible, that is the code length; None takes the largest that occurs. Needed under
+            `jit`, where a distance beyond it is not counted (it cannot raise).
+
+    Returns:
+        Counts of `bits + 1` bins per query: NumPy int64 for NumPy input, JAX int32 otherwise.
+
+    Raises:
+        ValueError: shapes differ, there is no item, a distance is negative or above `bits`, or `bits` is missing
+            under `jit`.
+
+    Example:
+        >>> tally(np.array([0, 2, 2]), np.array([True, False, True])).items.tolist()
+        [1, 0, 2]
+    """
+    check_lists(distances, relevant)
+    if isinstance(distances, Tracer) or isinstance(relevant, Tracer):
+        if bits is None:
+            raise ValueError("bits is needed under jit: the largest distance possible")
+    else:
+        low, high = int(distances.min()), int(distances.max())
+        if low < 0 or (bits is not None and high > bits):
+            raise ValueError(f"distances must be 0 to bits={bits}, got {low} to {high}")
+        bits = high if bits is None else bits
+    if isinstance(distances, np.ndarray) and isinstance(relevant, np.ndarray):
+        return _tally_numpy(distances, relevant, bits + 1)
+    return _tally_jax(jnp.asarray(distances), jnp.asarray(relevant), bits + 1)
+
+
+def tally_blocks(blocks: Iterable[tuple[Array, Array]], *, bits: int) -> Tally:
+    """Tally of a database that comes in blocks; only one block is in memory at a time.
+
+    Args:
+        blocks: Pairs of distances `[*b n_i]` and relevance `[*b n_i]` for the same queries and successive parts of the
+            database, for example a generator that computes them.
+        bits: The largest distance possible.
+
+    Returns:
+        The sum of the blocks' tallies.
+
+    Raises:
+        ValueError: there is no block, or a block is not what `tally` accepts.
+
+    Example:
+        >>> d, r = np.array([[0, 1, 1, 3]]), np.array([[True, False, True, False]])
+        >>> parts = ((d[:, i : i + 2], r[:, i : i + 2]) for i in (0, 2))
+        >>> tally_blocks(parts, bits=3).items.tolist()
+        [[1, 2, 0, 1]]
+    """
+    total = None
+    for distances, relevant in blocks:
+        part = tally(distances, relevant, bits=bits)
+        total = part if total is None else Tally(total.items + part.items, total.relevant + part.relevant)
+    if total is None:
+        raise ValueError("blocks must hold at least one block of the database, got none")
+    return total
+
+
+def check_lists(distances: Array, relevant: Array) -> None:
+    """Refuse a pair of lists that is not one ranking: unequal shapes, no item, wrong types.
+
+    Args:
+        distances: Integer distances, items on the last axis.
+        relevant: Booleans of the same shape.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: as above, naming what came.
+
+    Example:
+        >>> check_lists(np.array([1, 2]), np.array([True, False]))
+    """
+    if np.ndim(distances) == 0 or not jnp.issubdtype(distances.dtype, jnp.integer):
+        raise ValueError(f"distances must be integers [..., n], got {distances.dtype}{list(np.shape(distances))}")
+    if relevant.dtype != jnp.bool_:
+        raise ValueError(f"relevant must be booleans, got {relevant.dtype}")
+    if np.shape(distances) != np.shape(relevant):
+        raise ValueError(
+            f"distances and relevant must have one shape, got {list(distances.shape)} and {list(relevant.shape)}"
+        )
+    if distances.size == 0:
+        raise ValueError(f"distances must hold at least one query and one item, got {list(distances.shape)}")
+
+
+def _tally_numpy(distances: np.ndarray, relevant: np.ndarray, bins: int) -> Tally:
+    lists, marks = distances.reshape(-1, distances.shape[-1]), relevant.reshape(-1, relevant.shape[-1])
+    both = np.empty((len(lists), bins, 2), np.int64)
+    for i, (row, mark) in enumerate(zip(lists, marks, strict=True)):
+        both[i] = np.bincount((row.astype(np.intp) << 1) + mark, minlength=2 * bins).reshape(bins, 2)
+    both = both.reshape(*distances.shape[:-1], bins, 2)
+    return Tally(both.sum(-1), both[..., 1])
+
+
+def _tally_jax(distances: jax.Array, relevant: jax.Array, bins: int) -> Tally:
+    def count(row: jax.Array, mark: jax.Array) -> jax.Array:
+        slot = jnp.where(row < bins, row.astype(jnp.int32) * 2 + mark.astype(jnp.int32), 2 * bins)
+        return jnp.zeros(2 * bins, jnp.int32).at[slot].add(1, mode="drop")
+
+    lists, marks = distances.reshape(-1, distances.shape[-1]), relevant.reshape(-1, relevant.shape[-1])
+    both = jax.vmap(count)(lists, marks).reshape(*distances.shape[:-1], bins, 2)
+    return Tally(both.sum(-1, dtype=jnp.int32), both[..., 1])
