@@ -1,0 +1,1 @@
+"""The four parties as pure functions `(state, message) -> (state, message)`: owner, server, authority, user."""

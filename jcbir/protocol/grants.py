@@ -1,0 +1,167 @@
+"""Whether a query may be answered: the owner's grant, the user's signature, time, collection, revocation, replay."""
+
+import hmac
+from collections.abc import Collection, Mapping
+
+from jcbir.protocol.digests import digest
+from jcbir.protocol.messages import SCHEMES, Card, Grant, Query, Request
+from jcbir.protocol.refusals import (
+    ExpiredGrantError,
+    ForeignCollectionError,
+    ForgedGrantError,
+    MissingRightError,
+    ReplayedQueryError,
+    RevokedGrantError,
+    StaleQueryError,
+    TamperedQueryError,
+)
+from jcbir.protocol.signatures import check_signature
+
+RIGHTS = ("rank", "open")
+"""`rank`: learn pseudonyms and distances of the best results. `open`: receive their image keys as well."""
+
+WINDOW_SECONDS = 300
+"""How old, or how far in the future, the clock on a query may be."""
+
+
+def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes] = ()) -> None:
+    """Check that a grant is the owner's, for this collection and epoch, in force and not revoked.
+
+    Args:
+        grant: the grant presented.
+        card: the collection it is presented to.
+        now: seconds since 1970.
+        revoked: identifiers of revoked grants.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ForgedGrantError: the owner did not sign this.
+        ForeignCollectionError: it is for another collection.
+        RevokedGrantError: it is on the list, or of another epoch.
+        ExpiredGrantError: it is not valid yet, or no more.
+
+    Example:
+        >>> from jcbir.protocol.messages import Grant
+        >>> import jcbir.protocol.grants as grants
+        >>> [grants.WINDOW_SECONDS, grants.RIGHTS]
+        [300, ('rank', 'open')]
+    """
+    # The signature comes first: of an unsigned grant no field means anything.
+    check_signature(grant, public=card.owner_key, refusal=ForgedGrantError)
+    if grant.collection != card.collection:
+        raise ForeignCollectionError(f"grant: for collection {grant.collection!r}, presented to {card.collection!r}")
+    if grant.epoch != card.epoch:
+        raise RevokedGrantError(f"grant: of epoch {grant.epoch}, the collection is in epoch {card.epoch}")
+    if grant.grant_id in revoked:
+        raise RevokedGrantError(f"grant: {grant.grant_id.hex()} is revoked")
+    if not grant.issued - WINDOW_SECONDS <= now < grant.expires:
+        raise ExpiredGrantError(f"grant: valid from {grant.issued} until {grant.expires}, it is {now}")
+
+
+def check_request(request: Request, *, card: Card, now: int, revoked: Collection[bytes] = ()) -> None:
+    """Check a request: its grant, its user's signature, its clock, and that the grant allows what it asks.
+
+    Args:
+        request: the request.
+        card: the collection asked.
+        now: seconds since 1970.
+        revoked: identifiers of revoked grants.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        RefusalError: in the form that names the reason; see `check_grant` for those of the grant, and
+            TamperedQueryError, ForeignCollectionError, StaleQueryError, MissingRightError for the request's own.
+
+    Example:
+        >>> from jcbir.protocol.refusals import REFUSALS
+        >>> [error.code for error in REFUSALS][:3]
+        ['forged-grant', 'expired-grant', 'revoked-grant']
+    """
+    grant = request.grant
+    check_grant(grant, card=card, now=now, revoked=revoked)
+    check_signature(request, public=grant.signing_key, refusal=TamperedQueryError)
+    if (request.collection, request.epoch) != (card.collection, card.epoch):
+        raise ForeignCollectionError(
+            f"query: for {request.collection!r} epoch {request.epoch}, sent to {card.collection!r} epoch {card.epoch}"
+        )
+    if abs(now - request.issued) > WINDOW_SECONDS:
+        raise StaleQueryError(f"query: issued at {request.issued}, it is {now}; at most {WINDOW_SECONDS} s apart")
+    if "rank" not in grant.rights:
+        raise MissingRightError(f"grant: rights are {grant.rights}, a query needs 'rank'")
+    if not 1 <= request.top <= grant.max_results:
+        raise MissingRightError(f"top: {request.top} results asked, the grant allows 1 to {grant.max_results}")
+    if request.scheme not in SCHEMES:
+        raise ValueError(f"scheme: expected one of {SCHEMES}, got {request.scheme!r}")
+
+
+def commit(salt: bytes, trapdoors: tuple) -> bytes:
+    """Commit to a batch of trapdoors: `SHA-256(salt, trapdoors)`.
+
+    Args:
+        salt: 32 random bytes; they keep the authority from guessing a short masked code.
+        trapdoors: the trapdoors.
+
+    Returns:
+        32 bytes.
+
+    Example:
+        >>> commit(bytes(32), ()) == commit(bytes(32), ())
+        True
+    """
+    return digest((salt, trapdoors), domain="jcbir trapdoors v1")
+
+
+def check_commitment(query: Query) -> None:
+    """Check that a query carries the trapdoors its user committed to.
+
+    Args:
+        query: the query.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        TamperedQueryError: it does not.
+
+    Example:
+        >>> from jcbir.protocol.grants import commit
+        >>> commit(bytes(32), ()) != commit(bytes(31) + b"1", ())
+        True
+    """
+    if len(query.trapdoors) != query.request.queries:
+        raise TamperedQueryError(f"query: {len(query.trapdoors)} trapdoors, the user signed {query.request.queries}")
+    if not hmac.compare_digest(commit(query.salt, query.trapdoors), query.request.commitment):
+        raise TamperedQueryError("query: the trapdoors are not those the user committed to")
+
+
+def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, now: int) -> dict[bytes, int]:
+    """Note a request as answered, and forget those so old that `check_request` refuses them anyway.
+
+    Args:
+        answered: nonce to time of issue.
+        nonce: the request's name.
+        issued: the request's time of issue, seconds since 1970.
+        now: seconds since 1970.
+
+    Returns:
+        The new mapping.
+
+    Raises:
+        ReplayedQueryError: the request was answered before.
+
+    Example:
+        >>> first = note_answered({}, b"1", issued=1000, now=1000)
+        >>> note_answered(first, b"2", issued=1700, now=1700)
+        {b'2': 1700}
+    """
+    if nonce in answered:
+        raise ReplayedQueryError(f"query: {nonce.hex()} was answered before")
+    kept = {old: time for old, time in answered.items() if abs(now - time) <= WINDOW_SECONDS}
+    return {**kept, nonce: issued}
+
+
+__all__ = ["RIGHTS", "WINDOW_SECONDS", "check_commitment", "check_grant", "check_request", "commit", "note_answered"]

@@ -1,0 +1,427 @@
+"""The owner: makes the keys, publishes encrypted indexes and sealed images, admits and revokes users."""
+
+import dataclasses
+import hmac
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
+from jcbir.protocol.digests import digest
+from jcbir.protocol.grants import RIGHTS
+from jcbir.protocol.messages import (
+    SCHEMES,
+    Admission,
+    Card,
+    Catalogue,
+    Enrollment,
+    Grant,
+    Publication,
+    Revocation,
+    SealedImage,
+    Withdrawal,
+)
+from jcbir.protocol.signatures import KEY_BYTES, check_signature, sign, verifying_key
+from jcbir.protocol.user import masked_codes
+from jcbir.ranking.build import build_index
+from jcbir.ranking.layouts import plan
+from jcbir.sealing import image_key, open_sealed, seal, seal_to
+from jcbir.typing import Array, Image, Rows
+
+NONCE_BYTES = 16
+GRANT_ID_BYTES = 16
+ADMISSION_DOMAIN = "jcbir admission v1"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Owner:
+    """Everything the owner holds: all master secrets. Its `repr` shows none of them.
+
+    Attributes:
+        card: the public face of the collection.
+        secret: Paillier secret key.
+        image_master: 32 bytes, image keys derive from it.
+        masking_key: 32 bytes, the keyed isometries derive from it.
+        naming_key: 32 bytes, pseudonyms of images derive from it.
+        signing_secret: 32 bytes, Ed25519.
+        authority_secret: 32 bytes, Ed25519 of the authority.
+        segments: segments published in this epoch.
+        image_ids: pseudonyms published and not withdrawn, in this epoch.
+        revoked: grants revoked in this epoch, in order.
+        revocation_serial: number of the last revocation list.
+    """
+
+    card: Card
+    secret: SecretKey
+    image_master: bytes
+    masking_key: bytes
+    naming_key: bytes
+    signing_secret: bytes
+    authority_secret: bytes
+    segments: int = 0
+    image_ids: frozenset[str] = frozenset()
+    revoked: tuple[bytes, ...] = ()
+    revocation_serial: int = 0
+
+    def __repr__(self) -> str:
+        return f"Owner({self.card.collection!r}, epoch {self.card.epoch}, {self.segments} segments, secrets redacted)"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Delegation:
+    """Owner to authority, over a channel nobody else reads: what the authority needs to answer queries. Secret.
+
+    Attributes:
+        card: the collection.
+        secret: Paillier secret key.
+        image_master: 32 bytes, image keys derive from it.
+        authority_secret: 32 bytes, Ed25519 key that rankings are signed with.
+    """
+
+    card: Card
+    secret: SecretKey
+    image_master: bytes
+    authority_secret: bytes
+
+    def __repr__(self) -> str:
+        return f"Delegation({self.card.collection!r}, epoch {self.card.epoch}, secrets redacted)"
+
+
+def create(*, collection: str, bits: int, secret: SecretKey, draw: Callable[[int], bytes]) -> Owner:
+    """Found a collection: draw every master secret beside the Paillier key.
+
+    Args:
+        collection: its name, 1 to 100 characters.
+        bits: length of its hash codes, 8 to 512.
+        secret: the Paillier key pair, from `jcbir.paillier.secret.generate_keys`.
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The owner's state.
+
+    Raises:
+        ValueError: name or code length out of range.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
+        Owner('photos', epoch 0, 0 segments, secrets redacted)
+    """
+    if not 1 <= len(collection) <= 100:
+        raise ValueError(f"collection: a name of 1 to 100 characters, got {len(collection)}")
+    if not 8 <= bits <= 512:
+        raise ValueError(f"bits: expected 8 to 512, got {bits}")
+    signing, authority = draw(KEY_BYTES), draw(KEY_BYTES)
+    card = Card(collection, 0, bits, secret.public, verifying_key(signing), verifying_key(authority))
+    return Owner(card, secret, draw(32), draw(32), draw(32), signing, authority)
+
+
+def delegate(owner: Owner) -> Delegation:
+    """Hand the authority what it needs: the Paillier key, the image master key, its signing key; not the masking key.
+
+    Args:
+        owner: state.
+
+    Returns:
+        The delegation: secret.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> [field.name for field in dataclasses.fields(owner.Delegation)]
+        ['card', 'secret', 'image_master', 'authority_secret']
+    """
+    return Delegation(owner.card, owner.secret, owner.image_master, owner.authority_secret)
+
+
+def pseudonym(owner: Owner, name: str) -> str:
+    """Name an image so that the name says nothing: `HMAC-SHA256(naming key, name)`, 32 hexadecimal digits.
+
+    Args:
+        owner: state.
+        name: the image's name, its path say.
+
+    Returns:
+        The pseudonym; the same in every epoch.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> owner.pseudonym.__name__
+        'pseudonym'
+    """
+    return hmac.digest(owner.naming_key, b"jcbir name v1\0" + name.encode(), "sha256")[:16].hex()
+
+
+def publish(
+    owner: Owner,
+    codes: Bool[Array, "n k"],
+    images: Sequence[Image],
+    names: Sequence[str],
+    *,
+    draw: Callable[[int], bytes],
+    schemes: Sequence[str] = ("packed",),
+    cipher: str = "lorenz",
+    engine: str = "auto",
+) -> tuple[Owner, Publication, Catalogue]:
+    """Publish a segment: mask and encrypt the codes, seal the images.
+
+    Args:
+        owner: state.
+        codes: bool[n, k] hash codes of the images.
+        images: uint8[h, w, c] each, of any sizes.
+        names: names of the images, new in this collection; the server sees pseudonyms.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        schemes: ranking schemes to offer, one encrypted index for each.
+        cipher: image cipher, "lorenz" or "aes-gcm".
+        engine: arithmetic engine.
+
+    Returns:
+        The new state, the publication for the server and the catalogue for the authority.
+
+    Raises:
+        ValueError: no image, lengths differ, a name twice or published before, codes of another length, no such scheme.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> owner.SCHEMES
+        ('integer', 'packed', 'bitsliced')
+    """
+    image_ids = tuple(pseudonym(owner, name) for name in names)
+    _check_batch(owner, codes, images, image_ids, schemes)
+
+    indexes = []
+    for scheme in schemes:
+        layout = plan(owner.card.public, scheme=scheme, count=len(image_ids), bits=owner.card.bits)
+        masked = masked_codes(codes, card=owner.card, scheme=scheme, masking_key=owner.masking_key)
+
+        def encrypt_rows(messages: Rows) -> Rows:
+            return encrypt(owner.secret, messages, draw=draw, engine=engine)
+
+        indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=owner.card.public))
+    sealed = tuple(
+        SealedImage(image_id, _seal_image(owner, image, image_id, draw=draw, cipher=cipher))
+        for image_id, image in zip(image_ids, images, strict=True)
+    )
+    publication = Publication(owner.card, owner.segments, tuple(indexes), sealed)
+    catalogue = Catalogue(owner.card.collection, owner.card.epoch, owner.segments, image_ids)
+    state = dataclasses.replace(owner, segments=owner.segments + 1, image_ids=owner.image_ids | set(image_ids))
+    return state, sign(publication, secret=owner.signing_secret), sign(catalogue, secret=owner.signing_secret)
+
+
+def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
+    """Make blinders for the server with the secret key, many times faster than the server could.
+
+    Args:
+        owner: state.
+        count: how many.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        engine: arithmetic engine.
+
+    Returns:
+        uint8[count, w] fresh encryptions of zero. The owner knows them: they hide the server's sums from anybody else.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> callable(owner.blinder_stock)
+        True
+    """
+    return owner_blinders(owner.secret, count, draw=draw, engine=engine)
+
+
+def admit(
+    owner: Owner,
+    enrollment: Enrollment,
+    *,
+    now: int,
+    draw: Callable[[int], bytes],
+    lifetime: int = 30 * 86400,
+    rights: Sequence[str] = RIGHTS,
+    max_results: int = 100,
+) -> tuple[Owner, Admission]:
+    """Admit a user: sign a grant, seal the masking key to the user.
+
+    Args:
+        owner: state.
+        enrollment: the user's public keys.
+        now: seconds since 1970.
+        draw: source of random bytes, `secrets.token_bytes`.
+        lifetime: seconds the grant is good for.
+        rights: subset of `("rank", "open")`.
+        max_results: most results per query.
+
+    Returns:
+        The state and the admission for the user.
+
+    Raises:
+        ForgedReplyError: the enrollment is not signed by its own key.
+        ValueError: no such right, lifetime or number of results below 1.
+
+    Example:
+        >>> RIGHTS
+        ('rank', 'open')
+    """
+    check_signature(enrollment, public=enrollment.signing_key)
+    if not set(rights) <= set(RIGHTS):
+        raise ValueError(f"rights: a subset of {RIGHTS}, got {tuple(rights)}")
+    if lifetime < 1 or max_results < 1:
+        raise ValueError(f"lifetime and max_results: at least 1, got {lifetime} and {max_results}")
+    grant = Grant(
+        grant_id=draw(GRANT_ID_BYTES),
+        collection=owner.card.collection,
+        epoch=owner.card.epoch,
+        sealing_key=enrollment.sealing_key,
+        signing_key=enrollment.signing_key,
+        rights=tuple(rights),
+        max_results=max_results,
+        issued=now,
+        expires=now + lifetime,
+    )
+    grant = sign(grant, secret=owner.signing_secret)
+    info = digest((owner.card, grant), domain=ADMISSION_DOMAIN)
+    sealed_mask = seal_to(grant.sealing_key, owner.masking_key, info=info, aad=b"")
+    return owner, sign(Admission(owner.card, grant, sealed_mask), secret=owner.signing_secret)
+
+
+def revoke(owner: Owner, grant_ids: Sequence[bytes]) -> tuple[Owner, Revocation]:
+    """Revoke grants. It ends future answers; image keys a user has, and the masking key, only `rekey` takes back.
+
+    Args:
+        owner: state.
+        grant_ids: identifiers of the grants.
+
+    Returns:
+        The new state and the full list, for authority and server.
+
+    Raises:
+        ValueError: an identifier is not 16 bytes long.
+
+    Example:
+        >>> GRANT_ID_BYTES
+        16
+    """
+    if any(len(grant_id) != GRANT_ID_BYTES for grant_id in grant_ids):
+        raise ValueError(f"grant_ids: identifiers have {GRANT_ID_BYTES} bytes")
+    revoked = tuple(dict.fromkeys((*owner.revoked, *grant_ids)))
+    state = dataclasses.replace(owner, revoked=revoked, revocation_serial=owner.revocation_serial + 1)
+    revocation = Revocation(owner.card.collection, owner.card.epoch, state.revocation_serial, revoked)
+    return state, sign(revocation, secret=owner.signing_secret)
+
+
+def withdraw(owner: Owner, names: Sequence[str]) -> tuple[Owner, Withdrawal]:
+    """Withdraw images from the collection.
+
+    Args:
+        owner: state.
+        names: names of the images.
+
+    Returns:
+        The new state and the withdrawal, for server and authority.
+
+    Raises:
+        ValueError: a name is not published.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> callable(owner.withdraw)
+        True
+    """
+    image_ids = tuple(pseudonym(owner, name) for name in names)
+    unknown = [name for name, image_id in zip(names, image_ids, strict=True) if image_id not in owner.image_ids]
+    if unknown:
+        raise ValueError(f"names: {len(unknown)} are not published, the first is {unknown[0]!r}")
+    state = dataclasses.replace(owner, image_ids=owner.image_ids - set(image_ids))
+    withdrawal = Withdrawal(owner.card.collection, owner.card.epoch, owner.segments, image_ids)
+    return state, sign(withdrawal, secret=owner.signing_secret)
+
+
+def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | None = None) -> Owner:
+    """Open a new epoch: new image master, masking and authority keys, a new Paillier key if given, nothing published.
+
+    All grants end. Publish again from the photographs, or move sealed images over with `reseal`.
+
+    Args:
+        owner: state.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        secret: a new Paillier key pair; without it the old one stays.
+
+    Returns:
+        The state of the new epoch.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> callable(owner.rekey)
+        True
+    """
+    pair = owner.secret if secret is None else secret
+    authority = draw(KEY_BYTES)
+    card = dataclasses.replace(
+        owner.card, epoch=owner.card.epoch + 1, public=pair.public, authority_key=verifying_key(authority)
+    )
+    return Owner(card, pair, draw(32), draw(32), owner.naming_key, owner.signing_secret, authority)
+
+
+def reseal(
+    old: Owner, new: Owner, image: SealedImage, *, draw: Callable[[int], bytes], cipher: str = "lorenz"
+) -> SealedImage:
+    """Move one sealed image to another epoch: open it under the old key, seal it under the new.
+
+    Args:
+        old: state of the epoch it was sealed in.
+        new: state of the epoch to seal it for.
+        image: the sealed image.
+        draw: source of random bytes, `secrets.token_bytes`.
+        cipher: image cipher, "lorenz" or "aes-gcm".
+
+    Returns:
+        The image sealed anew, under the same pseudonym.
+
+    Raises:
+        IntegrityError: it was not sealed under the old key.
+
+    Example:
+        >>> import jcbir.protocol.owner as owner
+        >>> callable(owner.reseal)
+        True
+    """
+    key = image_key(old.image_master, image_id=image.image_id)
+    opened = open_sealed(image.sealed, key=key, image_id=image.image_id)
+    return SealedImage(image.image_id, _seal_image(new, opened, image.image_id, draw=draw, cipher=cipher))
+
+
+def _seal_image(owner: Owner, image: Image, image_id: str, *, draw: Callable[[int], bytes], cipher: str) -> bytes:
+    key = image_key(owner.image_master, image_id=image_id)
+    return seal(np.asarray(image), key=key, nonce=draw(NONCE_BYTES), image_id=image_id, cipher=cipher)
+
+
+def _check_batch(
+    owner: Owner, codes: Array, images: Sequence[Image], image_ids: tuple[str, ...], schemes: Sequence[str]
+) -> None:
+    if not len(codes) == len(images) == len(image_ids) > 0:
+        raise ValueError(
+            f"codes, images and names: one of each per image, got {len(codes)}, {len(images)} and {len(image_ids)}"
+        )
+    if len(set(image_ids)) != len(image_ids):
+        raise ValueError("names: a name appears twice")
+    again = owner.image_ids & set(image_ids)
+    if again:
+        raise ValueError(f"names: {len(again)} of {len(image_ids)} are published already")
+    if not schemes or not set(schemes) <= set(SCHEMES) or len(set(schemes)) != len(schemes):
+        raise ValueError(f"schemes: expected different ones of {SCHEMES}, got {tuple(schemes)}")
+
+
+__all__ = [
+    "Delegation",
+    "Owner",
+    "admit",
+    "blinder_stock",
+    "create",
+    "delegate",
+    "pseudonym",
+    "publish",
+    "rekey",
+    "reseal",
+    "revoke",
+    "withdraw",
+]

@@ -1,0 +1,79 @@
+"""One error for each reason to refuse a grant or a query; `code` is what travels and what is logged."""
+
+from jcbir.errors import IntegrityError, KeyMismatchError
+
+
+class RefusalError(ValueError):
+    """A party declines a message; the message names the reason and no secret."""
+
+    code = "refused"
+
+
+class ForgedGrantError(RefusalError, IntegrityError):
+    """The grant does not carry the owner's signature over what it says."""
+
+    code = "forged-grant"
+
+
+class ExpiredGrantError(RefusalError):
+    """The grant is not valid yet or not valid any more."""
+
+    code = "expired-grant"
+
+
+class RevokedGrantError(RefusalError):
+    """The owner took the grant back, by list or by a new epoch."""
+
+    code = "revoked-grant"
+
+
+class ForeignCollectionError(RefusalError, KeyMismatchError):
+    """The message speaks of another collection or of another system's key."""
+
+    code = "foreign-collection"
+
+
+class TamperedQueryError(RefusalError, IntegrityError):
+    """The query does not carry its user's signature, or its trapdoors are not those the user committed to."""
+
+    code = "tampered-query"
+
+
+class ReplayedQueryError(RefusalError):
+    """The same query was answered before."""
+
+    code = "replayed-query"
+
+
+class StaleQueryError(RefusalError):
+    """The query was issued too long ago, or in the future."""
+
+    code = "stale-query"
+
+
+class MissingRightError(RefusalError):
+    """The grant does not allow this: the right is absent, or more results are asked for than it allows."""
+
+    code = "missing-right"
+
+
+class ForgedReplyError(RefusalError, IntegrityError):
+    """A publication, ranking or delivery does not carry the signature of the party that must have made it."""
+
+    code = "forged-reply"
+
+
+REFUSALS = (
+    ForgedGrantError,
+    ExpiredGrantError,
+    RevokedGrantError,
+    ForeignCollectionError,
+    TamperedQueryError,
+    ReplayedQueryError,
+    StaleQueryError,
+    MissingRightError,
+    ForgedReplyError,
+)
+"""Every refusal, in the order the docs list them."""
+
+__all__ = ["REFUSALS", "RefusalError", *(error.__name__ for error in REFUSALS)]
