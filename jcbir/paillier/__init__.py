@@ -1,0 +1,5 @@
+"""Paillier's additively homomorphic encryption on batches of big-endian byte rows.
+
+`public` is all a server or a user needs; `secret` makes keys, encrypts fast for their owner and decrypts. Not
+constant time: see docs/paillier.md before exposing a decryptor to someone who can measure it.
+"""
