@@ -1,0 +1,6 @@
+"""Encrypted ranking: codes packed into Paillier plaintexts, scored by a server that holds no secret, opened by the
+key holder.
+
+`layouts` plans how many codes a plaintext carries; `integer`, `packed` and `bitsliced` are the three number layouts;
+`build`, `score` and `open` are what the owner, the server and the key holder run; `cost` predicts all three.
+"""

@@ -1,0 +1,56 @@
+"""Digits to numbers and back, against Python's own integers."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jcbir.ranking.radix import compose, split
+
+BASES = [2, 3, 4, 5, 9, 16, 17, 65, 128, 256, 257, 513, 65536]
+
+
+@st.composite
+def batches(draw):
+    base = draw(st.sampled_from(BASES))
+    rows, length = draw(st.integers(1, 5)), draw(st.integers(1, 90))
+    seed = draw(st.integers(0, 2**32 - 1))
+    top = draw(st.sampled_from([1, base - 1]))
+    return base, np.random.default_rng(seed).integers(0, top + 1, (rows, length))
+
+
+@given(batches())
+def test_compose_is_the_polynomial(batch):
+    base, digits = batch
+    width = -(-(base ** digits.shape[1]).bit_length() // 8)
+    numbers = compose(digits, base=base, width=width)
+    expected = [sum(int(d) * base**j for j, d in enumerate(row)) for row in digits]
+    assert [int.from_bytes(row.tobytes(), "big") for row in numbers] == expected
+
+
+@given(batches(), st.integers(0, 3))
+def test_split_inverts_compose(batch, slack):
+    base, digits = batch
+    width = -(-(base ** digits.shape[1]).bit_length() // 8) + slack
+    assert np.array_equal(split(compose(digits, base=base, width=width), base=base, count=digits.shape[1]), digits)
+
+
+@pytest.mark.parametrize("base", [3, 4, 65, 256])
+def test_largest_number_fits_and_the_next_does_not(base):
+    count = 17
+    largest = base**count - 1
+    width = -(-(largest + 1).bit_length() // 8)
+    rows = np.frombuffer(b"".join(v.to_bytes(width) for v in (largest, largest + 1)), np.uint8).reshape(2, width)
+    assert (split(rows[:1], base=base, count=count) == base - 1).all()
+    with pytest.raises(ValueError, match="must be below"):
+        split(rows[1:], base=base, count=count)
+
+
+def test_width_too_small():
+    with pytest.raises(ValueError, match="do not fit 1 bytes"):
+        compose(np.full((1, 6), 2), base=3, width=1)
+
+
+def test_chunks_of_rows_do_not_touch_each_other():
+    digits = np.random.default_rng(5).integers(0, 3, (4099, 11))
+    assert np.array_equal(split(compose(digits, base=3, width=3), base=3, count=11), digits)

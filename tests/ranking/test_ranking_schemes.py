@@ -1,0 +1,266 @@
+"""Encrypted order equals plaintext order: every scheme, arbitrary codes, sizes and lengths."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ranking_keys import fresh_blinders, hamming, make_key, owner_encrypt
+
+from jcbir.errors import KeyMismatchError
+from jcbir.ranking.bitsliced import table_picks
+from jcbir.ranking.build import append, build_index, delete, trapdoor
+from jcbir.ranking.layouts import DEAD, plan, rank
+from jcbir.ranking.open import open_differences, open_scores
+from jcbir.ranking.records import Index, Scores
+from jcbir.ranking.score import prepare, score
+
+EXACT = ("packed", "bitsliced")
+
+
+def run(key, codes, query, *, scheme, base=None, group=None, **options):
+    """Owner, user, server and key holder in one breath."""
+    public = key.public
+    layout = plan(public, scheme=scheme, count=len(codes), bits=codes.shape[1], base=base)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=public)
+    question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=public)
+    index = index if group is None else prepare(public, index, group=group)
+    return score(public, index, question, blinders=fresh_blinders(key, layout.blocks), **options)
+
+
+LENGTHS = st.sampled_from([8, 9, 16, 31, 32, 64])
+
+
+@st.composite
+def collections(draw, sizes=LENGTHS):
+    bits, count = draw(sizes), draw(st.integers(1, 30))
+    generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.0, 0.2, 0.5, 1.0]))
+    codes = generator.random((count, bits)) < density
+    query = generator.random(bits) < draw(st.sampled_from([0.0, 0.5, 1.0]))
+    # Equal codes make ties, which must come out in index order.
+    codes[count // 2 :: 3] = codes[0]
+    return codes, query
+
+
+@given(
+    collections(),
+    st.sampled_from([("packed", 3), ("packed", 4), ("bitsliced", None), ("bitsliced", 256), ("bitsliced", 257)]),
+    st.sampled_from([256, 1024]),
+)
+def test_exact_schemes_give_the_hamming_order(collection, scheme, size):
+    codes, query = collection
+    expected = hamming(codes, query)
+    scores = run(make_key(size), codes, query, scheme=scheme[0], base=scheme[1])
+    distances = open_scores(make_key(size), scores)
+    assert distances.dtype == np.int32
+    assert distances.tolist() == expected.tolist()
+    assert rank(distances, top=7).tolist() == np.argsort(expected, kind="stable")[:7].tolist()
+
+
+@given(collections(), st.sampled_from([1, 2, 4]))
+def test_product_tables_score_the_same_numbers(collection, group):
+    codes, query = collection
+    distances = open_scores(make_key(256), run(make_key(256), codes, query, scheme="bitsliced", group=group))
+    assert distances.tolist() == hamming(codes, query).tolist()
+
+
+@pytest.mark.parametrize("bits", [8, 127, 128, 255, 256, 511, 512])
+@pytest.mark.parametrize("scheme", EXACT)
+def test_every_length(bits, scheme):
+    key = make_key(1024)
+    generator = np.random.default_rng(bits)
+    codes, query = generator.random((5, bits)) < 0.5, generator.random(bits) < 0.5
+    # The extremes fill a lane to its top, and to nothing.
+    codes[0], codes[1] = query, ~query
+    distances = open_scores(key, run(key, codes, query, scheme=scheme))
+    assert distances.tolist() == hamming(codes, query).tolist()
+    assert distances[:2].tolist() == [0, bits]
+
+
+@pytest.mark.parametrize("scheme", EXACT)
+@pytest.mark.parametrize("extra", [-1, 0, 1])
+def test_full_lanes_at_their_top(scheme, extra):
+    # Every lane of every block at the largest distance: the largest plaintext the layout admits.
+    key = make_key(256)
+    lanes = plan(key.public, scheme=scheme, count=1, bits=16).lanes
+    codes = np.ones((2 * lanes + extra, 16), bool)
+    assert (open_scores(key, run(key, codes, np.zeros(16, bool), scheme=scheme)) == 16).all()
+
+
+@given(collections(st.sampled_from([8, 32, 64, 200])))
+def test_integer_scheme_is_the_papers(collection):
+    codes, query = collection
+    key = make_key(256)
+    number = lambda code: int("".join("01"[int(b)] for b in code), 2)  # noqa: E731
+    expected = [number(code) - number(query) for code in codes]
+    scores = run(key, codes, query, scheme="integer")
+    assert open_differences(key, scores) == expected
+    ranks = open_scores(key, scores)
+    levels = sorted({abs(d) for d in expected})
+    assert ranks.tolist() == [levels.index(abs(d)) for d in expected]
+
+
+def test_integer_difference_is_not_hamming():
+    # 0111..1 and 1000..0 differ in every bit, and by 1 as integers.
+    query = np.arange(16) > 0
+    codes = np.stack([~query, query ^ (np.arange(16) == 3)])
+    key = make_key(256)
+    assert open_differences(key, run(key, codes, query, scheme="integer"))[0] == 1
+    assert rank(open_scores(key, run(key, codes, query, scheme="integer")), top=2).tolist() == [0, 1]
+    assert rank(open_scores(key, run(key, codes, query, scheme="packed")), top=2).tolist() == [1, 0]
+
+
+@given(collections(st.just(16)), collections(st.just(16)), st.sampled_from(["integer", *EXACT]))
+@settings(max_examples=25)
+def test_append_equals_a_fresh_build(first, second, scheme):
+    key = make_key(256)
+    codes, query = first
+    layout = plan(key.public, scheme=scheme, count=len(codes), bits=16)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    grown = append(key.public, index, second[0], encrypt=owner_encrypt(key))
+    together = np.concatenate([codes, second[0]])
+    assert grown.layout == plan(key.public, scheme=scheme, count=len(together), bits=16)
+    question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=key.public)
+    scores = score(key.public, grown, question, blinders=fresh_blinders(key, grown.layout.blocks))
+    fresh = open_scores(key, run(key, together, query, scheme=scheme))
+    assert open_scores(key, scores).tolist() == fresh.tolist()
+
+
+def test_append_fills_the_open_lanes_first():
+    key = make_key(256)
+    layout = plan(key.public, scheme="packed", count=3, bits=16)
+    assert layout.lanes > 4
+    index = build_index(np.zeros((3, 16), bool), layout, encrypt=owner_encrypt(key), public=key.public)
+    grown = append(key.public, index, np.ones((1, 16), bool), encrypt=owner_encrypt(key))
+    assert grown.layout.blocks == 1
+    assert len(grown.ciphertexts) == 1
+
+
+@pytest.mark.parametrize("scheme", ["integer", *EXACT])
+def test_deleted_images_are_never_ranked(scheme):
+    key = make_key(256)
+    codes = np.eye(8, dtype=bool)
+    query = codes[2]
+    layout = plan(key.public, scheme=scheme, count=8, bits=8)
+    index = delete(build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public), np.array([2, 5]))
+    index = append(key.public, delete(index, np.array([5])), codes[:1], encrypt=owner_encrypt(key))
+    question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=key.public)
+    distances = open_scores(key, score(key.public, index, question, blinders=fresh_blinders(key, 9)))
+    assert (distances == DEAD).tolist() == [False, False, True, False, False, True, False, False, False]
+    assert set(rank(distances, top=9).tolist()) == {0, 1, 3, 4, 6, 7, 8}
+    if scheme != "integer":
+        assert (distances[distances != DEAD] == 2).all()
+
+
+def test_delete_refuses_positions_outside():
+    index = Index(plan(make_key(256).public, scheme="packed", count=3, bits=8), "", np.zeros((1, 64), np.uint8))
+    for position in (-1, 3):
+        with pytest.raises(ValueError, match=r"positions: must be 0\.\.2"):
+            delete(index, np.array([position]))
+
+
+def test_results_are_rerandomised():
+    key = make_key(256)
+    codes, query = np.eye(8, dtype=bool), np.zeros(8, bool)
+    layout = plan(key.public, scheme="packed", count=8, bits=8)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=key.public)
+    first, second = (score(key.public, index, question, blinders=fresh_blinders(key, 1)) for _ in range(2))
+    assert not np.array_equal(first.ciphertexts, second.ciphertexts)
+    assert np.array_equal(open_scores(key, first), open_scores(key, second))
+
+
+@pytest.mark.parametrize("engine", ["python", "gmpy2"])
+def test_engines_agree(engine):
+    pytest.importorskip("gmpy2")
+    key = make_key(256)
+    codes, query = np.eye(16, dtype=bool), np.zeros(16, bool)
+    layout = plan(key.public, scheme="bitsliced", count=16, bits=16)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    question = trapdoor(query, layout, public=key.public)
+    blinders = fresh_blinders(key, layout.blocks)
+    reference = score(key.public, prepare(key.public, index, engine="python"), question, blinders=blinders)
+    other = score(key.public, prepare(key.public, index, engine=engine), question, blinders=blinders, engine=engine)
+    assert np.array_equal(reference.ciphertexts, other.ciphertexts)
+    assert (open_scores(key, other, engine=engine) == 1).all()
+
+
+def test_other_keys_are_refused():
+    ours, theirs = make_key(256), make_key(256, label="another system")
+    codes = np.eye(8, dtype=bool)
+    layout = plan(ours.public, scheme="packed", count=8, bits=8)
+    index = build_index(codes, layout, encrypt=owner_encrypt(ours), public=ours.public)
+    question = trapdoor(codes[0], layout, encrypt=owner_encrypt(ours), public=ours.public)
+    blinders = fresh_blinders(ours, layout.blocks)
+    stray = question._replace(fingerprint=theirs.public.fingerprint)
+    with pytest.raises(KeyMismatchError, match="trapdoor: made under key"):
+        score(ours.public, index, stray, blinders=blinders)
+    with pytest.raises(KeyMismatchError, match="index: made under key"):
+        score(theirs.public, index, question, blinders=blinders)
+    with pytest.raises(KeyMismatchError, match="index: made under key"):
+        prepare(theirs.public, index)
+    with pytest.raises(KeyMismatchError, match="index: made under key"):
+        append(theirs.public, index, codes, encrypt=owner_encrypt(theirs))
+    scores = score(ours.public, index, question, blinders=blinders)
+    with pytest.raises(KeyMismatchError, match="scores: made under key"):
+        open_scores(theirs, scores)
+
+
+def test_queries_of_another_size_are_refused(unchecked):
+    key = make_key(256)
+    codes = np.eye(8, dtype=bool)
+    layout = plan(key.public, scheme="packed", count=8, bits=8)
+    with pytest.raises(ValueError, match="code: must have 8 bits"):
+        trapdoor(np.zeros(16, bool), layout, encrypt=owner_encrypt(key), public=key.public)
+    with pytest.raises(ValueError, match="encrypt: a packed trapdoor is encrypted"):
+        trapdoor(codes[0], layout, public=key.public)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    longer = plan(key.public, scheme="packed", count=8, bits=16)
+    question = trapdoor(np.zeros(16, bool), longer, encrypt=owner_encrypt(key), public=key.public)
+    with pytest.raises(ValueError, match="trapdoor: its bits must be 8"):
+        score(key.public, index, question, blinders=fresh_blinders(key, 1))
+    with pytest.raises(ValueError, match="codes: must be 8 x 8"):
+        build_index(codes[:7], layout, encrypt=owner_encrypt(key), public=key.public)
+    with pytest.raises(ValueError, match="codes: must be n x 8"):
+        append(key.public, index, np.zeros((0, 8), bool), encrypt=owner_encrypt(key))
+
+
+def test_malformed_records_are_refused():
+    key = make_key(256)
+    codes = np.eye(8, dtype=bool)
+    layout = plan(key.public, scheme="bitsliced", count=8, bits=8)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    question = trapdoor(codes[0], layout, public=key.public)
+    blinders = fresh_blinders(key, layout.blocks)
+    with pytest.raises(ValueError, match="index: must hold"):
+        score(key.public, index._replace(ciphertexts=index.ciphertexts[:-1]), question, blinders=blinders)
+    with pytest.raises(ValueError, match="index: live must mark 8"):
+        score(key.public, index._replace(live=np.ones(3, bool)), question, blinders=blinders)
+    with pytest.raises(ValueError, match="trapdoor: its body must be 1 x 1"):
+        score(key.public, index, question._replace(body=np.zeros((1, 2), np.uint8)), blinders=blinders)
+    with pytest.raises(ValueError, match="blinders: must be at least one row"):
+        score(key.public, index, question, blinders=blinders[:0])
+    scores = score(key.public, index, question, blinders=blinders)
+    with pytest.raises(ValueError, match="plaintexts: must be"):
+        open_scores(key, scores._replace(ciphertexts=np.repeat(scores.ciphertexts, 2, axis=0)))
+    other = plan(key.public, scheme="packed", count=8, bits=8)
+    packed = build_index(codes, other, encrypt=owner_encrypt(key), public=key.public)
+    with pytest.raises(ValueError, match="only a bitsliced index"):
+        prepare(key.public, packed)
+    with pytest.raises(ValueError, match="group: must be one of"):
+        prepare(key.public, index, group=3)
+
+
+@pytest.mark.parametrize("scheme", ["integer", *EXACT])
+def test_numbers_that_are_no_scores_are_refused(scheme):
+    key = make_key(256)
+    layout = plan(key.public, scheme=scheme, count=1, bits=8, base=4 if scheme == "packed" else None)
+    body = owner_encrypt(key)([key.public.n // 2])
+    with pytest.raises(ValueError, match=r"not scores of this layout|not made with this layout"):
+        open_scores(key, Scores(layout, key.public.fingerprint, body))
+
+
+def test_table_picks_name_the_query_bits():
+    bits = np.array([1, 0, 1, 1, 1], bool)
+    picks = table_picks(bits, group=4, blocks=3)
+    assert picks.tolist() == [[13, 16 + 1], [32 + 13, 48 + 1], [64 + 13, 80 + 1]]
