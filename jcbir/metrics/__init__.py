@@ -11,6 +11,9 @@ from jcbir.metrics.curves import precision_recall as precision_recall
 from jcbir.metrics.curves import precision_within as precision_within
 from jcbir.metrics.curves import recall_at as recall_at
 from jcbir.metrics.curves import recall_within as recall_within
+from jcbir.metrics.gain import grade_tally as grade_tally
+from jcbir.metrics.gain import ndcg as ndcg
+from jcbir.metrics.gain import tallied_ndcg as tallied_ndcg
 from jcbir.metrics.precision import average_precision as average_precision
 from jcbir.metrics.precision import convention as convention
 from jcbir.metrics.precision import mean_average_precision as mean_average_precision

@@ -123,16 +123,19 @@ def check_lists(distances: Array, relevant: Array) -> None:
 
 def _tally_numpy(distances: np.ndarray, relevant: np.ndarray, bins: int) -> Tally:
     lists, marks = distances.reshape(-1, distances.shape[-1]), relevant.reshape(-1, relevant.shape[-1])
+    # The narrowest type that holds 2 distance + 1: NumPy reads half the memory, and counts bytes fastest of all.
+    narrow = np.min_scalar_type(2 * bins)
     both = np.empty((len(lists), bins, 2), np.int64)
     for i, (row, mark) in enumerate(zip(lists, marks, strict=True)):
-        both[i] = np.bincount((row.astype(np.intp) << 1) + mark, minlength=2 * bins).reshape(bins, 2)
+        slots = (row.astype(narrow) << 1) | mark
+        both[i] = np.bincount(slots, minlength=2 * bins).reshape(bins, 2)
     both = both.reshape(*distances.shape[:-1], bins, 2)
     return Tally(both.sum(-1), both[..., 1])
 
 
 def _tally_jax(distances: jax.Array, relevant: jax.Array, bins: int) -> Tally:
     def count(row: jax.Array, mark: jax.Array) -> jax.Array:
-        slot = jnp.where(row < bins, row.astype(jnp.int32) * 2 + mark.astype(jnp.int32), 2 * bins)
+        slot = jnp.where((row >= 0) & (row < bins), row.astype(jnp.int32) * 2 + mark.astype(jnp.int32), 2 * bins)
         return jnp.zeros(2 * bins, jnp.int32).at[slot].add(1, mode="drop")
 
     lists, marks = distances.reshape(-1, distances.shape[-1]), relevant.reshape(-1, relevant.shape[-1])
