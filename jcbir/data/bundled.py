@@ -1,7 +1,7 @@
 """The CIFAR-10 sample inside the package: 2,000 photographs to train on, 2,000 to search in, 200 to ask with.
 
-Lossless WebP sheets built by `experiments.build_sample`, checked by SHA-256 each time they are read. Training and database
-images come from CIFAR-10's training set, queries from its test set; the ten classes are balanced in every prefix of ten.
+Lossless WebP sheets built by `experiments.build_sample`, checked by SHA-256 each time they are read. Training and
+database images come from CIFAR-10's training set, queries from its test set; every ten in a row hold the ten classes.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def load() -> Sample:
     """Read the sample.
 
     Returns:
-        `Sample` with uint8 images [n 32 32 3], int32 labels 0 to 9, and ids such as `test/00042` (CIFAR-10 set and position).
+        `Sample`: uint8 images [n 32 32 3], int32 labels 0 to 9, ids such as `test/00042` (CIFAR-10's set and position).
 
     Raises:
         IntegrityError: a file of the package is not what was built.
