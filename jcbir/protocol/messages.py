@@ -274,6 +274,19 @@ class Delivery:
 
 
 @dataclasses.dataclass(frozen=True)
+class Refusal:
+    """Any service to whoever asked: why not.
+
+    Attributes:
+        code: `code` of a `jcbir.protocol.refusals` error, or of a service's own.
+        reason: one sentence without secrets.
+    """
+
+    code: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Sent:
     """One line of a transcript.
 
@@ -299,6 +312,7 @@ __all__ = [
     "Publication",
     "Query",
     "Ranking",
+    "Refusal",
     "Request",
     "Revocation",
     "ScoreReport",

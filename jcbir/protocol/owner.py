@@ -1,11 +1,12 @@
 """The owner: makes the keys, publishes encrypted indexes and sealed images, admits and revokes users."""
 
 import dataclasses
+import functools
 import hmac
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
 from jcbir.protocol.digests import digest
@@ -27,7 +28,10 @@ from jcbir.protocol.user import masked_codes
 from jcbir.ranking.build import build_index
 from jcbir.ranking.layouts import plan
 from jcbir.sealing import image_key, open_sealed, seal, seal_to
-from jcbir.typing import Array, Image, Rows
+from jcbir.typing import Array, Rows
+
+# Images of one call may differ in size, so their axes have no names.
+Picture = UInt8[Array, "_ _ _"]
 
 NONCE_BYTES = 16
 GRANT_ID_BYTES = 16
@@ -157,7 +161,7 @@ def pseudonym(owner: Owner, name: str) -> str:
 def publish(
     owner: Owner,
     codes: Bool[Array, "n k"],
-    images: Sequence[Image],
+    images: Sequence[Picture],
     names: Sequence[str],
     *,
     draw: Callable[[int], bytes],
@@ -191,14 +195,11 @@ def publish(
     image_ids = tuple(pseudonym(owner, name) for name in names)
     _check_batch(owner, codes, images, image_ids, schemes)
 
+    encrypt_rows = functools.partial(encrypt, owner.secret, draw=draw, engine=engine)
     indexes = []
     for scheme in schemes:
         layout = plan(owner.card.public, scheme=scheme, count=len(image_ids), bits=owner.card.bits)
         masked = masked_codes(codes, card=owner.card, scheme=scheme, masking_key=owner.masking_key)
-
-        def encrypt_rows(messages: Rows) -> Rows:
-            return encrypt(owner.secret, messages, draw=draw, engine=engine)
-
         indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=owner.card.public))
     sealed = tuple(
         SealedImage(image_id, _seal_image(owner, image, image_id, draw=draw, cipher=cipher))
@@ -390,13 +391,13 @@ def reseal(
     return SealedImage(image.image_id, _seal_image(new, opened, image.image_id, draw=draw, cipher=cipher))
 
 
-def _seal_image(owner: Owner, image: Image, image_id: str, *, draw: Callable[[int], bytes], cipher: str) -> bytes:
+def _seal_image(owner: Owner, image: Picture, image_id: str, *, draw: Callable[[int], bytes], cipher: str) -> bytes:
     key = image_key(owner.image_master, image_id=image_id)
     return seal(np.asarray(image), key=key, nonce=draw(NONCE_BYTES), image_id=image_id, cipher=cipher)
 
 
 def _check_batch(
-    owner: Owner, codes: Array, images: Sequence[Image], image_ids: tuple[str, ...], schemes: Sequence[str]
+    owner: Owner, codes: Array, images: Sequence[Picture], image_ids: tuple[str, ...], schemes: Sequence[str]
 ) -> None:
     if not len(codes) == len(images) == len(image_ids) > 0:
         raise ValueError(

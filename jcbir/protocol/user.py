@@ -1,6 +1,7 @@
 """The user: turns codes of query images into trapdoors, opens what comes back."""
 
 import dataclasses
+import functools
 import hmac
 from collections.abc import Callable, Mapping
 
@@ -10,7 +11,7 @@ from jaxtyping import Bool
 
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier.blinding import blinders
-from jcbir.paillier.public import encrypt
+from jcbir.paillier.public import PublicKey, encrypt
 from jcbir.protocol.digests import digest
 from jcbir.protocol.grants import commit
 from jcbir.protocol.messages import SCHEMES, Admission, Card, Delivery, Enrollment, Grant, Query, Request
@@ -21,7 +22,7 @@ from jcbir.ranking.build import trapdoor
 from jcbir.ranking.isometry import isometry, mask_codes
 from jcbir.ranking.layouts import plan
 from jcbir.sealing import open_from, open_sealed
-from jcbir.typing import Array, Image, Rows
+from jcbir.typing import Array, Image
 
 NONCE_BYTES = 16
 SALT_BYTES = 32
@@ -224,10 +225,7 @@ def ask(
     layout = plan(card.public, scheme=scheme, count=1, bits=card.bits)
     masked = masked_codes(codes, card=card, scheme=scheme, masking_key=user.masking_key)
 
-    def encrypt_rows(messages: Rows) -> Rows:
-        fresh = blinders(card.public, len(messages), draw=draw, engine=engine)
-        return encrypt(card.public, messages, blinders=fresh, engine=engine)
-
+    encrypt_rows = functools.partial(_encrypt_rows, card.public, draw=draw, engine=engine)
     trapdoors = tuple(trapdoor(code, layout, encrypt=encrypt_rows, public=card.public) for code in masked)
     salt = draw(SALT_BYTES)
     request = Request(
@@ -281,6 +279,11 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
     )
     pending = {nonce: request for nonce, request in user.pending.items() if nonce != ranking.nonce}
     return dataclasses.replace(user, pending=pending), matches
+
+
+def _encrypt_rows(public: PublicKey, messages: np.ndarray, *, draw: Callable[[int], bytes], engine: str) -> np.ndarray:
+    fresh = blinders(public, len(messages), draw=draw, engine=engine)
+    return encrypt(public, messages, blinders=fresh, engine=engine)
 
 
 def _open_images(release: Release, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:
