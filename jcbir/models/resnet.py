@@ -58,16 +58,21 @@ def _conv(settings: _Settings, channels: int, size: int, *, stride: int = 1, nam
     )
 
 
+def _wide(dtype: Any) -> Any:
+    # Statistics in at least float32 whatever the compute type: a variance in bfloat16 has 8 bits.
+    return dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
+
+
 def _norm(settings: _Settings, maps: jax.Array, *, train: bool, name: str) -> jax.Array:
-    # Float32 whatever the compute type: a variance in bfloat16 has 8 bits.
+    wide = _wide(settings.dtype)
     layer = nn.BatchNorm(
         use_running_average=not train,
         momentum=settings.norm_momentum,
         epsilon=settings.norm_epsilon,
-        dtype=jnp.float32,
+        dtype=wide,
         name=name,
     )
-    return layer(maps.astype(jnp.float32)).astype(settings.dtype)
+    return layer(maps.astype(wide)).astype(settings.dtype)
 
 
 class _Block(nn.Module):
@@ -190,7 +195,7 @@ class ResNet(nn.Module):
         return maps
 
     def _heads(self, maps: jax.Array) -> Outputs:
-        pooled = jnp.mean(maps, axis=(1, 2), dtype=jnp.float32)
+        pooled = jnp.mean(maps, axis=(1, 2), dtype=_wide(self.dtype))
         small = nn.initializers.normal(0.01)
         logits = nn.Dense(self.classes, kernel_init=small, name="fc")(pooled) if self.classes else None
         hidden = pooled
