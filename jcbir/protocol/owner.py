@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from jcbir.cipher.envelope import Cipher
 from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
 from jcbir.protocol.digests import digest
 from jcbir.protocol.grants import RIGHTS
@@ -27,13 +28,14 @@ from jcbir.protocol.signatures import KEY_BYTES, check_signature, sign, verifyin
 from jcbir.protocol.user import masked_codes
 from jcbir.ranking.build import build_index
 from jcbir.ranking.layouts import plan
-from jcbir.sealing import image_key, open_sealed, seal, seal_to
+from jcbir.sealing import image_key, open_sealed, seal_batch, seal_to
 from jcbir.typing import Array, Rows
 
 # Images of one call may differ in size, so their axes have no names.
 Picture = UInt8[Array, "_ _ _"]
 
 NONCE_BYTES = 16
+SEAL_BATCH = 256
 GRANT_ID_BYTES = 16
 ADMISSION_DOMAIN = "jcbir admission v1"
 
@@ -166,7 +168,7 @@ def publish(
     *,
     draw: Callable[[int], bytes],
     schemes: Sequence[str] = ("packed",),
-    cipher: str = "lorenz",
+    cipher: Cipher = "lorenz",
     engine: str = "auto",
 ) -> tuple[Owner, Publication, Catalogue]:
     """Publish a segment: mask and encrypt the codes, seal the images.
@@ -201,10 +203,7 @@ def publish(
         layout = plan(owner.card.public, scheme=scheme, count=len(image_ids), bits=owner.card.bits)
         masked = masked_codes(codes, card=owner.card, scheme=scheme, masking_key=owner.masking_key)
         indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=owner.card.public))
-    sealed = tuple(
-        SealedImage(image_id, _seal_image(owner, image, image_id, draw=draw, cipher=cipher))
-        for image_id, image in zip(image_ids, images, strict=True)
-    )
+    sealed = _seal_images(owner, images, image_ids, draw=draw, cipher=cipher)
     publication = Publication(owner.card, owner.segments, tuple(indexes), sealed)
     catalogue = Catalogue(owner.card.collection, owner.card.epoch, owner.segments, image_ids)
     state = dataclasses.replace(owner, segments=owner.segments + 1, image_ids=owner.image_ids | set(image_ids))
@@ -364,7 +363,7 @@ def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | Non
 
 
 def reseal(
-    old: Owner, new: Owner, image: SealedImage, *, draw: Callable[[int], bytes], cipher: str = "lorenz"
+    old: Owner, new: Owner, image: SealedImage, *, draw: Callable[[int], bytes], cipher: Cipher = "lorenz"
 ) -> SealedImage:
     """Move one sealed image to another epoch: open it under the old key, seal it under the new.
 
@@ -388,12 +387,29 @@ def reseal(
     """
     key = image_key(old.image_master, image_id=image.image_id)
     opened = open_sealed(image.sealed, key=key, image_id=image.image_id)
-    return SealedImage(image.image_id, _seal_image(new, opened, image.image_id, draw=draw, cipher=cipher))
+    return _seal_images(new, [opened], (image.image_id,), draw=draw, cipher=cipher)[0]
 
 
-def _seal_image(owner: Owner, image: Picture, image_id: str, *, draw: Callable[[int], bytes], cipher: str) -> bytes:
-    key = image_key(owner.image_master, image_id=image_id)
-    return seal(np.asarray(image), key=key, nonce=draw(NONCE_BYTES), image_id=image_id, cipher=cipher)
+def _seal_images(
+    owner: Owner, images: Sequence[Picture], image_ids: Sequence[str], *, draw: Callable[[int], bytes], cipher: Cipher
+) -> tuple[SealedImage, ...]:
+    """Seal images of one shape together: the cipher's arrays pay off in batches."""
+    groups: dict[tuple, list[int]] = {}
+    for place, image in enumerate(images):
+        groups.setdefault(np.shape(image), []).append(place)
+    sealed: dict[int, bytes] = {}
+    for places in groups.values():
+        for start in range(0, len(places), SEAL_BATCH):
+            batch = places[start : start + SEAL_BATCH]
+            bodies = seal_batch(
+                np.stack([np.asarray(images[place]) for place in batch]),
+                keys=[image_key(owner.image_master, image_id=image_ids[place]) for place in batch],
+                nonces=[draw(NONCE_BYTES) for _ in batch],
+                image_ids=[image_ids[place] for place in batch],
+                cipher=cipher,
+            )
+            sealed.update(zip(batch, bodies, strict=True))
+    return tuple(SealedImage(image_id, sealed[place]) for place, image_id in enumerate(image_ids))
 
 
 def _check_batch(

@@ -21,11 +21,12 @@ from jcbir.protocol.signatures import check_signature, sign, verifying_key
 from jcbir.ranking.build import trapdoor
 from jcbir.ranking.isometry import isometry, mask_codes
 from jcbir.ranking.layouts import plan
-from jcbir.sealing import open_from, open_sealed
+from jcbir.sealing import open_batch, open_from
 from jcbir.typing import Array, Image
 
 NONCE_BYTES = 16
 SALT_BYTES = 32
+OPEN_BATCH = 256
 ADMISSION_DOMAIN = "jcbir admission v1"
 RELEASE_DOMAIN = "jcbir release v1"
 
@@ -294,10 +295,12 @@ def _open_images(release: Release, sealed: Mapping[str, bytes]) -> tuple[Image, 
     missing = [image_id for image_id in release.image_ids if image_id not in sealed]
     if missing:
         raise IntegrityError(f"delivery: {len(missing)} of {len(release.image_ids)} images are missing")
-    return tuple(
-        open_sealed(sealed[image_id], key=key.tobytes(), image_id=image_id)
-        for image_id, key in zip(release.image_ids, release.keys, strict=True)
-    )
+    images: list[Image] = []
+    for start in range(0, len(release.image_ids), OPEN_BATCH):
+        image_ids = release.image_ids[start : start + OPEN_BATCH]
+        keys = [key.tobytes() for key in release.keys[start : start + OPEN_BATCH]]
+        images += open_batch([sealed[image_id] for image_id in image_ids], keys=keys, image_ids=image_ids)
+    return tuple(images)
 
 
 __all__ = ["Match", "User", "UserKeys", "ask", "enroll", "join", "make_keys", "masked_codes", "receive"]
