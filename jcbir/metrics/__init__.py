@@ -21,4 +21,5 @@ from jcbir.metrics.precision import mean_over_queries as mean_over_queries
 from jcbir.metrics.tally import Tally as Tally
 from jcbir.metrics.tally import tally as tally
 from jcbir.metrics.tally import tally_blocks as tally_blocks
+from jcbir.metrics.ties import Ties as Ties
 from jcbir.metrics.ties import tied_average_precision as tied_average_precision

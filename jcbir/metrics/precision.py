@@ -85,13 +85,16 @@ def average_precision(
         counts = tally(distances, relevant, bits=bits)
         return tied_average_precision(counts, top=top, denominator=denominator, ties=ties)
     xp = array_module(distances, relevant)
-    hits = _hits_by_index(distances, relevant)[..., :top].astype(np.float64 if xp is np else jnp.float32)
-    ranks = xp.broadcast_to(xp.arange(1, hits.shape[-1] + 1, dtype=hits.dtype), hits.shape)
-    sums = xp.where(hits > 0, xp.cumsum(hits, -1) / ranks, 0).sum(-1)
-    total = relevant.sum(-1).astype(hits.dtype)
+    if not isinstance(distances, Tracer) and int(distances.min()) < 0:
+        raise ValueError(f"distances must be 0 or more, got {int(distances.min())}")
+    dtype = np.float64 if xp is np else jnp.float32
+    hits = _hits_by_index(distances, relevant)[..., :top]
+    ranks = xp.broadcast_to(xp.arange(1, hits.shape[-1] + 1, dtype=dtype), hits.shape)
+    sums = (xp.cumsum(hits, -1, dtype=np.int32).astype(dtype) / ranks * hits.astype(dtype)).sum(-1)
+    total = relevant.sum(-1).astype(dtype)
     if denominator == "capped" and top is not None:
         total = xp.minimum(total, top)
-    divisor = hits.sum(-1) if denominator == "retrieved" else total
+    divisor = hits.sum(-1).astype(dtype) if denominator == "retrieved" else total
     return quotient(xp.asarray(sums), xp.asarray(divisor))
 
 
@@ -200,7 +203,7 @@ def convention(
 
 def _hits_by_index(distances: Array, relevant: Array) -> Array:
     if array_module(distances, relevant) is np:
-        # NumPy's stable sort is a radix sort, ten times faster, on integers of 16 bits or fewer.
-        narrow = np.asarray(distances, np.uint16) if distances.min() >= 0 and distances.max() < 2**16 else distances
-        return np.take_along_axis(np.asarray(relevant), np.argsort(narrow, axis=-1, kind="stable"), -1)
+        # NumPy's stable sort of integers of 8 or 16 bits is a radix sort, several times faster than any other.
+        narrow = distances.astype(np.min_scalar_type(int(distances.max())), copy=False)
+        return np.take_along_axis(relevant, np.argsort(narrow, axis=-1, kind="stable"), -1)
     return jax.lax.sort((jnp.asarray(distances), jnp.asarray(relevant)), dimension=-1, is_stable=True, num_keys=1)[1]
