@@ -1,9 +1,25 @@
-"""What every source gives: images, labels and ids that stay together."""
+"""What every source gives: images, labels and ids that stay together, and the names of files that could not be read."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
+
+Labels = Int32[np.ndarray, "n"] | Bool[np.ndarray, "n c"]
+"""A class index an image, or one row of 0/1 an image where an image may have several concepts."""
+
+
+class Skipped(NamedTuple):
+    """A file that was passed over.
+
+    Fields:
+        path: its id, the path below the folder where there is one.
+        reason: why, in words.
+    """
+
+    path: str
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +33,7 @@ class Split:
     """
 
     images: UInt8[np.ndarray, "n h w 3"]
-    labels: Int32[np.ndarray, "n"] | Bool[np.ndarray, "n c"]
+    labels: Labels
     ids: tuple[str, ...]
 
 
@@ -36,3 +52,22 @@ class Sample:
     database: Split
     query: Split
     names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """All readable photographs of a folder of class folders.
+
+    Fields:
+        images: RGB, 0 to 255, cropped square.
+        labels: position of the class folder in `names`.
+        ids: path below the folder, with `/`.
+        names: class folders in alphabetical order.
+        skipped: files that were passed over, and why.
+    """
+
+    images: UInt8[np.ndarray, "n h w 3"]
+    labels: Int32[np.ndarray, "n"]
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]

@@ -1,0 +1,92 @@
+"""The bundled network: weights, module and preprocessing belong together, and damage is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jcbir.data import bundled as sample
+from jcbir.errors import FormatError, IntegrityError
+from jcbir.models import bundled as network
+from jcbir.models.bundled import bundled, record, untrained
+from jcbir.models.preprocessing import preprocess
+
+
+def test_tree_is_that_of_the_module():
+    module, variables, preprocessing = bundled(bits=16, key=jax.random.key(0))
+    expected = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, preprocessing.size, preprocessing.size, 3)))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), dict(expected)
+    )
+
+
+def test_key_decides_the_head_and_nothing_else():
+    first, again, other = (bundled(bits=16, key=jax.random.key(number))[1]["params"] for number in (0, 0, 1))
+    assert np.array_equal(first["hash"]["kernel"], again["hash"]["kernel"])
+    assert not np.array_equal(first["hash"]["kernel"], other["hash"]["kernel"])
+    assert np.array_equal(first["conv1"]["kernel"], other["conv1"]["kernel"])
+
+
+def test_weights_are_finite_and_small():
+    about = record()
+    assert len(network._asset(about["file"])) <= 2_500_000
+    _, variables, _ = bundled()
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+    assert "hash" not in variables["params"]
+
+
+def test_record_says_where_the_weights_come_from():
+    about = record()
+    assert about["script"] == "experiments/pretrain.py"
+    assert set(about) >= {"config", "date", "source", "held_out", "sha256", "versions"}
+    assert all(len(digest) == 64 for digest in about["source"]["sha256"].values())
+
+
+def pooled_precision(module, variables, preprocessing) -> float:
+    """Share of the ten nearest training images that are of the query's class."""
+    task = sample.load()
+    apply = jax.jit(lambda images: module.apply(variables, preprocess(images, preprocessing)).pooled)
+    train, query = (np.asarray(apply(part.images[:200])) for part in (task.database, task.query))
+    train, query = ((part - train.mean(0)) for part in (train, query))
+    scores = query @ (train / np.linalg.norm(train, axis=1, keepdims=True)).T
+    nearest = np.argsort(-scores, axis=1)[:, :10]
+    return float((task.database.labels[nearest] == task.query.labels[:, None]).mean())
+
+
+def test_pretraining_helps_on_another_domain():
+    trained = pooled_precision(*bundled())
+    scratch = pooled_precision(*untrained(jax.random.key(0)))
+    assert trained > scratch + 0.05
+
+
+def test_a_flipped_byte_is_refused(monkeypatch):
+    whole = network._asset
+
+    def damaged(name):
+        encoded = whole(name)
+        return encoded if name.endswith(".json") else encoded[:-1] + bytes([encoded[-1] ^ 1])
+
+    monkeypatch.setattr(network, "_asset", damaged)
+    with pytest.raises(IntegrityError, match="must have SHA-256"):
+        bundled()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 40])
+def test_something_else_with_the_right_hash_is_refused(monkeypatch, content):
+    import hashlib
+    import json
+
+    about = {**record(), "sha256": hashlib.sha256(content).hexdigest()}
+    monkeypatch.setattr(
+        network, "_asset", lambda name: json.dumps(about).encode() if name.endswith("json") else content
+    )
+    with pytest.raises(FormatError, match="safetensors"):
+        bundled()
+
+
+def test_bits_need_a_key():
+    with pytest.raises(ValueError, match="key must be given"):
+        bundled(bits=16)
+    for call in (lambda: bundled(bits=0, key=jax.random.key(0)), lambda: untrained(jax.random.key(0), bits=0)):
+        with pytest.raises(ValueError, match="bits must be at least 1"):
+            call()
