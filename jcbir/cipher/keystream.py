@@ -1,0 +1,188 @@
+"""Key streams: HKDF-SHA-256 (image key, nonce) -> SHAKE-256 lane seeds -> Lorenz lanes -> mixed bytes.
+
+Every stage, channel and pass of an image has a stream of its own, of one byte per sample, under a key that depends on
+image key, nonce, image shape, stage order and format version. HKDF-SHA-256 ends after 8,160 bytes, so it derives
+one key and SHAKE-256 expands it to the lanes. A stream of n bytes has `ceil(n / 4096)` lanes: a function of the size
+alone.
+
+The same bytes come out of NumPy on the host (the default: nothing to compile) and of JAX on any device.
+"""
+
+import hashlib
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from jaxtyping import UInt8
+
+from jcbir.cipher.fixed import COUNTER, DITHER, LANE_BYTES, SEED_BYTES, STEP_BYTES, TRANSIENT_STEPS, VERSION
+from jcbir.cipher.lorenz import State, advance, counter, dither, drop_transient, mix, start
+from jcbir.typing import Array
+
+KEY_BYTES = 32
+"""Length of an image key and of a stream key."""
+
+NONCE_BYTES = 16
+"""Length of the nonce; fixed, because HKDF pads its salt with zeros: a short nonce and its padded form would be one."""
+
+_KEY_LABEL = b"jcbir cipher stream key"
+_LANE_LABEL = b"jcbir cipher lanes"
+# Wide enough to drown the cost of a NumPy call, narrow enough for the work arrays to stay in cache.
+_BLOCK_LANES = 16384
+
+Engine = Literal["numpy", "jax"]
+
+
+def stream_key(*, key: bytes, nonce: bytes, shape: tuple[int, int, int], order: str) -> bytes:
+    """Derive the key of all streams of one image: `HKDF-SHA-256(ikm = key, salt = nonce, info)`.
+
+    `info = "jcbir cipher stream key" || version || length of order || order || h || w || c`, one byte for version and
+    length, four big-endian bytes for each extent.
+
+    Args:
+        key: Image key, 32 bytes.
+        nonce: 16 bytes, never twice under one key.
+        shape: Image extents (h, w, c).
+        order: Name of the stage order.
+
+    Returns:
+        32 bytes.
+
+    Raises:
+        ValueError: key or nonce of another length.
+
+    Example:
+        >>> stream_key(key=bytes(32), nonce=bytes(16), shape=(8, 8, 3), order="paper").hex()[:16]
+        '...'
+
+    References:
+        Krawczyk and Eronen, RFC 5869, 2010.
+    """
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"key must be {KEY_BYTES} bytes, got {len(key)}")
+    if len(nonce) != NONCE_BYTES:
+        raise ValueError(f"nonce must be {NONCE_BYTES} bytes, got {len(nonce)}")
+    extents = b"".join(extent.to_bytes(4, "big") for extent in shape)
+    info = _KEY_LABEL + bytes([VERSION, len(order)]) + order.encode() + extents
+    return HKDF(SHA256(), KEY_BYTES, salt=nonce, info=info).derive(key)
+
+
+def lane_count(length: int) -> int:
+    """Lanes of a stream: `ceil(length / 4096)`.
+
+    Args:
+        length: Bytes of the stream, at least 1.
+
+    Returns:
+        Number of lanes.
+
+    Raises:
+        ValueError: `length` is below 1.
+
+    Example:
+        >>> lane_count(4096), lane_count(4097)
+        (1, 2)
+    """
+    if length < 1:
+        raise ValueError(f"length must be at least 1, got {length}")
+    return -(-length // LANE_BYTES)
+
+
+def lane_seeds(secret: bytes, *, stage: int, channel: int, streams: int, length: int) -> UInt8[np.ndarray, "p l s"]:
+    """Seeds of the lanes of one stage and channel.
+
+    `SHAKE-256("jcbir cipher lanes" || secret || stage || channel)`, one byte for the stage, two big-endian bytes for
+    the channel, cut into streams, lanes and 16 bytes.
+
+    Args:
+        secret: `stream_key` of the image.
+        stage: Code of the stage, 1 to 255.
+        channel: Channel index.
+        streams: Streams of the stage.
+        length: Bytes of each stream.
+
+    Returns:
+        `UInt8[streams lanes 16]`.
+
+    Example:
+        >>> lane_seeds(bytes(32), stage=1, channel=0, streams=2, length=5000).shape
+        (2, 2, 16)
+    """
+    lanes = lane_count(length)
+    message = _LANE_LABEL + secret + bytes([stage]) + channel.to_bytes(2, "big")
+    digest = hashlib.shake_256(message).digest(streams * lanes * SEED_BYTES)
+    return np.frombuffer(digest, np.uint8).reshape(streams, lanes, SEED_BYTES)
+
+
+def expand(seeds: UInt8[np.ndarray, "*b l s"], *, length: int, engine: Engine = "numpy") -> UInt8[Array, "*b n"]:
+    """Key-stream bytes of streams whose lanes are seeded: the trajectory after the transient, mixed.
+
+    Byte order of a stream: step, then word (first, second of `mix`), then lane, then the word's bytes from the least
+    significant; the last step may be cut.
+
+    Args:
+        seeds: `UInt8[*b lanes 16]` with `lanes = lane_count(length)`.
+        length: Bytes of each stream.
+        engine: "numpy" (host; nothing to compile) or "jax" (default device; compiles once per shape).
+
+    Returns:
+        `UInt8[*b length]`; NumPy or JAX array by engine, the same bytes.
+
+    Raises:
+        ValueError: another number of lanes, or an unknown engine.
+
+    Example:
+        >>> expand(lane_seeds(bytes(32), stage=1, channel=0, streams=2, length=10), length=10).shape
+        (2, 10)
+    """
+    lanes = lane_count(length)
+    if seeds.shape[-2] != lanes:
+        raise ValueError(f"seeds: {length} bytes take {lanes} lanes, got {seeds.shape[-2]}")
+    if engine not in ("numpy", "jax"):
+        raise ValueError(f"engine must be 'numpy' or 'jax', got {engine!r}")
+    batch = seeds.shape[:-2]
+    flat = seeds.reshape(-1, lanes, SEED_BYTES)
+    steps = -(-length // (STEP_BYTES * lanes))
+    streams = (_expand_host if engine == "numpy" else _expand_device)(flat, steps)
+    return streams[:, :length].reshape(*batch, length)
+
+
+def _expand_host(seeds: np.ndarray, steps: int) -> np.ndarray:
+    count, lanes = seeds.shape[:2]
+    words = np.empty((count, steps, 2, lanes), "<u8")
+    rows, columns = max(1, _BLOCK_LANES // lanes), min(lanes, _BLOCK_LANES)
+    for top in range(0, count, rows):
+        for left in range(0, lanes, columns):
+            block = words[top : top + rows, :, :, left : left + columns]
+            _fill(block, drop_transient(start(seeds[top : top + rows, left : left + columns])))
+    return words.reshape(count, -1).view(np.uint8)
+
+
+def _fill(words: np.ndarray, state: State) -> None:
+    for step in range(words.shape[1]):
+        number = TRANSIENT_STEPS + step
+        state = advance(state, dither(number))
+        words[:, step, 0], words[:, step, 1] = mix(state, np.uint64(counter(number)))
+
+
+def _expand_device(seeds: np.ndarray, steps: int) -> jax.Array:
+    with jax.enable_x64(True):
+        first, second = _scan(State(*(jnp.asarray(v) for v in start(seeds))), steps)
+        words = jnp.stack([first, second], axis=2)
+        octets = jax.lax.bitcast_convert_type(words.transpose(1, 0, 2, 3), np.uint8)
+        return octets.reshape(len(seeds), -1)
+
+
+@partial(jax.jit, static_argnums=1)
+def _scan(state: State, steps: int) -> Any:
+    numbers = jnp.arange(TRANSIENT_STEPS, TRANSIENT_STEPS + steps, dtype=np.int64)
+    return jax.lax.scan(_body, drop_transient(state), numbers)[1]
+
+
+def _body(state: State, number: Any) -> tuple[State, Any]:
+    state = advance(state, number * DITHER & 0xFFFFFFFF)
+    return state, mix(state, number.astype(np.uint64) * np.uint64(COUNTER))

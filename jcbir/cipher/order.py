@@ -1,0 +1,64 @@
+"""The stable order of samples by multi-byte sort keys: a radix sort, in the parts of NumPy that are one."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from jcbir.typing import Array
+
+# Index and key arrays of this many samples stay in a level-2 cache, where a radix sort is five times as fast.
+_CACHED = 1 << 16
+
+
+def stable_order(keys: UInt8[Array, "*b p n"]) -> Integer[Array, "*b n"]:
+    """Order of n samples by `sum_q keys_q 256^q`, ties by index: a stable argsort.
+
+    Args:
+        keys: Bytes of the sort keys, least significant plane first.
+
+    Returns:
+        Permutation of 0 to n - 1; NumPy for NumPy keys, JAX for JAX keys.
+
+    Raises:
+        ValueError: no key plane, or no sample.
+
+    Example:
+        >>> stable_order(np.array([[3, 1, 3, 2]], np.uint8)).tolist()
+        [1, 3, 0, 2]
+    """
+    if keys.shape[-1] < 1 or keys.shape[-2] < 1:
+        raise ValueError(f"keys: must hold at least one plane and one sample, got {keys.shape}")
+    planes = [keys[..., q, :] for q in range(keys.shape[-2])]
+    if isinstance(keys, jax.Array):
+        return jnp.lexsort(planes)
+    if keys.shape[-1] <= _CACHED:
+        return np.lexsort(planes)
+    batch = keys.shape[:-2]
+    rows = [_distributed(row) for row in keys.reshape(-1, *keys.shape[-2:])]
+    return np.stack(rows).reshape(*batch, keys.shape[-1]) if batch else rows[0]
+
+
+def _distributed(keys: np.ndarray) -> np.ndarray:
+    """Move keys and places to buckets by leading bits, chunk by chunk, so that every sort runs in the cache."""
+    samples = keys.shape[-1]
+    bits = min(8, samples.bit_length() - 14)
+    leading = keys[-1] >> np.uint8(8 - bits)
+    ends = np.cumsum(np.bincount(leading, minlength=1 << bits)).tolist()
+    filled = [0, *ends[:-1]]
+    moved = np.empty((keys.shape[0], samples), np.uint8)
+    places = np.empty(samples, np.uint32)
+    for begin in range(0, samples, _CACHED):
+        chunk = leading[begin : begin + _CACHED]
+        order = np.argsort(chunk, kind="stable")
+        octets = keys[:, begin : begin + _CACHED][:, order]
+        order = order.astype(np.uint32) + np.uint32(begin)
+        left = 0
+        for bucket, right in enumerate(np.cumsum(np.bincount(chunk, minlength=1 << bits)).tolist()):
+            target = slice(filled[bucket], filled[bucket] + right - left)
+            moved[:, target], places[target] = octets[:, left:right], order[left:right]
+            filled[bucket], left = target.stop, right
+    out = np.empty(samples, np.int64)
+    for left, right in zip([0, *ends[:-1]], ends, strict=True):
+        out[left:right] = places[left:right][np.lexsort(list(moved[:, left:right]))]
+    return out

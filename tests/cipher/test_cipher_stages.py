@@ -1,0 +1,169 @@
+"""Stages and whole images: exact inverses for any shape, batch equals loop, NumPy equals JAX equals the oracle."""
+
+import cipher_oracle as oracle
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis.extra.numpy import arrays
+
+from jcbir.cipher import image, keystream, order, stages
+
+SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
+PAIRS = {
+    "modular": (stages.modular_diffusion, stages.undo_modular_diffusion, 4),
+    "scramble": (stages.scramble, stages.undo_scramble, 2),
+    "field": (stages.field_diffusion, stages.undo_field_diffusion, 2),
+}
+
+
+def _planes(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@given(shape=SHAPES, batch=st.integers(1, 3), seed=st.integers(0, 99))
+def test_inverse_for_any_shape(name, shape, batch, seed):
+    apply, undo, passes = PAIRS[name]
+    planes, keys = _planes(seed, batch, *shape), _planes(seed + 1, batch, passes, *shape)
+    before = planes.copy()
+    assert np.array_equal(undo(apply(planes, keys), keys), planes)
+    assert np.array_equal(planes, before)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (7, 256), (300, 2)])
+def test_jax_jit_and_vmap_equal_numpy(name, shape):
+    apply, undo, passes = PAIRS[name]
+    planes, keys = _planes(1, 2, *shape), _planes(2, 2, passes, *shape)
+    expected = apply(planes, keys)
+    for function, source, target in ((apply, planes, expected), (undo, expected, planes)):
+        device = (jnp.asarray(source), jnp.asarray(keys))
+        assert np.array_equal(function(*device), target)
+        assert np.array_equal(jax.jit(function)(*device), target)
+        assert np.array_equal(jax.vmap(function)(*device), target)
+        assert np.array_equal(np.stack([function(p, k) for p, k in zip(source, keys, strict=True)]), target)
+
+
+def test_field_diffusion_is_multiplication_in_gf_257():
+    planes, keys = _planes(5, 6, 9), _planes(6, 2, 6, 9)
+    values, forward, backward = (a.T.ravel().tolist() for a in (planes, keys[0], keys[1]))
+    expected = oracle.both_ways(oracle.multiply, values, forward, backward)
+    assert stages.field_diffusion(planes, keys).T.ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("n", [1, 1000, 1 << 16, (1 << 16) + 1, 200_000])
+def test_order_is_a_stable_argsort(n):
+    octets = _planes(n, 4, n)
+    octets[2:] &= 1  # ties
+    words = np.ascontiguousarray(octets.T).view("<u4")[:, 0]
+    assert np.array_equal(order.stable_order(octets), np.argsort(words, kind="stable"))
+    assert np.array_equal(order.stable_order(np.zeros((4, n), np.uint8)), np.arange(n))
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(1, 4))),
+    st.binary(min_size=32, max_size=32),
+    st.binary(min_size=16, max_size=16),
+    st.sampled_from(["paper", "reference50"]),
+)
+def test_image_equals_the_oracle_and_inverts(photo, key, nonce, name):
+    noise = image.encrypt(photo, key=key, nonce=nonce, order=name)
+    assert noise.tobytes() == oracle.encrypt(photo.tolist(), key, nonce, name)
+    assert np.array_equal(image.decrypt(noise, key=key, nonce=nonce, order=name), photo)
+
+
+@settings(max_examples=10)
+@given(shape=st.sampled_from([(1, 1, 1), (5, 3, 3), (64, 65, 1), (1, 300, 4), (300, 1, 2)]), count=st.integers(1, 4))
+def test_batch_equals_loop_and_engines_agree(shape, count):
+    photos = _planes(count, count, *shape)
+    keys, nonces = [bytes([i]) * 32 for i in range(count)], [bytes([i]) * 16 for i in range(count)]
+    batch = image.encrypt_batch(photos, keys=keys, nonces=nonces)
+    loop = [image.encrypt(p, key=k, nonce=n) for p, k, n in zip(photos, keys, nonces, strict=True)]
+    assert np.array_equal(batch, np.stack(loop))
+    assert np.array_equal(image.decrypt_batch(batch, keys=keys, nonces=nonces), photos)
+
+
+def test_engines_agree_on_whole_images():
+    photos = _planes(1, 2, 5, 3, 3)
+    names = {"keys": [bytes(32)] * 2, "nonces": [bytes(16), b"1" * 16]}
+    noise = image.encrypt_batch(photos, **names)
+    assert np.array_equal(image.encrypt_batch(photos, **names, engine="jax"), noise)
+    assert np.array_equal(image.decrypt_batch(noise, **names, engine="jax"), photos)
+
+
+def test_groups_do_not_change_the_bytes(monkeypatch):
+    photos = _planes(1, 5, 9, 8, 3)
+    names = {"keys": [bytes([i]) * 32 for i in range(5)], "nonces": [bytes(16)] * 5}
+    whole = image.encrypt_batch(photos, **names)
+    for group in (1, 100, 300):
+        monkeypatch.setattr(image, "_GROUP", group)
+        assert np.array_equal(image.encrypt_batch(photos, **names), whole)
+        assert np.array_equal(image.decrypt_batch(whole, **names), photos)
+
+
+def test_equal_channels_and_equal_images_do_not_look_equal():
+    gray = np.repeat(_planes(3, 16, 16, 1), 3, axis=2)
+    noise = image.encrypt(gray, key=bytes(32), nonce=bytes(16)).astype(int)
+    assert (noise[..., 0] != noise[..., 1]).mean() > 0.9
+    other = image.encrypt(gray, key=bytes(32), nonce=b"1" * 16)
+    assert (noise != other).mean() > 0.9
+
+
+def test_a_stage_is_swapped_in_three_lines():
+    planes = _planes(1, 1, 8, 8)
+    secret = keystream.stream_key(key=bytes(32), nonce=bytes(16), shape=(8, 8, 1), order="mine")
+    mine = (image.SCRAMBLING, image.FIELD)
+    keys = [image.plane_keys([secret], [0], stage, height=8, width=8) for stage in mine]
+    noise = planes
+    for stage, k in zip(mine, keys, strict=True):
+        noise = stage.apply(noise, k)
+    for stage, k in zip(mine[::-1], keys[::-1], strict=True):
+        noise = stage.undo(noise, k)
+    assert np.array_equal(noise, planes)
+
+
+def test_repeating_the_diffusion_under_the_same_keys_would_leak():
+    """Why every pass has its own stream: for n = 1 mod 3 the doubled map of the keys is singular modulo 2."""
+    for n in range(1, 14):
+        unit = np.eye(n, dtype=np.uint8)[:, None, :]
+        zero = np.zeros((n, 1, n), np.uint8)
+        one = stages.modular_diffusion(zero, np.stack([unit, zero], 1))[:, 0, :].astype(int)  # effect of the key
+        again = stages.modular_diffusion(one.astype(np.uint8)[:, None], np.stack([zero, zero], 1))[:, 0].astype(int)
+        mask = (one + again) % 2  # the key's effect when both rounds use it
+        rank = 0
+        rows = mask.copy()
+        for column in range(n):
+            pivot = next((r for r in range(rank, n) if rows[r, column]), None)
+            if pivot is None:
+                continue
+            rows[[rank, pivot]] = rows[[pivot, rank]]
+            for r in range(n):
+                if r != rank and rows[r, column]:
+                    rows[r] = (rows[r] + rows[rank]) % 2
+            rank += 1
+        assert (rank < n) == (n % 3 == 1), n
+
+
+@pytest.mark.parametrize("shape", [(0, 3, 3), (3, 0, 3), (3, 3, 0)], ids=["no rows", "no columns", "no channels"])
+def test_empty_images_are_refused(shape):
+    with pytest.raises(ValueError, match="without an empty axis"):
+        image.encrypt(np.zeros(shape, np.uint8), key=bytes(32), nonce=bytes(16))
+
+
+def test_bad_input(unchecked):
+    good = np.zeros((2, 2, 1), np.uint8)
+    with pytest.raises(ValueError, match="uint8"):
+        image.encrypt(good.astype(np.float32), key=bytes(32), nonce=bytes(16))
+    with pytest.raises(ValueError, match="order must be"):
+        image.encrypt(good, key=bytes(32), nonce=bytes(16), order="mine")
+    with pytest.raises(ValueError, match="keys and nonces"):
+        image.encrypt_batch(good[None], keys=[], nonces=[])
+    with pytest.raises(ValueError, match="keys: must be pairs"):
+        stages.modular_diffusion(good[..., 0], np.zeros((3, 2, 2), np.uint8))
+    with pytest.raises(ValueError, match="keys: must be planes"):
+        stages.scramble(good[..., 0], np.zeros((4, 2, 3), np.uint8))
+    with pytest.raises(ValueError, match="at least one"):
+        order.stable_order(np.zeros((0, 3), np.uint8))
