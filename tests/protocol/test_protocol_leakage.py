@@ -1,0 +1,208 @@
+"""The leakage table is true: what a party can compute is computed, what it must not see is searched for."""
+
+import dataclasses
+import secrets
+
+import numpy as np
+import pytest
+from protocol_world import BITS, NOW, make_world, search
+
+from jcbir.io import wire
+from jcbir.protocol import owner, user
+from jcbir.protocol.leakage import authority_view, code_distances, describe, server_view, views
+from jcbir.protocol.messages import SCHEMES
+from jcbir.sealing import image_key
+
+# The same picture is asked for twice: whoever can tell that, can tell it here.
+QUERIES = np.random.default_rng(9).random((4, BITS)) > 0.5
+QUERIES[3] = QUERIES[1]
+
+
+def run(*schemes):
+    world = make_world()
+    for scheme in schemes:
+        world = search(world, QUERIES[:2], scheme=scheme).world
+        world = search(world, QUERIES[2:], scheme=scheme).world
+    return world
+
+
+def pairwise(codes):
+    return (codes[:, None] ^ codes[None]).sum(axis=-1)
+
+
+def bytes_seen(world, party):
+    """Every byte a party received, as it travelled."""
+    received = views(world.transcript, party=party)
+    return b"".join(wire.to_bytes(message) for message in received if not isinstance(message, owner.Delegation))
+
+
+def numbers_of(value):
+    """The integers of a secret record, as bytes in both orders."""
+    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from numbers_of(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from numbers_of(item)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
+        width = (value.bit_length() + 7) // 8
+        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"))
+
+
+def secrets_of(world):
+    own = world.own
+    public = set(numbers_of(own.card.public))
+    named = {number for number in numbers_of(own.secret) if number not in public}
+    named |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, own.authority_secret}
+    named |= {world.me.keys.sealing_secret, world.me.keys.signing_secret}
+    named |= {image_key(own.image_master, image_id=image_id) for image_id in world.cloud.images}
+    return named
+
+
+def test_server_bytes_hold_no_secret_no_name_no_picture():
+    world = run(*SCHEMES)
+    seen = bytes_seen(world, "server")
+    found = secrets_of(world)
+    assert len(found) > 40
+    for secret in found:
+        assert secret not in seen
+    for name, image in zip(world.names, world.images, strict=True):
+        assert name.encode() not in seen
+        assert image.tobytes() not in seen
+    # The search itself works: a public number is found.
+    assert next(numbers_of(world.own.card.public.n)) in seen
+
+
+def test_server_and_user_learn_no_code():
+    world = run(*SCHEMES)
+    for party in ("server", "user"):
+        seen = bytes_seen(world, party)
+        for code in (*world.codes, *QUERIES):
+            # 16 bits turn up anywhere by chance; unpacked or as text they would not.
+            assert code.tobytes() not in seen
+            assert "".join("01"[int(bit)] for bit in code).encode() not in seen
+
+
+def test_authority_gets_no_trapdoor_no_salt_no_image_and_no_masking_key():
+    world = run(*SCHEMES)
+    seen = bytes_seen(world, "authority")
+    queries = [message for message in views(world.transcript, party="server") if hasattr(message, "trapdoors")]
+    assert len(queries) == 6
+    for query in queries:
+        assert query.salt not in seen
+        for trapdoor in query.trapdoors:
+            if trapdoor.scheme != "bitsliced":
+                assert trapdoor.body.tobytes() not in seen
+    assert world.own.masking_key not in seen
+    assert not any(sealed in seen for sealed in world.cloud.images.values())
+    delegation = next(m for m in views(world.transcript, party="authority") if isinstance(m, owner.Delegation))
+    assert world.own.masking_key not in [getattr(delegation, field.name) for field in dataclasses.fields(delegation)]
+
+
+def test_search_pattern_is_visible_in_bitsliced_and_not_in_packed():
+    world = run(*SCHEMES)
+    view = server_view(world.transcript)
+    assert set(view.query_distances) == {"bitsliced"}
+    np.testing.assert_array_equal(view.query_distances["bitsliced"], pairwise(QUERIES))
+    assert view.query_distances["bitsliced"][1, 3] == 0
+    for scheme in ("integer", "packed"):
+        trapdoors = [
+            trapdoor.body.tobytes()
+            for message in views(world.transcript, party="server")
+            if getattr(getattr(message, "request", None), "scheme", None) == scheme
+            for trapdoor in message.trapdoors
+        ]
+        assert len(set(trapdoors)) == len(QUERIES)
+
+
+def test_masked_queries_are_not_the_queries():
+    world = run("bitsliced")
+    sent = [
+        np.unpackbits(t.body[0])[:BITS]
+        for m in views(world.transcript, party="server")
+        if hasattr(m, "salt")
+        for t in m.trapdoors
+    ]
+    assert (np.array(sent) != QUERIES).any(axis=1).all()
+
+
+def test_access_pattern():
+    found = search(make_world(), QUERIES[:2], scheme="packed")
+    view = server_view(found.world.transcript)
+    assert set(view.fetched) == {match.image_id for row in found.matches for match in row}
+    assert view.images == 30
+    assert view.sealed_bytes == {image_id: len(sealed) for image_id, sealed in found.world.cloud.images.items()}
+
+
+def test_authority_sees_patterns_in_packed():
+    world = run("packed")
+    view = authority_view(world.transcript, world.own.secret)
+    masking = {"card": world.own.card, "scheme": "packed", "masking_key": world.own.masking_key}
+    stored = user.masked_codes(world.codes, **masking).astype(np.int8)
+    asked = user.masked_codes(QUERIES, **masking).astype(np.int8)
+    np.testing.assert_array_equal(view.patterns, stored[None] - asked[:, None])
+    # From one query alone: the geometry of the whole database.
+    np.testing.assert_array_equal(code_distances(view.patterns[0]), pairwise(world.codes))
+
+
+def test_authority_sees_differences_in_integer():
+    world = run("integer")
+    view = authority_view(world.transcript, world.own.secret)
+    masking = {"card": world.own.card, "scheme": "integer", "masking_key": world.own.masking_key}
+    weights = 1 << np.arange(BITS)[::-1]
+    stored, asked = user.masked_codes(world.codes, **masking) @ weights, user.masked_codes(QUERIES, **masking) @ weights
+    np.testing.assert_array_equal(np.array(view.differences), stored[None] - asked[:, None])
+
+
+def test_authority_sees_distances_only_in_bitsliced():
+    world = run("bitsliced")
+    view = authority_view(world.transcript, world.own.secret)
+    np.testing.assert_array_equal(view.distances["bitsliced"], (world.codes[None] ^ QUERIES[:, None]).sum(axis=-1))
+    assert view.patterns is None
+    assert view.differences == ()
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_message_sizes_do_not_depend_on_the_query(scheme):
+    world = make_world()
+    sizes = set()
+    for code in (np.zeros(BITS, bool), np.ones(BITS, bool), QUERIES[0]):
+        found = search(world, code[None], scheme=scheme)
+        sizes.add(
+            (len(wire.to_bytes(found.query)), len(wire.to_bytes(found.report)), len(wire.to_bytes(found.ranking)))
+        )
+    assert len(sizes) == 1
+
+
+def test_commitment_hides_a_code_that_can_be_guessed():
+    world = make_world()
+    first, second = (
+        user.ask(world.me, QUERIES[:1], top=1, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)[1]
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.trapdoors[0].body, second.trapdoors[0].body)
+    assert first.request.commitment != second.request.commitment
+
+
+def test_each_scheme_has_an_isometry_of_its_own():
+    world = make_world()
+    masks = [
+        user.masked_codes(QUERIES, card=card, scheme=scheme, masking_key=world.own.masking_key).tobytes()
+        for card in (world.own.card, dataclasses.replace(world.own.card, epoch=1))
+        for scheme in SCHEMES
+    ]
+    assert len(set(masks)) == 6
+
+
+def test_describe_covers_every_scheme_and_party():
+    world = run(*SCHEMES)
+    for options in ({}, {"secret": world.own.secret}):
+        rows = describe(world.transcript, **options)
+        assert {(row["scheme"], row["party"]) for row in rows} == {
+            *((scheme, party) for scheme in SCHEMES for party in ("server", "authority", "user")),
+            ("any", "server"),
+            ("any", "owner"),
+        }
+    text = {(row["scheme"], row["party"]): row["learned"] for row in rows}
+    assert "1 equal pairs" in text["bitsliced", "server"]
+    assert "nothing" in text["packed", "server"]
+    assert "30 images" in text["any", "server"]
