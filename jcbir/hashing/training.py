@@ -207,7 +207,8 @@ def fit(
         state: where to start: `init_state`, or a saved state.
         images: training images on the host.
         targets: pytree of arrays with leading axis n.
-        step: (state, batch) -> (state, metrics with a `loss`), e.g. a `functools.partial` of `train_step`.
+        step: (state, batch) -> (state, metrics with a `loss`), e.g. a `functools.partial` of `train_step`; jitted here,
+            unless it is already, as it should be when several runs share it.
         epochs: epochs of the whole run, those already in `state.step` included.
         batch: images per step, at most n; fewer images than that are one batch.
         progress: called after every step.
@@ -243,7 +244,7 @@ def fit(
             raise ValueError(f"targets{jax.tree_util.keystr(path)} must have {total} rows like images, got {len(leaf)}")
     batch = min(batch, total)
     per_epoch = total // batch
-    compiled = jax.jit(step)
+    compiled = step if hasattr(step, "lower") else jax.jit(step)
     # Uncommitted Python and NumPy leaves would make the second call another program than the first.
     state = jax.tree.map(jnp.asarray, state)
     history = []

@@ -1,0 +1,54 @@
+"""A small training run as a program, slow enough to be killed: `python interrupted_run.py FOLDER PAUSE`."""
+
+import sys
+import time
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jcbir.hashing import augment, centers, losses, optimizers, training
+from jcbir.io import runs
+
+EPOCHS = 6
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Conv(4, (3, 3), name="conv")(x.astype(jnp.float32) / 255.0)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, name="bn")(x)).mean(axis=(1, 2))
+        return nn.Dense(8, name="hash")(nn.Dropout(0.2, deterministic=not train)(x))
+
+
+def problem():
+    images = np.asarray(jax.random.randint(jax.random.key(1), (40, 6, 6, 3), 0, 256)).astype(np.uint8)
+    targets = centers.hadamard(5, 8)[np.arange(40) % 5]
+    optimizer = optimizers.two_rates(steps_per_epoch=5, rate=0.01, backbone_scale=0.5, decay_epochs=2)
+    step = partial(
+        training.train_step,
+        apply=training.linen_apply(Net()),
+        loss=losses.csq,
+        optimizer=optimizer,
+        augment=partial(augment.crop_and_flip, padding=1),
+    )
+    state = training.init_state(jax.random.key(0), Net().init(jax.random.key(2), images[:1]), optimizer=optimizer)
+    return state, images, targets, step
+
+
+def run(folder, *, pause=0.0, epochs=EPOCHS, about=None):
+    state, images, targets, step = problem()
+
+    def validate(state):
+        return {"val": float(jnp.abs(state.params["hash"]["bias"]).sum())}
+
+    return runs.train_run(
+        folder, state, images, targets, step=step, epochs=epochs, batch=8, about=about or {"seed": 0},
+        validate=validate, monitor="val", progress=lambda *_: time.sleep(pause),
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    run(sys.argv[1], pause=float(sys.argv[2]))
