@@ -25,8 +25,8 @@ from jcbir.io.schema import Codec, many, number, octets, read_plain, record, tex
 from jcbir.io.wire import CARD, GRANT, PUBLIC_KEY
 from jcbir.paillier.primes import StructuredPrime
 from jcbir.paillier.secret import SecretKey
+from jcbir.protocol.holdings import Delegation, Owner
 from jcbir.protocol.messages import Card
-from jcbir.protocol.owner import Delegation, Owner
 from jcbir.protocol.user import User, UserKeys
 
 PUBLIC_MAGIC, SECRET_MAGIC = b"JCBP", b"JCBS"

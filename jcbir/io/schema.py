@@ -42,6 +42,9 @@ def whole(*, low: int, high: int) -> Codec:
     Returns:
         The codec.
 
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
+
     Example:
         >>> whole(low=0, high=9).parse(7, "digit")
         7
@@ -64,6 +67,9 @@ def text(*, low: int = 0, high: int = 255) -> Codec:
 
     Returns:
         The codec.
+
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
 
     Example:
         >>> text(high=5).parse("photo", "name")
@@ -88,6 +94,9 @@ def octets(*, low: int, high: int) -> Codec:
     Returns:
         The codec.
 
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
+
     Example:
         >>> octets(low=2, high=2).parse(b"ab", "pair")
         b'ab'
@@ -106,6 +115,9 @@ def number() -> Codec:
 
     Returns:
         The codec.
+
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
 
     Example:
         >>> number().parse(number().pack(2**100), "n") == 2**100
@@ -153,6 +165,9 @@ def many(codec: Codec, *, low: int = 0, high: int = MAX_ITEMS) -> Codec:
     Returns:
         The codec.
 
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
+
     Example:
         >>> many(text()).parse(["a", "b"], "names")
         ('a', 'b')
@@ -181,6 +196,9 @@ def rows(*, width: int) -> Codec:
 
     Returns:
         The codec; what it parses is a read-only view of the message.
+
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
 
     Example:
         >>> rows(width=4).parse(rows(width=4).pack(np.zeros((2, 3), np.uint8)), "rows").shape
@@ -211,6 +229,9 @@ def record(kind: Callable[..., Any], **fields: Codec) -> Codec:
 
     Returns:
         The codec.
+
+    Raises:
+        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
 
     Example:
         >>> class Pair(NamedTuple):

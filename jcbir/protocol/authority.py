@@ -10,8 +10,8 @@ from jcbir.errors import FormatError
 from jcbir.paillier.secret import SecretKey, decrypt
 from jcbir.protocol.digests import digest
 from jcbir.protocol.grants import check_request, note_answered
+from jcbir.protocol.holdings import Delegation
 from jcbir.protocol.messages import Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.protocol.owner import Delegation
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
 from jcbir.protocol.release import Release, write_release
 from jcbir.protocol.signatures import check_signature, sign

@@ -4,7 +4,7 @@ Nothing imported here, directly or not, can decrypt, open an image, or hash one;
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from jcbir.protocol.messages import (
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
 from jcbir.protocol.signatures import check_signature
 from jcbir.ranking.layouts import check_layout
+from jcbir.ranking.records import Index
 from jcbir.ranking.score import prepare, score
 
 
@@ -87,6 +88,31 @@ def accept(server: Server, publication: Publication) -> Server:
         >>> server.Server.__name__
         'Server'
     """
+    segment = check_publication(server, publication)
+    images = {**server.images, **{image.image_id: image.sealed for image in publication.images}}
+    return dataclasses.replace(server, segments=(*server.segments, segment), images=images)
+
+
+def check_publication(server: Server, publication: Publication) -> Segment:
+    """Decide whether a segment may be taken in, and build what makes scoring it cheap.
+
+    Args:
+        server: state.
+        publication: from the owner.
+
+    Returns:
+        The segment as `accept` adds it; a service writes the publication to its store before it does.
+
+    Raises:
+        ForeignCollectionError: another collection, epoch or key.
+        ForgedReplyError: the owner did not sign it.
+        ValueError: its number is not the next, its parts differ in length, or a pseudonym is taken.
+
+    Example:
+        >>> import jcbir.protocol.server as server
+        >>> callable(server.check_publication)
+        True
+    """
     _check_card(server, publication.card)
     check_signature(publication, public=server.card.owner_key, refusal=ForgedReplyError)
     number = server.segments[-1].number + 1 if server.segments else 0
@@ -96,7 +122,6 @@ def accept(server: Server, publication: Publication) -> Server:
     taken = server.images.keys() & set(image_ids)
     if taken or len(set(image_ids)) != len(image_ids):
         raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
-    indexes = {}
     for index in publication.indexes:
         if index.fingerprint != server.card.public.fingerprint:
             raise KeyMismatchError("publication: an index is encrypted under another key")
@@ -106,11 +131,31 @@ def accept(server: Server, publication: Publication) -> Server:
             raise ValueError(
                 f"publication: an index must have (codes, bits, ciphertexts) {expected}, got {index.layout}"
             )
-        pairs = index.layout.scheme == "bitsliced"
-        indexes[index.layout.scheme] = prepare(server.card.public, index) if pairs else index
-    segment = Segment(number, indexes, image_ids)
-    images = {**server.images, **{image.image_id: image.sealed for image in publication.images}}
-    return dataclasses.replace(server, segments=(*server.segments, segment), images=images)
+    return prepare_segment(server.card, publication.segment, publication.indexes, image_ids)
+
+
+def prepare_segment(card: Card, number: int, indexes: Sequence[Index], image_ids: tuple[str, ...]) -> Segment:
+    """Build the product tables of a segment once, for all queries.
+
+    Args:
+        card: the collection.
+        number: number of the segment.
+        indexes: its encrypted indexes.
+        image_ids: pseudonyms in index order.
+
+    Returns:
+        The segment.
+
+    Example:
+        >>> from jcbir.paillier.public import PublicKey
+        >>> prepare_segment(Card("photos", 0, 8, PublicKey(n=35, g=36), b"", b""), 0, (), ("a",)).image_ids
+        ('a',)
+    """
+    ready = {
+        index.layout.scheme: prepare(card.public, index) if index.layout.scheme == "bitsliced" else index
+        for index in indexes
+    }
+    return Segment(number, ready, image_ids)
 
 
 def withdraw(server: Server, withdrawal: Withdrawal) -> Server:
@@ -295,7 +340,9 @@ __all__ = [
     "Server",
     "accept",
     "blinders_needed",
+    "check_publication",
     "deliver",
+    "prepare_segment",
     "revoke",
     "score_query",
     "withdraw",
