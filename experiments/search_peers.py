@@ -1,0 +1,306 @@
+"""The other libraries of `experiments.bench_paillier`, doing the same private Hamming query.
+
+Each is imported where it is used; one that is missing is reported as `not installed`. They are oracles and yardsticks
+of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`).
+"""
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+PHE, LIGHTPHE, TENSEAL = "python-paillier", "LightPHE", "TenSEAL BFV"
+PACKAGES = ("phe", "lightphe", "tenseal")
+NAMES = dict(zip(PACKAGES, (PHE, LIGHTPHE, TENSEAL), strict=True))
+
+# BFV with 4096 slots and a 34-bit prime = 1 mod 8192: 17 two-bit digits, or 5 lanes in base 65, to a slot.
+DEGREE, PLAIN_MODULUS = 4096, 17179754497
+SLOT_DIGITS = 17
+
+
+def installed() -> dict[str, str]:
+    return {NAMES[name]: "run" if present(name) else "not installed" for name in PACKAGES}
+
+
+def present(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def operations(key) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Encrypt, decrypt and add of the Paillier peers, under our own key where the library takes one."""
+    thunks: dict[str, tuple[Callable[[], Any], int]] = {}
+    if present("phe"):
+        public, private = phe_keys(key)
+        body = [public.raw_encrypt(5 + i) for i in range(16)]
+        n_squared = public.nsquare
+        from phe.util import mulmod
+
+        thunks[f"{PHE}/encrypt"] = (lambda: [public.raw_encrypt(5 + i) for i in range(16)]), 16
+        thunks[f"{PHE}/decrypt"] = (lambda: [private.raw_decrypt(c) for c in body]), 16
+        thunks[f"{PHE}/add"] = (lambda: [mulmod(c, c, n_squared) for c in body * 32]), 512
+    if present("lightphe"):
+        system = lightphe_system(key.public.bits)
+        ciphertexts = [system.encrypt(5), system.encrypt(6)]
+        thunks[f"{LIGHTPHE}/encrypt"] = (lambda: [system.encrypt(5), system.encrypt(6)]), 2
+        thunks[f"{LIGHTPHE}/decrypt"] = (lambda: [system.decrypt(c) for c in ciphertexts]), 2
+        thunks[f"{LIGHTPHE}/add"] = (lambda: [ciphertexts[0] + ciphertexts[1] for _ in range(64)]), 64
+    return thunks
+
+
+def queries(watch, key, codes, query, expected, *, quick: bool, rounds: int) -> list[dict[str, Any]]:
+    """The peers' rows of the query table; what is not installed is a row that says so."""
+    rows = []
+    few = 2 if quick else max(2, 12 * 2048 // key.public.bits)
+    if present("phe"):
+        rows.append(phe_bit_by_bit(watch, key, codes, query, expected, few=few))
+        rows.append(phe_slots(watch, key, codes, query, expected, few=16 * few))
+    if present("lightphe"):
+        rows.append(lightphe_bit_by_bit(watch, key, codes, query, expected))
+    if present("tenseal"):
+        rows.append(tenseal_difference(watch, codes, query, expected, rounds=rounds))
+        rows.append(tenseal_bitsliced(watch, codes, query, expected, rounds=rounds))
+    missing = [name for name in PACKAGES if not present(name)]
+    rows += [{"contender": NAMES[m], "scheme": "-", "note": "not installed", "exact": True} for m in missing]
+    return rows
+
+
+def phe_keys(key):
+    import phe
+
+    public = phe.PaillierPublicKey(key.public.n)
+    return public, phe.PaillierPrivateKey(public, key.p.prime, key.q.prime)
+
+
+def lightphe_system(bits: int):
+    from lightphe import LightPHE
+
+    return LightPHE(algorithm_name="Paillier", key_size=bits)
+
+
+def scaled(
+    contender, scheme, *, build_s, trapdoor_s, score_s, open_s, run, count, ciphertext_bytes, per_code, exact
+) -> dict[str, Any]:
+    """A row measured on `run` codes and multiplied up to `count`."""
+    factor = count / run
+    return {
+        "contender": contender,
+        "scheme": scheme,
+        "build_s": build_s * factor,
+        "trapdoor_s": trapdoor_s,
+        "score_s": score_s * factor,
+        "open_s": open_s * factor,
+        "query_s": trapdoor_s + (score_s + open_s) * factor,
+        "index_bytes": int(count * per_code * ciphertext_bytes),
+        "reply_bytes": int(count * per_code * ciphertext_bytes),
+        "trapdoor_bytes": int(per_code * ciphertext_bytes),
+        "codes_run": run,
+        "extrapolated": run < count,
+        "exact": bool(exact),
+    }
+
+
+def phe_bit_by_bit(watch, key, codes, query, expected, *, few: int) -> dict[str, Any]:
+    """One ciphertext per bit, the naive reading: E(h_j) E(-q_j), decrypted one by one."""
+    from phe.util import mulmod
+
+    public, private = phe_keys(key)
+    n, n_squared = public.n, public.nsquare
+    build_s, index = watch.once(lambda: [[public.raw_encrypt(int(b)) for b in row] for row in codes[:few]])
+    trapdoor_s, asked = watch.once(lambda: [public.raw_encrypt(-int(b) % n) for b in query])
+    score_s, scores = watch.once(
+        lambda: [[mulmod(h, q, n_squared) for h, q in zip(row, asked, strict=True)] for row in index]
+    )
+    open_s, distances = watch.once(lambda: [sum(private.raw_decrypt(c) != 0 for c in row) for row in scores])
+    return scaled(
+        PHE,
+        "bit by bit",
+        build_s=build_s,
+        trapdoor_s=trapdoor_s,
+        score_s=score_s,
+        open_s=open_s,
+        run=few,
+        count=len(codes),
+        ciphertext_bytes=key.public.ciphertext_bytes,
+        per_code=codes.shape[1],
+        exact=distances == expected[:few].tolist(),
+    )
+
+
+def phe_slots(watch, key, codes, query, expected, *, few: int) -> dict[str, Any]:
+    """One code per ciphertext in two-bit slots: what one writes with python-paillier after a second thought."""
+    from phe.util import mulmod
+
+    public, private = phe_keys(key)
+
+    def slots(bits):
+        return int("".join("01"[int(b)] for b in bits), 4)
+
+    build_s, index = watch.once(lambda: [public.raw_encrypt(slots(row)) for row in codes[:few]])
+    trapdoor_s, asked = watch.once(lambda: public.raw_encrypt(slots(~query)))
+    score_s, scores = watch.once(lambda: [mulmod(c, asked, public.nsquare) for c in index])
+    ones = slots(np.ones(codes.shape[1], bool))
+    open_s, distances = watch.once(
+        lambda: [codes.shape[1] - (int(private.raw_decrypt(c)) & ones).bit_count() for c in scores]
+    )
+    return scaled(
+        PHE,
+        "one code per ciphertext",
+        build_s=build_s,
+        trapdoor_s=trapdoor_s,
+        score_s=score_s,
+        open_s=open_s,
+        run=few,
+        count=len(codes),
+        ciphertext_bytes=key.public.ciphertext_bytes,
+        per_code=1,
+        exact=distances == expected[:few].tolist(),
+    )
+
+
+def lightphe_bit_by_bit(watch, key, codes, query, expected) -> dict[str, Any]:
+    """As `phe_bit_by_bit`, on a quarter of one code: it takes seconds."""
+    system = lightphe_system(key.public.bits)
+    quarter = codes.shape[1] // 4
+    bits, asked_bits = codes[0, :quarter], query[:quarter]
+    build_s, index = watch.once(lambda: [system.encrypt(int(b)) for b in bits])
+    trapdoor_s, asked = watch.once(lambda: [system.encrypt(int(not b)) for b in asked_bits])
+    score_s, scores = watch.once(lambda: [h + q for h, q in zip(index, asked, strict=True)])
+    open_s, distance = watch.once(lambda: sum(system.decrypt(c) != 1 for c in scores))
+    return scaled(
+        LIGHTPHE,
+        "bit by bit",
+        build_s=build_s,
+        trapdoor_s=trapdoor_s * 4,
+        score_s=score_s,
+        open_s=open_s,
+        run=0.25,
+        count=len(codes),
+        ciphertext_bytes=key.public.ciphertext_bytes,
+        per_code=codes.shape[1],
+        exact=distance == int((bits != asked_bits).sum()),
+    )
+
+
+def tenseal_context():
+    import tenseal as ts
+
+    return ts, ts.context(ts.SCHEME_TYPE.BFV, poly_modulus_degree=DEGREE, plain_modulus=PLAIN_MODULUS, n_threads=1)
+
+
+def tenseal_row(watch, scheme, ts, rounds, *, build, ask, answer, read, count, expected) -> dict[str, Any]:
+    build_s, index = watch.once(build)
+    state: dict[str, Any] = {}
+
+    def asking():
+        state["question"] = ask()
+
+    def answering():
+        state["scores"] = answer(index, state["question"])
+
+    def reading():
+        state["distances"] = read(state["scores"])
+
+    times = watch.rounds({"trapdoor": asking, "score": answering, "open": reading}, rounds)
+    question = state["question"]
+    return {
+        "contender": TENSEAL,
+        "scheme": scheme,
+        "build_s": build_s,
+        **{f"{stage}_s": seconds for stage, seconds in times.items()},
+        "query_s": sum(times.values()),
+        "index_bytes": sum(len(c.serialize()) for c in flatten(index)),
+        "reply_bytes": sum(len(c.serialize()) for c in state["scores"]),
+        "trapdoor_bytes": len(question.serialize()) if hasattr(question, "serialize") else -(-len(question) // 8),
+        "codes_run": count,
+        "extrapolated": False,
+        "exact": state["distances"].tolist() == expected.tolist(),
+    }
+
+
+def flatten(nested) -> list[Any]:
+    return [c for part in nested for c in flatten(part)] if isinstance(nested, list) else [nested]
+
+
+def tenseal_difference(watch, codes, query, expected, *, rounds: int) -> dict[str, Any]:
+    """The function and the leak of `packed`: encrypted two-bit slots, the key holder sees where the codes differ."""
+    ts, context = tenseal_context()
+    count, bits = codes.shape
+    per_vector = DEGREE * SLOT_DIGITS // bits
+    powers = 4 ** np.arange(SLOT_DIGITS)
+
+    def slots(digits):
+        padded = np.zeros(DEGREE * SLOT_DIGITS, np.int64)
+        padded[: digits.size] = digits.reshape(-1)
+        return (padded.reshape(DEGREE, SLOT_DIGITS) @ powers).tolist()
+
+    def build():
+        parts = range(0, count, per_vector)
+        return [ts.bfv_vector(context, slots(codes[i : i + per_vector].astype(np.int64))) for i in parts]
+
+    def ask():
+        return ts.bfv_vector(context, slots(np.tile(~query, (per_vector, 1)).astype(np.int64)))
+
+    def read(scores):
+        values = np.array([c.decrypt() for c in scores], np.int64) % PLAIN_MODULUS
+        digits = (values[:, :, None] >> (2 * np.arange(SLOT_DIGITS))) & 3
+        used = digits.reshape(len(scores), -1)[:, : per_vector * bits].reshape(-1, bits)
+        return np.count_nonzero(used != 1, axis=1)[:count]
+
+    return tenseal_row(
+        watch,
+        "packed",
+        ts,
+        rounds,
+        build=build,
+        ask=ask,
+        answer=lambda index, question: [c + question for c in index],
+        read=read,
+        count=count,
+        expected=expected,
+    )
+
+
+def tenseal_bitsliced(watch, codes, query, expected, *, rounds: int) -> dict[str, Any]:
+    """The function and the leak of `bitsliced`: encrypted planes, query bits in clear, finished distances."""
+    ts, context = tenseal_context()
+    count, bits = codes.shape
+    lanes = int(np.log(PLAIN_MODULUS) / np.log(bits + 1))
+    per_vector = DEGREE * lanes
+    powers = (bits + 1) ** np.arange(lanes)
+
+    def slots(column):
+        padded = np.zeros(per_vector, np.int64)
+        padded[: column.size] = column
+        return (padded.reshape(DEGREE, lanes) @ powers).tolist()
+
+    def build():
+        parts = range(0, count, per_vector)
+        return [[ts.bfv_vector(context, slots(column)) for column in codes[i : i + per_vector].T] for i in parts]
+
+    def answer(index, question):
+        constant = [int(question.sum()) * int(powers.sum())] * DEGREE
+        scores = []
+        for planes in index:
+            total = planes[0].copy() if not question[0] else 0 - planes[0]
+            for plane, bit in zip(planes[1:], question[1:], strict=True):
+                total = total - plane if bit else total + plane
+            scores.append(total + constant)
+        return scores
+
+    def read(scores):
+        values = np.array([c.decrypt() for c in scores], np.int64) % PLAIN_MODULUS
+        return ((values[:, :, None] // powers) % (bits + 1)).reshape(-1)[:count]
+
+    return tenseal_row(
+        watch,
+        "bitsliced",
+        ts,
+        rounds,
+        build=build,
+        ask=lambda: query,
+        answer=answer,
+        read=read,
+        count=count,
+        expected=expected,
+    )
