@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 # What Pillow's readers raise on files that are cut, forged or of another format.
 _BROKEN = (
@@ -60,7 +60,11 @@ def decode_image(encoded: bytes, *, size: int) -> UInt8[np.ndarray, "s s 3"]:
                 opened.draft("RGB", (2 * size, 2 * size))
                 square = ImageOps.fit(_rgb(_upright(opened)), (size, size), Image.Resampling.BICUBIC)
     except _BROKEN as error:
-        raise ValueError(f"encoded must be an image that Pillow opens; got {len(encoded)} bytes: {error}") from error
+        # Pillow's own message names a memory address here.
+        reason = (
+            "of no known format" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        )
+        raise ValueError(f"encoded must be an image that Pillow opens; got {len(encoded)} bytes: {reason}") from error
     return np.asarray(square)
 
 

@@ -6,7 +6,6 @@ names of the files alone, the same on every machine.
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,11 +48,9 @@ def folder(path: str | os.PathLike[str], *, size: int) -> Folder:
         (('blue/plain.png', 'red/plain.png'), [0, 1], 'red/note.txt')
     """
     root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"path must be a folder of class folders; got {str(root)!r}")
     images, classes, ids, skipped = [], [], [], []
     earlier: dict[bytes, str] = {}
-    for identity, category, file in _files(root):
+    for identity, category, file in class_files(root):
         try:
             if category is None:
                 raise ValueError("lies beside the class folders, not in one")
@@ -148,19 +145,38 @@ def class_folders(
     return divide(folder(path, size=size), per_class=per_class)
 
 
-def _files(root: Path) -> Iterator[tuple[str, str | None, Path]]:
-    """(id, class or None, path) of every visible file in alphabetical order of the ids."""
+def class_files(path: Path) -> list[tuple[str, str | None, Path]]:
+    """Every visible file below a folder, with its id and the class folder it lies in.
+
+    Args:
+        path: the folder.
+
+    Returns:
+        (id, class folder or None, file) in alphabetical order of the ids.
+
+    Raises:
+        ValueError: no such folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     _ = Path(root, "beside.png").write_bytes(b"")
+        ...     [entry[:2] for entry in class_files(Path(root))]
+        [('beside.png', None)]
+    """
+    if not path.is_dir():
+        raise ValueError(f"path must be a folder of class folders; got {str(path)!r}")
     found = []
-    for place, folders, files in os.walk(root):
+    for place, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if not name.startswith(".") and name.lower() not in _IGNORED:
                 file = Path(place, name)
-                parts = file.relative_to(root).parts
+                parts = file.relative_to(path).parts
                 # A name that is not UTF-8 still gets an id that can be printed, hashed and sent.
                 shown = [os.fsencode(part).decode("utf-8", "backslashreplace") for part in parts]
                 found.append(("/".join(shown), shown[0] if len(shown) > 1 else None, file))
-    yield from sorted(found, key=lambda entry: (entry[0], os.fsencode(entry[2])))
+    return sorted(found, key=lambda entry: (entry[0], os.fsencode(entry[2])))
 
 
 def _check_classes(root: Path, names: tuple[str, ...], skipped: int) -> None:

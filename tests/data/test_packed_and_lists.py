@@ -1,0 +1,134 @@
+"""Packed sets and list files: round trips, and every misfit a FormatError that says what is wrong."""
+
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from jcbir.data.lazy import load
+from jcbir.data.lists import format_list, list_file, parse_list
+from jcbir.data.packed import packed
+from jcbir.errors import FormatError
+
+
+def pieces(count: int) -> list[bytes]:
+    streams = [io.BytesIO() for _ in range(count)]
+    for i, stream in enumerate(streams):
+        Image.new("RGB", (5 + i, 6), (20 * i, 0, 0)).save(stream, "PNG")
+    return [stream.getvalue() for stream in streams]
+
+
+def arrays(count: int = 4, **changes) -> dict[str, np.ndarray]:
+    files = pieces(count)
+    made = {
+        "blob": np.frombuffer(b"".join(files), np.uint8),
+        "offsets": np.concatenate([[0], np.cumsum([len(file) for file in files])]),
+        "labels": np.arange(count) % 3,
+        "names": np.array(["x", "y", "z"]),
+    }
+    return {name: value for name, value in {**made, **changes}.items() if value is not None}
+
+
+def test_packed_reads_what_was_packed(tmp_path):
+    np.savez(tmp_path / "set.npz", **{f"train_{k}" if k != "names" else k: v for k, v in arrays().items()})
+    source = packed(tmp_path / "set.npz", part="train")
+    assert [source.read(i) for i in range(4)] == pieces(4)
+    assert source.ids == ("train/00000", "train/00001", "train/00002", "train/00003")
+    split, skipped = load(source, size=4)
+    assert skipped == ()
+    assert split.labels.tolist() == [0, 1, 2, 0]
+
+
+def test_packed_multi_label_and_ids(tmp_path):
+    rows = np.array([[1, 0], [1, 1], [0, 0], [0, 1]], np.uint8)
+    np.savez(
+        tmp_path / "set.npz", **arrays(labels=rows, names=None, words=np.array(["sky", "sea"]), ids=np.arange(4) * 10)
+    )
+    source = packed(tmp_path / "set.npz")
+    assert source.labels.dtype == bool
+    assert source.ids == ("0", "10", "20", "30")
+    assert source.names == ("sky", "sea")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": None}, "must hold \\['labels'\\]"),
+        ({"offsets": np.arange(3)}, "one offset more"),
+        ({"offsets": np.array([0, 5, 3, 7, 9])}, "rising offsets"),
+        ({"offsets": np.array([0, 1, 2, 3, 10**9])}, "rising offsets"),
+        ({"offsets": np.array([-1, 1, 2, 3, 4])}, "rising offsets"),
+        ({"offsets": np.linspace(0, 1, 5)}, "integer offsets"),
+        ({"blob": np.zeros((2, 2), np.uint8)}, "flat uint8"),
+        ({"labels": np.array([0.5, 1, 2, 0])}, "class indices"),
+        ({"labels": np.array([-1, 1, 2, 0])}, "class indices"),
+        ({"labels": np.full((4, 2), 2)}, "class indices"),
+        ({"labels": np.array([0, 1, 2, 3])}, "name all of its 4 classes"),
+        ({"ids": np.zeros(4, int)}, "name each of its 4 images once"),
+        ({"labels": np.array([None] * 4)}, "without pickles"),
+    ],
+)
+def test_packed_misfits(tmp_path, changes, message):
+    np.savez(tmp_path / "set.npz", **arrays(**changes))
+    with pytest.raises(FormatError, match=message):
+        packed(tmp_path / "set.npz")
+
+
+def test_packed_is_not_a_file(tmp_path):
+    with pytest.raises(ValueError, match="there is no"):
+        packed(tmp_path / "none.npz")
+    (tmp_path / "text.npz").write_text("no archive")
+    np.save(tmp_path / "bare.npy", np.zeros(3))
+    for name in ("text.npz", "bare.npy"):
+        with pytest.raises(FormatError, match="must be a packed set"):
+            packed(tmp_path / name)
+    np.savez(tmp_path / "cut.npz", **arrays())
+    whole = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FormatError, match="must be a packed set"):
+        packed(tmp_path / "cut.npz")
+
+
+WORD = st.text("abcxyz./_-9", min_size=1, max_size=8)
+
+
+@given(
+    ids=st.lists(st.lists(WORD, min_size=1, max_size=3).map(" ".join), min_size=1, max_size=6, unique=True),
+    rows=hnp.arrays(bool, st.tuples(st.just(6), st.integers(1, 5))),
+)
+def test_list_round_trip(ids, rows):
+    parsed, labels = parse_list(format_list(ids, rows[: len(ids)]))
+    assert parsed == tuple(ids)
+    assert np.array_equal(labels, rows[: len(ids)])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least one line"),
+        ("a.jpg\n", "line 1"),
+        ("a.jpg 0 1\nb.jpg 1\n", "line 2"),
+        ("a.jpg 0 1\nb.jpg 1 2\n", "line 2"),
+        ("a.jpg 0 1\na.jpg 0 1\n", "'a.jpg' comes again"),
+    ],
+)
+def test_bad_lists(text, message):
+    with pytest.raises(FormatError, match=message):
+        parse_list(text)
+
+
+def test_list_file_reads_below_its_root(tmp_path):
+    (tmp_path / "images").mkdir()
+    for i, piece in enumerate(pieces(2)):
+        (tmp_path / "images" / f"{i}.png").write_bytes(piece)
+    (tmp_path / "list.txt").write_text("/images/0.png 1 0\n./images/1.png 0 1\nimages/none.png 1 1\n")
+    source = list_file(tmp_path / "list.txt", root=tmp_path, names=("sky", "sea"))
+    split, skipped = load(source, size=4)
+    assert split.ids == ("/images/0.png", "./images/1.png")
+    assert [entry.path for entry in skipped] == ["images/none.png"]
+    with pytest.raises(ValueError, match="names must be 2"):
+        list_file(tmp_path / "list.txt", root=tmp_path, names=("sky",))
