@@ -1,7 +1,7 @@
 """Packed sets: one `.npz` that holds many encoded files end to end, without pickle.
 
-Image i of a part is `blob[offsets[i]:offsets[i + 1]]`, one file that Pillow opens; `labels` holds class indices, or rows
-of 0/1. Keys may carry the part's name in front: `train_blob`, `train_offsets`, `train_labels`, and optionally
+Image i of a part is `blob[offsets[i]:offsets[i + 1]]`, one file that Pillow opens; `labels` holds class indices, or
+rows of 0/1. Keys may carry the part's name in front: `train_blob`, `train_offsets`, `train_labels`, and optionally
 `train_files` or `train_ids`; names of the classes are `names` or `words`.
 """
 
@@ -68,7 +68,7 @@ def packed(path: str | os.PathLike[str], *, part: str = "") -> Source:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as opened:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as opened:
             return {name: opened[name] for name in opened.files}
     except FileNotFoundError as error:
         raise ValueError(f"path must be a packed set of images; there is no {str(path)!r}") from error
