@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jcbir.paillier import engines, rows
+from jcbir.paillier import batched, engines, rows
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.rows import CiphertextRows, Ciphertexts
 from jcbir.paillier.sampling import unit_below
@@ -45,14 +45,21 @@ def blinders(public: PublicKey, count: int, *, draw: Callable[[int], bytes], eng
     """
     if count < 0:
         raise ValueError(f"count must be at least 0, got {count}")
-    number = engines.number_type(engines.choose_engine(engine, count=count))
-    modulus = number(public.n_squared)
+    name, width = engines.choose_engine(engine, count=count), public.ciphertext_bytes
     if public.h is None:
-        n = number(public.n)
-        powers = (pow(number(unit_below(public.n, draw=draw)), n, modulus) for _ in range(count))
+        bases, exponents = [unit_below(public.n, draw=draw) for _ in range(count)], [public.n] * count
     else:
-        h, size = number(public.h), -(-public.h_bits // 8)
-        powers = (pow(h, int.from_bytes(draw(size), "big"), modulus) for _ in range(count))
+        size = -(-public.h_bits // 8)
+        bases, exponents = [public.h] * count, [int.from_bytes(draw(size), "big") for _ in range(count)]
+    if name == "jax" and public.h is None:
+        return batched.shared_powers(public.n, rows.from_ints(bases, width=width), public.n, bits=public.bits)
+    if name == "jax":
+        return batched.private_powers(
+            public.n, rows.from_ints(bases, width=width), exponents, bits=8 * -(-public.h_bits // 8)
+        )
+    number = engines.number_type(name)
+    modulus = number(public.n_squared)
+    powers = (pow(number(x), e, modulus) for x, e in zip(bases, exponents, strict=True))
     return rows.from_ints((int(x) for x in powers), width=public.ciphertext_bytes)
 
 

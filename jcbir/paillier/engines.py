@@ -34,7 +34,9 @@ def choose_engine(engine: str, *, count: int, exponentiations: bool = True) -> s
         'python'
     """
     if engine == "auto":
-        return _fastest()
+        if exponentiations and count >= JAX_BATCH:
+            return "jax"
+        return "gmpy2" if _installed("gmpy2") else "python"
     if engine not in ENGINES:
         raise ValueError(f"engine must be 'auto' or one of {ENGINES}, got {engine!r}")
     if engine == "gmpy2" and not _installed("gmpy2"):
@@ -65,10 +67,6 @@ def number_type(engine: str) -> Callable:
     if engine == "python":
         return int
     raise ValueError(f"engine must be 'python' or 'gmpy2' here, got {engine!r}")
-
-
-def _fastest() -> str:
-    return "gmpy2" if _installed("gmpy2") else "python"
 
 
 def _installed(name: str) -> bool:

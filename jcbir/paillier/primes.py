@@ -90,6 +90,24 @@ def structured_prime(bits: int, *, factor_bits: int, draw: Callable[[int], bytes
     return StructuredPrime(prime, small, large)
 
 
+def small_primes() -> list[int]:
+    """Odd primes below SIEVE_BOUND.
+
+    Returns:
+        The primes, ascending.
+
+    Example:
+        >>> small_primes()[:4]
+        [3, 5, 7, 11]
+    """
+    odd = np.ones(SIEVE_BOUND // 2, bool)
+    odd[0] = False
+    for k in range(1, int(SIEVE_BOUND**0.5) // 2 + 1):
+        if odd[k]:
+            odd[2 * k * (k + 1) :: 2 * k + 1] = False
+    return [int(2 * k + 1) for k in np.flatnonzero(odd)]
+
+
 def _prime_between(
     low: int, high: int, forms: Callable[[int], tuple[int, ...]], draw: Callable[[int], bytes]
 ) -> tuple[int, ...]:
@@ -110,20 +128,10 @@ def _survivors(start: int, forms: Callable[[int], tuple[int, ...]]) -> Iterator[
     alive = np.ones(SIEVE_WINDOW, bool)
     for value, following in zip(forms(start), forms(start + 2), strict=True):
         step = following - value
-        for prime in _small_primes():
+        for prime in small_primes():
             if value <= prime * prime:
                 break
             slope = step % prime
             if slope:
                 alive[(-value * pow(slope, -1, prime)) % prime :: prime] = False
     return (start + 2 * int(k) for k in np.flatnonzero(alive))
-
-
-def _small_primes() -> list[int]:
-    """Odd primes below SIEVE_BOUND."""
-    odd = np.ones(SIEVE_BOUND // 2, bool)
-    odd[0] = False
-    for k in range(1, int(SIEVE_BOUND**0.5) // 2 + 1):
-        if odd[k]:
-            odd[2 * k * (k + 1) :: 2 * k + 1] = False
-    return [int(2 * k + 1) for k in np.flatnonzero(odd)]

@@ -14,11 +14,13 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from jcbir.errors import FormatError
-from jcbir.paillier import engines, rows
+from jcbir.paillier import batched, engines, rows
 from jcbir.paillier.rows import CiphertextRows, Ciphertexts, Messages
 from jcbir.typing import Array
 
 MINIMUM_BITS = 2048
+# Powers by scalars of at most so many bits are cheaper on integers than their conversion to residues.
+SHORT_SCALAR = 64
 
 
 @dataclass(frozen=True)
@@ -164,10 +166,17 @@ def encrypt(public: PublicKey, messages: Messages, *, blinders: Ciphertexts, eng
     """
     plaintexts = rows.from_messages(messages, modulus=public.n)
     _check_pair(public, plaintexts, blinders, "messages", "blinders")
-    name = engines.choose_engine(engine, count=len(plaintexts), exponentiations=public.g != public.n + 1)
+    cheap = public.g == public.n + 1
+    name = engines.choose_engine(engine, count=len(plaintexts), exponentiations=not cheap)
+    if name == "jax" and cheap:
+        return batched.messages_times(public.n, plaintexts, blinders)
+    if name == "jax":
+        bases = rows.from_ints([public.g] * len(plaintexts), width=public.ciphertext_bytes)
+        powers = batched.private_powers(public.n, bases, rows.to_ints(plaintexts), bits=public.bits)
+        return batched.products(public.n, powers, blinders)
     number = engines.number_type(name)
     n, modulus, g = number(public.n), number(public.n_squared), number(public.g)
-    if public.g == public.n + 1:
+    if cheap:
         powers = (1 + number(m) * n for m in rows.to_ints(plaintexts))
     else:
         powers = (pow(g, number(m), modulus) for m in rows.to_ints(plaintexts))
@@ -197,7 +206,10 @@ def add(public: PublicKey, a: Ciphertexts, b: Ciphertexts, *, engine: str = "aut
         [71]
     """
     _check_pair(public, a, b, "a", "b")
-    number = engines.number_type(engines.choose_engine(engine, count=len(a), exponentiations=False))
+    name = engines.choose_engine(engine, count=len(a), exponentiations=False)
+    if name == "jax":
+        return batched.products(public.n, a, b)
+    number = engines.number_type(name)
     modulus = number(public.n_squared)
     pairs = zip(rows.to_ints(a), rows.to_ints(b), strict=True)
     return rows.from_ints((int(number(x) * y % modulus) for x, y in pairs), width=public.ciphertext_bytes)
@@ -224,7 +236,10 @@ def subtract(public: PublicKey, a: Ciphertexts, b: Ciphertexts, *, engine: str =
         [36]
     """
     _check_pair(public, a, b, "a", "b")
-    number = engines.number_type(engines.choose_engine(engine, count=len(a), exponentiations=False))
+    name = engines.choose_engine(engine, count=len(a), exponentiations=False)
+    if name == "jax":
+        return batched.products(public.n, a, _jax_inverses(public, b))
+    number = engines.number_type(name)
     modulus = number(public.n_squared)
     inverses = _inverses([number(y) for y in rows.to_ints(b)], public.n_squared)
     pairs = zip(rows.to_ints(a), inverses, strict=True)
@@ -262,7 +277,14 @@ def multiply(
     exponents = [int(k) for k in scalars]
     if len(exponents) != len(a):
         raise ValueError(f"scalars must hold one integer per row of a: {len(a)}, got {len(exponents)}")
-    number = engines.number_type(engines.choose_engine(engine, count=len(a)))
+    longest = max((abs(k).bit_length() for k in exponents), default=0)
+    name = engines.choose_engine(engine, count=len(a), exponentiations=longest > SHORT_SCALAR)
+    if name == "jax":
+        bases = np.array(a)
+        negative = np.array([k < 0 for k in exponents], bool)
+        bases[negative] = _jax_inverses(public, bases[negative])
+        return batched.private_powers(public.n, bases, [abs(k) for k in exponents], bits=longest)
+    number = engines.number_type(name)
     modulus = number(public.n_squared)
     pairs = zip(rows.to_ints(a), exponents, strict=True)
     return rows.from_ints((int(pow(number(x), k, modulus)) for x, k in pairs), width=public.ciphertext_bytes)
@@ -323,7 +345,10 @@ def product(
     inside = not chosen.size or -1 < chosen.min() <= chosen.max() < len(table)
     if chosen.ndim != 2 or not chosen.shape[1] or not inside:
         raise ValueError(f"picks must be [b, m >= 1] of rows 0 to {len(table) - 1}, got shape {chosen.shape}")
-    number = engines.number_type(engines.choose_engine(engine, count=chosen.size, exponentiations=False))
+    name = engines.choose_engine(engine, count=chosen.size, exponentiations=False)
+    if name == "jax":
+        return batched.picked_products(public.n, table, chosen)
+    number = engines.number_type(name)
     modulus = number(public.n_squared)
     numbers = [number(x) for x in rows.to_ints(table)]
     sums = []
@@ -333,6 +358,13 @@ def product(
             total = total * numbers[i] % modulus
         sums.append(int(total))
     return rows.from_ints(sums, width=public.ciphertext_bytes)
+
+
+def _jax_inverses(public: PublicKey, b: Ciphertexts) -> CiphertextRows:
+    try:
+        return batched.inverses(public.n, b)
+    except ValueError:
+        raise ValueError("b must hold ciphertexts of this key: a row shares a factor with n") from None
 
 
 def _inverses(numbers: list, modulus: int) -> list:

@@ -9,8 +9,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from jcbir.errors import KeyMismatchError
-from jcbir.paillier import engines, rows
+from jcbir.paillier import batched_secret, engines, integers, rows
 from jcbir.paillier import public as public_key
 from jcbir.paillier.primes import StructuredPrime, is_prime, structured_prime
 from jcbir.paillier.public import MINIMUM_BITS, PublicKey
@@ -21,8 +23,6 @@ MINIMUM_SUBGROUP_BITS = 224
 FACTOR_BITS = 256
 # Bits beyond the group's order that bring a uniform exponent within 2^-64 of a uniform element.
 EXCESS_BITS = 64
-# Below this many numbers the table of a comb costs more than it saves.
-COMB_BATCH = 16
 
 
 @dataclass(frozen=True, repr=False)
@@ -51,6 +51,11 @@ class SecretKey:
     def subgroup(self) -> bool:
         """Whether blinders live in the subgroup of order p.small * q.small."""
         return self.public.h is not None
+
+    @property
+    def subgroup_bits(self) -> int:
+        """Bits of the subgroup's primes, 0 for a key without a subgroup."""
+        return (self.public.h_bits - EXCESS_BITS) // 2 if self.subgroup else 0
 
     def __repr__(self) -> str:
         return f"SecretKey(bits={self.public.bits}, fingerprint={self.public.fingerprint[:16]}, secrets redacted)"
@@ -116,8 +121,8 @@ def generate_keys(
     else:
         raise ValueError("draw gave no two primes far apart: it is not a uniform source")
     if subgroup_bits is not None:
-        x, y = _generator(p, subgroup=True), _generator(q, subgroup=True)
-        h = _join(x, y, p.prime**2, q.prime**2)
+        x, y = integers.generator(p, subgroup=True), integers.generator(q, subgroup=True)
+        h = integers.join(x, y, p.prime**2, q.prime**2)
         return SecretKey(PublicKey(n, n + 1, h, 2 * subgroup_bits + EXCESS_BITS), p, q)
     g = _random_base(p.prime, q.prime, draw) if random_g else n + 1
     return SecretKey(PublicKey(n, g), p, q)
@@ -189,17 +194,8 @@ def owner_blinders(
     """
     if count < 0:
         raise ValueError(f"count must be at least 0, got {count}")
-    name = engines.choose_engine(engine, count=count)
-    number = engines.number_type(name)
-    sides = []
-    for factor in (secret.p, secret.q):
-        size = exponent_bytes(factor, subgroup=secret.subgroup)
-        exponents = draw(size * count)
-        sides.append(_fixed_base_powers(factor, secret.subgroup, exponents, size, name))
-    p_squared, q_squared = number(secret.p.prime) ** 2, number(secret.q.prime) ** 2
-    inverse = pow(p_squared, -1, q_squared)
-    joined = (x + p_squared * ((y - x) * inverse % q_squared) for x, y in zip(*sides, strict=True))
-    return rows.from_ints((int(x) for x in joined), width=secret.public.ciphertext_bytes)
+    zeros = rows.from_ints([0] * count, width=secret.public.plaintext_bytes)
+    return _blinded(secret, zeros, _draw_exponents(secret, count, draw), engine)
 
 
 def encrypt(
@@ -226,6 +222,8 @@ def encrypt(
         [7, -7]
     """
     plaintexts = rows.from_messages(messages, modulus=secret.public.n)
+    if secret.public.g == secret.public.n + 1:
+        return _blinded(secret, plaintexts, _draw_exponents(secret, len(plaintexts), draw), engine)
     fresh = owner_blinders(secret, len(plaintexts), draw=draw, engine=engine)
     return public_key.encrypt(secret.public, plaintexts, blinders=fresh, engine=engine)
 
@@ -271,18 +269,16 @@ def decrypt(secret: SecretKey, ciphertexts: Ciphertexts, *, method: str = "crt",
     except ValueError as error:
         raise KeyMismatchError(str(error)) from None
     name = engines.choose_engine(engine, count=len(ciphertexts))
-    number = engines.number_type(name)
-    numbers = [number(c) for c in rows.to_ints(ciphertexts)]
-    if method == "textbook":
-        delta = math.lcm(secret.p.prime - 1, secret.q.prime - 1)
-        plaintexts = _logarithms(numbers, public.n, delta, public.g, number)
+    if name == "jax":
+        parts, join, bits = _jax_decryption(secret, method)
+        width = public.plaintext_bytes
+        plaintexts, sound = batched_secret.logarithms(parts, join, ciphertexts, bits=bits, width=width)
     else:
-        exponents = [f.small if secret.subgroup else f.prime - 1 for f in (secret.p, secret.q)]
-        p, q = secret.p.prime, secret.q.prime
-        sides = (_logarithms(numbers, f, e, public.g, number) for f, e in zip((p, q), exponents, strict=True))
-        inverse = pow(p, -1, q)
-        plaintexts = [x + p * ((y - x) * inverse % q) for x, y in zip(*sides, strict=True)]
-    return rows.from_ints((int(m) for m in plaintexts), width=public.plaintext_bytes)
+        plaintexts, sound = _integer_decryption(secret, rows.to_ints(ciphertexts), method, name)
+    if not all(sound):
+        bad = list(sound).index(False)
+        raise KeyMismatchError(f"ciphertexts[{bad}] must be a ciphertext of this key, got another group's element")
+    return plaintexts
 
 
 def exponent_bytes(factor: StructuredPrime, *, subgroup: bool) -> int:
@@ -303,21 +299,6 @@ def exponent_bytes(factor: StructuredPrime, *, subgroup: bool) -> int:
     return -(-(order.bit_length() + EXCESS_BITS) // 8)
 
 
-def _logarithms(numbers: list, modulus: int, exponent: int, g: int, number: Callable) -> list:
-    """m mod `modulus` for each c = g^m * b: L(c^e mod modulus^2) / L(g^e mod modulus^2)."""
-    modulus, exponent, square = number(modulus), number(exponent), number(modulus) ** 2
-    scale = pow((pow(number(g) % square, exponent, square) - 1) // modulus, -1, modulus)
-    plaintexts = []
-    for i, c in enumerate(numbers):
-        quotient, rest = divmod(pow(c % square, exponent, square) - 1, modulus)
-        if rest:
-            raise KeyMismatchError(
-                f"ciphertexts[{i}] must be a ciphertext of this key, got an element of another group"
-            )
-        plaintexts.append(quotient * scale % modulus)
-    return plaintexts
-
-
 def _base_logarithm(g: int, prime: int) -> int:
     return (pow(g, prime - 1, prime * prime) - 1) // prime
 
@@ -331,47 +312,80 @@ def _random_base(p: int, q: int, draw: Callable[[int], bytes]) -> int:
     raise ValueError("draw gave no admissible base: it is not a uniform source")
 
 
-def _generator(factor: StructuredPrime, *, subgroup: bool) -> int:
-    """The p-th power of the least generator modulo p: it generates the n-th residues modulo p^2."""
-    p, s, t = factor
-    x = next(x for x in range(2, p) if all(pow(x, (p - 1) // r, p) != 1 for r in (2, s, t)))
-    return pow(x, p * (2 * t if subgroup else 1), p * p)
+def _exponents(secret: SecretKey, method: str) -> list[tuple[int, int]]:
+    """Moduli N and exponents e of decryption: b^e = 1 modulo N^2 for every blinder b."""
+    if method == "textbook":
+        return [(secret.public.n, math.lcm(secret.p.prime - 1, secret.q.prime - 1))]
+    return [(f.prime, f.small if secret.subgroup else f.prime - 1) for f in (secret.p, secret.q)]
 
 
-def _join(x: int, y: int, p: int, q: int) -> int:
-    """The number below p*q that is x modulo p and y modulo q."""
-    return x + p * ((y - x) * pow(p, -1, q) % q)
+def _integer_decryption(
+    secret: SecretKey, ciphertexts: list[int], method: str, engine: str
+) -> tuple[PlaintextRows, list[bool]]:
+    g, sides = secret.public.g, _exponents(secret, method)
+    found = [integers.logarithms(ciphertexts, n, exponent=e, g=g, engine=engine) for n, e in sides]
+    plaintexts, sound = found[0]
+    if len(found) == 2:
+        p, q = secret.p.prime, secret.q.prime
+        inverse = pow(p, -1, q)
+        plaintexts = [x + p * ((y - x) * inverse % q) for x, y in zip(plaintexts, found[1][0], strict=True)]
+        sound = [x and y for x, y in zip(sound, found[1][1], strict=True)]
+    return rows.from_ints(plaintexts, width=secret.public.plaintext_bytes), sound
 
 
-@functools.lru_cache(maxsize=8)
-def _comb_table(factor: StructuredPrime, subgroup: bool, engine: str) -> list[list]:
-    """table[i][d] = h^(d * 256^i) mod p^2: one row per byte of the exponent, least significant first."""
-    number = engines.number_type(engine)
-    modulus, base = number(factor.prime) ** 2, number(_generator(factor, subgroup=subgroup))
-    table = []
-    for _ in range(exponent_bytes(factor, subgroup=subgroup)):
-        line = [number(1)]
-        for _ in range(255):
-            line.append(line[-1] * base % modulus)
-        table.append(line)
-        base = line[-1] * base % modulus
-    return table
+@functools.lru_cache(maxsize=4)
+def _jax_decryption(
+    secret: SecretKey, method: str
+) -> tuple[tuple[batched_secret.Logarithm, ...], batched_secret.Join, int]:
+    """Constants for m = sum_i (n/N_i) t_i mod n with t_i = L(c^e) / (L(g^e) n/N_i) mod N_i."""
+    n, sides = secret.public.n, _exponents(secret, method)
+    parts = []
+    for modulus, exponent in sides:
+        base = (pow(secret.public.g, exponent, modulus * modulus) - 1) // modulus
+        scale = pow(base * (n // modulus), -1, modulus)
+        # All keys of a size share one length of exponent, and so one compiled program.
+        bits = secret.subgroup_bits if secret.subgroup and method == "crt" else modulus.bit_length()
+        parts.append(
+            batched_secret.logarithm_constants(
+                modulus, exponent=exponent, bits=bits, scale=scale, total=8 * secret.public.ciphertext_bytes
+            )
+        )
+    bits = sides[0][0].bit_length()
+    return tuple(parts), batched_secret.join_constants(tuple(n // m for m, _ in sides), n, bits=bits), bits
 
 
-def _fixed_base_powers(factor: StructuredPrime, subgroup: bool, exponents: bytes, size: int, engine: str) -> list:
-    """h^x mod p^2 for big-endian exponents of `size` bytes, one product a byte."""
-    number = engines.number_type(engine)
-    modulus = number(factor.prime) ** 2
-    count = len(exponents) // size
-    if count < COMB_BATCH:
-        base = number(_generator(factor, subgroup=subgroup))
-        return [pow(base, int.from_bytes(exponents[i * size : (i + 1) * size], "big"), modulus) for i in range(count)]
-    table = _comb_table(factor, subgroup, engine)
-    powers = []
-    for i in range(count):
-        digits = exponents[i * size : (i + 1) * size][::-1]
-        power = number(1)
-        for line, digit in zip(table, digits, strict=True):
-            power = power * line[digit] % modulus
-        powers.append(power)
-    return powers
+@functools.lru_cache(maxsize=2)
+def _jax_blinding(secret: SecretKey) -> tuple[tuple[batched_secret.Blinding, ...], batched_secret.Join]:
+    """Constants for c = sum over p and q of n^2/p^2 (u mod p^2), u = (1 + m n) h^x / (n/p)^2, in two digits each."""
+    n, pair = secret.public.n, (secret.p, secret.q)
+    sides, cofactors = [], []
+    for factor in pair:
+        h = integers.generator(factor, subgroup=secret.subgroup)
+        other, windows = n // factor.prime, exponent_bytes(factor, subgroup=secret.subgroup)
+        sides.append(batched_secret.blinding_constants(factor.prime, other, h, windows))
+        cofactors += [other**2, factor.prime * other**2]
+    bits = secret.p.prime.bit_length()
+    return tuple(sides), batched_secret.join_constants(tuple(cofactors), n * n, bits=bits)
+
+
+def _draw_exponents(secret: SecretKey, count: int, draw: Callable[[int], bytes]) -> list[np.ndarray]:
+    """Big-endian exponents modulo p^2 and q^2, one row per number."""
+    sizes = [exponent_bytes(factor, subgroup=secret.subgroup) for factor in (secret.p, secret.q)]
+    return [np.frombuffer(draw(size * count), np.uint8).reshape(count, size) for size in sizes]
+
+
+def _blinded(secret: SecretKey, plaintexts: PlaintextRows, exponents: list[np.ndarray], engine: str) -> CiphertextRows:
+    """(1 + m n) times the blinder of the exponents."""
+    public, p, q = secret.public, secret.p.prime, secret.q.prime
+    name = engines.choose_engine(engine, count=len(plaintexts))
+    if name == "jax":
+        sides, join = _jax_blinding(secret)
+        bits, width = p.bit_length(), public.ciphertext_bytes
+        return batched_secret.blinded(sides, join, plaintexts, tuple(exponents), bits=bits, width=width)
+    x, y = (
+        integers.fixed_base_powers(factor, side, subgroup=secret.subgroup, engine=name)
+        for factor, side in zip((secret.p, secret.q), exponents, strict=True)
+    )
+    fresh = rows.from_ints(integers.joined_squares(x, y, p, q, engine=name), width=public.ciphertext_bytes)
+    base = PublicKey(public.n, public.n + 1)
+    return public_key.encrypt(base, plaintexts, blinders=fresh, engine=name)

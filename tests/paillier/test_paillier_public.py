@@ -209,7 +209,7 @@ def test_engine_choice():
     assert engines.choose_engine("auto", count=1) in ("gmpy2", "python")
     for engine in ENGINES:
         assert engines.choose_engine(engine, count=1) == engine
-    with pytest.raises(ValueError, match="number_type|engine must"):
+    with pytest.raises(ValueError, match="engine must"):
         engines.number_type("jax")
 
 
@@ -233,8 +233,7 @@ def test_rows_refuse():
     with pytest.raises(ValueError, match=r"rows\[0\]"):
         rows.to_signed_ints(rows.from_ints([9], width=1), modulus=9)
     for bound in (0, 1, 255, 256, 257, 2**16 - 1, 2**16):
-        numbers = [x for x in (0, 1, 254, 255, 256, 257, 2**16 - 2, 2**16 - 1)]
-        for x in numbers:
+        for x in (0, 1, 254, 255, 256, 257, 2**16 - 2, 2**16 - 1):
             table = rows.from_ints([x], width=2)
             if x < bound:
                 rows.check_below(table, bound)
