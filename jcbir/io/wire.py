@@ -84,7 +84,7 @@ CARD = record(
     owner_key=_KEY,
     authority_key=_KEY,
 )
-_LAYOUT = record(
+LAYOUT = record(
     Layout,
     scheme=_SCHEME,
     bits=whole(low=8, high=512),
@@ -94,7 +94,7 @@ _LAYOUT = record(
     lanes=whole(low=1, high=1 << 15),
     blocks=whole(low=1, high=1 << 31),
 )
-INDEX = record(Index, layout=_LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
 _TRAPDOOR = record(
     Trapdoor,
     scheme=_SCHEME,
@@ -104,7 +104,7 @@ _TRAPDOOR = record(
     fingerprint=_FINGERPRINT,
     body=_ROWS,
 )
-_SCORES = record(Scores, layout=_LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
 _SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
 GRANT = record(
     Grant,
@@ -305,4 +305,4 @@ def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
     return state.digest()[:CHECK_BYTES]
 
 
-__all__ = ["CARD", "GRANT", "INDEX", "MESSAGES", "PUBLIC_KEY", "from_bytes", "read_header", "to_bytes"]
+__all__ = ["CARD", "GRANT", "INDEX", "LAYOUT", "MESSAGES", "PUBLIC_KEY", "from_bytes", "read_header", "to_bytes"]

@@ -125,6 +125,8 @@ def check_publication(server: Server, publication: Publication) -> Segment:
     for index in publication.indexes:
         if index.fingerprint != server.card.public.fingerprint:
             raise KeyMismatchError("publication: an index is encrypted under another key")
+        if index.live is not None:
+            raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
         check_layout(server.card.public, index.layout)
         expected = (len(image_ids), server.card.bits, index.layout.ciphertexts)
         if (index.layout.count, index.layout.bits, len(index.ciphertexts)) != expected:
