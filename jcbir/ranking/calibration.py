@@ -14,7 +14,7 @@ from jcbir.paillier import blinding, engines
 from jcbir.paillier import public as public_half
 from jcbir.paillier import secret as secret_half
 from jcbir.paillier.secret import SecretKey
-from jcbir.ranking.cost import Calibration, Line
+from jcbir.ranking.cost import Calibration, Line, Powers
 from jcbir.ranking.radix import compose, split
 
 ROUNDS = 3
@@ -59,29 +59,39 @@ def calibrate(
     """
     if budget <= 0:
         raise ValueError(f"budget: must be positive, got {budget}")
-    engines.choose_engine(engine, count=LARGEST)
-    public = secret.public
+    names = {engines.choose_engine(engine, count=count) for count in (1, LARGEST)}
+    public, share = secret.public, budget / (3 * len(names) + 4)
     pool = secret_half.owner_blinders(secret, POOL, draw=draw, engine=engine)
     rows = np.resize(pool, (LARGEST, public.ciphertext_bytes))
     picked = np.arange(LARGEST).reshape(-1, PICKS)
-    plain = np.zeros((LARGEST, public.plaintext_bytes), np.uint8)
 
     def line(operation: Callable[[int], object], *, step: int = SMALLEST) -> Line:
-        return _fit(operation, clock=clock, budget=budget / 9, step=step)
+        return _fit(operation, clock=clock, budget=share, step=step)
 
-    compose_digit, split_row, split_digit = _radix_times(public.plaintext_bytes, clock=clock, budget=budget / 9)
+    compose_digit, split_row, split_digit = _radix_times(public.plaintext_bytes, clock=clock, budget=share)
     return Calibration(
         engine=engine,
         modulus_bits=public.bits,
-        encrypt=line(lambda n: secret_half.encrypt(secret, plain[:n], draw=draw, engine=engine), step=BATCH),
-        blind=line(lambda n: blinding.blinders(public, n, draw=draw, engine=engine)),
+        powers={name: _powers(secret, name, rows, draw, line) for name in sorted(names)},
         product=line(lambda n: public_half.add(public, rows[:n], rows[:n], engine=engine)),
         pick=line(lambda n: public_half.product(public, rows[:n], picked[: n // PICKS], engine=engine), step=PICKS),
         invert=line(lambda n: public_half.subtract(public, rows[:n], rows[:n], engine=engine)),
-        decrypt=line(lambda n: secret_half.decrypt(secret, rows[:n], engine=engine)),
         compose_digit=compose_digit,
         split_row=split_row,
         split_digit=split_digit,
+    )
+
+
+def _powers(
+    secret: SecretKey, engine: str, rows: np.ndarray, draw: Callable[[int], bytes], line: Callable[..., Line]
+) -> Powers:
+    plain = np.zeros((LARGEST, secret.public.plaintext_bytes), np.uint8)
+    # The engine `jax` pads to whole batches, which `cost` counts.
+    step = engines.JAX_BATCH if engine == "jax" else SMALLEST
+    return Powers(
+        encrypt=line(lambda n: secret_half.encrypt(secret, plain[:n], draw=draw, engine=engine), step=max(step, BATCH)),
+        blind=line(lambda n: blinding.blinders(secret.public, n, draw=draw, engine=engine), step=step),
+        decrypt=line(lambda n: secret_half.decrypt(secret, rows[:n], engine=engine), step=step),
     )
 
 

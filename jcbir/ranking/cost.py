@@ -5,8 +5,11 @@ modulo n^2, one inversion, one decryption. `calibration.calibrate` measures how 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from jcbir.paillier.batched import batch_slices
+from jcbir.paillier.engines import choose_engine
 from jcbir.paillier.public import PublicKey
 from jcbir.ranking.layouts import Layout, plan
 
@@ -27,19 +30,31 @@ class Line(NamedTuple):
         return self.fixed + self.each * count if count else 0.0
 
 
+class Powers(NamedTuple):
+    """Seconds of the operations that raise to powers, by one engine.
+
+    Attributes:
+        encrypt: the key owner's encryption.
+        blind: a blinder made with the public key alone, which is what encrypting with it costs.
+        decrypt: a decryption.
+    """
+
+    encrypt: Line
+    blind: Line
+    decrypt: Line
+
+
 @dataclasses.dataclass(frozen=True)
 class Calibration:
     """Seconds of each operation on one machine, for one engine and one modulus length.
 
     Attributes:
-        engine: Paillier engine that was timed.
+        engine: Paillier engine, `auto` included, that will do the work.
         modulus_bits: length of n.
-        encrypt: the key owner's encryption.
-        blind: a blinder made with the public key alone, which is what encrypting with it costs.
+        powers: for each engine it may resolve to, the seconds of its powers.
         product: a ciphertext product (add, re-randomise).
         pick: a table row multiplied into a bit-sliced score.
         invert: a ciphertext inversion (subtract).
-        decrypt: a decryption.
         compose_digit: writing one digit of a plaintext.
         split_row: reading one plaintext whose base is no power of two, apart from its digits.
         split_digit: reading one digit of a plaintext.
@@ -47,12 +62,10 @@ class Calibration:
 
     engine: str
     modulus_bits: int
-    encrypt: Line
-    blind: Line
+    powers: Mapping[str, Powers]
     product: Line
     pick: Line
     invert: Line
-    decrypt: Line
     compose_digit: float
     split_row: float
     split_digit: float
@@ -235,10 +248,18 @@ def _seconds(layout: Layout, group: int | None, operations: Operations, measured
     else:
         score = measured.pick.at(blocks * -(-layout.bits // group)) + measured.product.at(blocks)
     return Seconds(
-        build=measured.encrypt.at(layout.ciphertexts) + layout.ciphertexts * digits * measured.compose_digit,
+        build=_power_seconds(measured, "encrypt", layout.ciphertexts)
+        + layout.ciphertexts * digits * measured.compose_digit,
         prepare=measured.invert.at(operations.prepare_inversions) + measured.product.at(tables),
-        trapdoor=measured.blind.at(operations.trapdoor_encryptions),
-        blinders=measured.blind.at(blocks),
+        trapdoor=_power_seconds(measured, "blind", operations.trapdoor_encryptions),
+        blinders=_power_seconds(measured, "blind", blocks),
         score=score,
-        open=measured.decrypt.at(blocks) + split,
+        open=_power_seconds(measured, "decrypt", blocks) + split,
     )
+
+
+def _power_seconds(measured: Calibration, operation: str, count: int) -> float:
+    """Seconds of a batch of powers, by the engine that will take it; `jax` computes its padding too."""
+    engine = choose_engine(measured.engine, count=count)
+    rows = sum(size for _, size in batch_slices(count)) if engine == "jax" else count
+    return getattr(measured.powers[engine], operation).at(rows)

@@ -13,14 +13,15 @@ from ranking_keys import fresh_blinders, make_key, owner_encrypt
 
 from jcbir.errors import CapacityError
 from jcbir.paillier import public as paillier
+from jcbir.paillier.batched import batch_slices
 from jcbir.ranking.build import build_index, trapdoor
 from jcbir.ranking.calibration import calibrate
-from jcbir.ranking.cost import Calibration, Line, cost
+from jcbir.ranking.cost import Calibration, Line, Powers, cost
 from jcbir.ranking.open import open_scores
 from jcbir.ranking.score import prepare, score
 
 UNIT = Line(0.0, 1.0)
-SECONDS = Calibration("python", 256, UNIT, UNIT, UNIT, UNIT, UNIT, UNIT, 0.0, 0.0, 0.0)
+SECONDS = Calibration("python", 256, {"python": Powers(UNIT, UNIT, UNIT)}, UNIT, UNIT, UNIT, 0.0, 0.0, 0.0)
 
 
 class Counter:
@@ -116,7 +117,8 @@ def test_seconds_follow_the_operations():
 
 def test_reading_digits_costs_by_base():
     public = make_key(256).public
-    slow = dataclasses.replace(SECONDS, decrypt=Line(0.0, 0.0), split_row=1.0, split_digit=0.5)
+    free = {"python": Powers(UNIT, UNIT, Line(0.0, 0.0))}
+    slow = dataclasses.replace(SECONDS, powers=free, split_row=1.0, split_digit=0.5)
     ternary = cost(public, scheme="packed", count=100, bits=16, base=3, calibration=slow)
     binary = cost(public, scheme="packed", count=100, bits=16, base=4, calibration=slow)
     assert ternary.seconds.open == ternary.layout.blocks * (1 + 0.5 * 16 * ternary.layout.lanes)
@@ -129,8 +131,19 @@ def test_calibration_reads_the_clock_it_is_given():
     measured = calibrate(
         make_key(256), draw=secrets.token_bytes, clock=lambda: float(next(ticks)), engine="python", budget=10.0
     )
-    assert measured.decrypt == Line(1.0, 0.0)
+    assert measured.powers["python"].decrypt == Line(1.0, 0.0)
     assert measured.modulus_bits == 256
+
+
+def test_padded_batches_are_paid_for():
+    public = make_key(256).public
+    both = dataclasses.replace(
+        SECONDS, engine="auto", powers=dict.fromkeys(("python", "gmpy2", "jax"), SECONDS.powers["python"])
+    )
+    few = cost(public, scheme="integer", count=63, bits=16, calibration=both)
+    many = cost(public, scheme="integer", count=65, bits=16, calibration=both)
+    assert few.seconds.open == 63
+    assert many.seconds.open == sum(size for _, size in batch_slices(65)) > 65
 
 
 def test_bad_arguments():
