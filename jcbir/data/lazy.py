@@ -108,6 +108,39 @@ def subset(source: Source, positions: Sequence[int] | np.ndarray) -> Source:
     return Source(lambda i: source.read(chosen[i]), source.labels[np.asarray(chosen, int)], ids, source.names)
 
 
+def concatenate(sources: Sequence[Source]) -> Source:
+    """Several sources of the same classes as one, end to end.
+
+    Args:
+        sources: at least one, without an id in common.
+
+    Returns:
+        The whole.
+
+    Raises:
+        ValueError: no source, other class names, or an id that comes twice.
+
+    Example:
+        >>> a, b = (Source(lambda i: b"", np.zeros(1, np.int32), (name,), ("x",)) for name in "ab")
+        >>> concatenate([a, b]).ids
+        ('a', 'b')
+    """
+    if not sources:
+        raise ValueError("sources must be at least one; got none")
+    if any(source.names != sources[0].names for source in sources):
+        raise ValueError(f"sources must have the same classes; got {[len(source.names) for source in sources]} of them")
+    ids = tuple(identity for source in sources for identity in source.ids)
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"sources must have no id in common; got {len(ids) - len(set(ids))} twice")
+    places = [(source, i) for source in sources for i in range(len(source.ids))]
+
+    def read(position: int) -> bytes:
+        source, inner = places[position]
+        return source.read(inner)
+
+    return Source(read, np.concatenate([source.labels for source in sources]), ids, sources[0].names)
+
+
 def shuffled(key: jax.Array, source: Source) -> Source:
     """The source in a random order that depends on the key alone.
 

@@ -24,8 +24,8 @@ def packed(path: str | os.PathLike[str], *, part: str = "") -> Source:
         part: name in front of the keys, such as `train`; empty for a file of one part.
 
     Returns:
-        The source. Ids are the file names kept in the set; without any, `part/00042`, or the name of the set in place
-        of the part.
+        The source. Ids are `part/` and the file name kept in the set or the position, `train/00042`; a set of one part
+        has its own name in place of the part.
 
     Raises:
         ValueError: no such file.
@@ -50,18 +50,20 @@ def packed(path: str | os.PathLike[str], *, part: str = "") -> Source:
     titles = arrays.get("names", arrays.get("words"))
     files = arrays.get(f"{prefix}files", arrays.get(f"{prefix}ids"))
     _check(path, blob, offsets, labels)
-    ids = [f"{part or path.stem}/{i:05d}" for i in range(len(labels))] if files is None else files.tolist()
+    ids = [
+        f"{part or path.stem}/{name}" for name in ([f"{i:05d}" for i in range(len(labels))] if files is None else files)
+    ]
     if len(ids) != len(labels) or len(set(ids)) != len(ids):
         raise FormatError(f"{path.name} must name each of its {len(labels)} images once; got {len(set(ids))} names")
     several = labels.ndim == 2
-    classes = labels.shape[1] if several else int(labels.max(initial=-1)) + 1
+    classes = labels.shape[1] if several else int(labels.max(initial=0)) + 1 if len(labels) else 0
     names = tuple(str(name) for name in (range(classes) if titles is None else titles))
     if len(names) < classes:
         raise FormatError(f"{path.name} must name all of its {classes} classes; got {len(names)}")
     return Source(
         lambda i: blob[offsets[i] : offsets[i + 1]].tobytes(),
         labels.astype(bool if several else np.int32),
-        tuple(str(identity) for identity in ids),
+        tuple(ids),
         names,
     )
 

@@ -27,7 +27,7 @@ def arrays(count: int = 4, **changes) -> dict[str, np.ndarray]:
     made = {
         "blob": np.frombuffer(b"".join(files), np.uint8),
         "offsets": np.concatenate([[0], np.cumsum([len(file) for file in files])]),
-        "labels": np.arange(count) % 3,
+        "labels": (np.arange(count) % 3).astype(np.uint8),
         "names": np.array(["x", "y", "z"]),
     }
     return {name: value for name, value in {**made, **changes}.items() if value is not None}
@@ -50,7 +50,7 @@ def test_packed_multi_label_and_ids(tmp_path):
     )
     source = packed(tmp_path / "set.npz")
     assert source.labels.dtype == bool
-    assert source.ids == ("0", "10", "20", "30")
+    assert source.ids == ("set/0", "set/10", "set/20", "set/30")
     assert source.names == ("sky", "sea")
 
 
