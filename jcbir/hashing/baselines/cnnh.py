@@ -17,8 +17,8 @@ def similarity_codes(
 ) -> Bool[jax.Array, "n k"]:
     """Stage 1: codes whose inner products imitate the similarity matrix, by coordinate descent.
 
-    min over H in [-1, 1]^(n x K) of | S - (1/K) H H^T |_F^2 with S = +-1, one Newton step per entry in random order;
-    a round that does not lower the objective is undone. A round is n K steps of O(n), in one scan: meant for `jax.jit`.
+    min over H in [-1, 1]^(n x K) of | S - (1/K) H H^T |_F^2 with S = +-1, one Newton step per entry, bits and images in
+    random order; a round that does not lower the objective is undone. Meant for `jax.jit`: n K steps of O(n) a round.
 
     Args:
         key: PRNG key.
@@ -47,9 +47,11 @@ def similarity_codes(
 
     def round_of(state: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         codes, best = state
-        order = jax.random.permutation(key, count * bits)
-        gram, reached = codes.T @ codes, targets @ codes
-        (moved, _, _), _ = jax.lax.scan(partial(_descend, targets), (codes, gram, reached), order)
+        bit_key, image_key = jax.random.split(key)
+        order = jax.random.permutation(image_key, count)
+        descend = partial(_descend, targets, order)
+        start = (codes, codes.T @ codes, codes.T @ targets)
+        (moved, _, _), _ = jax.lax.scan(descend, start, jax.random.permutation(bit_key, bits))
         objective = _misfit(moved, targets)
         better = objective < best
         return (jnp.where(better, moved, codes), jnp.where(better, objective, best)), None
@@ -90,19 +92,27 @@ def _misfit(codes: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.square(codes @ codes.T / codes.shape[-1] - targets).mean()
 
 
-def _descend(targets: jax.Array, carry: _Progress, at: jax.Array) -> tuple[_Progress, None]:
-    """One entry. With L = H H^T - K S, the row product L_i . H_j needs only H^T H and S H, both updated in O(n + K)."""
+def _descend(targets: jax.Array, order: jax.Array, carry: _Progress, column: jax.Array) -> tuple[_Progress, None]:
+    """One bit of every image. With L = H H^T - K S, the product L_i . H_j needs only H^T H and H^T S.
+
+    While bit j moves, only row j of both changes: O(n + K) an image.
+    """
     codes, gram, reached = carry
     bits = codes.shape[-1]
-    row, column = at // bits, at % bits
-    entry = codes[row, column]
-    slope = codes[row] @ gram[:, column] - bits * reached[row, column]
-    diagonal = jnp.square(codes[row]).sum() - bits * targets[row, row]
-    curvature = gram[column, column] + jnp.square(entry) + diagonal
-    # Far from the minimum the curvature may be negative: then a Newton step climbs, and the bound is the descent.
-    step = jnp.where(curvature > 0, -slope / jnp.maximum(curvature, 1e-6), -jnp.sign(slope) * 2.0)
-    step = jnp.clip(step, -1.0 - entry, 1.0 - entry)
-    change = step * codes[row]
-    gram = gram.at[column].add(change).at[:, column].add(change).at[column, column].add(jnp.square(step))
-    reached = reached.at[:, column].add(step * targets[:, row])
-    return (codes.at[row, column].add(step), gram, reached), None
+
+    def entry(inner: tuple[jax.Array, jax.Array], row: jax.Array) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+        products, sums = inner
+        code = codes[row]
+        now = code[column]
+        slope = code @ products - bits * sums[row]
+        curvature = products[column] + jnp.square(now) + jnp.square(code).sum() - bits * targets[row, row]
+        # Far from the minimum the curvature may be negative: a Newton step would climb, and the bound is the descent.
+        step = jnp.where(curvature > 0, -slope / jnp.maximum(curvature, 1e-6), -jnp.sign(slope) * 2.0)
+        step = jnp.clip(step, -1.0 - now, 1.0 - now)
+        products = (products + step * code).at[column].add(step * now + jnp.square(step))
+        # S is symmetric: its row stands for its column, and is contiguous.
+        return (products, sums + step * targets[row]), step
+
+    (products, sums), steps = jax.lax.scan(entry, (gram[column], reached[column]), order)
+    codes = codes.at[order, column].add(steps)
+    return (codes, gram.at[column].set(products).at[:, column].set(products), reached.at[column].set(sums)), None

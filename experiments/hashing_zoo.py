@@ -1,0 +1,120 @@
+"""The methods of the comparison, each as the little it needs beyond the shared training step.
+
+A deep method is a loss and its targets. Two need something of the step or of the network: HashNet reads the step
+number, GreedyHash adds a linear classifier on the signs.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jcbir.hashing import centers, classic, classic_embedding, classic_kernel, losses, separated, training
+from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hashnet, orthohash, pairs
+
+SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
+DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
+NAMES = {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"} | {
+    "hashnet": "HashNet"
+}
+
+# The authors of HashNet let beta grow over 10,000 steps, in stages of 200.
+_HASHNET_STEPS = 10_000
+
+
+def title(method: str) -> str:
+    """The name as the papers print it."""
+    return NAMES.get(method, method.upper())
+
+
+def class_centers(classes: int, *, bits: int) -> np.ndarray:
+    """Hash centers: the paper's Hadamard rows, and past 2Q classes the separated ones, the same for every seed."""
+    return separated.separated_centers(jax.random.key(0), classes, bits=bits)
+
+
+def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) -> np.ndarray:
+    """What the method's loss compares with: semantic centers, factorized codes, or the labels themselves."""
+    if method == "csq":
+        return np.asarray(centers.semantic(labels, class_centers(labels.shape[1], bits=bits)))
+    if method == "cnnh":
+        factorize = jax.jit(cnnh.similarity_codes, static_argnames=("bits", "rounds"))
+        return np.asarray(factorize(key, pairs.similar_pairs(labels), bits=bits, rounds=3))
+    return labels
+
+
+def step_of(
+    method: str,
+    *,
+    apply: training.TrainApply,
+    optimizer: optax.GradientTransformation,
+    classes: int,
+    bits: int,
+    steps: int,
+    augment: Callable[[jax.Array, Any], Any] | None,
+) -> Callable[[training.TrainState, training.Batch], tuple[training.TrainState, dict[str, jax.Array]]]:
+    """The jitted training step of a deep method; `apply` returns hash logits."""
+    common = {"optimizer": optimizer, "augment": augment}
+    if method == "hashnet":
+        growth, every = 0.005 * _HASHNET_STEPS / steps, max(1, round(200 * steps / _HASHNET_STEPS))
+
+        def step(state: training.TrainState, batch: training.Batch) -> tuple[training.TrainState, dict[str, jax.Array]]:
+            scale = hashnet.continuation(state.step, growth=growth, every=every)
+            return training.train_step(state, batch, apply=apply, loss=partial(hashnet.hashnet, scale=scale), **common)
+
+        return jax.jit(step)
+    if method == "greedyhash":
+        return jax.jit(
+            partial(
+                training.train_step,
+                apply=_classified(apply),
+                loss=lambda outputs, labels: greedyhash.greedyhash(*outputs, labels),
+                **common,
+            )
+        )
+    table = class_centers(classes, bits=bits)
+    loss = {
+        "csq": losses.csq,
+        "cnnh": cnnh.cnnh,
+        "dnnh": dnnh.dnnh,
+        "dhn": dhn.dhn,
+        "dpsh": dpsh.dpsh,
+        "dch": dch.dch,
+        "orthohash": lambda logits, labels: orthohash.orthohash(logits, labels, table),
+    }[method]
+    return jax.jit(partial(training.train_step, apply=apply, loss=loss, **common))
+
+
+def with_classifier(method: str, key: jax.Array, params: dict[str, Any], *, classes: int, bits: int) -> dict[str, Any]:
+    """Add GreedyHash's classifier to the parameters; other methods have none."""
+    if method != "greedyhash":
+        return params
+    return {**params, "hash_classifier": jax.random.normal(key, (bits, classes)) / jnp.sqrt(bits)}
+
+
+def fit_shallow(
+    method: str, key: jax.Array, features: np.ndarray, labels: np.ndarray, *, bits: int
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit a shallow method on features; the result maps features to boolean codes."""
+    fit = {
+        "lsh": lambda: classic.lsh(key, features, bits=bits),
+        "itq": lambda: classic.itq(key, features, bits=bits),
+        "itq_cca": lambda: classic.itq_cca(key, features, labels, bits=bits),
+        "bre": lambda: classic_embedding.bre(key, features, bits=bits, labels=labels),
+        "ksh": lambda: classic_kernel.ksh(key, features, labels, bits=bits),
+        "sdh": lambda: classic_kernel.sdh(key, features, labels, bits=bits),
+    }[method]
+    fitted = fit().hash
+    return lambda items: np.asarray(classic.project(fitted, items)) >= 0
+
+
+def _classified(apply: training.TrainApply) -> training.TrainApply:
+    def classified(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
+        logits, batch_stats = apply(variables, images, key)
+        weights = variables["params"]["hash_classifier"]
+        return (logits, greedyhash.straight_through(logits) @ weights), batch_stats
+
+    return classified
