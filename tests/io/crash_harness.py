@@ -1,7 +1,7 @@
 """Kills writers of a store with SIGKILL and checks what is left: run by test_io_crash.py in a process without threads.
 
-Usage: crash_harness.py FOLDER POINTS SEED. FOLDER holds card.bin and one message file for each step. Prints one line for
-each kill and "sound" at the end.
+Usage: crash_harness.py FOLDER POINTS SEED. FOLDER holds card.bin and a message file for each step. POINTS of 0 means
+every flush, rename, unlink and SQL statement of the script, and as many kills at random moments.
 """
 
 import os
@@ -126,16 +126,15 @@ def main():
     expected = models(script)
     path = folder / "store"
     killed = 0
-    total, seconds = 10**9, 0.0
-    for point in range(-1, points):
+    plan = [{"count": 10**9}]
+    for number, kill in enumerate(plan):
         shutil.rmtree(path, ignore_errors=True)
         disk.create_store(path, card)
-        if point < 0:
-            acknowledged, total, seconds, status = run(path, script, count=10**9)
-        elif point % 2:
-            acknowledged, _, _, status = run(path, script, delay=numbers.uniform(0, seconds))
-        else:
-            acknowledged, _, _, status = run(path, script, count=numbers.randint(1, total))
+        acknowledged, ticks, seconds, status = run(path, script, **kill)
+        if not number:
+            counts = numbers.sample(range(1, ticks + 1), points // 2) if points else range(1, ticks + 1)
+            plan += [{"count": count} for count in counts]
+            plan += [{"count": 10**9, "delay": numbers.uniform(0, seconds)} for _ in counts]
         killed += os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         if not os.WIFSIGNALED(status) and os.waitstatus_to_exitcode(status) != 0:
             raise SystemExit("the writer failed by itself")
@@ -148,7 +147,7 @@ def main():
         run(path, script[acknowledged:], count=10**9)
         if observe(path, write=True) != expected[-1]:
             raise SystemExit("going on after the crash did not lead to the same store")
-        print(f"point {point}: {acknowledged} of {len(script)} acknowledged", flush=True)
+        print(f"{kill}: {acknowledged} of {len(script)} acknowledged", flush=True)
     print(f"sound after {killed} kills")
 
 

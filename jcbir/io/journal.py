@@ -1,0 +1,148 @@
+"""The authority's memory: signed orders of the owner and the names of answered requests, in one SQLite file.
+
+Secrets are not here (they are in the key file); the orders are kept as they were signed and checked again when they are
+read. What is noted is on the disk when the call returns, so that a request answered before a crash is refused after it.
+"""
+
+import contextlib
+import dataclasses
+import os
+import sqlite3
+from collections.abc import Iterator
+
+from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.io import wire
+from jcbir.io.catalogue import connect, explained, transaction
+from jcbir.io.schema import read_plain, write_plain
+from jcbir.protocol import authority
+from jcbir.protocol.authority import Authority
+from jcbir.protocol.grants import WINDOW_SECONDS
+from jcbir.protocol.messages import Card, Catalogue, Revocation, Withdrawal
+from jcbir.protocol.refusals import ReplayedQueryError
+
+VERSION = 1
+Order = Catalogue | Withdrawal | Revocation
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+CREATE TABLE orders (number INTEGER PRIMARY KEY, message BLOB NOT NULL UNIQUE);
+CREATE TABLE answered (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT ROWID;
+"""
+
+
+@contextlib.contextmanager
+def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connection]:
+    """Open a journal, make it where there is none, close it at the end of the block.
+
+    Args:
+        path: the SQLite file.
+        card: the collection it is of.
+
+    Yields:
+        The connection.
+
+    Raises:
+        KeyMismatchError: it is of another collection, epoch or key.
+        FormatError: another version, or no journal.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.paillier.public import PublicKey
+        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> with open_journal(f"{tempfile.mkdtemp()}/journal.sqlite", card) as journal:
+        ...     journal.execute("SELECT count(*) FROM orders").fetchone()
+        (0,)
+    """
+    with explained(path), contextlib.closing(connect(path, write=True)) as journal:
+        with transaction(journal):
+            if journal.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                for statement in _SCHEMA.split(";"):
+                    journal.execute(statement)
+                meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card)}
+                journal.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        meta = dict(journal.execute("SELECT name, value FROM meta"))
+        if meta.get("version") != bytes([VERSION]):
+            raise FormatError(f"{path}: not a journal of version {VERSION}")
+        held = read_plain(wire.CARD, meta["card"], name="card")
+        if held != card:
+            raise KeyMismatchError(
+                f"{path}: of {held.collection!r} epoch {held.epoch}, asked for {card.collection!r} epoch {card.epoch}"
+            )
+        os.chmod(path, 0o600)
+        yield journal
+
+
+def keep_order(journal: sqlite3.Connection, order: Order) -> None:
+    """Keep an order; when this returns, it is on the disk. The same order twice is kept once.
+
+    Args:
+        journal: open.
+        order: a catalogue, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> callable(keep_order)
+        True
+    """
+    with transaction(journal):
+        journal.execute("INSERT OR IGNORE INTO orders (message) VALUES (?)", [wire.to_bytes(order)])
+
+
+def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: int) -> None:
+    """Note a request as answered, before its answer leaves; forget those too old to be asked again.
+
+    Args:
+        journal: open.
+        nonce: the request's name.
+        issued: its time of issue, seconds since 1970.
+        now: seconds since 1970.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ReplayedQueryError: it was answered before, by this process or another one.
+
+    Example:
+        >>> callable(note_answer)
+        True
+    """
+    try:
+        with transaction(journal):
+            journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, WINDOW_SECONDS])
+            journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
+    except sqlite3.IntegrityError:
+        raise ReplayedQueryError(f"query: {nonce.hex()} was answered before") from None
+
+
+def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authority:
+    """Take in again all that the journal remembers.
+
+    Args:
+        journal: open.
+        appointed: from `jcbir.protocol.authority.appoint`.
+
+    Returns:
+        The state; every order's signature was checked again.
+
+    Raises:
+        ForgedReplyError: somebody altered the journal.
+        FormatError: an order is damaged.
+
+    Example:
+        >>> callable(load_authority)
+        True
+    """
+    state = appointed
+    take = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
+    for (message,) in journal.execute("SELECT message FROM orders ORDER BY number").fetchall():
+        order = wire.from_bytes(message)
+        if type(order) not in take:
+            raise FormatError(f"journal: a {type(order).__name__} is no order")
+        state = take[type(order)](state, order)
+    answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
+    return dataclasses.replace(state, answered=answered)
+
+
+__all__ = ["keep_order", "load_authority", "note_answer", "open_journal"]
