@@ -1,0 +1,1 @@
+"""The main job from end to end: photographs in, a private search out, one table and one picture."""
