@@ -47,7 +47,9 @@ class Config:
     rounds: int = 3
     """Interleaved rounds."""
     engines: tuple[str, ...] = ("jax", "gmpy2", "python")
-    """This project's engines; the first is the one the ratios are of."""
+    """This project's engines, for the operations; the first is the one the ratios are of."""
+    search_engines: tuple[str, ...] = ("auto", "gmpy2")
+    """This project's engines, for the queries; the first is the one the ratios are of."""
     peers: bool = True
     """Run the other libraries too."""
     clock: Literal["cpu", "wall"] = "cpu"

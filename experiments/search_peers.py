@@ -48,14 +48,14 @@ def operations(key) -> dict[str, tuple[Callable[[], Any], int]]:
     return thunks
 
 
-def queries(watch, key, codes, query, expected, *, quick: bool, rounds: int) -> list[dict[str, Any]]:
-    """The peers' rows of the query table; what is not installed is a row that says so."""
+def queries(watch, key, codes, query, expected, *, slow: bool, quick: bool, rounds: int) -> list[dict[str, Any]]:
+    """The peers' rows of the query table; `slow` ones are scaled from a few codes, so once is enough."""
     rows = []
     few = 2 if quick else max(2, 12 * 2048 // key.public.bits)
-    if present("phe"):
+    if slow and present("phe"):
         rows.append(phe_bit_by_bit(watch, key, codes, query, expected, few=few))
         rows.append(phe_slots(watch, key, codes, query, expected, few=16 * few))
-    if present("lightphe"):
+    if slow and present("lightphe"):
         rows.append(lightphe_bit_by_bit(watch, key, codes, query, expected))
     if present("tenseal"):
         rows.append(tenseal_difference(watch, codes, query, expected, rounds=rounds))
