@@ -1,6 +1,7 @@
 """The leakage table is true: what a party can compute is computed, what it must not see is searched for."""
 
 import dataclasses
+import pathlib
 import secrets
 
 import numpy as np
@@ -206,3 +207,17 @@ def test_describe_covers_every_scheme_and_party():
     assert "1 equal pairs" in text["bitsliced", "server"]
     assert "nothing" in text["packed", "server"]
     assert "30 images" in text["any", "server"]
+
+
+def leakage_rows():
+    """The table of docs/threat-model.md: one run of every scheme over the tests' system."""
+    world = run(*SCHEMES)
+    rows = describe(world.transcript, secret=world.own.secret)
+    return ["| {scheme} | {party} | {learned} |".format(**row) for row in rows]
+
+
+def test_the_table_in_the_docs_is_what_the_code_computes():
+    page = pathlib.Path(__file__).parents[2] / "docs" / "threat-model.md"
+    text = page.read_text()
+    missing = [row for row in leakage_rows() if row not in text]
+    assert not missing, "docs/threat-model.md lacks:\n" + "\n".join(missing)
