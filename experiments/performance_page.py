@@ -28,7 +28,7 @@ own (4096 slots, 34-bit plaintext modulus), the same in every table."""
 BFV_NOTE = """\
 Below 1 in the query column, BFV is that much faster: lattice arithmetic costs microseconds where Paillier costs
 milliseconds, and no arrangement of Paillier changes that. Above 1 in the byte columns, Paillier is that much smaller:
-its ciphertext is twice its plaintext. Choose Paillier for the size of index and reply and for an assumption studied since
+its ciphertext is twice its plaintext. Choose Paillier for the size of index and reply and an assumption studied since
 1999; choose BFV for speed. The ordinary BFV of TenSEAL neither re-randomises nor floods its noise before it answers, as
 the Paillier side does; a deployment would have to add that."""
 
@@ -65,7 +65,7 @@ Machine: {machine["processor"]}{", AVX-512" if machine["avx512"] else ""}, {mach
 Figures are {unit}, medians of {report["config"]["rounds"]} interleaved round(s), compilation left out. Load average
 {machine["load_at_start"][0]:.1f} at the start and {machine["load_at_end"][0]:.1f} at the end: trust the ratios of one
 table, not the digits. Every distance was checked against a popcount of Python integers: **{check}**.
-Peak memory of the process, queries of {max(report["config"]["counts"]):,} codes included: {report["peak_rss_mb"]:,.0f} MB."""
+Peak memory of the process, {max(report["config"]["counts"]):,}-code queries included: {report["peak_rss_mb"]:,.0f} MB."""
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
