@@ -6,8 +6,8 @@ The key stream of reference [50] depends on the key and the image size alone, an
 public linear maps around secret masks. So, with those maps taken off both ends, the cipher is
 `u = L(p_(perm) + k) + m`: a secret permutation, and at each place `x -> log(x + k) + m (mod 256)` with log a public
 table. Constant images (in the middle of the cipher) give k and m of every place; images that spell each place's index
-in base 256 give the permutation. The equivalent key decrypts every other image of that size. High NPCR, UACI and entropy
-do not notice.
+in base 256 give the permutation. The equivalent key decrypts every other image of that size. High NPCR, UACI and
+entropy do not notice.
 
 Against ours the attacker is given more than is fair: the whole attack under the very same image key, each image with a
 nonce of its own, as the interface demands. There is no common key stream to solve for.

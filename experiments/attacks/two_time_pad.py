@@ -4,8 +4,8 @@
 
 1. Lorenz layer: with one key and one nonce for all images the cipher is a fixed-key cipher again, and the seven chosen
    images of `chosen_plaintext` decrypt every other image of that size.
-2. Envelope: AES-256-GCM under a repeated nonce is a two-time pad; the exclusive or of two sealed images is the exclusive
-   or of the two photographs, in which both are seen.
+2. Envelope: AES-256-GCM under a repeated nonce is a two-time pad; the exclusive or of two sealed images is that of
+   the two photographs, in which both are seen.
 
 The library never draws a nonce itself and cannot notice a repetition: whoever calls `seal` draws 16 fresh random bytes.
 """

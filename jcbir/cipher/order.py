@@ -32,7 +32,7 @@ def stable_order(keys: UInt8[Array, "*b p n"]) -> Integer[Array, "*b n"]:
     planes = [keys[..., q, :] for q in range(keys.shape[-2])]
     if isinstance(keys, jax.Array):
         return jnp.lexsort(planes)
-    if keys.shape[-1] <= _CACHED:
+    if keys.shape[-1] <= _CACHED or len(planes) != 4:
         return np.lexsort(planes)
     batch = keys.shape[:-2]
     rows = [_distributed(row) for row in keys.reshape(-1, *keys.shape[-2:])]
@@ -40,25 +40,29 @@ def stable_order(keys: UInt8[Array, "*b p n"]) -> Integer[Array, "*b n"]:
 
 
 def _distributed(keys: np.ndarray) -> np.ndarray:
-    """Move keys and places to buckets by leading bits, chunk by chunk, so that every sort runs in the cache."""
+    """Move 32-bit keys and places to buckets by leading bits, chunk by chunk, so that every sort runs in the cache."""
     samples = keys.shape[-1]
     bits = min(8, samples.bit_length() - 14)
-    leading = keys[-1] >> np.uint8(8 - bits)
+    octets = np.empty((samples, 4), np.uint8)
+    for q in range(4):
+        octets[:, q] = keys[q]
+    words = octets.view("<u4")[:, 0]
+    leading = keys[3] >> np.uint8(8 - bits)
     ends = np.cumsum(np.bincount(leading, minlength=1 << bits)).tolist()
     filled = [0, *ends[:-1]]
-    moved = np.empty((keys.shape[0], samples), np.uint8)
-    places = np.empty(samples, np.uint32)
+    moved, places = np.empty(samples, np.uint32), np.empty(samples, np.uint32)
     for begin in range(0, samples, _CACHED):
         chunk = leading[begin : begin + _CACHED]
         order = np.argsort(chunk, kind="stable")
-        octets = keys[:, begin : begin + _CACHED][:, order]
+        part = words[begin : begin + _CACHED][order]
         order = order.astype(np.uint32) + np.uint32(begin)
         left = 0
         for bucket, right in enumerate(np.cumsum(np.bincount(chunk, minlength=1 << bits)).tolist()):
             target = slice(filled[bucket], filled[bucket] + right - left)
-            moved[:, target], places[target] = octets[:, left:right], order[left:right]
+            moved[target], places[target] = part[left:right], order[left:right]
             filled[bucket], left = target.stop, right
     out = np.empty(samples, np.int64)
     for left, right in zip([0, *ends[:-1]], ends, strict=True):
-        out[left:right] = places[left:right][np.lexsort(list(moved[:, left:right]))]
+        part = moved[left:right]
+        out[left:right] = places[left:right][np.lexsort((part.astype(np.uint16), (part >> 16).astype(np.uint16)))]
     return out

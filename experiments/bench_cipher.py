@@ -1,0 +1,157 @@
+"""Speed of the cipher, stage by stage and whole, beside AES-256-GCM and ChaCha20-Poly1305 in the same run.
+
+    taskset -c 0 python -m experiments.bench_cipher --report FILE.json
+    python -m experiments.bench_cipher --engine jax --report FILE.json      (on the default device)
+
+Megabytes of image a second (key stream: of key stream), the best of `repeats` runs. `clock` says what is counted:
+"wall" for a quiet machine, "cpu" (time of this process alone) where others compute too; NumPy's path is one thread.
+`ciphertext_sha256` must be the same whatever the engine, device or machine.
+"""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import tyro
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+from jcbir.cipher import image, keystream
+
+EXPECTED_SHA256 = {
+    "224": "",
+    "2048": "",
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Fields:
+        engine: "numpy" or "jax".
+        clock: wall clock, or processor time of this process.
+        batch: images of 224 x 224 x 3.
+        side: side of the large image, x 3; 0 leaves it out.
+        repeats: runs of each measurement; the best counts.
+        report: write the figures to this JSON file.
+    """
+
+    engine: Literal["numpy", "jax"] = "numpy"
+    clock: Literal["wall", "cpu"] = "wall"
+    batch: int = 64
+    side: int = 2048
+    repeats: int = 3
+    report: Path | None = None
+
+
+def photographs(count: int, side: int) -> np.ndarray:
+    """Test images without a file: SHAKE-256 repeated over smooth ramps."""
+    octets = np.frombuffer(hashlib.shake_256(b"bench").digest(1 << 16), np.uint8)
+    total = count * side * side * 3
+    ramp = (np.arange(total, dtype=np.uint32) >> np.uint32(9)).astype(np.uint8)
+    return (np.resize(octets, total) // 8 + ramp).astype(np.uint8).reshape(count, side, side, 3)
+
+
+def rate(function: Callable[[], Any], size: int, config: Config) -> float:
+    """Megabytes a second of the best run, one run before."""
+    clock = time.perf_counter if config.clock == "wall" else time.process_time
+    best = np.inf
+    for _ in range(config.repeats + 1):
+        begin = clock()
+        jax.block_until_ready(function())
+        best = min(best, clock() - begin)
+    return size / best / 1e6
+
+
+def measure(photos: np.ndarray, config: Config) -> dict[str, Any]:
+    """All figures for one batch."""
+    count = len(photos)
+    keys, nonces = [bytes([i]) * 32 for i in range(count)], [bytes([i]) * 16 for i in range(count)]
+    names = {"keys": keys, "nonces": nonces, "engine": config.engine}
+    cipher = image.encrypt_batch(photos, **names)
+    exact = bool(np.array_equal(image.decrypt_batch(cipher, **names), photos))
+    whole = {
+        "encrypt_mb_s": rate(lambda: image.encrypt_batch(photos, **names), photos.nbytes, config),
+        "decrypt_mb_s": rate(lambda: image.decrypt_batch(cipher, **names), photos.nbytes, config),
+    }
+    plain = photos.tobytes()
+    vetted = {
+        "aes_256_gcm_mb_s": rate(lambda: AESGCM(keys[0]).encrypt(bytes(12), plain, None), len(plain), config),
+        "chacha20_poly1305_mb_s": rate(
+            lambda: ChaCha20Poly1305(bytes(32)).encrypt(bytes(12), plain, None), len(plain), config
+        ),
+    }
+    return {
+        "shape": list(photos.shape),
+        **_stages(photos, config),
+        **whole,
+        **vetted,
+        "ratio_vs_aes_gcm": whole["encrypt_mb_s"] / vetted["aes_256_gcm_mb_s"],
+        "bit_exact": exact,
+        "ciphertext_sha256": hashlib.sha256(cipher.tobytes()).hexdigest(),
+    }
+
+
+def _stages(photos: np.ndarray, config: Config) -> dict[str, float]:
+    side = photos.shape[1]
+    planes = np.ascontiguousarray(np.moveaxis(photos, -1, 1)).reshape(-1, side, side)
+    planes = planes[: max(1, (1 << 22) // side**2)]
+    steps = image.chain("paper")
+    secrets, channels = [bytes(32)] * len(planes), list(range(len(planes)))
+    lanes = [
+        np.concatenate(
+            [keystream.lane_seeds(s, stage=t.code, channel=c, streams=t.streams, length=side**2) for t in steps]
+        )
+        for s, c in zip(secrets, channels, strict=True)
+    ]
+    seeds = np.stack(lanes)
+    stream = rate(
+        lambda: keystream.expand(seeds, length=side**2, engine=config.engine), seeds.shape[1] * planes.size, config
+    )
+    out = {"keystream_mb_s": stream, "keystream_bytes_per_sample": seeds.shape[1]}
+    current = jax.numpy.asarray(planes) if config.engine == "jax" else planes
+    for name, stage in zip(("diffusion", "scrambling", "field", "repeated"), steps, strict=True):
+        keys = image.plane_keys(secrets, channels, stage, height=side, width=side, engine=config.engine)
+        apply = jax.jit(stage.apply) if config.engine == "jax" else stage.apply
+        undo = jax.jit(stage.undo) if config.engine == "jax" else stage.undo
+        result = apply(current, keys)
+        out[f"{name}_mb_s"] = rate(lambda a=apply, p=current, k=keys: a(p, k), planes.size, config)
+        out[f"undo_{name}_mb_s"] = rate(lambda u=undo, p=result, k=keys: u(p, k), planes.size, config)
+        current = result
+    return out
+
+
+def main() -> None:
+    """Command line."""
+    config = tyro.cli(Config)
+    runs = {"224": measure(photographs(config.batch, 224), config)}
+    if config.side:
+        runs[str(config.side)] = measure(photographs(1, config.side), config)
+    known = {name: run["ciphertext_sha256"] == EXPECTED_SHA256.get(name) for name, run in runs.items()}
+    report = {
+        "command": f"python -m experiments.bench_cipher --engine {config.engine} --clock {config.clock}",
+        "device": str(jax.devices()[0].device_kind) if config.engine == "jax" else "host, one thread",
+        "clock": config.clock,
+        "machine": platform.machine(),
+        "versions": {"numpy": np.__version__, "jax": jax.__version__},
+        "runs": runs,
+        **{k: runs["224"][k] for k in ("keystream_mb_s", "encrypt_mb_s", "decrypt_mb_s", "ratio_vs_aes_gcm")},
+        "bit_exact": all(run["bit_exact"] for run in runs.values()),
+        "ciphertext_as_on_the_first_machine": known,
+    }
+    for name, run in runs.items():
+        print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in run.items()})
+    if config.report:
+        config.report.parent.mkdir(parents=True, exist_ok=True)
+        config.report.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
