@@ -162,7 +162,7 @@ class ResNet(nn.Module):
             self.convolution,
         )
         block = nn.remat(_Block) if self.remat else _Block
-        maps = self._stem(images.astype(self.dtype), settings, train=train and self.frozen < 1)
+        maps = self._stem(jnp.asarray(images).astype(self.dtype), settings, train=train and self.frozen < 1)
         if self.frozen == 1:
             maps = lax.stop_gradient(maps)
         for stage, blocks in enumerate(self.stages):

@@ -79,7 +79,7 @@ def test_leftovers_are_named():
     params["res_net50/~/stray"] = {"w": np.zeros(3, np.float32)}
     with pytest.raises(FormatError, match=r"1 left over .*stray"):
         haiku.from_haiku(params, state, module)
-    del params["res_net50/~/stray"], params["res_net50/logits"]
+    del params["res_net50/~/stray"], params["res_net50/~/logits"]
     with pytest.raises(FormatError, match=r"2 missing .*logits"):
         haiku.from_haiku(params, state, module)
 

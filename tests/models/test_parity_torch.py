@@ -14,7 +14,7 @@ MODULES = {18: resnet.resnet18, 34: resnet.resnet34, 50: resnet.resnet50, 101: r
 @pytest.fixture
 def torch_resnet():
     pytest.importorskip("torch")
-    import torch_resnet
+    from experiments import torch_resnet
 
     return torch_resnet
 
