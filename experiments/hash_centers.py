@@ -1,0 +1,70 @@
+"""How far apart hash centers are: the paper's rule, random rows over many draws, and coded centers.
+
+    python -m experiments.hash_centers --report experiments/results/hash_centers.json
+
+`published` are the minimum distances of the center files released with the official CSQ code. Expected: coded centers are
+at least as far apart everywhere, and three times as far at 100 x 16.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import tyro
+
+from jcbir.hashing.centers import bernoulli, hash_centers
+from jcbir.hashing.separated import Separation, separated_centers, separation
+from jcbir.io.files import write_file
+
+PUBLISHED = {(100, 16): 2, (100, 32): 8, (100, 64): 32, (80, 16): 2, (80, 32): 8, (80, 64): 20, (21, 16): 4}
+SHAPES = (*PUBLISHED, (1000, 64), (100, 48), (21, 12), (40_000, 64))
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is measured.
+
+    Fields:
+        report: JSON file to write.
+        draws: random tables a shape; one for the largest.
+    """
+
+    report: Path
+    draws: int = 20
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Measure every shape, print a table, write the report."""
+    rows = {}
+    print(
+        f"{'classes x bits':>16} {'published':>10} {'paper':>6} {'random best of draws':>21} {'coded':>6} {'coded mean':>11}"
+    )
+    for classes, bits in SHAPES:
+        key = jax.random.key(0)
+        paper = separation(hash_centers(key, classes, bits=bits))
+        draws = 1 if classes > 10_000 else config.draws
+        tables = (bernoulli(jax.random.key(draw), classes, bits=bits) for draw in range(draws))
+        drawn = max(separation(table).minimum for table in tables)
+        begun = time.perf_counter()
+        coded: Separation = separation(separated_centers(key, classes, bits=bits))
+        seconds = time.perf_counter() - begun
+        published = PUBLISHED.get((classes, bits))
+        rows[f"{classes}x{bits}"] = {
+            "published_minimum": published,
+            "paper_rule": paper._asdict(),
+            "random_best_minimum": drawn,
+            "random_draws": draws,
+            "coded": coded._asdict(),
+            "coded_seconds": seconds,
+        }
+        shape = f"{classes} x {bits}"
+        print(f"{shape:>16} {published or '-':>10} {paper.minimum:6} {drawn:21} {coded.minimum:6} {coded.mean:11.3f}")
+    write_file(config.report, (json.dumps({"draws": config.draws, "centers": rows}, indent=1) + "\n").encode())
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
