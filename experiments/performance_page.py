@@ -54,7 +54,7 @@ def heading(path: Path, report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     unit = "CPU seconds of one pinned core" if machine["clock"] == "cpu" else "wall seconds"
     name = f"experiments/results/{path.name}"
-    check = "all exact" if report["exact"] else "NOT all exact"
+    check, largest = "all exact" if report["exact"] else "NOT all exact", max(report["config"]["counts"])
     return f"""# Performance
 
 Made by `python -m experiments.bench_paillier --report {name}` on {machine["date"]}
@@ -65,7 +65,7 @@ Machine: {machine["processor"]}{", AVX-512" if machine["avx512"] else ""}, {mach
 Figures are {unit}, medians of {report["config"]["rounds"]} interleaved round(s), compilation left out. Load average
 {machine["load_at_start"][0]:.1f} at the start and {machine["load_at_end"][0]:.1f} at the end: trust the ratios of one
 table, not the digits. Every distance was checked against a popcount of Python integers: **{check}**.
-Peak memory of the process, {max(report["config"]["counts"]):,}-code queries included: {report["peak_rss_mb"]:,.0f} MB."""
+Peak memory of the process, {largest:,}-code queries included: {report["peak_rss_mb"]:,.0f} MB."""
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
