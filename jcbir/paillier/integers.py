@@ -100,7 +100,7 @@ def fixed_base_powers(
     Example:
         >>> exponents, prime = np.array([[30], [31]], np.uint8), StructuredPrime(31, 3, 5)
         >>> fixed_base_powers(prime, exponents, subgroup=False, engine="python")
-        [1, 117]
+        [1, 623]
     """
     number = engines.number_type(engine)
     modulus = number(factor.prime) ** 2

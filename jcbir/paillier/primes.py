@@ -12,6 +12,8 @@ from jcbir.paillier.sampling import TRIES, integer_below
 
 SIEVE_BOUND = 1 << 13
 SIEVE_WINDOW = 1 << 14
+# Windows walked before t is drawn again: a short s may have no partner at all.
+WINDOWS = 16
 
 
 class StructuredPrime(NamedTuple):
@@ -83,11 +85,17 @@ def structured_prime(bits: int, *, factor_bits: int, draw: Callable[[int], bytes
     if not 8 <= factor_bits <= bits - 8:
         raise ValueError(f"factor_bits must lie in [8, {bits - 8}] for a prime of {bits} bits, got {factor_bits}")
     rest = bits - factor_bits
-    # t below 7/8 * 2^rest keeps every admissible s at factor_bits bits.
-    large = _prime_between(1 << (rest - 1), 7 << (rest - 3), lambda s: (s,), draw)[0]
-    low, high = -(-(7 << (bits - 3)) // (2 * large)), ((1 << bits) - 2) // (2 * large)
-    small, prime = _prime_between(low, high, lambda s: (s, 2 * s * large + 1), draw)
-    return StructuredPrime(prime, small, large)
+    for _ in range(TRIES):
+        # t below 7/8 * 2^rest keeps every admissible s at factor_bits bits.
+        found = _prime_between(1 << (rest - 1), 7 << (rest - 3), lambda s: (s,), draw)
+        if found is None:
+            continue
+        large = found[0]
+        low, high = -(-(7 << (bits - 3)) // (2 * large)), ((1 << bits) - 2) // (2 * large)
+        found = _prime_between(low, high, lambda s, t=large: (s, 2 * s * t + 1), draw)
+        if found is not None:
+            return StructuredPrime(found[1], found[0], large)
+    raise ValueError(f"draw led to no prime in {TRIES} tries: it is not a uniform source")
 
 
 def small_primes() -> list[int]:
@@ -110,9 +118,9 @@ def small_primes() -> list[int]:
 
 def _prime_between(
     low: int, high: int, forms: Callable[[int], tuple[int, ...]], draw: Callable[[int], bytes]
-) -> tuple[int, ...]:
-    """forms(x) for some x in [low, high), all of whose entries, affine in x, are prime."""
-    for _ in range(TRIES):
+) -> tuple[int, ...] | None:
+    """forms(x), affine in x and all prime, for some x in [low, high); None where the windows hold none."""
+    for _ in range(WINDOWS):
         start = (low + integer_below(high - low, draw=draw)) | 1
         for candidate in _survivors(start, forms):
             if candidate >= high:
@@ -120,7 +128,7 @@ def _prime_between(
             numbers = forms(candidate)
             if all(is_prime(number) for number in numbers):
                 return numbers
-    raise ValueError(f"draw led to no prime in {TRIES} windows: it is not a uniform source")
+    return None
 
 
 def _survivors(start: int, forms: Callable[[int], tuple[int, ...]]) -> Iterator[int]:

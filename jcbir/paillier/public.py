@@ -19,6 +19,8 @@ from jcbir.paillier.rows import CiphertextRows, Ciphertexts, Messages
 from jcbir.typing import Array
 
 MINIMUM_BITS = 2048
+# Two subgroup primes of 224 bits, and 64 bits to make the exponent uniform.
+MINIMUM_EXPONENT_BITS = 512
 # Powers by scalars of at most so many bits are cheaper on integers than their conversion to residues.
 SHORT_SCALAR = 64
 
@@ -91,7 +93,7 @@ def check_public(public: PublicKey, *, minimum_bits: int = MINIMUM_BITS) -> None
         Nothing.
 
     Raises:
-        ValueError: n is short, prime, a perfect power of two equal factors, or has a small factor.
+        ValueError: n is short, prime, a square, or has a small factor; or a subgroup's exponents are short.
 
     Example:
         >>> check_public(PublicKey(n=35, g=36))
@@ -102,6 +104,8 @@ def check_public(public: PublicKey, *, minimum_bits: int = MINIMUM_BITS) -> None
 
     if public.bits < minimum_bits:
         raise ValueError(f"n must have at least {minimum_bits} bits, got {public.bits}")
+    if public.h is not None and public.h_bits < MINIMUM_EXPONENT_BITS:
+        raise ValueError(f"h_bits must be at least {MINIMUM_EXPONENT_BITS}, got {public.h_bits}: the subgroup is weak")
     if math.isqrt(public.n) ** 2 == public.n:
         raise ValueError("n must be a product of two different primes, got a square")
     if math.gcd(public.n, math.prod(range(3, 2000, 2))) != 1:

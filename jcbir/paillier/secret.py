@@ -77,7 +77,7 @@ def generate_keys(
     A *subgroup key* takes its blinders from the subgroup of n-th residues of order s_p * s_q, which makes decryption
     about three times faster. It needs an assumption beyond Paillier's: that this subgroup cannot be told from all
     n-th residues. The subgroup must withstand a search of 2^(subgroup_bits/2) steps for its order (baby steps and
-    giant steps on h mod n give gcd(h^s - 1, n) = p); 25 bits fall in under a minute,
+    giant steps on h mod n give gcd(h^s - 1, n) = p); 25 bits fall in seconds,
     `experiments/attacks/small_subgroup.py` shows how, 224 bits are beyond reach. Less is refused.
 
     Args:
@@ -146,7 +146,7 @@ def check_secret(secret: SecretKey, *, minimum_bits: int = MINIMUM_BITS) -> None
         >>> check_secret(generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True), minimum_bits=256)
     """
     public, p, q = secret.public, secret.p.prime, secret.q.prime
-    public_key.check_public(public, minimum_bits=minimum_bits)
+    public_key.check_public(PublicKey(public.n, public.g), minimum_bits=minimum_bits)
     for name, factor in (("p", secret.p), ("q", secret.q)):
         if not all(is_prime(number) for number in factor):
             raise ValueError(f"{name} and its factors must be prime")
