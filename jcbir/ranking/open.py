@@ -1,4 +1,13 @@
-"""What the key holder computes: decrypt the scores and read the distances."""
+"""What the key holder computes: decrypt the scores and read the distances.
+
+The blocks can be shared among worker processes: `decrypt` is a closure from ciphertext rows to plaintext rows, as
+`encrypt` is when an index is built.
+
+    with Workers(os.cpu_count()) as pool:
+        open_scores(key, scores, decrypt=lambda rows: workers.decrypt(key, rows, workers=pool))
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Int32
@@ -11,14 +20,17 @@ from jcbir.ranking.layouts import check_fingerprint, check_layout
 from jcbir.ranking.records import Scores
 from jcbir.typing import Rows
 
+Decrypt = Callable[[Rows], Rows]
 
-def decrypt_scores(secret: SecretKey, scores: Scores, *, engine: str = "auto") -> Rows:
+
+def decrypt_scores(secret: SecretKey, scores: Scores, *, engine: str = "auto", decrypt: Decrypt | None = None) -> Rows:
     """Decrypt scores without reading them: what the key holder returns when the server padded them (it is noise).
 
     Args:
         secret: the secret key.
         scores: encrypted scores.
         engine: Paillier engine.
+        decrypt: what decrypts the rows instead, such as a pool of workers; `engine` is then not used.
 
     Returns:
         uint8[blocks, plaintext_bytes], big-endian.
@@ -41,16 +53,21 @@ def decrypt_scores(secret: SecretKey, scores: Scores, *, engine: str = "auto") -
     """
     check_fingerprint(secret.public, scores.fingerprint, name="scores")
     check_layout(secret.public, scores.layout)
+    if decrypt is not None:
+        return decrypt(scores.ciphertexts)
     return paillier.decrypt(secret, scores.ciphertexts, engine=engine)
 
 
-def open_scores(secret: SecretKey, scores: Scores, *, engine: str = "auto") -> Int32[np.ndarray, " n"]:
+def open_scores(
+    secret: SecretKey, scores: Scores, *, engine: str = "auto", decrypt: Decrypt | None = None
+) -> Int32[np.ndarray, " n"]:
     """Decrypt scores into distances.
 
     Args:
         secret: the secret key.
         scores: encrypted scores, without a pad.
         engine: Paillier engine.
+        decrypt: what decrypts the rows instead, such as a pool of workers; `engine` is then not used.
 
     Returns:
         int32[count] (int32[slots] when the blocks are shuffled): exact Hamming distances 0..k; for `integer` the
@@ -73,17 +90,20 @@ def open_scores(secret: SecretKey, scores: Scores, *, engine: str = "auto") -> I
         [3, 5]
 
     """
-    plaintexts = decrypt_scores(secret, scores, engine=engine)
+    plaintexts = decrypt_scores(secret, scores, engine=engine, decrypt=decrypt)
     return decode_scores(plaintexts, scores.layout, modulus=secret.public.n, live=scores.live)
 
 
-def open_differences(secret: SecretKey, scores: Scores, *, engine: str = "auto") -> list[int]:
+def open_differences(
+    secret: SecretKey, scores: Scores, *, engine: str = "auto", decrypt: Decrypt | None = None
+) -> list[int]:
     """Decrypt the scores of the `integer` scheme into the signed code differences of the paper's Eq. 8.
 
     Args:
         secret: the secret key.
         scores: encrypted scores of an `integer` index.
         engine: Paillier engine.
+        decrypt: what decrypts the rows instead, such as a pool of workers; `engine` is then not used.
 
     Returns:
         One exact Python integer `t_i - t_q` per image, deleted ones included.
@@ -106,4 +126,4 @@ def open_differences(secret: SecretKey, scores: Scores, *, engine: str = "auto")
     """
     if scores.layout.scheme != "integer":
         raise ValueError(f"scores: only the integer scheme has code differences, got {scores.layout.scheme}")
-    return integer.differences(decrypt_scores(secret, scores, engine=engine), modulus=secret.public.n)
+    return integer.differences(decrypt_scores(secret, scores, engine=engine, decrypt=decrypt), modulus=secret.public.n)

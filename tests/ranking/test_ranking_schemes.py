@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from ranking_keys import fresh_blinders, hamming, make_key, owner_encrypt
 
 from jcbir.errors import KeyMismatchError
+from jcbir.paillier import secret as paillier
 from jcbir.ranking.bitsliced import table_picks
 from jcbir.ranking.build import append, build_index, delete, trapdoor
 from jcbir.ranking.layouts import DEAD, plan, rank
@@ -157,6 +158,21 @@ def test_delete_refuses_positions_outside():
     for position in (-1, 3):
         with pytest.raises(ValueError, match=r"positions: must be 0\.\.2"):
             delete(index, np.array([position]))
+
+
+@pytest.mark.parametrize("scheme", ["integer", *EXACT])
+def test_another_decryption_can_be_passed(scheme):
+    key, seen = make_key(256), []
+    codes, query = np.eye(16, dtype=bool), np.zeros(16, bool)
+    scores = run(key, codes, query, scheme=scheme)
+
+    def decrypt(rows):
+        seen.append(len(rows))
+        halves = np.array_split(rows, 2) if len(rows) > 1 else [rows]
+        return np.concatenate([paillier.decrypt(key, half) for half in halves])
+
+    assert open_scores(key, scores, decrypt=decrypt).tolist() == open_scores(key, scores).tolist()
+    assert seen == [scores.layout.blocks]
 
 
 def test_results_are_rerandomised():
