@@ -42,7 +42,7 @@ def public_records():
                 yield pytest.param(value, id=f"{name}.{attribute}")
 
 
-@pytest.mark.parametrize("function", public_functions())
+@pytest.mark.parametrize("function", list(public_functions()))
 def test_signature(function):
     parameters = list(inspect.signature(function).parameters.values())
     for p in parameters:
@@ -57,7 +57,7 @@ def test_signature(function):
     assert inspect.signature(function).return_annotation is not inspect.Signature.empty, "no return annotation"
 
 
-@pytest.mark.parametrize("function", public_functions())
+@pytest.mark.parametrize("function", list(public_functions()))
 def test_docstring(function):
     text = inspect.getdoc(function) or ""
     parameters = inspect.signature(function).parameters
@@ -77,7 +77,7 @@ def test_docstring(function):
         assert "Raises:" in text, "raises, and does not say what"
 
 
-@pytest.mark.parametrize("record", public_records())
+@pytest.mark.parametrize("record", list(public_records()))
 def test_record_docstring(record):
     assert inspect.getdoc(record), "no docstring"
 

@@ -46,7 +46,9 @@ def probe(*modules: str, banned: tuple[str, ...] = ()) -> None:
 
 
 def test_imports_have_no_side_effect():
-    probe("jcbir", *(m.name for m in pkgutil.walk_packages(jcbir.__path__, "jcbir.") if not m.name.endswith("__main__")))
+    probe(
+        "jcbir", *(m.name for m in pkgutil.walk_packages(jcbir.__path__, "jcbir.") if not m.name.endswith("__main__"))
+    )
 
 
 @pytest.mark.parametrize("module", ["jcbir.paillier.public", "jcbir.paillier.secret", "jcbir.protocol.server"])

@@ -35,7 +35,7 @@ from jcbir.protocol.leakage import describe
 from jcbir.ranking.layouts import rank
 
 INTEGER_QUERIES = 4
-"""The paper's scheme decrypts once per image and query: so many queries run encrypted, all by the same rule in clear."""
+"""The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
 
 PICTURE_SIDE = 256
 """Photographs from a folder are sealed at this longer side at most."""
