@@ -1,6 +1,8 @@
 """Messages as bytes: what goes in comes out, and nothing else ever comes out."""
 
 import dataclasses
+import random
+import resource
 import secrets
 
 import msgpack
@@ -212,3 +214,43 @@ def test_what_may_not_be_written():
             dataclasses.replace(samples()["Grant" if "Grant" in samples() else "Enrollment"][0], signature=b"")
         )
     assert world.own.card.bits == BITS
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_mutations():
+    """Byte-level mutations behind a correct checksum: only messages or FormatErrors, in bounded memory."""
+    numbers = random.Random(1)
+    bodies = []
+    for found in samples().values():
+        number, codec, _ = wire.MESSAGES[type(found[0])]
+        bodies.append((number, msgpack.packb(codec.pack(found[0]))))
+    bodies = [(number, body) for number, body in bodies if len(body) < 20_000]
+    assert len(bodies) > 8
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused = 0
+    for _ in range(100_000):
+        number, body = bodies[numbers.randrange(len(bodies))]
+        mutated = bytearray(body)
+        for _ in range(numbers.randint(1, 3)):
+            place = numbers.randrange(len(mutated))
+            change = numbers.randrange(4)
+            if change == 0:
+                mutated[place] ^= 1 << numbers.randrange(8)
+            elif change == 1:
+                # Type and length bytes of msgpack: what hurts most is a wrong one of these.
+                mutated[place] = numbers.choice(
+                    [0x90, 0x9F, 0xC0, 0xC4, 0xC6, 0xC7, 0xCF, 0xD9, 0xDB, 0xDC, 0xDD, 0xDF]
+                )
+            elif change == 2:
+                del mutated[place:]
+            else:
+                mutated[place:place] = numbers.randbytes(numbers.randint(1, 8))
+            if not mutated:
+                mutated = bytearray(b"\xc0")
+        try:
+            wire.from_bytes(sealed_up(number, bytes(mutated)))
+        except FormatError:
+            refused += 1
+    assert refused > 30_000
+    # Kibibytes: no mutation may make the reader allocate what its own length does not justify.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
