@@ -2,8 +2,8 @@
 
     python -m experiments.hash_centers --report experiments/results/hash_centers.json
 
-`published` are the minimum distances of the center files released with the official CSQ code. Expected: coded centers are
-at least as far apart everywhere, and three times as far at 100 x 16.
+`published` are the minimum distances of the center files released with the official CSQ code. Expected: coded centers
+are at least as far apart everywhere, and three times as far at 100 x 16.
 """
 
 import json
@@ -39,9 +39,8 @@ class Config:
 def main(config: Config) -> dict[str, Any]:
     """Measure every shape, print a table, write the report."""
     rows = {}
-    print(
-        f"{'classes x bits':>16} {'published':>10} {'paper':>6} {'random best of draws':>21} {'coded':>6} {'coded mean':>11}"
-    )
+    names = ("classes x bits", "published", "paper", "random", "coded", "coded mean")
+    print("".join(f"{name:>16}" for name in names))
     for classes, bits in SHAPES:
         key = jax.random.key(0)
         paper = separation(hash_centers(key, classes, bits=bits))
@@ -60,8 +59,8 @@ def main(config: Config) -> dict[str, Any]:
             "coded": coded._asdict(),
             "coded_seconds": seconds,
         }
-        shape = f"{classes} x {bits}"
-        print(f"{shape:>16} {published or '-':>10} {paper.minimum:6} {drawn:21} {coded.minimum:6} {coded.mean:11.3f}")
+        cells = (f"{classes} x {bits}", published or "-", paper.minimum, drawn, coded.minimum, round(coded.mean, 3))
+        print("".join(f"{cell:>16}" for cell in cells))
     write_file(config.report, (json.dumps({"draws": config.draws, "centers": rows}, indent=1) + "\n").encode())
     return rows
 

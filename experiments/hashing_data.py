@@ -37,9 +37,10 @@ class Task(NamedTuple):
 
     Fields:
         train: what the losses see.
-        validation: photographs kept out of training; they choose the epoch, by searching in `train`.
+        validation: photographs kept out of training; they choose the epoch.
         database: what is searched.
         query: what is asked; touched once, after everything is chosen.
+        searches_train: whether the database is the training set.
         protocol: the split in words.
     """
 
@@ -47,6 +48,7 @@ class Task(NamedTuple):
     validation: Part
     database: Part
     query: Part
+    searches_train: bool
     protocol: str
 
 
@@ -86,7 +88,7 @@ def _task(train: Part, database: Part, query: Part, validation: int, name: str) 
     # A photograph kept out of training stays out of the database too, where that is the training set.
     searched = learn if database is train else database
     counts = f"{len(learn.images)} train, {validation} validation, {len(searched.images)} database"
-    return Task(learn, held, searched, query, f"{name}: {counts}, {len(query.images)} queries")
+    return Task(learn, held, searched, query, database is train, f"{name}: {counts}, {len(query.images)} queries")
 
 
 def _rows(labels: np.ndarray, classes: int) -> np.ndarray:

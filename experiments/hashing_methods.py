@@ -193,9 +193,8 @@ def deep_runner(bench: Bench, method: str, bits: int, folder: Path):
         return encode(encode_apply, variables, inputs[name], batch=200) >= 0
 
     def validate(state: TrainState) -> dict[str, float]:
-        return {
-            "validation": score(bench, codes_of(state, "validation"), codes_of(state, "train"), "validation", "train")
-        }
+        names = ("validation", "train") if task.searches_train else ("validation",)
+        return {"validation": score_validation(bench, {name: codes_of(state, name) for name in names})}
 
     def run(seed: int) -> Outcome:
         begun = time.perf_counter()
@@ -256,10 +255,10 @@ def about_run(config: Config) -> dict[str, Any]:
 
 
 def outcome_of(bench: Bench, codes: dict[str, np.ndarray], seconds: float) -> Outcome:
-    """Score a run on validation photographs (searching the training set) and on the queries."""
+    """Score a run on the validation photographs and on the queries."""
     return Outcome(
         score(bench, codes["query"], codes["database"], "query", "database"),
-        score(bench, codes["validation"], codes["train"], "validation", "train"),
+        score_validation(bench, codes),
         seconds,
         (codes["query"], codes["database"]),
     )
@@ -268,7 +267,24 @@ def outcome_of(bench: Bench, codes: dict[str, np.ndarray], seconds: float) -> Ou
 def score(bench: Bench, asked: np.ndarray, stored: np.ndarray, ask: str, store: str) -> float:
     """mAP of codes that ask codes that are stored; two photographs are relevant when they share a class."""
     distances, relevant = ranked(asked, stored, getattr(bench.task, ask), getattr(bench.task, store))
-    return mean_average_precision(distances, relevant, top=bench.config.top, bits=asked.shape[1]).value
+    top = min(bench.config.top, len(stored))
+    return mean_average_precision(distances, relevant, top=top, bits=asked.shape[1]).value
+
+
+def score_validation(bench: Bench, codes: dict[str, np.ndarray]) -> float:
+    """mAP of the validation photographs in what stands for the database.
+
+    Where the database is the training set, that is searched. Where it is not, training photographs would flatter every
+    method that fits them: then each validation photograph searches the other ones.
+    """
+    if bench.task.searches_train:
+        return score(bench, codes["validation"], codes["train"], "validation", "train")
+    part, bits = bench.task.validation, codes["validation"].shape[1]
+    distances, relevant = ranked(codes["validation"], codes["validation"], part, part)
+    others = ~np.eye(len(distances), dtype=bool)
+    distances, relevant = (matrix[others].reshape(len(others), -1) for matrix in (distances, relevant))
+    top = min(bench.config.top, len(distances) - 1)
+    return mean_average_precision(distances, relevant, top=top, bits=bits).value
 
 
 def ranked(asked: np.ndarray, stored: np.ndarray, ask: Part, store: Part) -> tuple[np.ndarray, np.ndarray]:
