@@ -1,0 +1,199 @@
+"""ResNet50 against PyTorch, in turns on the same machine: inference and a full CSQ fine-tuning step with Adam.
+
+    python -m experiments.bench_backbone --report experiments/results/bench_backbone.json
+
+Each figure is the best of `repeats`, the two libraries taking turns, so that a neighbor's load meets both; PyTorch runs
+channels_last, and compiled too where its compiler works. Ratios above 1 mean that ours is faster. Besides seconds on
+the clock the report holds processor seconds, which a busy machine disturbs less. On a GPU: `--dtype bfloat16
+--batches 256 --sizes 224`, where the share of the peak needs `--peak-tflops`.
+"""
+
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tyro
+
+from jcbir.models import resnet
+
+GFLOP_AT_224 = 8.178
+"""Of one ResNet50 forward pass at 224 px, a multiply and an add counted as two."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to measure.
+
+    Args:
+        batches: images per step.
+        sizes: pixels a side.
+        bits: of the hash head.
+        repeats: of each measurement.
+        dtype: compute type.
+        routes: also measure XLA's own convolutions.
+        compiled: also try `torch.compile`.
+        peak_tflops: of the card, for the share of its peak.
+        report: JSON file.
+    """
+
+    batches: tuple[int, ...] = (16, 32)
+    sizes: tuple[int, ...] = (128, 224)
+    bits: int = 64
+    repeats: int = 3
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    routes: bool = True
+    compiled: bool = False
+    peak_tflops: float | None = None
+    report: Path | None = None
+
+
+def ours(config: Config, x: np.ndarray, y: np.ndarray, train: bool, convolution: Any) -> Callable[[], None]:
+    dtype = jnp.dtype(config.dtype)
+    module = resnet.resnet50(bits=config.bits, dtype=dtype, convolution=convolution)
+    variables = jax.jit(module.init)(jax.random.key(0), x[:1])
+    images, targets = jnp.asarray(x), jnp.asarray(y)
+    if not train:
+        apply = jax.jit(lambda v, x: module.apply(v, x).hash_logits)
+        return lambda: jax.block_until_ready(apply(variables, images))
+    optimizer = optax.adam(1e-4)
+    state = [variables, optimizer.init(variables["params"])]
+
+    def step(variables, moments, x, y):
+        def loss(params):
+            outputs, updated = module.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
+            u = outputs.hash_logits
+            center = jnp.mean(optax.sigmoid_binary_cross_entropy(2 * u, y))
+            return center + 1e-4 * jnp.mean(jnp.square(jnp.abs(jnp.tanh(u)) - 1)), updated["batch_stats"]
+
+        gradients, statistics = jax.grad(loss, has_aux=True)(variables["params"])
+        updates, moments = optimizer.update(gradients, moments)
+        return {"params": optax.apply_updates(variables["params"], updates), "batch_stats": statistics}, moments
+
+    compiled = jax.jit(step, donate_argnums=(0, 1))
+
+    def run() -> None:
+        state[:] = jax.block_until_ready(compiled(*state, images, targets))
+
+    return run
+
+
+def theirs(config: Config, x: np.ndarray, y: np.ndarray, train: bool, compiled: bool) -> Callable[[], None]:
+    import torch
+
+    from experiments import torch_resnet
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = torch_resnet.ResNet(50, config.bits).to(device, memory_format=torch.channels_last)
+    images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(device, memory_format=torch.channels_last)
+    targets = torch.from_numpy(y).to(device)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-4)
+    call = torch.compile(network) if compiled else network
+    half = torch.autocast(device, torch.bfloat16, enabled=config.dtype == "bfloat16")
+
+    def infer() -> None:
+        with torch.no_grad(), half:
+            call(images)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def step() -> None:
+        optimizer.zero_grad()
+        with half:
+            u = call(images)
+        u = u.float()
+        center = torch.nn.functional.binary_cross_entropy_with_logits(2 * u, targets)
+        (center + 1e-4 * (torch.tanh(u).abs() - 1).square().mean()).backward()
+        optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    network.train(train)
+    return step if train else infer
+
+
+def measure(config: Config, train: bool, batch: int, size: int) -> dict[str, Any]:
+    g = np.random.default_rng(0)
+    x = g.standard_normal((batch, size, size, 3)).astype(np.float32)
+    y = g.integers(0, 2, (batch, config.bits)).astype(np.float32)
+    runs = {"jcbir": ours(config, x, y, train, resnet.convolve), "torch": theirs(config, x, y, train, False)}
+    if config.routes:
+        runs["xla_convolutions"] = ours(config, x, y, train, None)
+    if config.compiled:
+        runs["torch_compiled"] = theirs(config, x, y, train, True)
+    found: dict[str, dict[str, float]] = {}
+    for name, run in runs.items():
+        started = time.perf_counter()
+        run()
+        found[name] = {"first_s": time.perf_counter() - started, "s": np.inf, "cpu_s": np.inf}
+    for _ in range(config.repeats):
+        for name, run in runs.items():
+            clock, processor = time.perf_counter(), time.process_time()
+            run()
+            found[name]["s"] = min(found[name]["s"], time.perf_counter() - clock)
+            found[name]["cpu_s"] = min(found[name]["cpu_s"], time.process_time() - processor)
+    for name in found:
+        found[name]["images_per_s"] = batch / found[name]["s"]
+    rivals = [name for name in found if name.startswith("torch")]
+    entry = {
+        "job": "train" if train else "infer",
+        "batch": batch,
+        "size": size,
+        "ratio_vs_torch": min(found[name]["s"] for name in rivals) / found["jcbir"]["s"],
+        "cpu_ratio_vs_torch": min(found[name]["cpu_s"] for name in rivals) / found["jcbir"]["cpu_s"],
+        **found,
+    }
+    if config.peak_tflops is not None:
+        # Multiplications go with the pixels, and a training step is about three forward passes.
+        flop = GFLOP_AT_224 * 1e9 * (size / 224) ** 2 * (3 if train else 1)
+        entry["share_of_peak"] = found["jcbir"]["images_per_s"] * flop / (config.peak_tflops * 1e12)
+    return entry
+
+
+def main(config: Config) -> dict:
+    rows = []
+    for train in (False, True):
+        for size in config.sizes:
+            for batch in config.batches:
+                rows.append(measure(config, train, batch, size))
+                print(json.dumps(rows[-1]), flush=True)
+                jax.clear_caches()
+                gc.collect()
+
+    def worst(job: str, key: str) -> float:
+        return min(row[key] for row in rows if row["job"] == job)
+
+    report = {
+        "infer_ratio_vs_torch": worst("infer", "ratio_vs_torch"),
+        "train_ratio_vs_torch": worst("train", "ratio_vs_torch"),
+        "infer_cpu_ratio_vs_torch": worst("infer", "cpu_ratio_vs_torch"),
+        "train_cpu_ratio_vs_torch": worst("train", "cpu_ratio_vs_torch"),
+        "rows": rows,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "torch")},
+        "machine": {
+            "device": jax.devices()[0].device_kind,
+            "cores": os.cpu_count(),
+            "architecture": platform.machine(),
+        },
+        "load_at_end": os.getloadavg()[0],
+    }
+    if config.report is not None:
+        config.report.parent.mkdir(parents=True, exist_ok=True)
+        config.report.write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
