@@ -8,9 +8,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jcbir.paillier.batched import batch_slices
 from jcbir.paillier.engines import choose_engine
 from jcbir.paillier.public import PublicKey
+from jcbir.ranking.batches import fill_batches, padded_rows
 from jcbir.ranking.layouts import Layout, plan
 
 
@@ -261,5 +261,8 @@ def _seconds(layout: Layout, group: int | None, operations: Operations, measured
 def _power_seconds(measured: Calibration, operation: str, count: int) -> float:
     """Seconds of a batch of powers, by the engine that will take it; `jax` computes its padding too."""
     engine = choose_engine(measured.engine, count=count)
-    rows = sum(size for _, size in batch_slices(count)) if engine == "jax" else count
-    return getattr(measured.powers[engine], operation).at(rows)
+    line = getattr(measured.powers[engine], operation)
+    if engine != "jax":
+        return line.at(count)
+    parts = [part.stop - part.start for part in fill_batches(count)] if operation == "decrypt" else [count]
+    return sum(line.at(padded_rows(part)) for part in parts)

@@ -7,6 +7,7 @@ The blocks can be shared among worker processes: `decrypt` is a closure from cip
         open_scores(key, scores, decrypt=lambda rows: workers.decrypt(key, rows, workers=pool))
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxtyping import Int32
 from jcbir.paillier import secret as paillier
 from jcbir.paillier.secret import SecretKey
 from jcbir.ranking import integer
+from jcbir.ranking.batches import in_filled_batches
 from jcbir.ranking.decode import decode_scores
 from jcbir.ranking.layouts import check_fingerprint, check_layout
 from jcbir.ranking.records import Scores
@@ -55,7 +57,7 @@ def decrypt_scores(secret: SecretKey, scores: Scores, *, engine: str = "auto", d
     check_layout(secret.public, scores.layout)
     if decrypt is not None:
         return decrypt(scores.ciphertexts)
-    return paillier.decrypt(secret, scores.ciphertexts, engine=engine)
+    return in_filled_batches(functools.partial(paillier.decrypt, secret), scores.ciphertexts, engine=engine)
 
 
 def open_scores(

@@ -143,7 +143,9 @@ def test_padded_batches_are_paid_for():
     few = cost(public, scheme="integer", count=63, bits=16, calibration=both)
     many = cost(public, scheme="integer", count=65, bits=16, calibration=both)
     assert few.seconds.open == 63
-    assert many.seconds.open == sum(size for _, size in batch_slices(65)) > 65
+    assert many.seconds.open == many.seconds.build == sum(size for _, size in batch_slices(65)) > 65
+    most = cost(public, scheme="integer", count=295, bits=16, calibration=both)
+    assert 295 <= most.seconds.open <= most.seconds.build == sum(size for _, size in batch_slices(295))
 
 
 def test_bad_arguments():
