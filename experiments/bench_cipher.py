@@ -25,8 +25,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from jcbir.cipher import image, keystream
 
 EXPECTED_SHA256 = {
-    "224": "",
-    "2048": "",
+    "224": "7752ad0157c3a8fb18fe322804f1de529333072ba7db24c50563758c1cc107bb",
+    "2048": "c86c4a7a8d6acf17c188b06b22a73880d123db2606179e7d20853e93eeedad27",
 }
 
 
