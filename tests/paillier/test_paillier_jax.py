@@ -1,0 +1,209 @@
+"""Engine `jax` gives the bytes of the integer engines: edge values, sizes that do not divide, odd key lengths;
+exactness."""
+
+import secrets
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paillier_vectors import stored_key
+
+from jcbir.errors import KeyMismatchError
+from jcbir.paillier import batched, blinding, limbs, public, rns, rows, secret
+
+SMALL = ["small", "small-random-g", "small-subgroup"]
+LARGE = ["odd-2046", "odd-2050", "subgroup-2048"]
+
+
+def replay(material: bytes):
+    """A source that hands out the same bytes to every engine."""
+    position = 0
+
+    def draw(count: int) -> bytes:
+        nonlocal position
+        position += count
+        assert position <= len(material)
+        return material[position - count : position]
+
+    return draw
+
+
+def edge_values(key: secret.SecretKey) -> list[int]:
+    n, p, q = key.public.n, key.p.prime, key.q.prime
+    lanes = (1 << (n.bit_length() - 1)) - 1
+    return [
+        0,
+        1,
+        2,
+        n - 1,
+        n - 2,
+        n // 2,
+        n // 2 + 1,
+        p,
+        q,
+        n - p,
+        n - q,
+        3 * p,
+        5 * q,
+        lanes,
+        lanes // 255,
+        65535,
+        65536,
+    ]
+
+
+def agree(key: secret.SecretKey, values: list[int]) -> None:
+    n, material = key.public.n, secrets.token_bytes(800 * len(values))
+    ours = secret.encrypt(key, values, draw=replay(material), engine="jax")
+    assert np.array_equal(ours, secret.encrypt(key, values, draw=replay(material), engine="gmpy2"))
+    for method in ("crt", "textbook"):
+        assert rows.to_ints(secret.decrypt(key, ours, method=method, engine="jax")) == [v % n for v in values]
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_edge_values(name):
+    agree(stored_key(name), edge_values(stored_key(name)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*LARGE, "full-2048", "full-3072"])
+def test_edge_values_of_large_keys(name):
+    agree(stored_key(name), edge_values(stored_key(name)))
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 513])
+def test_sizes_that_do_not_divide(count):
+    key = stored_key("small")
+    agree(key, [(i**7 + i) % key.public.n for i in range(count)])
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_public_operations(name):
+    key = stored_key(name)
+    n, n2, width = key.public.n, key.public.n_squared, key.public.ciphertext_bytes
+    a = [1, 2, n - 1, n + 1, n2 - 1, n2 - 2, n2 // 2, *(secrets.randbelow(n2) | 1 for _ in range(10))]
+    a = [x for x in a if x % key.p.prime and x % key.q.prime]
+    x, y = rows.from_ints(a, width=width), rows.from_ints(a[::-1], width=width)
+    scalars = [0, 1, -1, 2, -3, n, -(2**70), *range(len(a) - 7)]
+    picks = np.random.default_rng(1).integers(0, len(a), (3, 5))
+    for operation in (
+        lambda engine: public.add(key.public, x, y, engine=engine),
+        lambda engine: public.subtract(key.public, x, y, engine=engine),
+        lambda engine: public.rerandomize(key.public, x, blinders=y, engine=engine),
+        lambda engine: public.multiply(key.public, x, scalars, engine=engine),
+        lambda engine: public.product(key.public, x, picks, engine=engine),
+        lambda engine: public.encrypt(key.public, [i - 5 for i in range(len(a))], blinders=x, engine=engine),
+    ):
+        assert np.array_equal(operation("jax"), operation("gmpy2"))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_public_blinders(name):
+    key, material = stored_key(name).public, secrets.token_bytes(4000)
+    ours = blinding.blinders(key, 9, draw=replay(material), engine="jax")
+    assert np.array_equal(ours, blinding.blinders(key, 9, draw=replay(material), engine="python"))
+
+
+def test_owner_blinders_are_encryptions_of_zero():
+    key = stored_key("small")
+    made = secret.owner_blinders(key, 70, draw=secrets.token_bytes, engine="jax")
+    assert len(set(rows.to_ints(made))) == 70
+    assert rows.to_ints(secret.decrypt(key, made, engine="jax")) == [0] * 70
+
+
+def test_refuses_foreign_ciphertexts():
+    key = stored_key("small")
+    n, width = key.public.n, key.public.ciphertext_bytes
+    for bad in (0, key.p.prime, 7 * key.q.prime, n):
+        for method in ("crt", "textbook"):
+            with pytest.raises(KeyMismatchError, match=r"ciphertexts\[2\]"):
+                secret.decrypt(key, rows.from_ints([1, 2, bad, 3], width=width), method=method, engine="jax")
+    sub = stored_key("small-subgroup")
+    outsider = rows.from_ints([pow(5, sub.public.n, sub.public.n_squared)], width=sub.public.ciphertext_bytes)
+    with pytest.raises(KeyMismatchError, match=r"ciphertexts\[0\]"):
+        secret.decrypt(sub, outsider, engine="jax")
+    with pytest.raises(ValueError, match="factor with n"):
+        public.subtract(key.public, rows.from_ints([1], width=width), rows.from_ints([n], width=width), engine="jax")
+
+
+def test_empty_batches():
+    key = stored_key("small")
+    empty = secret.encrypt(key, [], draw=secrets.token_bytes, engine="jax")
+    assert empty.shape == (0, 64)
+    assert secret.decrypt(key, empty, engine="jax").shape == (0, 32)
+    assert public.add(key.public, empty, empty, engine="jax").shape == (0, 64)
+    assert public.subtract(key.public, empty, empty, engine="jax").shape == (0, 64)
+    assert blinding.blinders(key.public, 0, draw=secrets.token_bytes, engine="jax").shape == (0, 64)
+
+
+def test_nothing_leaks_from_the_64_bit_scope():
+    key = stored_key("small")
+    agree(key, [1, 2])
+    assert not jax.config.jax_enable_x64
+    assert jax.numpy.ones(2).dtype == np.float32
+
+
+@pytest.mark.parametrize("bits", [64, 127, 128, 256, 1023, 1024, 1025, 1536, 2048, 3072, 4096])
+def test_every_sum_is_below_two_to_the_53(bits):
+    """The bound of the docstring, recomputed from the very constants of a modulus, in exact integers."""
+    n = (1 << bits) - 1
+    while any(n % m == 0 for base in rns.choose_bases(bits) for m in base):
+        n -= 2
+    m, (a, b) = rns.modulus_constants(n), rns.choose_bases(bits)
+    # A stored residue is at most m/2 + 2 in absolute value.
+    half_a, half_b = max(a) // 2 + 2, max(b) // 2 + 2
+    products = 5 * half_b**2
+    assert max(np.abs(m.to_b).sum(axis=1).astype(object)) * half_a + products + half_b**2 < 2**53
+    assert max(np.abs(m.to_a[:-1]).sum(axis=1).astype(object)) * half_b + len(b) * half_a < 2**53
+    assert 5 * half_a**2 < 2**53
+    assert max(half_a, half_b) < 2**24
+    assert m.out.shape[1] * 65535 * half_b + 2**16 * 2**20 < 2**53
+    assert len(set(a) | set(b)) == len(a) + len(b)
+    beta2 = len(a) + 6
+    radix_a, radix_b = rns.montgomery_radix(n), np.prod(np.array(b, object))
+    assert 2 * radix_a > beta2**2 * n
+    assert radix_b > 4 * beta2 * n
+
+
+# beta N for the modulus below: K = 6, so digits may reach six times N.
+three = st.lists(st.integers(-6 * 2**127, 6 * 2**127), min_size=3, max_size=3)
+
+
+@settings(max_examples=20)
+@given(three, three)
+def test_products_of_digits_at_their_bounds(low, high):
+    """The kernel against integers, on digits anywhere up to (K/2 + 3) N."""
+    n = 2**127 - 1
+    m, radix = rns.modulus_constants(n), rns.montgomery_radix(n)
+    values = [x + y * n for x, y in zip(low, high, strict=True)]
+    with jax.enable_x64(True):
+        x = rns.Digits(rns.represent(m, low), rns.represent(m, high))
+        one = rns.represent_digits(m, n, [1])
+        for result, expected in (
+            (rns.product(m, rns.square(m, x), one), [v * v for v in values]),
+            (rns.product(m, rns.product(m, x, x), one), [v * v for v in values]),
+        ):
+            first, k = limbs.exact_residue(m, result.low.b, jax.numpy.zeros(3, int))
+            second, _ = limbs.exact_residue(m, result.high.b, k)
+            found = [limbs.limbs_to_rows(np.asarray(d).astype(np.uint16), width=16) for d in (first, second)]
+            u, v = (rows.to_ints(digit) for digit in found)
+            inverse = pow(radix, -2, n * n)
+            assert [i + j * n for i, j in zip(u, v, strict=True)] == [e * inverse % (n * n) for e in expected]
+
+
+@given(st.lists(st.integers(0, 2**80 - 1), min_size=1, max_size=4))
+def test_limbs_round_trip(values):
+    table = rows.from_ints(values, width=10)
+    assert np.array_equal(limbs.limbs_to_rows(limbs.rows_to_limbs(table, count=5), width=10), table)
+    odd = rows.from_ints([v >> 8 for v in values], width=9)
+    assert np.array_equal(limbs.limbs_to_rows(limbs.rows_to_limbs(odd, count=7), width=9), odd)
+
+
+def test_batches_come_in_few_sizes():
+    sizes = {size for count in range(1, 3000, 37) for _, size in batched.batch_slices(count)}
+    assert len(sizes) <= 4
+    for count in (1, 511, 512, 513, 2000):
+        covered = [i for span, _ in batched.batch_slices(count) for i in range(span.start, span.stop)]
+        assert covered == list(range(count))
