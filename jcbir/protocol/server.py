@@ -164,7 +164,7 @@ def withdraw(server: Server, withdrawal: Withdrawal) -> Server:
     """Forget the sealed images that the owner withdraws; their index entries are skipped by the authority.
 
     Args:
-        server: state.
+        server: state, with its images in memory; over a store use `check_withdrawal` and `store.remove_images`.
         withdrawal: from the owner.
 
     Returns:
@@ -179,12 +179,34 @@ def withdraw(server: Server, withdrawal: Withdrawal) -> Server:
         >>> Withdrawal("photos", 0, 1, ("a",)).image_ids
         ('a',)
     """
+    gone = check_withdrawal(server, withdrawal)
+    kept = {image_id: sealed for image_id, sealed in server.images.items() if image_id not in gone}
+    return dataclasses.replace(server, images=kept)
+
+
+def check_withdrawal(server: Server, withdrawal: Withdrawal) -> frozenset[str]:
+    """Decide whether a withdrawal is the owner's, and of which images it speaks.
+
+    Args:
+        server: state.
+        withdrawal: from the owner.
+
+    Returns:
+        The pseudonyms to forget; those published again later are not among them.
+
+    Raises:
+        ForeignCollectionError: another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+
+    Example:
+        >>> import jcbir.protocol.server as server
+        >>> callable(server.check_withdrawal)
+        True
+    """
     _check_place(server, withdrawal.collection, withdrawal.epoch)
     check_signature(withdrawal, public=server.card.owner_key, refusal=ForgedReplyError)
     later = {name for segment in server.segments if segment.number >= withdrawal.segments for name in segment.image_ids}
-    gone = set(withdrawal.image_ids) - later
-    kept = {image_id: sealed for image_id, sealed in server.images.items() if image_id not in gone}
-    return dataclasses.replace(server, images=kept)
+    return frozenset(withdrawal.image_ids) - later
 
 
 def revoke(server: Server, revocation: Revocation) -> Server:
@@ -343,6 +365,7 @@ __all__ = [
     "accept",
     "blinders_needed",
     "check_publication",
+    "check_withdrawal",
     "deliver",
     "prepare_segment",
     "revoke",
