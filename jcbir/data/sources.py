@@ -48,7 +48,10 @@ def folder(path: str | os.PathLike[str], *, size: int) -> Folder:
         (('blue/plain.png', 'red/plain.png'), [0, 1], 'red/note.txt')
     """
     root = Path(path)
-    images, classes, ids, skipped = [], [], [], []
+    images: list[np.ndarray] = []
+    classes: list[str] = []
+    ids: list[str] = []
+    skipped: list[Skipped] = []
     earlier: dict[bytes, str] = {}
     for identity, category, file in class_files(root):
         try:
@@ -166,7 +169,7 @@ def class_files(path: Path) -> list[tuple[str, str | None, Path]]:
     """
     if not path.is_dir():
         raise ValueError(f"path must be a folder of class folders; got {str(path)!r}")
-    found = []
+    found: list[tuple[str, str | None, Path]] = []
     for place, folders, files in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
