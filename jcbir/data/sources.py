@@ -189,7 +189,7 @@ def _check_classes(root: Path, names: tuple[str, ...], skipped: int) -> None:
         )
     if len(names) < 2:
         raise ValueError(
-            f"path must hold at least two class folders with photographs; {str(root)!r} has only {names[0]!r} "
+            f"path must hold at least two class folders with photographs; {str(root)!r} has only {list(names)} "
             f"({skipped} files skipped)"
         )
 

@@ -115,7 +115,7 @@ def test_no_images(tmp_path):
 
 def test_one_class_only(tmp_path):
     photograph(tmp_path / "only" / "a.png", number=1)
-    with pytest.raises(ValueError, match="only 'only'"):
+    with pytest.raises(ValueError, match="only \\['only'\\]"):
         folder(tmp_path, size=6)
 
 
