@@ -5,7 +5,7 @@
 1,000 queries x 59,000 database codes x 64 bits of ten classes (codes of a class center with a quarter of the bits
 flipped). The clock starts at packed codes and labels in memory and stops at the mean; compilation is reported apart.
 Keys: `map_all_s` (ours, ties averaged), `ratio_vs_faiss_numpy` and `ratio_vs_numpy_loop` (their seconds over ours).
-On two cores: about 0.2 s against 9 s (ratio 40) and 7 s (ratio 30).
+Expect well below 1 s on two cores, and 30 to 45 times as long for either of the others.
 
 With `--published FOLDER`, a folder with the outputs that accompany the official CSQ code (`test_hash.npy`,
 `database_hash.npy`, `test_label.npy`, `database_label.npy`), the report also holds their mAP@100 by every convention.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from jcbir import metrics
@@ -17,6 +17,8 @@ def lists(seed: int, queries: int = 4, items: int = 40, bits: int = 8):
     return g.integers(0, bits + 1, (queries, items)), g.random((queries, items)) < 0.3
 
 
+# A cut-off inside a bin that is not the largest.
+@example([(0, True), (0, False), (0, True), (1, True), (1, False)], 4)
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6), st.integers(1, 6))
 def test_hits_over_all_orders(pairs, top):
     top = min(top, len(pairs))
