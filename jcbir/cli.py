@@ -36,7 +36,7 @@ def run_command(arguments: Sequence[str]) -> int:
             case Version():
                 console.print(f"jcbir {jcbir.__version__}")
             case DemoOptions():
-                _cache_compilations()
+                _prepare_xla()
                 from jcbir.demo.run import run_demo
 
                 run_demo(command, console=console)
@@ -49,7 +49,9 @@ def run_command(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _cache_compilations() -> None:
+def _prepare_xla() -> None:
+    # The demo keeps a core busy with each of its own threads; XLA's on top would only get in each other's way.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
     import jax
 
     home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
