@@ -166,6 +166,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, root: Any, ids: list[str], rows: list[list[int]]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
+        # `_info` sets the metadata; its declared type admits None.
+        skipped = (self.info.metadata or {})["skipped"]
         for identity, present in zip(ids, rows, strict=True):
             if self.builder_config.name == "top21" and not present:
                 continue
@@ -174,7 +176,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 # Reads the header and no pixels: enough for the error pages that lie between the photographs.
                 Image.open(io.BytesIO(encoded)).close()
             except OSError:
-                self.info.metadata["skipped"].append(identity)
+                skipped.append(identity)
                 continue
             yield identity, {"image": io.BytesIO(encoded), "id": identity, "concepts": present}
 
