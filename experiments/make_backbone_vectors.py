@@ -26,7 +26,8 @@ class Config:
 
 def main(config: Config) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
-    x = torch_resnet.images(2, 37)
+    # 40, 20, 10, 5, 3, 2: even and odd maps, so that a padding rule which is right for one parity only shows.
+    x = torch_resnet.images(2, 40)
     arrays = {"images": x.astype(np.float32)}
     kinds = (("basic", 18, False, True), ("bottleneck", 50, False, False), ("v1", 50, True, True))
     for name, depth, keras, zipped in kinds:
