@@ -1,4 +1,4 @@
-"""A small complete system for the tests of protocol, io and service: a breakable key, thirty images, two segments, one user."""
+"""A small complete system for the tests: a breakable key, thirty images in two segments, one user."""
 
 import functools
 import hashlib
