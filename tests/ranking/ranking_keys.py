@@ -31,7 +31,7 @@ def owner_encrypt(key, engine: str = "python"):
 
 
 def fresh_blinders(key, count: int):
-    return blinding.blinders(key.public, count, draw=secrets.token_bytes)
+    return blinding.blinders(key.public, count, draw=secrets.token_bytes, engine="python")
 
 
 def hamming(codes, code):
