@@ -13,7 +13,7 @@ from ranking_keys import fresh_blinders, make_key, owner_encrypt
 
 from jcbir.errors import CapacityError
 from jcbir.paillier import public as paillier
-from jcbir.paillier.batched import batch_slices
+from jcbir.ranking.batches import padded_rows
 from jcbir.ranking.build import build_index, trapdoor
 from jcbir.ranking.calibration import calibrate
 from jcbir.ranking.cost import Calibration, Line, Powers, cost
@@ -143,9 +143,9 @@ def test_padded_batches_are_paid_for():
     few = cost(public, scheme="integer", count=63, bits=16, calibration=both)
     many = cost(public, scheme="integer", count=65, bits=16, calibration=both)
     assert few.seconds.open == 63
-    assert many.seconds.open == many.seconds.build == sum(size for _, size in batch_slices(65)) > 65
+    assert many.seconds.open == many.seconds.build == padded_rows(65) > 65
     most = cost(public, scheme="integer", count=295, bits=16, calibration=both)
-    assert 295 <= most.seconds.open <= most.seconds.build == sum(size for _, size in batch_slices(295))
+    assert 295 <= most.seconds.open <= most.seconds.build == padded_rows(295)
 
 
 def test_bad_arguments():
