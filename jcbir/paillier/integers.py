@@ -1,4 +1,4 @@
-"""Engines `python` and `gmpy2`, secret half: one number after another, on Python or GMP integers. The reference."""
+"""Engines `python` and `gmpy2`: one number after another, on Python or GMP integers. The reference."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -15,9 +15,9 @@ COMB_BATCH = 16
 
 
 def generator(factor: StructuredPrime, *, subgroup: bool) -> int:
-    """Generator of the n-th residues modulo p^2, the cyclic group of p-th powers of order p - 1; or of its part of
-    order s.
+    """Generator of the n-th residues modulo p^2, the cyclic group of p-th powers.
 
+    Its order is p - 1; on request, that of the subgroup, s.
     x generates the units modulo p if x^((p-1)/r) is not 1 for each prime r of p - 1 = 2 s t; then x^p generates the
     group. The least such x serves: which generator it is does not matter to a uniform exponent.
 
@@ -81,6 +81,40 @@ def logarithms(
     scale = pow((pow(number(g) % square, e, square) - 1) // n, -1, n)
     found = [divmod(pow(number(c) % square, e, square) - 1, n) for c in ciphertexts]
     return [int(quotient * scale % n) for quotient, _ in found], [rest == 0 for _, rest in found]
+
+
+def inverses(numbers: Sequence[int], modulus: int, *, engine: str) -> list[int]:
+    """Inverses of a batch by Montgomery's trick: one inversion, three products a number.
+
+    Args:
+        numbers: units.
+        modulus: the modulus.
+        engine: "python" or "gmpy2".
+
+    Returns:
+        Their inverses.
+
+    Raises:
+        ValueError: a number is not a unit.
+
+    Example:
+        >>> inverses([2, 3], 35, engine="python")
+        [18, 12]
+    """
+    number: Callable = engines.number_type(engine)
+    n, total, prefixes = number(modulus), number(1), []
+    for x in numbers:
+        prefixes.append(total)
+        total = total * x % n
+    try:
+        inverse = pow(total, -1, n)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("b must hold ciphertexts of this key: a row shares a factor with n") from None
+    found = []
+    for x, prefix in zip(reversed(numbers), reversed(prefixes), strict=True):
+        found.append(int(inverse * prefix % n))
+        inverse = inverse * x % n
+    return found[::-1]
 
 
 def fixed_base_powers(

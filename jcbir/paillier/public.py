@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from jcbir.errors import FormatError
-from jcbir.paillier import batched, engines, rows
+from jcbir.paillier import batched, engines, integers, rows
 from jcbir.paillier.rows import CiphertextRows, Ciphertexts, Messages
 from jcbir.typing import Array
 
@@ -245,9 +245,9 @@ def subtract(public: PublicKey, a: Ciphertexts, b: Ciphertexts, *, engine: str =
         return batched.products(public.n, a, _jax_inverses(public, b))
     number = engines.number_type(name)
     modulus = number(public.n_squared)
-    inverses = _inverses([number(y) for y in rows.to_ints(b)], public.n_squared)
+    inverses = integers.inverses(rows.to_ints(b), public.n_squared, engine=name)
     pairs = zip(rows.to_ints(a), inverses, strict=True)
-    return rows.from_ints((int(x * y % modulus) for x, y in pairs), width=public.ciphertext_bytes)
+    return rows.from_ints((int(number(x) * y % modulus) for x, y in pairs), width=public.ciphertext_bytes)
 
 
 def multiply(
@@ -369,23 +369,6 @@ def _jax_inverses(public: PublicKey, b: Ciphertexts) -> CiphertextRows:
         return batched.inverses(public.n, b)
     except ValueError:
         raise ValueError("b must hold ciphertexts of this key: a row shares a factor with n") from None
-
-
-def _inverses(numbers: list, modulus: int) -> list:
-    """Inverses of a batch by Montgomery's trick: one inversion, three products a number."""
-    prefixes, total = [], 1
-    for x in numbers:
-        prefixes.append(total)
-        total = total * x % modulus
-    try:
-        inverse = pow(total, -1, modulus)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("b must hold ciphertexts of this key: a row shares a factor with n") from None
-    inverses = []
-    for x, prefix in zip(reversed(numbers), reversed(prefixes), strict=True):
-        inverses.append(inverse * prefix % modulus)
-        inverse = inverse * x % modulus
-    return inverses[::-1]
 
 
 def _check_width(public: PublicKey, ciphertexts: Ciphertexts) -> None:

@@ -34,6 +34,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jcbir.paillier.primes import small_primes
+from jcbir.paillier.rows import integer_limbs
 from jcbir.typing import Array
 
 LIMB = 16
@@ -151,9 +152,11 @@ def modulus_constants(n: int) -> Modulus:
     cofactors = [product_b // m for m in b]
     kappa, sign_a = _signed_roots([-pow(n * (product_a // m), -1, m) for m in a], a)
     lam, sign_b = _signed_roots([pow(product_a * cofactor, -1, m) for m, cofactor in zip(b, cofactors, strict=True)], b)
+    # N/(a_i M_B/b_j) modulo b_j, the factors of b_j taken out of the inner loop.
+    shares = [n * pow(cofactor, -1, m) % m for m, cofactor in zip(b, cofactors, strict=True)]
     first = [
-        [_symmetric(s * n * pow(m * cofactor, -1, mb), mb) for m, s in zip(a, sign_a, strict=True)]
-        for mb, cofactor in zip(b, cofactors, strict=True)
+        [_symmetric(s * share * pow(m, -1, mb), mb) for m, s in zip(a, sign_a, strict=True)]
+        for mb, share in zip(b, shares, strict=True)
     ]
     second = [[_symmetric(cofactor * k, m) for cofactor in cofactors] for m, k in zip(a, kappa, strict=True)]
     limbs_in, limbs_out = -(-n.bit_length() // LIMB), -(-product_b.bit_length() // LIMB) + 1
@@ -242,23 +245,6 @@ def represent_digits(modulus: Modulus, n: int, values: Sequence[int]) -> Digits:
         False
     """
     return Digits(represent(modulus, [v % n for v in values]), represent(modulus, [v // n for v in values]))
-
-
-def integer_limbs(value: int, count: int) -> Float[np.ndarray, "m 1"]:
-    """Little-endian 16-bit limbs of a number, as a column of floats.
-
-    Args:
-        value: a number in [0, 2^(16 count)).
-        count: limbs.
-
-    Returns:
-        The column.
-
-    Example:
-        >>> integer_limbs(65537, 3).ravel().tolist()
-        [1.0, 1.0, 0.0]
-    """
-    return np.frombuffer(value.to_bytes(2 * count, "little"), "<u2").astype(np.float64).reshape(-1, 1)
 
 
 def reduce_channels(

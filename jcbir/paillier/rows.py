@@ -4,7 +4,7 @@ import operator
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import Float, Integer, UInt8
 
 from jcbir.typing import Array, Rows
 
@@ -65,6 +65,23 @@ def to_ints(rows: UInt8[Array, "n w"]) -> list[int]:
     """
     buffer, width = np.ascontiguousarray(rows).tobytes(), rows.shape[1]
     return [int.from_bytes(buffer[i * width : (i + 1) * width], "big") for i in range(len(rows))]
+
+
+def integer_limbs(value: int, count: int) -> Float[np.ndarray, "m 1"]:
+    """Little-endian 16-bit limbs of a number, as a column of floats.
+
+    Args:
+        value: a number in [0, 2^(16 count)).
+        count: limbs.
+
+    Returns:
+        The column.
+
+    Example:
+        >>> integer_limbs(65537, 3).ravel().tolist()
+        [1.0, 1.0, 0.0]
+    """
+    return np.frombuffer(value.to_bytes(2 * count, "little"), "<u2").astype(np.float64).reshape(-1, 1)
 
 
 def to_signed_ints(rows: UInt8[Array, "n w"], *, modulus: int) -> list[int]:
