@@ -1,4 +1,4 @@
-"""The four errors a caller may want to tell apart; everything else is a `ValueError` naming argument, bound and value."""
+"""The four errors a caller may want to tell apart; any other is a `ValueError` naming argument, bound and value."""
 
 
 class CapacityError(ValueError):

@@ -16,6 +16,7 @@ ROOT = pathlib.Path(jcbir.__file__).parent
 BANNED_PARAMETERS = {"rng", "data", "tmp", "seed", "args"}
 BANNED_PREFIXES = ("get_", "do_", "util", "helper")
 BANNED_MODULES = {"utils", "util", "helpers", "misc", "common"}
+OPTIONAL = {"gmpy2", "h5py", "haiku", "httpx", "huggingface_hub", "ray", "starlette", "tensorflow_datasets", "uvicorn"}
 # The command line is documented by `--help`, and its commands take their options from tyro.
 UNDOCUMENTED = {"jcbir.cli"}
 
@@ -24,19 +25,27 @@ def modules() -> list[str]:
     return [m.name for m in pkgutil.walk_packages([str(ROOT)], "jcbir.") if not m.name.split(".")[-1].startswith("_")]
 
 
-def public_functions():
+def imported():
+    """Every public module that imports here; one that needs an extra which is not installed is left out."""
     for name in modules():
+        try:
+            yield name, importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.split(".")[0] not in OPTIONAL:
+                raise
+
+
+def public_functions():
+    for name, module in imported():
         if name in UNDOCUMENTED:
             continue
-        module = importlib.import_module(name)
         for attribute, value in vars(module).items():
             if inspect.isfunction(value) and value.__module__ == name and not attribute.startswith("_"):
                 yield pytest.param(inspect.unwrap(value), id=f"{name}.{attribute}")
 
 
 def public_records():
-    for name in modules():
-        module = importlib.import_module(name)
+    for name, module in imported():
         for attribute, value in vars(module).items():
             if inspect.isclass(value) and value.__module__ == name and not attribute.startswith("_"):
                 yield pytest.param(value, id=f"{name}.{attribute}")

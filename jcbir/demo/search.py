@@ -61,7 +61,8 @@ def send(ledger: Ledger, message: Any, *, sender: str, receiver: str, topic: str
     Example:
         >>> from jcbir.protocol.messages import Withdrawal
         >>> ledger = Ledger([], {}, {})
-        >>> got = send(ledger, Withdrawal("photos", 0, 1, ("a",), bytes(64)), sender="owner", receiver="server", topic="x")
+        >>> letter = Withdrawal("photos", 0, 1, ("a",), bytes(64))
+        >>> got = send(ledger, letter, sender="owner", receiver="server", topic="x")
         >>> got.image_ids, ledger.sizes["x"] > 0
         (('a',), True)
     """

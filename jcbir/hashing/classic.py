@@ -177,8 +177,8 @@ def itq_cca(
         ValueError: there are no items, or labels of another number of them.
 
     Example:
-        >>> y = jnp.arange(40)[:, None] % 2 == jnp.arange(2)
-        >>> x = y @ jnp.ones((2, 6)) + jax.random.normal(jax.random.key(0), (40, 6))
+        >>> y = jnp.arange(40)[:, None] % 2 == jnp.arange(2)[None]
+        >>> x = y.astype(float) @ jnp.ones((2, 6)) + jax.random.normal(jax.random.key(0), (40, 6))
         >>> itq_cca(jax.random.key(1), x, y, bits=8, iterations=5).hash.projection.shape
         (6, 8)
 
@@ -213,7 +213,7 @@ def canonical_directions(
         `min(d, c)` columns `s_i w_i`, correlation falling; the features along w_i have unit variance.
 
     Example:
-        >>> y = jnp.arange(40)[:, None] % 2 == jnp.arange(2)
+        >>> y = jnp.arange(40)[:, None] % 2 == jnp.arange(2)[None]
         >>> canonical_directions(jax.random.normal(jax.random.key(0), (40, 6)), y).shape
         (6, 2)
 

@@ -48,8 +48,8 @@ def ksh(
         ValueError: there are no items, labels of another number of them, or a count below 1.
 
     Example:
-        >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)
-        >>> x = y @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
+        >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
+        >>> x = y.astype(float) @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
         >>> fitted = ksh(jax.random.key(1), x, y, bits=4, anchors=20)
         >>> bool(fitted.objective[-1] < fitted.objective[0])
         True
@@ -126,8 +126,8 @@ def sdh(
         ValueError: there are no items, labels of another number of them, or a count below 1.
 
     Example:
-        >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)
-        >>> x = y @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
+        >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
+        >>> x = y.astype(float) @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
         >>> fitted = sdh(jax.random.key(1), x, y, bits=8, anchors=20)
         >>> bool(fitted.objective[-1] < fitted.objective[0])
         True

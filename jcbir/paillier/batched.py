@@ -6,7 +6,7 @@ keep it between processes.
 """
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8, UInt16
 
 from jcbir.paillier import powers
-from jcbir.paillier.limbs import combine, exact_residue, limbs_to_rows, rows_to_limbs, toeplitz
+from jcbir.paillier.limbs import combine, exact_residue, rows_to_limbs, toeplitz
 from jcbir.paillier.rns import (
     LIMB,
     Digits,
@@ -27,10 +27,8 @@ from jcbir.paillier.rns import (
     represent_digits,
 )
 from jcbir.paillier.rows import from_ints, to_ints
+from jcbir.paillier.slices import in_batches
 from jcbir.typing import Array
-
-BATCHES = (64, 128, 256, 512)
-ACCELERATOR_BATCHES = (64, 512, 4096)
 
 
 class PublicConstants(NamedTuple):
@@ -99,71 +97,6 @@ def on_device(constants: Any) -> Any:
     """
     with jax.enable_x64(True):
         return jax.tree.map(jnp.asarray, constants)
-
-
-def batch_slices(count: int) -> Iterator[tuple[slice, int]]:
-    """Cut a batch into slices, each with the padded size it is computed at.
-
-    Args:
-        count: numbers in the batch.
-
-    Returns:
-        Slices that cover it in order, and their sizes from a short fixed list.
-
-    Example:
-        >>> [(s.start, s.stop, size) for s, size in batch_slices(600)] if jax.default_backend() == "cpu" else [
-        ...     (0, 512, 512), (512, 600, 128)]
-        [(0, 512, 512), (512, 600, 128)]
-    """
-    sizes = BATCHES if jax.default_backend() == "cpu" else ACCELERATOR_BATCHES
-    for start in range(0, count, sizes[-1]):
-        stop = min(start + sizes[-1], count)
-        yield slice(start, stop), next(size for size in sizes if size >= stop - start)
-
-
-def padded(columns: Integer[Array, "l n"], size: int) -> Integer[np.ndarray, "l m"]:
-    """Repeat the last column until there are `size`.
-
-    Args:
-        columns: at least one column.
-        size: columns to give.
-
-    Returns:
-        The wider array.
-
-    Example:
-        >>> padded(np.array([[1, 2]]), 4).tolist()
-        [[1, 2, 2, 2]]
-    """
-    return np.pad(np.asarray(columns), ((0, 0), (0, size - columns.shape[1])), mode="edge")
-
-
-def in_batches(
-    compute: Callable[..., Array], columns: Sequence[Integer[Array, "_ n"]], width: int
-) -> UInt8[np.ndarray, "n w"]:
-    """Run a compiled function over slices of its columns and collect rows.
-
-    Args:
-        compute: from padded columns to limbs.
-        columns: arrays whose last axis is the batch.
-        width: bytes of a row of the result.
-
-    Returns:
-        Rows of shape [n, width].
-
-    Example:
-        >>> in_batches(lambda x: x, [np.array([[515, 1]], np.uint16)], 2).tolist()
-        [[2, 3], [0, 1]]
-    """
-    count = columns[0].shape[-1]
-    if not count:
-        return np.zeros((0, width), np.uint8)
-    with jax.enable_x64(True):
-        pending = [
-            (compute(*(padded(column[:, part], size) for column in columns)), part.stop - part.start)
-            for part, size in batch_slices(count)
-        ]
-        return np.concatenate([limbs_to_rows(np.asarray(limbs), width=width)[:live] for limbs, live in pending])
 
 
 def shared_powers(n: int, rows: UInt8[Array, "n c"], exponent: int, *, bits: int) -> UInt8[np.ndarray, "n c"]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, Int64, UInt8, UInt16
 
 from jcbir.paillier import powers
-from jcbir.paillier.batched import batch_slices, on_device, padded
+from jcbir.paillier.batched import on_device
 from jcbir.paillier.limbs import combine, exact_residue, limbs_to_rows, rows_to_limbs, subtract_once, toeplitz
 from jcbir.paillier.rns import (
     LIMB,
@@ -28,6 +28,7 @@ from jcbir.paillier.rns import (
     represent,
     represent_digits,
 )
+from jcbir.paillier.slices import over_slices, padded
 from jcbir.typing import Array
 
 
@@ -192,17 +193,16 @@ def logarithms(
     limbs = rows_to_limbs(ciphertexts, count=total)
     if not limbs.shape[1]:
         return np.zeros((0, width), np.uint8), np.zeros(0, bool)
-    pending = []
-    with jax.enable_x64(True):
-        for part, size in batch_slices(limbs.shape[1]):
-            sides = [_logarithm(constants, padded(limbs[:, part], size)) for constants in parts]
-            pending.append((_join(join, [side[0] for side in sides]), [side[1] for side in sides], part))
-        found = [
-            (limbs_to_rows(np.asarray(m), width=width)[: part.stop - part.start], np.all(np.asarray(sound), axis=0))
-            for m, sound, part in pending
-        ]
-    plaintexts = np.concatenate([m for m, _ in found])
-    return plaintexts, np.concatenate([sound[: len(m)] for m, sound in found])
+
+    def decrypted(part: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
+        sides = [_logarithm(constants, padded(limbs[:, part], size)) for constants in parts]
+        plaintexts = np.asarray(_join(join, [side[0] for side in sides]))
+        sound = np.all([np.asarray(side[1]) for side in sides], axis=0)
+        live = part.stop - part.start
+        return limbs_to_rows(plaintexts, width=width)[:live], sound[:live]
+
+    found = over_slices(decrypted, limbs.shape[1])
+    return np.concatenate([m for m, _ in found]), np.concatenate([sound for _, sound in found])
 
 
 def blinded(
@@ -240,13 +240,14 @@ def blinded(
     digits = [np.asarray(x)[:, ::-1].T for x in exponents]
     if not plaintexts.shape[1]:
         return np.zeros((0, width), np.uint8)
-    pending = []
-    with jax.enable_x64(True):
-        for part, size in batch_slices(plaintexts.shape[1]):
-            limbs = padded(plaintexts[:, part], size)
-            halves = [_blinded(side, limbs, padded(x[:, part], size)) for side, x in zip(sides, digits, strict=True)]
-            pending.append((_join(join, [digit for half in halves for digit in half]), part.stop - part.start))
-        return np.concatenate([limbs_to_rows(np.asarray(c), width=width)[:live] for c, live in pending])
+
+    def encrypted(part: slice, size: int) -> np.ndarray:
+        limbs = padded(plaintexts[:, part], size)
+        halves = [_blinded(side, limbs, padded(x[:, part], size)) for side, x in zip(sides, digits, strict=True)]
+        joined = np.asarray(_join(join, [digit for half in halves for digit in half]))
+        return limbs_to_rows(joined, width=width)[: part.stop - part.start]
+
+    return np.concatenate(over_slices(encrypted, plaintexts.shape[1]))
 
 
 @jax.jit

@@ -293,8 +293,12 @@ def montgomery(
         >>> with jax.enable_x64(True):
         ...     x, y = represent(m, [montgomery_radix(n)]), represent(m, [3])
         ...     r = montgomery(m, x.a * y.a, x.b * y.b)[0]
-        >>> bool(((np.asarray(r.b) - y.b) % m.b == (np.asarray(r.b) - y.b) % m.b).all())
-        True
+        >>> moduli, scales = m.b[:, 0].astype(int).tolist(), m.in_b[:, 0].astype(int).tolist()
+        >>> stored = np.asarray(r.b)[:, 0].astype(int).tolist()
+        >>> plain = [v * pow(k, -1, b) % b for v, k, b in zip(stored, scales, moduli, strict=True)]
+        >>> from sympy.ntheory.modular import crt
+        >>> int(crt(moduli, plain, symmetric=True)[0]) % n
+        3
     """
     xi = reduce_channels(t_a, modulus.a, modulus.a_inverse)
     carried = jnp.matmul(modulus.to_b, xi, precision=jax.lax.Precision.HIGHEST)

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.paillier.batched import batch_slices
 from jcbir.paillier.engines import choose_engine
+from jcbir.paillier.slices import batch_slices
 
 
 def padded_rows(count: int) -> int:

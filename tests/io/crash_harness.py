@@ -151,4 +151,5 @@ def main():
     print(f"sound after {killed} kills")
 
 
-main()
+if __name__ == "__main__":
+    main()

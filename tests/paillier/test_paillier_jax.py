@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from paillier_vectors import stored_key
 
 from jcbir.errors import KeyMismatchError
-from jcbir.paillier import batched, blinding, limbs, public, rns, rows, secret
+from jcbir.paillier import batched, blinding, limbs, public, rns, rows, secret, slices
 
 SMALL = ["small", "small-random-g", "small-subgroup"]
 LARGE = ["odd-2046", "odd-2050", "subgroup-2048"]
@@ -203,8 +203,8 @@ def test_limbs_round_trip(values):
 
 
 def test_batches_come_in_few_sizes():
-    sizes = {size for count in range(1, 3000, 37) for _, size in batched.batch_slices(count)}
+    sizes = {size for count in range(1, 3000, 37) for _, size in slices.batch_slices(count)}
     assert len(sizes) <= 4
     for count in (1, 511, 512, 513, 2000):
-        covered = [i for span, _ in batched.batch_slices(count) for i in range(span.start, span.stop)]
+        covered = [i for span, _ in slices.batch_slices(count) for i in range(span.start, span.stop)]
         assert covered == list(range(count))

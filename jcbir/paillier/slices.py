@@ -1,0 +1,110 @@
+"""How the `jax` engine cuts a batch: slices of a handful of sizes, computed as many at a time as there are cores."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Integer, UInt8
+
+from jcbir.paillier.limbs import limbs_to_rows
+from jcbir.typing import Array
+
+BATCHES = (64, 128, 256, 512)
+ACCELERATOR_BATCHES = (64, 512, 4096)
+
+
+def batch_slices(count: int) -> Iterator[tuple[slice, int]]:
+    """Cut a batch into slices, each with the padded size it is computed at.
+
+    Args:
+        count: numbers in the batch.
+
+    Returns:
+        Slices that cover it in order, and their sizes from a short fixed list.
+
+    Example:
+        >>> [(s.start, s.stop, size) for s, size in batch_slices(600)] if jax.default_backend() == "cpu" else [
+        ...     (0, 512, 512), (512, 600, 128)]
+        [(0, 512, 512), (512, 600, 128)]
+    """
+    sizes = BATCHES if jax.default_backend() == "cpu" else ACCELERATOR_BATCHES
+    for start in range(0, count, sizes[-1]):
+        stop = min(start + sizes[-1], count)
+        yield slice(start, stop), next(size for size in sizes if size >= stop - start)
+
+
+def over_slices(compute: Callable[[slice, int], Any], count: int) -> list[Any]:
+    """Compute the slices of a batch, as many at a time as there are cores.
+
+    XLA runs one program of this size on little more than one core whatever its threads, and releases the interpreter
+    meanwhile: two slices side by side take hardly longer than one.
+
+    Args:
+        compute: from a slice and its padded size to NumPy values; called with 64 bits enabled.
+        count: numbers in the batch.
+
+    Returns:
+        The values, in the order of the slices.
+
+    Example:
+        >>> sum(over_slices(lambda part, size: part.stop - part.start, 600))
+        600
+    """
+
+    def run(piece: tuple[slice, int]) -> Any:
+        # The width of JAX's numbers is a setting of each thread.
+        with jax.enable_x64(True):
+            return compute(*piece)
+
+    slices = list(batch_slices(count))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(min(len(slices), cores)) as threads:
+        return list(threads.map(run, slices))
+
+
+def padded(columns: Integer[Array, "l n"], size: int) -> Integer[np.ndarray, "l m"]:
+    """Repeat the last column until there are `size`.
+
+    Args:
+        columns: at least one column.
+        size: columns to give.
+
+    Returns:
+        The wider array.
+
+    Example:
+        >>> padded(np.array([[1, 2]]), 4).tolist()
+        [[1, 2, 2, 2]]
+    """
+    return np.pad(np.asarray(columns), ((0, 0), (0, size - columns.shape[1])), mode="edge")
+
+
+def in_batches(
+    compute: Callable[..., Array], columns: Sequence[Integer[Array, "_ n"]], width: int
+) -> UInt8[np.ndarray, "n w"]:
+    """Run a compiled function over slices of its columns and collect rows.
+
+    Args:
+        compute: from padded columns to limbs.
+        columns: arrays whose last axis is the batch.
+        width: bytes of a row of the result.
+
+    Returns:
+        Rows of shape [n, width].
+
+    Example:
+        >>> in_batches(lambda x: x, [np.array([[515, 1]], np.uint16)], 2).tolist()
+        [[2, 3], [0, 1]]
+    """
+    count = columns[0].shape[-1]
+    if not count:
+        return np.zeros((0, width), np.uint8)
+
+    def rows(part: slice, size: int) -> np.ndarray:
+        limbs = np.asarray(compute(*(padded(column[:, part], size) for column in columns)))
+        return limbs_to_rows(limbs, width=width)[: part.stop - part.start]
+
+    return np.concatenate(over_slices(rows, count))
