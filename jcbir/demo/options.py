@@ -24,7 +24,7 @@ class DemoOptions:
     per_class: int = 300
     """With `images`: use at most so many photographs of each class."""
 
-    epochs: int = 8
+    epochs: int = 5
     """Passes over the training photographs."""
 
     top: int = 8
