@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 AXIS = "batch"
 
 
-def split_batch(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:
+def split_batch(tree: Any, *, devices: Sequence[Any] | None = None) -> Any:
     """Place arrays with their first axis divided over the devices.
 
     Args:
@@ -40,7 +40,7 @@ def split_batch(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> An
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
-def replicate(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:
+def replicate(tree: Any, *, devices: Sequence[Any] | None = None) -> Any:
     """Place a copy of every array on every device.
 
     Args:
@@ -57,5 +57,5 @@ def replicate(tree: Any, *, devices: Sequence[jax.Device] | None = None) -> Any:
     return jax.device_put(tree, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
-def _mesh(devices: Sequence[jax.Device] | None) -> Mesh:
+def _mesh(devices: Sequence[Any] | None) -> Mesh:
     return Mesh(np.array(jax.local_devices() if devices is None else devices), (AXIS,))
