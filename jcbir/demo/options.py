@@ -24,7 +24,7 @@ class DemoOptions:
     per_class: int = 300
     """With `images`: use at most so many photographs of each class."""
 
-    epochs: int = 5
+    epochs: int = 4
     """Passes over the training photographs."""
 
     top: int = 8
