@@ -8,8 +8,8 @@ from jaxtyping import Float, Int64, UInt8, UInt16
 from jcbir.paillier.rns import LIMB, Modulus, integer_limbs, reduce_channels
 from jcbir.typing import Array
 
-# A quotient estimated in float64 errs by far less; what it misses by is repaired by one conditional subtraction.
-DOUBT = 2.0**-20
+# Subtracted from an estimated quotient that errs by less: it is then right or one too small, never too large.
+DOUBT = 0.25
 
 
 def rows_to_limbs(rows: UInt8[Array, "n w"], *, count: int) -> UInt16[np.ndarray, "l n"]:
@@ -103,8 +103,9 @@ def exact_residue(
 ) -> tuple[Int64[Array, "l n"], Int64[Array, "n"]]:
     r"""x + addend modulo N as limbs, and the quotient, for |x| <= (K/2 + 3) N known by its residues in B.
 
-    x = sum z_j M_B/b_j - alpha M_B with alpha = round(sum z_j/b_j), as |x| < M_B/8. The fraction left, times M_B/N, is
-    x/N to within 2^-25; its floor k, taken a little low, leaves x - k N in [0, N + N 2^-19).
+    x = sum z_j M_B/b_j - alpha M_B with alpha = round(sum z_j/b_j), as |x| < M_B/8. The sum of K floats, each at most
+    1/2, errs by less than K^2 2^-53; times M_B/N < 2^20 that is far less than 1/4 (the tests compute it). So the
+    quotient k = floor(x/N - 1/4) leaves x - k N in [0, 2 N), and one conditional subtraction ends it.
 
     Args:
         modulus: the constants of N.

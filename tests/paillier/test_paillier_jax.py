@@ -1,6 +1,7 @@
 """Engine `jax` gives the bytes of the integer engines: edge values, sizes that do not divide, odd key lengths;
 exactness."""
 
+import math
 import secrets
 
 import jax
@@ -159,6 +160,8 @@ def test_every_sum_is_below_two_to_the_53(bits):
     assert max(np.abs(m.to_a[:-1]).sum(axis=1).astype(object)) * half_b + len(b) * half_a < 2**53
     assert 5 * half_a**2 < 2**53
     assert max(half_a, half_b) < 2**24
+    # The error of a quotient's estimate, see `limbs.exact_residue`.
+    assert len(b) ** 2 * 2.0**-53 * m.ratio.item() < limbs.DOUBT / 1000
     assert m.out.shape[1] * 65535 * half_b + 2**16 * 2**20 < 2**53
     assert len(set(a) | set(b)) == len(a) + len(b)
     beta2 = len(a) + 6
@@ -208,3 +211,12 @@ def test_batches_come_in_few_sizes():
     for count in (1, 511, 512, 513, 2000):
         covered = [i for span, _ in slices.batch_slices(count) for i in range(span.start, span.stop)]
         assert covered == list(range(count))
+
+
+@pytest.mark.parametrize("bits", [64, 127, 512, 1023, 1024, 1025, 1536, 2046, 2048, 2050, 3072, 4096])
+def test_bases_have_no_surplus(bits):
+    """x/N is read off float64 fractions of M_B : M_B far above N would spend their precision."""
+    a, b = rns.choose_bases(bits)
+    assert not set(a) & set(b)
+    assert 2 * math.prod(a) > (len(a) + 6) ** 2 << bits
+    assert 4 * (len(b) + 6) << bits < math.prod(b) < 1 << (bits + 40)
