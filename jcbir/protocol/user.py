@@ -18,7 +18,7 @@ from jcbir.protocol.messages import SCHEMES, Admission, Card, Delivery, Enrollme
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
 from jcbir.protocol.release import Release, read_release
 from jcbir.protocol.signatures import check_signature, sign, verifying_key
-from jcbir.ranking.build import trapdoor
+from jcbir.ranking.build import trapdoors
 from jcbir.ranking.isometry import isometry, mask_codes
 from jcbir.ranking.layouts import plan
 from jcbir.sealing import open_batch, open_from
@@ -227,22 +227,22 @@ def ask(
     masked = masked_codes(codes, card=card, scheme=scheme, masking_key=user.masking_key)
 
     encrypt_rows = functools.partial(_encrypt_rows, card.public, draw=draw, engine=engine)
-    trapdoors = tuple(trapdoor(code, layout, encrypt=encrypt_rows, public=card.public) for code in masked)
+    doors = trapdoors(masked, layout, encrypt=encrypt_rows, public=card.public)
     salt = draw(SALT_BYTES)
     request = Request(
         collection=card.collection,
         epoch=card.epoch,
         scheme=scheme,
-        queries=len(trapdoors),
+        queries=len(doors),
         top=top,
         nonce=draw(NONCE_BYTES),
         issued=now,
-        commitment=commit(salt, trapdoors),
+        commitment=commit(salt, doors),
         grant=user.grant,
     )
     request = sign(request, secret=user.keys.signing_secret)
     state = dataclasses.replace(user, pending={**user.pending, request.nonce: request})
-    return state, Query(request, salt, trapdoors)
+    return state, Query(request, salt, doors)
 
 
 def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ...], ...]]:

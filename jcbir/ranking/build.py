@@ -79,15 +79,47 @@ def trapdoor(code: Bool[Array, " k"], layout: Layout, *, public: PublicKey, encr
         [[15]]
 
     """
-    check_layout(public, layout)
     if code.shape != (layout.bits,):
         raise ValueError(f"code: must have {layout.bits} bits as the layout has, got shape {code.shape}")
-    body = ENCODERS[layout.scheme].encode_query(np.asarray(code), layout)
+    return trapdoors(np.asarray(code)[None], layout, public=public, encrypt=encrypt)[0]
+
+
+def trapdoors(
+    codes: Bool[Array, "q k"], layout: Layout, *, public: PublicKey, encrypt: Encrypt | None = None
+) -> tuple[Trapdoor, ...]:
+    """Turn query codes into trapdoors, encrypted in one batch.
+
+    Args:
+        codes: the query codes, behind the same isometry as the index.
+        layout: as for `trapdoor`.
+        public: the key of the index.
+        encrypt: plaintext rows to ciphertext rows; not used, and not needed, by `bitsliced`.
+
+    Returns:
+        q trapdoors, each what `trapdoor` gives for its code.
+
+    Raises:
+        ValueError: no code, codes of another length, a layout of another key size, no `encrypt` where one is needed.
+
+    Example:
+        >>> public = PublicKey(n=9**4 + 2, g=9**4 + 3)
+        >>> layout = plan(public, scheme="bitsliced", count=1, bits=8)
+        >>> [door.body.tolist() for door in trapdoors(np.eye(8, dtype=bool)[:2], layout, public=public)]
+        [[[128]], [[64]]]
+
+    """
+    check_layout(public, layout)
+    if codes.ndim != 2 or len(codes) < 1 or codes.shape[1] != layout.bits:
+        raise ValueError(f"codes: must be q x {layout.bits} with q at least 1, got shape {codes.shape}")
+    encoder = ENCODERS[layout.scheme]
+    bodies = [encoder.encode_query(code, layout) for code in np.asarray(codes)]
     if layout.scheme != "bitsliced":
         if encrypt is None:
             raise ValueError(f"encrypt: a {layout.scheme} trapdoor is encrypted; pass the closure")
-        body = encrypt(body)
-    return Trapdoor(layout.scheme, layout.bits, layout.base, layout.lanes, public.fingerprint, body)
+        bodies = list(encrypt(np.concatenate(bodies))[:, None])
+    return tuple(
+        Trapdoor(layout.scheme, layout.bits, layout.base, layout.lanes, public.fingerprint, body) for body in bodies
+    )
 
 
 def append(

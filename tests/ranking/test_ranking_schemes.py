@@ -13,7 +13,7 @@ from jcbir.errors import KeyMismatchError
 from jcbir.paillier import secret as paillier
 from jcbir.paillier import workers
 from jcbir.ranking.bitsliced import table_picks
-from jcbir.ranking.build import append, build_index, delete, trapdoor
+from jcbir.ranking.build import append, build_index, delete, trapdoor, trapdoors
 from jcbir.ranking.layouts import DEAD, plan, rank
 from jcbir.ranking.open import open_differences, open_scores
 from jcbir.ranking.records import Index, Scores
@@ -80,6 +80,20 @@ def test_every_length(bits, scheme):
     distances = open_scores(key, run(key, codes, query, scheme=scheme))
     assert distances.tolist() == hamming(codes, query).tolist()
     assert distances[:2].tolist() == [0, bits]
+
+
+@pytest.mark.parametrize("scheme", ["integer", "packed", "bitsliced"])
+def test_a_batch_of_trapdoors_is_each_of_them(scheme):
+    key, codes = make_key(256), np.random.default_rng(3).random((5, 16)) < 0.5
+    layout = plan(key.public, scheme=scheme, count=1, bits=16)
+    doors = trapdoors(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    alone = [trapdoor(code, layout, encrypt=owner_encrypt(key), public=key.public) for code in codes]
+    assert len(doors) == 5
+    for door, single in zip(doors, alone, strict=True):
+        assert door[:-1] == single[:-1]
+        assert door.body.shape == single.body.shape
+        opened = [body if scheme == "bitsliced" else paillier.decrypt(key, body) for body in (door.body, single.body)]
+        assert np.array_equal(*opened)
 
 
 @pytest.mark.parametrize("scheme", EXACT)
