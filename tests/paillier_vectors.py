@@ -16,7 +16,7 @@ def stored_key(name: str) -> SecretKey:
     """One of the stored keys.
 
     tiny, small, small-random-g, small-subgroup, medium, odd-2046, odd-2050, full-2048, subgroup-2048,
-    full-3072.
+    full-3072, full-4096.
     """
     record = json.loads(PATH.read_text())["keys"][name]
     n, g, h, h_bits = (int(record[field], 16) for field in ("n", "g", "h", "h_bits"))

@@ -69,7 +69,7 @@ def test_edge_values(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*LARGE, "full-2048", "full-3072"])
+@pytest.mark.parametrize("name", [*LARGE, "full-2048", "full-3072", "full-4096"])
 def test_edge_values_of_large_keys(name):
     agree(stored_key(name), edge_values(stored_key(name)))
 

@@ -22,6 +22,7 @@ SPECS = {
     "full-2048": {"bits": 2048},
     "subgroup-2048": {"bits": 2048, "subgroup_bits": 256},
     "full-3072": {"bits": 3072},
+    "full-4096": {"bits": 4096},
 }
 
 
