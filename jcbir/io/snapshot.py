@@ -34,12 +34,13 @@ class StoredImages(Mapping[str, bytes]):
         return len(self._places)
 
 
-def load_server(store: Store, *, previous: Server | None = None) -> Server:
+def load_server(store: Store, *, previous: Server | None = None, tables: bool = True) -> Server:
     """Build the server's state over the store: ciphertexts and images stay on the disk, behind memory maps.
 
     Args:
         store: open for reading or writing.
         previous: an earlier state of the same store; its prepared segments are kept.
+        tables: whether to build the product tables of new segments; a process that does not score needs none.
 
     Returns:
         The state.
@@ -53,7 +54,7 @@ def load_server(store: Store, *, previous: Server | None = None) -> Server:
     """
     with explained(store.path):
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
-        segments, images = retry_missing(lambda: _snapshot(store, prepared))
+        segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
         kept = store.catalogue.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
     state = Server(store.card) if previous is None else previous
     if kept is not None:
@@ -94,7 +95,7 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
 Snapshot = tuple[tuple[Segment, ...], StoredImages]
 
 
-def _snapshot(store: Store, prepared: Mapping[int, Segment]) -> Snapshot:
+def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool) -> Snapshot:
     """Segments and images of one moment: all reads in one transaction."""
     segments, places = [], {}
     store.catalogue.execute("BEGIN")
@@ -113,7 +114,9 @@ def _snapshot(store: Store, prepared: Mapping[int, Segment]) -> Snapshot:
                     places[image_id] = (view, Place(offset, length))
             names = tuple(line[0] for line in lines)
             indexes = read_indexes(store, number, view)
-            segments.append(prepared.get(number) or prepare_segment(store.card, number, indexes, names))
+            segments.append(
+                prepared.get(number) or prepare_segment(store.card, number, indexes, names, tables=tables)
+            )
     finally:
         store.catalogue.execute("COMMIT")
     return tuple(segments), StoredImages(places)

@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Int32
 
 from jcbir.errors import FormatError
-from jcbir.paillier.secret import SecretKey, decrypt
+from jcbir.paillier import secret as paillier
+from jcbir.paillier.secret import SecretKey
 from jcbir.protocol.digests import digest
 from jcbir.protocol.grants import check_request, note_answered
 from jcbir.protocol.holdings import Delegation
@@ -19,6 +20,7 @@ from jcbir.protocol.user import RELEASE_DOMAIN
 from jcbir.ranking.decode import decode_scores
 from jcbir.ranking.integer import differences, magnitude_ranks
 from jcbir.ranking.layouts import DEAD, check_layout, rank
+from jcbir.ranking.open import Decrypt
 from jcbir.sealing import image_key, seal_to
 
 
@@ -177,7 +179,7 @@ def admit(authority: Authority, report: ScoreReport, *, now: int) -> Authority:
 
 
 def open_report(
-    authority: Authority, report: ScoreReport, *, engine: str = "auto"
+    authority: Authority, report: ScoreReport, *, engine: str = "auto", decrypt: Decrypt | None = None
 ) -> tuple[Int32[np.ndarray, " n"], ...]:
     """Decrypt a report: for each query the distances to all images, segment after segment.
 
@@ -185,6 +187,7 @@ def open_report(
         authority: state.
         report: from the server, admitted.
         engine: arithmetic engine.
+        decrypt: what decrypts the rows instead, such as a pool of workers; `engine` is then not used.
 
     Returns:
         For each query int32[n] Hamming distances (`integer`: dense ranks of the absolute differences);
@@ -198,7 +201,7 @@ def open_report(
     # One decryption for the whole batch: an array engine is several times faster on many rows than on few.
     parts = [scores for row in report.scores for scores in row]
     rows = np.concatenate([scores.ciphertexts for scores in parts])
-    plaintexts = decrypt(authority.secret, rows, engine=engine)
+    plaintexts = decrypt(rows) if decrypt else paillier.decrypt(authority.secret, rows, engine=engine)
     ends = np.cumsum([len(scores.ciphertexts) for scores in parts])
     pieces = iter(zip(parts, np.split(plaintexts, ends[:-1]), strict=True))
     dead = _dead(authority, report.segments)

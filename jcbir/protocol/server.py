@@ -93,12 +93,13 @@ def accept(server: Server, publication: Publication) -> Server:
     return dataclasses.replace(server, segments=(*server.segments, segment), images=images)
 
 
-def check_publication(server: Server, publication: Publication) -> Segment:
+def check_publication(server: Server, publication: Publication, *, tables: bool = True) -> Segment:
     """Decide whether a segment may be taken in, and build what makes scoring it cheap.
 
     Args:
         server: state.
         publication: from the owner.
+        tables: whether to build the product tables; a process that does not score needs none.
 
     Returns:
         The segment as `accept` adds it; a service writes the publication to its store before it does.
@@ -128,15 +129,18 @@ def check_publication(server: Server, publication: Publication) -> Segment:
         if index.live is not None:
             raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
         check_layout(server.card.public, index.layout)
-        expected = (len(image_ids), server.card.bits, index.layout.ciphertexts)
-        if (index.layout.count, index.layout.bits, len(index.ciphertexts)) != expected:
+        shape = (index.layout.ciphertexts, index.layout.ciphertext_bytes)
+        expected = (len(image_ids), server.card.bits, shape)
+        if (index.layout.count, index.layout.bits, index.ciphertexts.shape) != expected:
             raise ValueError(
                 f"publication: an index must have (codes, bits, ciphertexts) {expected}, got {index.layout}"
             )
-    return prepare_segment(server.card, publication.segment, publication.indexes, image_ids)
+    return prepare_segment(server.card, publication.segment, publication.indexes, image_ids, tables=tables)
 
 
-def prepare_segment(card: Card, number: int, indexes: Sequence[Index], image_ids: tuple[str, ...]) -> Segment:
+def prepare_segment(
+    card: Card, number: int, indexes: Sequence[Index], image_ids: tuple[str, ...], *, tables: bool = True
+) -> Segment:
     """Build the product tables of a segment once, for all queries.
 
     Args:
@@ -144,6 +148,7 @@ def prepare_segment(card: Card, number: int, indexes: Sequence[Index], image_ids
         number: number of the segment.
         indexes: its encrypted indexes.
         image_ids: pseudonyms in index order.
+        tables: whether to build them; without, scoring takes twice the products.
 
     Returns:
         The segment.
@@ -154,7 +159,7 @@ def prepare_segment(card: Card, number: int, indexes: Sequence[Index], image_ids
         ('a',)
     """
     ready = {
-        index.layout.scheme: prepare(card.public, index) if index.layout.scheme == "bitsliced" else index
+        index.layout.scheme: prepare(card.public, index) if tables and index.layout.scheme == "bitsliced" else index
         for index in indexes
     }
     return Segment(number, ready, image_ids)
