@@ -39,7 +39,7 @@ from jcbir.cipher.envelope import (
     strip_rows,
     unlock,
 )
-from jcbir.cipher.letters import open_from, seal_to
+from jcbir.cipher.letters import HYBRID_SECRET_BYTES, open_from, public_half, seal_to
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.typing import Image, Images
 
@@ -349,6 +349,7 @@ def _pull(held: bytearray, source: Iterator[bytes], size: int) -> None:
 
 
 __all__ = [
+    "HYBRID_SECRET_BYTES",
     "NONCE_BYTES",
     "Cipher",
     "Header",
@@ -358,6 +359,7 @@ __all__ = [
     "open_from",
     "open_sealed",
     "open_strips",
+    "public_half",
     "seal",
     "seal_batch",
     "seal_strips",

@@ -6,7 +6,6 @@ import hmac
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from jaxtyping import Bool
 
 from jcbir.errors import FormatError, IntegrityError
@@ -21,7 +20,7 @@ from jcbir.protocol.signatures import check_signature, sign, verifying_key
 from jcbir.ranking.build import trapdoors
 from jcbir.ranking.isometry import isometry, mask_codes
 from jcbir.ranking.layouts import plan
-from jcbir.sealing import open_batch, open_from
+from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
 
 NONCE_BYTES = 16
@@ -36,7 +35,7 @@ class UserKeys:
     """A user's two secret keys; `repr` shows neither.
 
     Attributes:
-        sealing_secret: X25519 private key that results are sealed to (32 bytes).
+        sealing_secret: HPKE private key that results are sealed to: 32 bytes of X25519, or 96 with ML-KEM-768.
         signing_secret: Ed25519 private key that queries are signed with (32 bytes).
     """
 
@@ -84,11 +83,12 @@ class Match:
     image: Image | None
 
 
-def make_keys(*, draw: Callable[[int], bytes]) -> UserKeys:
+def make_keys(*, draw: Callable[[int], bytes], hybrid: bool = False) -> UserKeys:
     """Draw a user's keys.
 
     Args:
         draw: source of secret bytes, `secrets.token_bytes`.
+        hybrid: results are sealed to ML-KEM-768 + X25519 instead of X25519 alone.
 
     Returns:
         The keys.
@@ -98,7 +98,7 @@ def make_keys(*, draw: Callable[[int], bytes]) -> UserKeys:
         >>> make_keys(draw=secrets.token_bytes)
         UserKeys(secrets redacted)
     """
-    return UserKeys(draw(32), draw(32))
+    return UserKeys(draw(HYBRID_SECRET_BYTES if hybrid else 32), draw(32))
 
 
 def enroll(keys: UserKeys) -> Enrollment:
@@ -114,8 +114,7 @@ def enroll(keys: UserKeys) -> Enrollment:
         >>> len(enroll(UserKeys(bytes(32), bytes(32))).sealing_key)
         32
     """
-    sealing_key = X25519PrivateKey.from_private_bytes(keys.sealing_secret).public_key().public_bytes_raw()
-    enrollment = Enrollment(sealing_key, verifying_key(keys.signing_secret))
+    enrollment = Enrollment(public_half(keys.sealing_secret), verifying_key(keys.signing_secret))
     return sign(enrollment, secret=keys.signing_secret)
 
 
