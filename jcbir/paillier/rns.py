@@ -17,13 +17,12 @@ product, where the division is another product; r is carried back to A by a seco
 low digit carries into the high one: (x y)/M_A = r_0 + N reduce(x_0 y_1 + x_1 y_0 - q) modulo N^2.
 
 **Constants vanish into the representation.** A channel stores not x but x kappa with kappa^2 = +-c for the constant c
-that would multiply every product there. As the moduli are 3 modulo 4, c or -c is a square; the sign moves into the
-matrix.
+of every product there. As the moduli are 3 modulo 4, c or -c is a square; the sign moves into the matrix.
 
-References: Bajard, Didier and Kornerup, 1998 (RNS Montgomery); Kawamura, Koike, Sano and Shimbo, 2000 (the exact second
-extension); Emmart, Zheng and Weems, 2018 (float64 for modular powers).
+References: Bajard et al., 1998 (RNS Montgomery); Kawamura et al., 2000 (exact extension); Emmart et al., 2018.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -106,6 +105,7 @@ class Digits(NamedTuple):
     high: Residues
 
 
+@functools.cache
 def choose_bases(bits: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Bases A and B for moduli below 2^bits: primes 3 modulo 4, A as large as exactness permits.
 
