@@ -1,0 +1,1 @@
+"""Cloud and authority as HTTP services, and the client that speaks to them."""

@@ -1,0 +1,252 @@
+"""The authority as an HTTP service: takes the owner's orders, answers the cloud's reports, forgets nothing it answered.
+
+What it notes is on the disk before an answer leaves. The key stays in this process and its workers.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from jcbir.errors import FormatError
+from jcbir.io import journal as memory
+from jcbir.io import wire
+from jcbir.protocol import authority
+from jcbir.protocol.authority import Authority
+from jcbir.protocol.grants import note_answered
+from jcbir.protocol.holdings import Delegation
+from jcbir.protocol.messages import Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.service.assembly import build_app, limit_client, limit_name
+from jcbir.service.decrypting import write_hello
+from jcbir.service.exchange import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
+from jcbir.service.limits import Buckets, Rate
+from jcbir.service.pool import Pool
+from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.typing import Rows
+
+# Shares of fewer rows cost more in pipes than they win.
+SHARE_ROWS = 16
+CLIENT_RATE, GRANT_RATE = Rate(500, 1000), Rate(5, 50)
+PACE = Pace(10.0, 16384.0)
+_TAKE = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthoritySettings:
+    """How an authority serves. Secret: it holds the delegation, which `repr` does not show.
+
+    Attributes:
+        delegation: the owner's secrets for the collection.
+        journal: SQLite file of orders and answered requests.
+        workers: decrypting processes.
+        engine: arithmetic engine of the workers.
+        most_pending: reports at hand; one more is answered 429.
+        report_bytes: longest report.
+        order_bytes: longest order.
+        body_budget: bytes of bodies in memory at once.
+        client_rate: of each client address; the cloud is one client.
+        grant_rate: reports of each grant.
+        pace: how slowly a body may arrive.
+        send_seconds: most seconds that one piece of an answer may take to leave.
+        job_seconds: most seconds that a worker may take for a share.
+    """
+
+    delegation: Delegation
+    journal: Path
+    workers: int = 2
+    engine: str = "auto"
+    most_pending: int = 128
+    report_bytes: int = 256 << 20
+    order_bytes: int = 16 << 20
+    body_budget: int = 1 << 30
+    client_rate: Rate = CLIENT_RATE
+    grant_rate: Rate = GRANT_RATE
+    pace: Pace = PACE
+    send_seconds: float = 30.0
+    job_seconds: float = 120.0
+
+
+def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time.time) -> Starlette:
+    """Make the authority's application.
+
+    Args:
+        settings: how it serves.
+        clock: seconds since 1970.
+
+    Returns:
+        The application, for `serving.serve` or any ASGI server; it opens the journal when it starts.
+
+    Example:
+        >>> callable(create_app)
+        True
+    """
+    holder = _Holder(settings, clock)
+    return build_app(
+        {
+            "/v1/catalogues": holder.answer_catalogue,
+            "/v1/withdrawals": holder.answer_withdrawal,
+            "/v1/revocations": holder.answer_revocation,
+            "/v1/reports": holder.answer_report,
+        },
+        {},
+        telemetry=holder.telemetry,
+        lifespan=holder.live,
+        health=holder.health,
+        send_seconds=settings.send_seconds,
+    )
+
+
+class _Holder:
+    """The running service: the state, replaced as a whole by every order, its journal, and what decrypts."""
+
+    state: Authority
+    journal: sqlite3.Connection
+    pool: Pool
+
+    def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
+        self.settings, self.clock = settings, clock
+        self.telemetry = Telemetry("jcbir_authority")
+        self.budget = Budget(settings.body_budget)
+        self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
+        self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def live(self, app: Starlette) -> AsyncIterator[None]:
+        """Open journal and workers; close them in the other order."""
+        async with contextlib.AsyncExitStack() as stack:
+            delegation = self.settings.delegation
+            self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
+            self.journal = stack.enter_context(memory.open_journal(self.settings.journal, delegation.card))
+            self.state = memory.load_authority(self.journal, authority.appoint(delegation))
+            hello = write_hello(delegation.secret, engine=self.settings.engine)
+            pool = Pool(
+                "jcbir.service.decrypting", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds
+            )
+            self.pool = await stack.enter_async_context(pool)
+            self.telemetry.gauge("pending_reports", lambda: self.pending)
+            self.telemetry.gauge("waiting_jobs", lambda: self.pool.waiting)
+            self.telemetry.gauge("worker_deaths", lambda: self.pool.deaths)
+            self.telemetry.gauge("body_bytes", lambda: self.budget.used)
+            self.ready = True
+            log_event("started", segments=len(self.state.catalogues), workers=self.pool.count)
+            yield
+            self.ready = False
+
+    def health(self) -> dict[str, Any]:
+        """What /health says."""
+        if not self.ready:
+            return {"ok": False}
+        return {
+            "ok": True, "segments": len(self.state.catalogues), "epoch": self.state.card.epoch,
+            "pending": self.pending,
+        }  # fmt: skip
+
+    async def answer_catalogue(self, request: Request) -> Reply:
+        """POST /v1/catalogues."""
+        return await self._order(request, Catalogue)
+
+    async def answer_withdrawal(self, request: Request) -> Reply:
+        """POST /v1/withdrawals."""
+        return await self._order(request, Withdrawal)
+
+    async def answer_revocation(self, request: Request) -> Reply:
+        """POST /v1/revocations."""
+        return await self._order(request, Revocation)
+
+    async def answer_report(self, request: Request) -> Reply:
+        """POST /v1/reports: check, note, decrypt, rank, release."""
+        limit_client(request, self.clients, time.monotonic())
+        self._check_room()
+        options = {"limit": self.settings.report_bytes, "pace": self.settings.pace, "budget": self.budget}
+        async with receive_body(request, kind=ScoreReport, **options) as body:
+            # Others came in while this body arrived.
+            self._check_room()
+            self.pending += 1
+            try:
+                return reply_with(await self._answer(request, body))
+            finally:
+                self.pending -= 1
+
+    def _check_room(self) -> None:
+        if self.pending >= self.settings.most_pending:
+            raise DeclinedError(429, "busy", f"{self.pending} reports are at hand already", retry_after=1)
+
+    async def _answer(self, request: Request, body: bytes) -> Ranking:
+        state, now = self.state, int(self.clock())
+        report = await asyncio.to_thread(_check_report, state, body, now)
+        asked = report.request
+        request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
+        limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
+        answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
+        self.state = dataclasses.replace(self.state, answered=answered)
+        await asyncio.get_running_loop().run_in_executor(
+            self.writer, lambda: memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now)
+        )
+        started = time.monotonic()
+        ciphertexts = np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
+        plaintexts = await self._decrypt(ciphertexts)
+        self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
+        return await asyncio.to_thread(_release, state, report, plaintexts)
+
+    async def _decrypt(self, ciphertexts: Rows) -> Rows:
+        size = max(SHARE_ROWS, -(-len(ciphertexts) // self.pool.count))
+        spans = range(0, len(ciphertexts), size)
+        jobs = (self.pool.run(ciphertexts[start : start + size].tobytes()) for start in spans)
+        try:
+            parts = await asyncio.gather(*jobs)
+        except ValueError:
+            # The error's text may speak of what was decrypted.
+            raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
+        width = self.state.card.public.plaintext_bytes
+        return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, width)
+
+    async def _order(self, request: Request, kind: type) -> Reply:
+        limit_client(request, self.clients, time.monotonic())
+        options = {"limit": self.settings.order_bytes, "pace": self.settings.pace, "budget": self.budget}
+        # An order is judged by the state that the one before it left.
+        async with receive_body(request, kind=kind, **options) as body, self.ordering:
+            taken = await asyncio.get_running_loop().run_in_executor(self.writer, self._take, kind, body)
+            self.state = dataclasses.replace(taken, answered=self.state.answered)
+        log_event("order", kind=kind.__name__, segments=len(self.state.catalogues))
+        return Reply()
+
+    def _take(self, kind: type, body: bytes) -> Authority:
+        """In the one writing thread: decide, write, and only then is it true."""
+        order = wire.from_bytes(body, expect=kind)
+        taken = _TAKE[kind](self.state, order)
+        memory.keep_order(self.journal, order)
+        return taken
+
+
+def _check_report(state: Authority, body: bytes, now: int) -> ScoreReport:
+    report = wire.from_bytes(body, expect=ScoreReport)
+    try:
+        authority.admit(state, report, now=now)
+    except FormatError:
+        if list(report.segments) != sorted(state.catalogues):
+            # The owner is between telling the cloud and telling the authority.
+            raise DeclinedError(503, "out-of-step", "cloud and authority know other segments", retry_after=1) from None
+        raise
+    if not report.segments:
+        raise DeclinedError(409, "empty", "the collection has no images yet")
+    return report
+
+
+def _release(state: Authority, report: ScoreReport, plaintexts: Rows) -> Ranking:
+    try:
+        distances = authority.open_report(state, report, decrypt=lambda _: plaintexts)
+    except ValueError:
+        raise DeclinedError(422, "malformed", "the scores do not decode") from None
+    return authority.release(state, report, distances)
+
+
+__all__ = ["AuthoritySettings", "create_app"]

@@ -1,0 +1,253 @@
+"""The Python client of both services: owner's orders to either, a user's query to the cloud.
+
+with connect("https://cloud.example:8443", certificate=Path("cloud.pem")) as link:
+    card = fetch_card(link)
+    me, query = user.ask(me, codes, top=10, now=now, draw=secrets.token_bytes)
+    me, matches = user.receive(me, search(link, query))
+"""
+
+import contextlib
+import dataclasses
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from jcbir.errors import FormatError
+from jcbir.io import wire
+from jcbir.protocol.messages import (
+    Card,
+    Catalogue,
+    Delivery,
+    Publication,
+    Query,
+    Refusal,
+    Revocation,
+    Withdrawal,
+)
+from jcbir.protocol.refusals import REFUSALS, RefusalError
+
+MEDIA_TYPE = "application/vnd.jcbir"
+MOST_BYTES = 1 << 30
+ROUTES: dict[type, str] = {
+    Publication: "/v1/publications",
+    Catalogue: "/v1/catalogues",
+    Withdrawal: "/v1/withdrawals",
+    Revocation: "/v1/revocations",
+}
+_PATIENT = (429, 503)
+_LONGEST_PAUSE = 30.0
+
+
+class UnreachableError(ConnectionError):
+    """Nobody answers at the URL, or the connection broke."""
+
+
+class BusyError(ConnectionError):
+    """The service asked to come back later, until the time for it was over."""
+
+
+class DeclinedRequestError(RefusalError):
+    """The service declined for a reason of its own, not one of the protocol's; `code` names it."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A service and the connections to it.
+
+    Attributes:
+        url: where it is.
+        client: connections, kept open between calls.
+        timeout: seconds that one call may take, waiting for a busy service included.
+        most_bytes: longest answer accepted.
+    """
+
+    url: str
+    client: httpx.Client
+    timeout: float
+    most_bytes: int
+
+
+@contextlib.contextmanager
+def connect(
+    url: str, *, certificate: Path | None = None, timeout: float = 60.0, most_bytes: int = MOST_BYTES
+) -> Iterator[Link]:
+    """Open connections to a service for the length of a block.
+
+    Args:
+        url: `http://host:port` or `https://host:port`.
+        certificate: PEM file of the certificate (or its issuer) to trust; None trusts the system's issuers.
+        timeout: seconds that one call may take, waiting for a busy service included.
+        most_bytes: longest answer accepted.
+
+    Yields:
+        The link.
+
+    Raises:
+        FileNotFoundError: no such certificate.
+
+    Example:
+        >>> with connect("http://127.0.0.1:9") as link:
+        ...     link.url
+        'http://127.0.0.1:9'
+    """
+    context = ssl.create_default_context(cafile=None if certificate is None else str(certificate))
+    limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
+    # Environment proxies would see who asks whom, and what a localhost test sends.
+    with httpx.Client(base_url=url, verify=context, timeout=limits, trust_env=False) as client:
+        yield Link(url, client, timeout, most_bytes)
+
+
+def fetch_card(link: Link) -> Card:
+    """Fetch the public card of the collection that a cloud serves; compare its fingerprint before trusting it.
+
+    Args:
+        link: to a cloud.
+
+    Returns:
+        The card.
+
+    Raises:
+        UnreachableError: nobody answers there.
+        FormatError: the answer is no card.
+
+    Example:
+        >>> with connect("http://127.0.0.1:9", timeout=1) as link:
+        ...     fetch_card(link)
+        Traceback (most recent call last):
+        ...
+        jcbir.service.client.UnreachableError: http://127.0.0.1:9: ...
+    """
+    return wire.from_bytes(_call(link, "GET", "/v1/card", b""), expect=Card)
+
+
+def send_order(link: Link, message: Publication | Catalogue | Withdrawal | Revocation) -> None:
+    """Send an order that the owner signed; the same order again is no error.
+
+    Args:
+        link: to a cloud (publications, withdrawals, revocations) or an authority (catalogues, withdrawals,
+            revocations).
+        message: the order.
+
+    Returns:
+        Nothing; when it returns, the service has the order on its disk.
+
+    Raises:
+        ValueError: the message is no order.
+        RefusalError: the service refuses it, in the form that names the reason.
+        UnreachableError: nobody answers there.
+        BusyError: the service was busy for all of the timeout.
+
+    Example:
+        >>> sorted(kind.__name__ for kind in ROUTES)
+        ['Catalogue', 'Publication', 'Revocation', 'Withdrawal']
+    """
+    if type(message) not in ROUTES:
+        raise ValueError(f"message: expected an order of the owner, got {type(message).__name__}")
+    _call(link, "POST", ROUTES[type(message)], wire.to_bytes(message))
+
+
+def search(link: Link, query: Query) -> Delivery:
+    """Send a query, wait for its delivery.
+
+    Args:
+        link: to a cloud.
+        query: from `jcbir.protocol.user.ask`.
+
+    Returns:
+        The delivery, for `jcbir.protocol.user.receive`.
+
+    Raises:
+        RefusalError: cloud or authority refuses it, in the form that names the reason.
+        UnreachableError: nobody answers there; the query may have been answered: ask anew.
+        BusyError: the service was busy for all of the timeout.
+        FormatError: the answer is no delivery.
+
+    Example:
+        >>> callable(search)
+        True
+    """
+    return wire.from_bytes(_call(link, "POST", "/v1/queries", wire.to_bytes(query)), expect=Delivery)
+
+
+def rebuild_error(refusal: Refusal) -> ValueError:
+    """Make the error of a refusal again.
+
+    Args:
+        refusal: as a service sent it.
+
+    Returns:
+        The protocol's error with that code; `FormatError` for "malformed"; else `DeclinedRequestError`.
+
+    Example:
+        >>> rebuild_error(Refusal("stale-query", "too late"))
+        StaleQueryError('too late')
+    """
+    for error in REFUSALS:
+        if error.code == refusal.code:
+            return error(refusal.reason)
+    if refusal.code == "malformed":
+        return FormatError(refusal.reason)
+    return DeclinedRequestError(refusal.code, refusal.reason)
+
+
+def _call(link: Link, method: str, path: str, content: bytes) -> bytes:
+    deadline = time.monotonic() + link.timeout
+    while True:
+        status, pause, body = _exchange(link, method, path, content)
+        if status == 200:
+            return body
+        if status not in _PATIENT:
+            raise rebuild_error(_read_refusal(link, status, body))
+        if time.monotonic() + pause > deadline:
+            raise BusyError(f"{link.url}: busy for {link.timeout:g} s: {_read_refusal(link, status, body).reason}")
+        time.sleep(pause)
+
+
+def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, float, bytes]:
+    headers = {"content-type": MEDIA_TYPE} if content else {}
+    try:
+        with link.client.stream(method, path, content=content or None, headers=headers) as response:
+            body = bytearray()
+            for piece in response.iter_bytes():
+                body += piece
+                if len(body) > link.most_bytes:
+                    raise FormatError(f"{link.url}: an answer of more than {link.most_bytes} bytes")
+            return response.status_code, _pause(response), bytes(body)
+    except httpx.TimeoutException as error:
+        raise UnreachableError(f"{link.url}: no answer in time ({type(error).__name__})") from None
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreachableError(f"{link.url}: {error or type(error).__name__}") from None
+
+
+def _pause(response: httpx.Response) -> float:
+    text = response.headers.get("retry-after", "1")
+    return min(_LONGEST_PAUSE, float(text)) if text.isdecimal() else 1.0
+
+
+def _read_refusal(link: Link, status: int, body: bytes) -> Any:
+    try:
+        return wire.from_bytes(body, expect=Refusal, limit=1 << 16)
+    except FormatError:
+        return Refusal("unexpected", f"{link.url} answered status {status} and no message of this version")
+
+
+__all__ = [
+    "ROUTES",
+    "BusyError",
+    "DeclinedRequestError",
+    "Link",
+    "UnreachableError",
+    "connect",
+    "fetch_card",
+    "rebuild_error",
+    "search",
+    "send_order",
+]

@@ -1,0 +1,375 @@
+"""The cloud as an HTTP service: holds the store, scores in worker processes, asks the authority to rank, delivers.
+
+It has the public key alone. Nothing imported here can decrypt; import-linter proves it.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgpack
+import numpy as np
+from starlette.applications import Starlette
+from starlette.requests import Request
+
+from jcbir.io import store as disk
+from jcbir.io import wire
+from jcbir.io.snapshot import load_server
+from jcbir.protocol import server
+from jcbir.protocol.grants import check_commitment, check_request, note_answered
+from jcbir.protocol.messages import Publication, Query, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.refusals import ForgedReplyError
+from jcbir.protocol.server import Server
+from jcbir.protocol.signatures import check_signature
+from jcbir.ranking.records import Scores
+from jcbir.service.assembly import build_app, limit_client, limit_name
+from jcbir.service.exchange import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
+from jcbir.service.limits import Buckets, Rate
+from jcbir.service.pool import BACKGROUND, Pool
+from jcbir.service.scoring import Share, split_segments, write_share
+from jcbir.service.stock import Stock
+from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.service.upstream import ask_authority, open_upstream
+
+LOOK_SECONDS = 5.0
+CLIENT_RATE, GRANT_RATE = Rate(50, 200), Rate(5, 50)
+PACE = Pace(10.0, 16384.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudSettings:
+    """How a cloud serves.
+
+    Attributes:
+        store: folder of the store.
+        authority_url: where the authority listens.
+        workers: scoring processes.
+        authority_certificate: PEM file to trust for the authority; None trusts the system's issuers.
+        scorer: "pool" scores in processes of this machine, "ray" on a Ray cluster.
+        ray_address: address of the cluster; None starts one on this machine.
+        engine: arithmetic engine of the scorers.
+        most_pending: queries at hand; one more is answered 429.
+        most_ciphertexts: ciphertexts that one query may make the cloud compute.
+        query_bytes: longest query.
+        publication_bytes: longest publication.
+        order_bytes: longest withdrawal or revocation.
+        body_budget: bytes of bodies in memory at once.
+        client_rate: of each client address.
+        grant_rate: queries of each grant.
+        pace: how slowly a body may arrive.
+        send_seconds: most seconds that one piece of an answer may take to leave.
+        job_seconds: most seconds that a worker may take for a share.
+        authority_seconds: most seconds to wait for the authority.
+        blinder_stock: blinders to keep made ahead.
+    """
+
+    store: Path
+    authority_url: str
+    workers: int = 2
+    authority_certificate: Path | None = None
+    scorer: str = "pool"
+    ray_address: str | None = None
+    engine: str = "auto"
+    most_pending: int = 128
+    most_ciphertexts: int = 1 << 16
+    query_bytes: int = 8 << 20
+    publication_bytes: int = 256 << 20
+    order_bytes: int = 16 << 20
+    body_budget: int = 1 << 30
+    client_rate: Rate = CLIENT_RATE
+    grant_rate: Rate = GRANT_RATE
+    pace: Pace = PACE
+    send_seconds: float = 30.0
+    job_seconds: float = 120.0
+    authority_seconds: float = 120.0
+    blinder_stock: int = 4096
+
+
+def create_app(
+    settings: CloudSettings,
+    *,
+    clock: Callable[[], float] = time.time,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> Starlette:
+    """Make the cloud's application.
+
+    Args:
+        settings: how it serves.
+        clock: seconds since 1970.
+        transport: how to reach the authority; None is by network.
+
+    Returns:
+        The application, for `serving.serve` or any ASGI server; it opens the store when it starts.
+
+    Example:
+        >>> app = create_app(CloudSettings(Path("store"), "http://127.0.0.1:8001"))
+        >>> sorted(route.path for route in app.routes)[:3]
+        ['/health', '/metrics', '/v1/card']
+    """
+    cloud = _Cloud(settings, clock, transport)
+    return build_app(
+        {
+            "/v1/publications": cloud.answer_publication,
+            "/v1/withdrawals": cloud.answer_withdrawal,
+            "/v1/revocations": cloud.answer_revocation,
+            "/v1/queries": cloud.answer_query,
+        },
+        {"/v1/card": cloud.answer_card},
+        telemetry=cloud.telemetry,
+        lifespan=cloud.live,
+        health=cloud.health,
+        send_seconds=settings.send_seconds,
+    )
+
+
+class _Cloud:
+    """The running service: the state, replaced as a whole by every order, and what computes on it."""
+
+    state: Server
+    scorer: Any
+    stock: Stock
+    upstream: httpx.AsyncClient
+    reader: disk.Store
+
+    def __init__(
+        self, settings: CloudSettings, clock: Callable[[], float], transport: httpx.AsyncBaseTransport | None
+    ) -> None:
+        self.settings, self.clock, self.transport = settings, clock, transport
+        self.telemetry = Telemetry("jcbir_cloud")
+        self.budget = Budget(settings.body_budget)
+        self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
+        self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def live(self, app: Starlette) -> AsyncIterator[None]:
+        """Open store, workers and connections; close them in the other order."""
+        async with contextlib.AsyncExitStack() as stack:
+            self.writer = stack.enter_context(ThreadPoolExecutor(1, "store"))
+            self.reader = stack.enter_context(disk.open_store(self.settings.store))
+            self.state = load_server(self.reader, tables=False)
+            self.upstream = await stack.enter_async_context(
+                open_upstream(
+                    self.settings.authority_url,
+                    certificate=self.settings.authority_certificate,
+                    seconds=self.settings.authority_seconds,
+                    most=self.settings.most_pending,
+                    transport=self.transport,
+                )
+            )
+            self.scorer = await stack.enter_async_context(self._scorer())
+            self.stock = Stock(
+                self._make_blinders,
+                width=self.state.card.public.ciphertext_bytes,
+                target=self.settings.blinder_stock,
+                idle=lambda: not self.pending,
+            )
+            for work in (self.stock.keep_filling(), self._keep_looking()):
+                stack.push_async_callback(_end, asyncio.create_task(work))
+            self._gauges()
+            self.ready = True
+            log_event("started", segments=len(self.state.segments), workers=self.scorer.count)
+            yield
+            self.ready = False
+
+    def health(self) -> dict[str, Any]:
+        """What /health says."""
+        if not self.ready:
+            return {"ok": False}
+        return {
+            "ok": True, "segments": len(self.state.segments), "images": len(self.state.images),
+            "epoch": self.state.card.epoch, "pending": self.pending,
+        }  # fmt: skip
+
+    async def answer_card(self, request: Request) -> Reply:
+        """GET /v1/card."""
+        limit_client(request, self.clients, time.monotonic())
+        return reply_with(self.state.card)
+
+    async def answer_publication(self, request: Request) -> Reply:
+        """POST /v1/publications."""
+        return await self._order(request, Publication, self.settings.publication_bytes, self._publish)
+
+    async def answer_withdrawal(self, request: Request) -> Reply:
+        """POST /v1/withdrawals."""
+        return await self._order(request, Withdrawal, self.settings.order_bytes, self._withdraw)
+
+    async def answer_revocation(self, request: Request) -> Reply:
+        """POST /v1/revocations."""
+        return await self._order(request, Revocation, self.settings.order_bytes, self._revoke)
+
+    async def answer_query(self, request: Request) -> Reply:
+        """POST /v1/queries: check, score, have it ranked, deliver."""
+        limit_client(request, self.clients, time.monotonic())
+        self._check_room()
+        options = {"limit": self.settings.query_bytes, "pace": self.settings.pace, "budget": self.budget}
+        async with receive_body(request, kind=Query, **options) as body:
+            # Others came in while this body arrived.
+            self._check_room()
+            self.pending += 1
+            try:
+                return await self._search(request, body)
+            finally:
+                self.pending -= 1
+
+    def _check_room(self) -> None:
+        if self.pending >= self.settings.most_pending:
+            raise DeclinedError(429, "busy", f"{self.pending} queries are at hand already", retry_after=1)
+
+    async def _search(self, request: Request, body: bytes) -> Reply:
+        state, now = self.state, int(self.clock())
+        query = await asyncio.to_thread(_check_query, state, body, now)
+        asked = query.request
+        request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
+        limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
+        self._check_work(state, query)
+        # From here to the delivery the request is noted: the same one a second time is refused meanwhile.
+        answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
+        awaited = frozenset(nonce for nonce in self.state.awaited if nonce in answered) | {asked.nonce}
+        self.state = dataclasses.replace(self.state, answered=answered, awaited=awaited)
+        delivered = False
+        try:
+            report = await self._score(state, query, body)
+            ranking = await ask_authority(self.upstream, report)
+            _, delivery = await asyncio.to_thread(server.deliver, self.state, ranking)
+            delivered = True
+            self.telemetry.count("delivered_images_total", amount=len(delivery.images))
+            return Reply(await asyncio.to_thread(wire.to_bytes, delivery))
+        finally:
+            left = dict(self.state.answered)
+            if not delivered:
+                # The authority's journal decides whether it was answered; here the user may try again.
+                left.pop(asked.nonce, None)
+            self.state = dataclasses.replace(self.state, answered=left, awaited=self.state.awaited - {asked.nonce})
+
+    def _check_work(self, state: Server, query: Query) -> None:
+        if not state.segments:
+            raise DeclinedError(409, "empty", "the collection has no images yet")
+        needed, most = server.blinders_needed(state, query), self.settings.most_ciphertexts
+        if needed > most:
+            raise DeclinedError(413, "too-much", f"{needed} ciphertexts to compute, at most {most}: ask fewer at once")
+
+    async def _score(self, state: Server, query: Query, body: bytes) -> ScoreReport:
+        scheme, started = query.request.scheme, time.monotonic()
+        layouts = [segment.indexes[scheme].layout for segment in state.segments]
+        queries, width = len(query.trapdoors), state.card.public.ciphertext_bytes
+        spans = split_segments([layout.blocks for layout in layouts], self.scorer.count)
+        jobs = []
+        for span in spans:
+            needed = queries * sum(layouts[position].blocks for position in span)
+            numbers = tuple(state.segments[position].number for position in span)
+            stocked = self.stock.take(needed)
+            self.telemetry.count("blinders_total", amount=len(stocked) // width, source="stock")
+            self.telemetry.count("blinders_total", amount=needed - len(stocked) // width, source="demand")
+            jobs.append(write_share(Share(body, numbers, stocked)))
+        answers = await asyncio.gather(*(self.scorer.run(job) for job in jobs))
+        self.telemetry.observe("score_seconds", time.monotonic() - started)
+        fingerprint = state.card.public.fingerprint
+        rows: list[list[Scores]] = [[] for _ in range(queries)]
+        for span, answer in zip(spans, answers, strict=True):
+            block = np.frombuffer(answer, np.uint8).reshape(queries, -1, width)
+            start = 0
+            for position in span:
+                end = start + layouts[position].blocks
+                for row, part in zip(rows, block[:, start:end], strict=True):
+                    row.append(Scores(layouts[position], fingerprint, part))
+                start = end
+        return ScoreReport(query.request, tuple(segment.number for segment in state.segments), tuple(map(tuple, rows)))
+
+    async def _order(self, request: Request, kind: type, limit: int, act: Callable[[Any], str]) -> Reply:
+        limit_client(request, self.clients, time.monotonic())
+        async with receive_body(request, kind=kind, limit=limit, pace=self.settings.pace, budget=self.budget) as body:
+            run = asyncio.get_running_loop().run_in_executor
+            # An order is judged by the state that the one before it left.
+            async with self.ordering:
+                done = await run(self.writer, lambda: act(wire.from_bytes(body, expect=kind)))
+                self._turn_to(await run(self.writer, self._look))
+        log_event("order", kind=kind.__name__, done=done, segments=len(self.state.segments))
+        return Reply()
+
+    def _publish(self, publication: Publication) -> str:
+        if publication.segment < len(self.state.segments):
+            # The store tells a repeated upload from another publication under the same number.
+            check_signature(publication, public=self.state.card.owner_key, refusal=ForgedReplyError)
+        else:
+            server.check_publication(self.state, publication, tables=False)
+        with self._writing() as store:
+            return "added" if disk.append_segment(store, publication) else "repeated"
+
+    def _withdraw(self, withdrawal: Withdrawal) -> str:
+        server.check_withdrawal(self.state, withdrawal)
+        with self._writing() as store:
+            return f"{disk.remove_images(store, withdrawal)} images"
+
+    def _revoke(self, revocation: Revocation) -> str:
+        server.revoke(self.state, revocation)
+        with self._writing() as store:
+            disk.keep_revocation(store, revocation)
+        return f"list {revocation.serial}"
+
+    def _writing(self) -> contextlib.AbstractContextManager[disk.Store]:
+        # The writer's lock is held for one order only, so that `jcbir store compact` can run beside the service.
+        return disk.open_store(self.settings.store, card=self.state.card, write=True)
+
+    def _look(self) -> Server:
+        return load_server(self.reader, tables=False)
+
+    def _turn_to(self, seen: Server) -> None:
+        self.state = dataclasses.replace(seen, answered=self.state.answered, awaited=self.state.awaited)
+
+    async def _keep_looking(self) -> None:
+        """Notice what another process did to the store: let go of files that a compaction replaced."""
+        run, version = asyncio.get_running_loop().run_in_executor, None
+        while True:
+            found = await run(self.writer, lambda: self.reader.catalogue.execute("PRAGMA data_version").fetchone())
+            if version is not None and found != version:
+                async with self.ordering:
+                    self._turn_to(await run(self.writer, self._look))
+            version = found
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _make_blinders(self, count: int) -> bytes:
+        return await self.scorer.run(msgpack.packb(count), priority=BACKGROUND)
+
+    def _scorer(self) -> Any:
+        hello = msgpack.packb(
+            [str(self.settings.store.resolve()), wire.to_bytes(self.state.card), self.settings.engine]
+        )
+        if self.settings.scorer == "ray":
+            from jcbir.service.cluster import Cluster
+
+            return Cluster(
+                hello, count=self.settings.workers, address=self.settings.ray_address,
+                job_seconds=self.settings.job_seconds,
+            )  # fmt: skip
+        if self.settings.scorer != "pool":
+            raise ValueError(f"scorer: 'pool' or 'ray', got {self.settings.scorer!r}")
+        return Pool("jcbir.service.scoring", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds)
+
+    def _gauges(self) -> None:
+        self.telemetry.gauge("pending_queries", lambda: self.pending)
+        self.telemetry.gauge("waiting_jobs", lambda: self.scorer.waiting)
+        self.telemetry.gauge("worker_deaths", lambda: self.scorer.deaths)
+        self.telemetry.gauge("blinder_stock", lambda: self.stock.count)
+        self.telemetry.gauge("body_bytes", lambda: self.budget.used)
+        self.telemetry.gauge("images", lambda: len(self.state.images))
+
+
+def _check_query(state: Server, body: bytes, now: int) -> Query:
+    query = wire.from_bytes(body, expect=Query)
+    check_request(query.request, card=state.card, now=now, revoked=state.revoked)
+    check_commitment(query)
+    return query
+
+
+async def _end(task: asyncio.Task) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+__all__ = ["CloudSettings", "create_app"]

@@ -1,0 +1,57 @@
+"""What decrypts for the authority: a worker process that was given the key over its pipe."""
+
+from collections.abc import Callable
+
+import msgpack
+import numpy as np
+
+from jcbir.io.keys import SECRET_KEY
+from jcbir.io.schema import read_plain, write_plain
+from jcbir.paillier import engines
+from jcbir.paillier.secret import SecretKey, decrypt
+from jcbir.service.pool import run_worker
+
+
+def write_hello(secret: SecretKey, *, engine: str) -> bytes:
+    """Write a worker's first frame. Secret.
+
+    Args:
+        secret: the key pair.
+        engine: arithmetic engine; "auto" is the number engine, which does not compile in the middle of a query.
+
+    Returns:
+        Its bytes.
+
+    Example:
+        >>> callable(write_hello)
+        True
+    """
+    name = engines.choose_engine("auto", count=1) if engine == "auto" else engine
+    return msgpack.packb([write_plain(SECRET_KEY, secret), name])
+
+
+def work() -> None:
+    """Live as a decrypting worker: the first frame is the key, the others are ciphertext rows.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> callable(work)
+        True
+    """
+
+    def prepare(hello: bytes) -> Callable[[bytes], bytes]:
+        plain, engine = msgpack.unpackb(hello)
+        secret = read_plain(SECRET_KEY, plain, name="key")
+        width = secret.public.ciphertext_bytes
+
+        def answer(job: bytes) -> bytes:
+            return decrypt(secret, np.frombuffer(job, np.uint8).reshape(-1, width), engine=engine).tobytes()
+
+        return answer
+
+    run_worker(prepare)
+
+
+__all__ = ["work", "write_hello"]

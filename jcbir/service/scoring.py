@@ -1,0 +1,237 @@
+"""What scores for the cloud, with the public key alone: shares of a query, one for each worker and span of segments.
+
+A worker opens the store by its path and maps it into memory; it gets the query's bytes and the numbers of the segments
+to score, and looks into the store again when it does not know one of them.
+"""
+
+import contextlib
+import functools
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+
+from jcbir.errors import FormatError
+from jcbir.io import wire
+from jcbir.io.snapshot import load_server
+from jcbir.io.store import open_store
+from jcbir.paillier import blinding, engines
+from jcbir.paillier.public import PublicKey
+from jcbir.protocol.messages import Card, Query
+from jcbir.protocol.server import Segment, Server
+from jcbir.ranking.score import score
+from jcbir.service.pool import run_worker
+from jcbir.typing import Rows
+
+# Fewer blinders than this do not repay a table of the fixed base.
+COMB_BATCH = 16
+
+
+class Share(NamedTuple):
+    """A part of a query's work.
+
+    Attributes:
+        query: the query's bytes as they came.
+        segments: numbers of the segments to score.
+        blinders: blinder rows made ahead, as bytes; the worker makes what is missing.
+    """
+
+    query: bytes
+    segments: tuple[int, ...]
+    blinders: bytes
+
+
+class Desk:
+    """A worker's hold on a store: opened once, looked into again when a share names an unknown segment.
+
+    Attributes:
+        state: the server's state as of the last look.
+    """
+
+    def __init__(self, path: str, card: Card, *, engine: str) -> None:
+        self._stack = contextlib.ExitStack()
+        self._store = self._stack.enter_context(open_store(path, card=card))
+        self._engine = engine
+        self.state: Server = load_server(self._store)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._stack.close()
+
+    def score(self, share: Share) -> bytes:
+        """Score a share: ciphertext rows, trapdoor after trapdoor, segment after segment."""
+        if not {segment.number for segment in self.state.segments}.issuperset(share.segments):
+            self.state = load_server(self._store, previous=self.state)
+        query = wire.from_bytes(share.query, expect=Query)
+        return score_share(self.state, query, share, engine=self._engine).tobytes()
+
+    def blinders(self, count: int) -> bytes:
+        """Make blinders."""
+        return make_blinders(self.state.card.public, count, draw=secrets.token_bytes).tobytes()
+
+
+def score_share(server: Server, query: Query, share: Share, *, engine: str = "auto") -> Rows:
+    """Score a query against some segments; every ciphertext that comes out is freshly blinded.
+
+    Args:
+        server: state over a store.
+        query: what `share.query` says.
+        share: which segments, and blinders made ahead.
+        engine: arithmetic engine.
+
+    Returns:
+        uint8[ciphertexts, ciphertext_bytes], trapdoor after trapdoor, segment after segment.
+
+    Raises:
+        FormatError: a segment is not in the store.
+        ValueError: a segment does not offer the scheme, or the trapdoor does not fit it.
+
+    Example:
+        >>> callable(score_share)
+        True
+    """
+    public = server.card.public
+    known = {segment.number: segment for segment in server.segments}
+    missing = [number for number in share.segments if number not in known]
+    if missing:
+        raise FormatError(f"share: segments {missing} are not in the store")
+    indexes = [_index(known[number], query.request.scheme) for number in share.segments]
+    needed = len(query.trapdoors) * sum(index.layout.blocks for index in indexes)
+    stock = np.frombuffer(share.blinders, np.uint8).reshape(-1, public.ciphertext_bytes)[:needed]
+    if len(stock) < needed:
+        stock = np.concatenate([stock, make_blinders(public, needed - len(stock), draw=secrets.token_bytes)])
+    rows, used = [], 0
+    for trapdoor in query.trapdoors:
+        for index in indexes:
+            fresh = stock[used : used + index.layout.blocks]
+            used += index.layout.blocks
+            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine).ciphertexts)
+    return np.concatenate(rows)
+
+
+def make_blinders(public: PublicKey, count: int, *, draw: Callable[[int], bytes]) -> Rows:
+    """Make blinders with the public key: for a subgroup key, powers of its fixed base by a table, one product a byte.
+
+    Args:
+        public: the key.
+        count: how many.
+        draw: source of uniform bytes, such as `secrets.token_bytes`.
+
+    Returns:
+        uint8[count, ciphertext_bytes]: encryptions of zero, distributed as those of `blinding.blinders`.
+
+    Example:
+        >>> make_blinders(PublicKey(n=35, g=36), 4, draw=secrets.token_bytes).shape
+        (4, 2)
+
+    References:
+        Brickell, Gordon, McCurley and Wilson (1993): fixed-base exponentiation.
+    """
+    # The array engine would compile in the middle of a query.
+    engine = engines.choose_engine("auto", count=1)
+    if public.h is None or count < COMB_BATCH:
+        return blinding.blinders(public, count, draw=draw, engine=engine)
+    size = -(-public.h_bits // 8)
+    modulus = engines.number_type(engine)(public.n_squared)
+    table = _base_table(public, engine, size)
+    blob = bytearray()
+    for _ in range(count):
+        power = modulus // modulus
+        for line, digit in zip(table, reversed(draw(size)), strict=True):
+            power = power * line[digit] % modulus
+        blob += int(power).to_bytes(public.ciphertext_bytes)
+    return np.frombuffer(bytes(blob), np.uint8).reshape(count, -1)
+
+
+def write_share(share: Share) -> bytes:
+    """Write a share for the pipe.
+
+    Args:
+        share: the share.
+
+    Returns:
+        Its bytes.
+
+    Example:
+        >>> len(write_share(Share(b"q", (0, 1), b"")))
+        8
+    """
+    return msgpack.packb([share.query, list(share.segments), share.blinders])
+
+
+def work() -> None:
+    """Live as a scoring worker: the first frame says which store, the others are shares or counts of blinders.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> callable(work)
+        True
+    """
+
+    def prepare(hello: bytes) -> Callable[[bytes], bytes]:
+        path, card, engine = msgpack.unpackb(hello)
+        desk = Desk(path, wire.from_bytes(card, expect=Card), engine=engine)
+
+        def answer(job: bytes) -> bytes:
+            fields = msgpack.unpackb(job, max_bin_len=len(job))
+            if isinstance(fields, int):
+                return desk.blinders(fields)
+            return desk.score(Share(fields[0], tuple(fields[1]), fields[2]))
+
+        return answer
+
+    run_worker(prepare)
+
+
+def split_segments(blocks: Sequence[int], parts: int) -> list[range]:
+    """Split segments into spans of about equal work.
+
+    Args:
+        blocks: work of each segment.
+        parts: most spans.
+
+    Returns:
+        Spans that cover all segments in order, none empty.
+
+    Example:
+        >>> split_segments([1, 1, 2, 4], 2)
+        [range(0, 3), range(3, 4)]
+    """
+    total, parts = sum(blocks), min(parts, len(blocks))
+    spans, start, done = [], 0, 0
+    for position, work_here in enumerate(blocks):
+        done += work_here
+        behind = len(blocks) - position - 1
+        wanted = parts - len(spans) - 1
+        if position >= start and wanted and (done * parts >= total * (len(spans) + 1) or behind == wanted):
+            spans.append(range(start, position + 1))
+            start = position + 1
+    return [*spans, range(start, len(blocks))] if start < len(blocks) else spans
+
+
+def _index(segment: Segment, scheme: str) -> Any:
+    if scheme not in segment.indexes:
+        raise ValueError(f"scheme: segment {segment.number} offers {sorted(segment.indexes)}, got {scheme!r}")
+    return segment.indexes[scheme]
+
+
+@functools.lru_cache(maxsize=2)
+def _base_table(public: PublicKey, engine: str, windows: int) -> list[list]:
+    """table[i][d] = h^(d * 256^i) mod n^2, least significant byte of the exponent first."""
+    number = engines.number_type(engine)
+    modulus, base = number(public.n_squared), number(public.h)
+    table = []
+    for _ in range(windows):
+        line = [number(1)]
+        for _ in range(255):
+            line.append(line[-1] * base % modulus)
+        table.append(line)
+        base = line[-1] * base % modulus
+    return table
+
+
+__all__ = ["Desk", "Share", "make_blinders", "score_share", "split_segments", "work", "write_share"]

@@ -1,0 +1,171 @@
+"""Run an application on a socket: uvicorn, TLS by certificate files, deadlines for headers, JSON logs, clean ends."""
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_SECONDS = 15.0
+
+
+def serve(
+    app: ASGIApp,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    certificate: str | os.PathLike | None = None,
+    private_key: str | os.PathLike | None = None,
+    header_seconds: float = HEADER_SECONDS,
+    idle_seconds: int = 10,
+    drain_seconds: int = 30,
+    most_connections: int = 1024,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then take no new request, finish the ones at hand, and return.
+
+    Args:
+        app: from `cloud.create_app` or `authority.create_app`.
+        host: address to listen on.
+        port: port to listen on.
+        certificate: PEM file with the certificate chain; without one there is no TLS.
+        private_key: PEM file with its private key.
+        header_seconds: most seconds from connecting, or from the last answer, to the end of a request's headers.
+        idle_seconds: seconds an idle connection is kept.
+        drain_seconds: most seconds that shutting down waits for requests at hand.
+        most_connections: connections beyond are answered 503.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: a certificate without private key or the reverse.
+
+    Example:
+        >>> callable(serve)
+        True
+    """
+    config = server_config(
+        app, host=host, port=port, certificate=certificate, private_key=private_key, header_seconds=header_seconds,
+        idle_seconds=idle_seconds, drain_seconds=drain_seconds, most_connections=most_connections,
+    )  # fmt: skip
+    uvicorn.Server(config).run()
+
+
+def server_config(
+    app: ASGIApp,
+    *,
+    host: str,
+    port: int,
+    certificate: str | os.PathLike | None = None,
+    private_key: str | os.PathLike | None = None,
+    header_seconds: float = HEADER_SECONDS,
+    idle_seconds: int = 10,
+    drain_seconds: int = 30,
+    most_connections: int = 1024,
+) -> uvicorn.Config:
+    """Configure uvicorn; the arguments are those of `serve`.
+
+    Args:
+        app: the application.
+        host: as in `serve`.
+        port: as in `serve`.
+        certificate: as in `serve`.
+        private_key: as in `serve`.
+        header_seconds: as in `serve`.
+        idle_seconds: as in `serve`.
+        drain_seconds: as in `serve`.
+        most_connections: as in `serve`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ValueError: a certificate without private key or the reverse.
+
+    Example:
+        >>> callable(server_config)
+        True
+    """
+    if (certificate is None) != (private_key is None):
+        raise ValueError("certificate: TLS needs both a certificate and a private key file")
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="asyncio",
+        http=hasty_protocol(header_seconds),
+        ws="none",
+        lifespan="on",
+        ssl_certfile=None if certificate is None else str(Path(certificate)),
+        ssl_keyfile=None if private_key is None else str(Path(private_key)),
+        access_log=False,
+        log_config=_log_config(),
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=idle_seconds,
+        timeout_graceful_shutdown=drain_seconds,
+        limit_concurrency=most_connections,
+        h11_max_incomplete_event_size=16384,
+    )
+
+
+def hasty_protocol(header_seconds: float) -> type[asyncio.Protocol]:
+    """Make an HTTP/1.1 protocol that closes connections whose headers do not arrive in time.
+
+    uvicorn by itself waits forever for the rest of a header.
+
+    Args:
+        header_seconds: most seconds from connecting, or from the last answer, to the end of the headers.
+
+    Returns:
+        The protocol class for uvicorn.
+
+    Example:
+        >>> hasty_protocol(5.0).__name__
+        'HastyProtocol'
+    """
+
+    class HastyProtocol(H11Protocol):
+        _deadline: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self._wait_for_headers()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            super().connection_lost(exc)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            self._wait_for_headers()
+
+        def _wait_for_headers(self) -> None:
+            if self._deadline is not None:
+                self._deadline.cancel()
+            self._deadline = self.loop.call_later(header_seconds, self._expire)
+
+        def _expire(self) -> None:
+            # Headers are complete once a cycle runs; its body has deadlines of its own.
+            if (self.cycle is None or self.cycle.response_complete) and not self.transport.is_closing():
+                self.transport.close()
+
+    return HastyProtocol
+
+
+def _log_config() -> dict[str, Any]:
+    own = {"handlers": ["stderr"], "level": "INFO", "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": "jcbir.service.telemetry.JsonFormatter"}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
+        "loggers": dict.fromkeys(("jcbir.service", "uvicorn", "uvicorn.error"), own),
+    }
+
+
+__all__ = ["HEADER_SECONDS", "hasty_protocol", "serve", "server_config"]
