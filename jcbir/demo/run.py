@@ -36,7 +36,7 @@ from jcbir.protocol import owner, user
 from jcbir.protocol.leakage import describe
 from jcbir.ranking.layouts import rank
 
-INTEGER_QUERIES = 2
+INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
 
 PICTURE_SIDE = 256
