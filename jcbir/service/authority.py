@@ -35,7 +35,7 @@ from jcbir.typing import Rows
 
 # Shares of fewer rows cost more in pipes than they win.
 SHARE_ROWS = 16
-CLIENT_RATE, GRANT_RATE = Rate(500, 1000), Rate(5, 50)
+CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
 _TAKE = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
 
@@ -124,8 +124,9 @@ class _Holder:
         """Open journal and workers; close them in the other order."""
         async with contextlib.AsyncExitStack() as stack:
             delegation = self.settings.delegation
-            self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
             self.journal = stack.enter_context(memory.open_journal(self.settings.journal, delegation.card))
+            # Left before the journal is closed: SQLite does not survive a connection closed under its feet.
+            self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
             self.state = memory.load_authority(self.journal, authority.appoint(delegation))
             hello = write_hello(delegation.secret, engine=self.settings.engine)
             pool = Pool(
@@ -178,7 +179,7 @@ class _Holder:
 
     def _check_room(self) -> None:
         if self.pending >= self.settings.most_pending:
-            raise DeclinedError(429, "busy", f"{self.pending} reports are at hand already", retry_after=1)
+            raise DeclinedError(429, "busy", f"{self.pending} reports are at hand already", retry_after=1.0)
 
     async def _answer(self, request: Request, body: bytes) -> Ranking:
         state, now = self.state, int(self.clock())
@@ -234,7 +235,7 @@ def _check_report(state: Authority, body: bytes, now: int) -> ScoreReport:
     except FormatError:
         if list(report.segments) != sorted(state.catalogues):
             # The owner is between telling the cloud and telling the authority.
-            raise DeclinedError(503, "out-of-step", "cloud and authority know other segments", retry_after=1) from None
+            raise DeclinedError(503, "out-of-step", "cloud and authority know other segments", retry_after=1.0) from None
         raise
     if not report.segments:
         raise DeclinedError(409, "empty", "the collection has no images yet")

@@ -38,7 +38,7 @@ from jcbir.service.telemetry import Telemetry, log_event
 from jcbir.service.upstream import ask_authority, open_upstream
 
 LOOK_SECONDS = 5.0
-CLIENT_RATE, GRANT_RATE = Rate(50, 200), Rate(5, 50)
+CLIENT_RATE, GRANT_RATE = Rate(50.0, 200.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
 
 
@@ -150,8 +150,9 @@ class _Cloud:
     async def live(self, app: Starlette) -> AsyncIterator[None]:
         """Open store, workers and connections; close them in the other order."""
         async with contextlib.AsyncExitStack() as stack:
-            self.writer = stack.enter_context(ThreadPoolExecutor(1, "store"))
             self.reader = stack.enter_context(disk.open_store(self.settings.store))
+            # Left before the store is closed: SQLite does not survive a connection closed under its feet.
+            self.writer = stack.enter_context(ThreadPoolExecutor(1, "store"))
             self.state = load_server(self.reader, tables=False)
             self.upstream = await stack.enter_async_context(
                 open_upstream(
@@ -219,7 +220,7 @@ class _Cloud:
 
     def _check_room(self) -> None:
         if self.pending >= self.settings.most_pending:
-            raise DeclinedError(429, "busy", f"{self.pending} queries are at hand already", retry_after=1)
+            raise DeclinedError(429, "busy", f"{self.pending} queries are at hand already", retry_after=1.0)
 
     async def _search(self, request: Request, body: bytes) -> Reply:
         state, now = self.state, int(self.clock())

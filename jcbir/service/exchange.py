@@ -61,7 +61,7 @@ class Budget:
     def take(self, count: int) -> None:
         """Hold more, or decline."""
         if self.used + count > self.limit:
-            raise DeclinedError(503, "busy", "too many bodies are here at once", retry_after=1)
+            raise DeclinedError(503, "busy", "too many bodies are here at once", retry_after=1.0)
         self.used += count
 
 
@@ -238,7 +238,7 @@ def _declined(error: Exception) -> DeclinedError:
             return DeclinedError(507, "disk-full", "the disk of the service is full")
         case OSError():
             # The text of a disk's error names paths, which are nobody's business; it is in the log.
-            return DeclinedError(503, "unavailable", "the service cannot do this at the moment", retry_after=5)
+            return DeclinedError(503, "unavailable", "the service cannot do this at the moment", retry_after=5.0)
     return DeclinedError(500, "internal", "an error inside the service; see its log")
 
 

@@ -60,7 +60,7 @@ class Pool:
         self.count, self.deaths = count, 0
         self.processes: dict[int, asyncio.subprocess.Process] = {}
         self._entry, self._hello, self._job_seconds = entry, hello, job_seconds
-        self._order = itertools.count()
+        self._order, self._closed = itertools.count(), False
 
     async def __aenter__(self) -> "Pool":
         self._waiting: asyncio.PriorityQueue[tuple[int, int, Job]] = asyncio.PriorityQueue()
@@ -73,6 +73,7 @@ class Pool:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -90,6 +91,8 @@ class Pool:
 
         Raises ValueError as the worker raised it, ChildProcessError when the job ended three workers in turn.
         """
+        if self._closed:
+            raise ChildProcessError("the workers have been ended")
         job = Job(body, asyncio.get_running_loop().create_future())
         self._waiting.put_nowait((priority, next(self._order), job))
         return await job.answer

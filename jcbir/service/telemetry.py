@@ -24,7 +24,7 @@ class Telemetry:
         self._times: dict[tuple[str, Labels], list[float]] = {}
         self._gauges: dict[str, Callable[[], float]] = {}
 
-    def count(self, name: str, *, amount: float = 1, **labels: str) -> None:
+    def count(self, name: str, *, amount: int = 1, **labels: str) -> None:
         """Add to a counter."""
         self._counts[name, tuple(sorted(labels.items()))] += amount
 

@@ -75,7 +75,7 @@ async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranki
                 if len(body) > MOST_BYTES:
                     raise DeclinedError(502, "bad-authority", f"the authority sent more than {MOST_BYTES} bytes")
     except httpx.HTTPError:
-        raise DeclinedError(503, "no-authority", "the authority does not answer", retry_after=2) from None
+        raise DeclinedError(503, "no-authority", "the authority does not answer", retry_after=2.0) from None
     try:
         if response.status_code == 200:
             return wire.from_bytes(bytes(body), expect=Ranking)

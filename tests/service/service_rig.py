@@ -1,0 +1,160 @@
+"""Both services in one process, over ASGI, on an event loop of their own thread."""
+
+import asyncio
+import contextlib
+import dataclasses
+import secrets
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+from protocol_world import NOW, make_world
+
+from jcbir.io import store as disk
+from jcbir.io import wire
+from jcbir.protocol import holdings, user
+from jcbir.protocol.messages import Catalogue, Delivery, Publication, Refusal
+from jcbir.service import authority as authority_service
+from jcbir.service import cloud as cloud_service
+from jcbir.service.client import ROUTES
+from jcbir.service.limits import Rate
+
+OFF = Rate(0.0, 0.0)
+
+
+class Recorder:
+    """Everything that goes into and comes out of an application."""
+
+    def __init__(self, app):
+        self.app, self.seen = app, []
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def listen():
+            message = await receive()
+            self.seen.append(message.get("body", b""))
+            return message
+
+        async def speak(message):
+            self.seen.append(message.get("body", b""))
+            await send(message)
+
+        await self.app(scope, listen, speak)
+
+
+@dataclasses.dataclass
+class Rig:
+    """The two applications and a way to post to them from a test's thread."""
+
+    world: object
+    root: Path
+    loop: asyncio.AbstractEventLoop
+    cloud: Recorder
+    authority: Recorder
+    workers: list
+
+    def do(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(120)
+
+    def send(self, side, method, path, content=b"", headers=None):
+        return self.do(self.send_later(side, method, path, content, headers))
+
+    async def send_later(self, side, method, path, content=b"", headers=None):
+        transport = httpx.ASGITransport(app=getattr(self, side))
+        async with httpx.AsyncClient(transport=transport, base_url="http://service", timeout=100) as client:
+            return await client.request(method, path, content=content, headers=headers)
+
+    def post(self, side, message, path=None):
+        path = path or ROUTES.get(type(message), "/v1/queries")
+        return self.send(side, "POST", path, wire.to_bytes(message))
+
+    def ask(self, codes, *, top=5, scheme="bitsliced", me=None):
+        return user.ask(me or self.world.me, codes, top=top, now=NOW, scheme=scheme, draw=secrets.token_bytes)
+
+    def search(self, codes, **options):
+        me, query = self.ask(codes, **options)
+        response = self.post("cloud", query)
+        assert response.status_code == 200, refusal(response)
+        return user.receive(me, wire.from_bytes(response.content, expect=Delivery))[1]
+
+    def publish(self):
+        """Hand both services what the owner published."""
+        for sent in self.world.transcript:
+            side = {Publication: "cloud", Catalogue: "authority"}.get(type(sent.message))
+            if side:
+                assert self.post(side, sent.message).status_code == 200
+
+    def metric(self, side, name):
+        lines = self.send(side, "GET", "/metrics").text.splitlines()
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name))
+
+    def worker_ids(self):
+        """Process ids of the cloud's scoring workers."""
+        found = self.workers[0]()
+        return [process.pid for process in found.processes.values()]
+
+
+def refusal(response) -> Refusal:
+    return wire.from_bytes(response.content, expect=Refusal)
+
+
+@contextlib.contextmanager
+def event_loop():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
+@contextlib.contextmanager
+def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
+    """Both services over the files in `root`, which are made where there are none."""
+    world = world or make_world()
+    root = Path(root)
+    if not (root / "store").exists():
+        disk.create_store(root / "store", world.own.card)
+    cloud = {"workers": 2, "blinder_stock": 64, "client_rate": OFF, "grant_rate": OFF} | (cloud or {})
+    authority = {"workers": 1, "client_rate": OFF, "grant_rate": OFF} | (authority or {})
+    settings = authority_service.AuthoritySettings(holdings.delegate(world.own), root / "journal", **authority)
+    authority_app = Recorder(authority_service.create_app(settings, clock=clock))
+    cloud_app = cloud_service.create_app(
+        cloud_service.CloudSettings(root / "store", "http://authority", **cloud),
+        clock=clock,
+        transport=httpx.ASGITransport(app=authority_app),
+    )
+    with event_loop() as loop:
+
+        def do(coroutine):
+            return asyncio.run_coroutine_threadsafe(coroutine, loop).result(120)
+
+        workers = []
+        pool_enter = cloud_service.Pool.__aenter__
+
+        async def enter(pool):
+            # The first pool that starts here is the cloud's.
+            workers.append(lambda: pool)
+            return await pool_enter(pool)
+
+        stack = contextlib.AsyncExitStack()
+        cloud_service.Pool.__aenter__ = enter
+        try:
+            for app in (cloud_app, authority_app.app):
+                do(stack.enter_async_context(app.router.lifespan_context(app)))
+            yield Rig(world, root, loop, Recorder(cloud_app), authority_app, workers)
+        finally:
+            cloud_service.Pool.__aenter__ = pool_enter
+            do(stack.aclose())
+
+
+def random_codes(count, seed=7):
+    return np.random.default_rng(seed).random((count, 16)) > 0.5
