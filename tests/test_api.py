@@ -18,7 +18,8 @@ BANNED_PREFIXES = ("get_", "do_", "util", "helper")
 BANNED_MODULES = {"utils", "util", "helpers", "misc", "common"}
 OPTIONAL = {"gmpy2", "h5py", "haiku", "httpx", "huggingface_hub", "ray", "starlette", "tensorflow_datasets", "uvicorn"}
 # The command line is documented by `--help`, and its commands take their options from tyro.
-UNDOCUMENTED = {"jcbir.cli"}
+COMMANDS = ("owner", "user", "store", "cost", "weights", "demo", "serve_cloud", "serve_authority")
+UNDOCUMENTED = {"jcbir.cli", *(f"jcbir.commands.{name}" for name in COMMANDS)}
 
 
 def modules() -> list[str]:

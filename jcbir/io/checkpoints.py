@@ -70,7 +70,7 @@ def read_keras(path: str | os.PathLike) -> dict[str, np.ndarray]:
         jcbir.errors.FormatError: none.h5 ...
     """
     if importlib.util.find_spec("h5py") is None:
-        raise FormatError(f"{path} needs h5py (`pip install h5py`), or weights in safetensors")
+        raise FormatError(f"{path} needs h5py (`pip install jcbir[weights]`), or weights in safetensors")
     import h5py
 
     tensors: dict[str, np.ndarray] = {}

@@ -165,7 +165,7 @@ def fetch_hub(source: Source, path: pathlib.Path, *, progress: Progress | None =
         ['source', 'path', 'progress']
     """
     if importlib.util.find_spec("huggingface_hub") is None:
-        raise ConnectionError(f"{source.name} needs huggingface_hub: `pip install jcbir[experiments]`")
+        raise ConnectionError(f"{source.name} needs huggingface_hub: `pip install jcbir[weights]`")
     import huggingface_hub
     import huggingface_hub.errors as hub_errors
 

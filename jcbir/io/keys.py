@@ -1,6 +1,6 @@
 """Key files: public ones in the clear, secret ones under a passphrase; the two kinds never share a file.
 
-    public   4 bytes magic b"JCBP", version, kind, 2 zero bytes, msgpack body, SHA-256 of all before
+    public   `jcbir.io.cards`
     secret   4 bytes magic b"JCBS", version, kind, log2 of scrypt's n, zero byte, 16 bytes salt, 12 bytes nonce,
              AES-256-GCM of the msgpack body under scrypt(passphrase, salt, n, r = 8, p = 1), header as associated data
 
@@ -8,7 +8,6 @@ Secret files are created with mode 0600 and replaced atomically. Python can neit
 was read stays in the process's memory until it ends.
 """
 
-import hashlib
 import os
 import pathlib
 import struct
@@ -20,23 +19,22 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from jcbir.errors import FormatError, IntegrityError
+from jcbir.io.cards import card_fingerprint, read_card, write_card
 from jcbir.io.files import PRIVATE, write_file
 from jcbir.io.schema import Codec, many, number, octets, read_plain, record, text, whole, write_plain
 from jcbir.io.wire import CARD, GRANT, PUBLIC_KEY
 from jcbir.paillier.primes import StructuredPrime
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol.holdings import Delegation, Owner
-from jcbir.protocol.messages import Card
 from jcbir.protocol.user import User, UserKeys
 
-PUBLIC_MAGIC, SECRET_MAGIC = b"JCBP", b"JCBS"
+SECRET_MAGIC = b"JCBS"
 VERSION = 1
 WORK = 17
 MINIMUM_WORK, MAXIMUM_WORK = 14, 20
 MINIMUM_PASSPHRASE = 8
 MAXIMUM_BYTES = 1 << 28
 _HEADER = struct.Struct(">4sBBBB16s12s")
-_PUBLIC_HEADER = struct.Struct(">4sBBH")
 
 _KEY = octets(low=32, high=32)
 _PRIME = record(StructuredPrime, prime=number(), small=number(), large=number())
@@ -176,77 +174,6 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
     except InvalidTag:
         raise IntegrityError(f"{path}: wrong passphrase, or the file was altered") from None
     return read_plain(SECRETS[expect][1], body, name=expect.__name__)
-
-
-def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> None:
-    """Write the public face of a collection.
-
-    Args:
-        path: where.
-        card: the collection.
-        replace: whether an existing file may be replaced.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
-        >>> path = f"{tempfile.mkdtemp()}/photos.public"
-        >>> write_card(path, Card("photos", 0, 64, PublicKey(n=35, g=36), bytes(32), bytes(32)))
-        >>> read_card(path).collection
-        'photos'
-    """
-    content = _PUBLIC_HEADER.pack(PUBLIC_MAGIC, VERSION, 1, 0) + write_plain(CARD, card)
-    write_file(path, content + hashlib.sha256(content).digest(), replace=replace)
-
-
-def read_card(path: str | os.PathLike) -> Card:
-    """Read the public face of a collection.
-
-    Args:
-        path: the file.
-
-    Returns:
-        The card. Compare `card_fingerprint` with what its owner says before trusting it.
-
-    Raises:
-        FormatError: not a public file of this version, or altered.
-
-    Example:
-        >>> import tempfile
-        >>> path = f"{tempfile.mkdtemp()}/photos.public"
-        >>> _ = pathlib.Path(path).write_bytes(bytes(100))
-        >>> read_card(path)
-        Traceback (most recent call last):
-        ...
-        jcbir.errors.FormatError: ...photos.public: not a public file of version 1
-    """
-    content = _read(path)
-    start = _PUBLIC_HEADER.pack(PUBLIC_MAGIC, VERSION, 1, 0)
-    if not content.startswith(start) or len(content) < len(start) + 32:
-        raise FormatError(f"{path}: not a public file of version {VERSION}")
-    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
-        raise FormatError(f"{path}: the checksum does not match")
-    return read_plain(CARD, content[len(start) : -32], name="Card")
-
-
-def card_fingerprint(card: Card) -> str:
-    """Compute what two people compare over the telephone to know that they hold the same card.
-
-    Args:
-        card: the collection.
-
-    Returns:
-        SHA-256 of the card's file content as eight groups of four hexadecimal digits (128 bits).
-
-    Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> len(card_fingerprint(Card("photos", 0, 64, PublicKey(n=35, g=36), bytes(32), bytes(32))))
-        39
-    """
-    shown = hashlib.sha256(b"jcbir card v1\0" + write_plain(CARD, card)).hexdigest()[:32]
-    return " ".join(shown[start : start + 4] for start in range(0, 32, 4))
 
 
 def _stretch(passphrase: str, salt: bytes, work: int) -> bytes:

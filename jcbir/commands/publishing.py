@@ -1,0 +1,232 @@
+"""A folder of photographs into the collection: what is new, a segment at a time, each committed before the next."""
+
+import dataclasses
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from jcbir.commands.home import NAMES, Home, commit
+from jcbir.commands.network import hash_squares, square
+from jcbir.commands.outbox import post
+from jcbir.commands.screen import Advance
+from jcbir.errors import FormatError
+from jcbir.io.files import PRIVATE, write_file
+from jcbir.io.images import decode_image, list_images
+from jcbir.models.backbone import Backbone
+from jcbir.protocol import owner as protocol
+from jcbir.ranking.layouts import plan
+
+SEGMENT_BYTES = 64 << 20
+"""A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
+
+WITHDRAWAL = 1 << 14
+"""Images named in one withdrawal."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Photograph:
+    """A readable photograph that is not published yet.
+
+    Attributes:
+        name: SHA-256 of its file, which is its name in the collection: a moved file is the same photograph.
+        path: below the folder.
+        squared: what the network sees.
+        picture: what is sealed.
+    """
+
+    name: str
+    path: str
+    squared: np.ndarray
+    picture: np.ndarray
+
+
+@dataclasses.dataclass
+class Tally:
+    """What became of the files of a folder.
+
+    Attributes:
+        published: new photographs.
+        already: published before.
+        copies: of another file in the folder.
+        withdrawn: published before, and not in the folder.
+        segments: written by this run.
+        skipped: path and reason of each file that could not be read.
+        seen: names of all files.
+    """
+
+    published: int = 0
+    already: int = 0
+    copies: int = 0
+    withdrawn: int = 0
+    segments: int = 0
+    skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    seen: set[str] = dataclasses.field(default_factory=set)
+
+
+def publish_folder(
+    home: Home,
+    folder: Path,
+    *,
+    network: Backbone,
+    segment: int | None = None,
+    send: Callable[[Home], object] = lambda home: None,
+    advance: Advance | None = None,
+) -> tuple[Home, Tally]:
+    """Publish the photographs of a folder that are new.
+
+    Args:
+        home: the owner's open folder.
+        folder: photographs, at any depth.
+        network: hashes them.
+        segment: photographs in a segment; None for as many as one bit-sliced ciphertext holds.
+        send: called after each commit, to deliver the outbox.
+        advance: told (files read, files in all).
+
+    Returns:
+        The folder after it, and what became of the files.
+
+    Raises:
+        ValueError: a segment below 1.
+        OSError: the disk is full; all segments reported so far are committed.
+
+    Example:
+        >>> callable(publish_folder)
+        True
+    """
+    if segment is not None and segment < 1:
+        raise ValueError(f"segment: at least 1 photograph, got {segment}")
+    card = home.owner.card
+    most = segment or plan(card.public, scheme="bitsliced", count=1, bits=card.bits).lanes
+    files, tally, batch = list_images(folder), Tally(), []
+    for number, photograph in enumerate(_new_photographs(home, files, folder, network, tally)):
+        if advance is not None:
+            advance(number, len(files))
+        if photograph is not None:
+            batch.append(photograph)
+        if len(batch) == most or sum(entry.picture.nbytes for entry in batch) >= SEGMENT_BYTES:
+            home = _publish(home, batch, network, tally)
+            batch = []
+            send(home)
+    if batch:
+        home = _publish(home, batch, network, tally)
+        send(home)
+    return home, tally
+
+
+def withdraw_missing(home: Home, seen: set[str], *, tally: Tally) -> Home:
+    """Withdraw what is published and was not seen.
+
+    Args:
+        home: the owner's open folder.
+        seen: names of all that stays.
+        tally: counts the withdrawn.
+
+    Returns:
+        The folder after it.
+
+    Raises:
+        ValueError: nothing at all was seen: rather a wrong folder than the wish to withdraw everything.
+
+    Example:
+        >>> callable(withdraw_missing)
+        True
+    """
+    if not seen:
+        raise ValueError("withdraw-missing: the folder has no photograph, which would withdraw the whole collection")
+    missing = sorted(entry["sha256"] for entry in published_names(home).values() if entry["sha256"] not in seen)
+    for start in range(0, len(missing), WITHDRAWAL):
+        state, withdrawal = protocol.withdraw(home.owner, missing[start : start + WITHDRAWAL])
+        home = commit(home, state, post(home, [withdrawal]))
+    tally.withdrawn += len(missing)
+    return home
+
+
+def published_names(home: Home) -> dict[str, dict[str, str]]:
+    """Read what the owner alone knows of the published images.
+
+    Args:
+        home: the owner's open folder.
+
+    Returns:
+        Pseudonym to `sha256` of the file and `path` it had.
+
+    Raises:
+        FormatError: a file of names is damaged.
+
+    Example:
+        >>> callable(published_names)
+        True
+    """
+    found: dict[str, dict[str, str]] = {}
+    for file in sorted((home.path / NAMES).glob(f"{home.owner.card.epoch:06d}-*.json")):
+        try:
+            found |= json.loads(file.read_text())
+        except (ValueError, TypeError):
+            raise FormatError(f"{file}: not a file of names") from None
+    return {image_id: entry for image_id, entry in found.items() if image_id in home.owner.image_ids}
+
+
+def _new_photographs(
+    home: Home, files: Sequence[Path], folder: Path, network: Backbone, tally: Tally
+) -> Iterator[Photograph | None]:
+    """One item a file; None for those with nothing to publish."""
+    for file in files:
+        path = str(file.relative_to(folder))
+        try:
+            content = file.read_bytes()
+            name = hashlib.sha256(content).hexdigest()
+            if name in tally.seen:
+                tally.copies += 1
+                yield None
+                continue
+            tally.seen.add(name)
+            if protocol.pseudonym(home.owner, name) in home.owner.image_ids:
+                tally.already += 1
+                yield None
+                continue
+            picture = _reduce(decode_image(content), home.settings.longest_side)
+            yield Photograph(name, path, square(content, network), picture)
+        except (ValueError, OSError) as error:
+            tally.skipped.append({"path": path, "reason": str(error)})
+            yield None
+
+
+def _publish(home: Home, batch: Sequence[Photograph], network: Backbone, tally: Tally) -> Home:
+    codes = hash_squares(network, [entry.squared for entry in batch])
+    state, publication, catalogue = protocol.publish(
+        home.owner,
+        codes,
+        [entry.picture for entry in batch],
+        [entry.name for entry in batch],
+        draw=secrets.token_bytes,
+        schemes=home.settings.schemes,
+        cipher=home.settings.cipher,  # type: ignore[arg-type]
+    )
+    names = {
+        image_id: {"sha256": entry.name, "path": entry.path}
+        for image_id, entry in zip(catalogue.image_ids, batch, strict=True)
+    }
+    place = f"{NAMES}/{state.card.epoch:06d}-{home.owner.segments:08d}.json"
+    writers = post(home, [publication, catalogue])
+    writers[place] = partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)
+    home = commit(home, state, writers)
+    tally.published += len(batch)
+    tally.segments += 1
+    return home
+
+
+def _reduce(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
+    if longest_side is None or max(picture.shape[:2]) <= longest_side:
+        return picture
+    smaller = PIL.Image.fromarray(picture)
+    smaller.thumbnail((longest_side, longest_side))
+    return np.asarray(smaller)
+
+
+__all__ = ["Photograph", "Tally", "publish_folder", "published_names", "withdraw_missing"]

@@ -1,0 +1,44 @@
+"""`jcbir serve cloud`. Apart from the other commands: this process loads no code that could use a secret."""
+
+import os
+
+from jcbir.commands import options
+from jcbir.commands.screen import Screen, answer
+from jcbir.io.cards import card_fingerprint, read_card
+from jcbir.io.store import CATALOGUE, create_store, open_store
+from jcbir.service.cloud import CloudSettings, create_app
+from jcbir.service.serving import serve
+
+
+def cloud(command: options.ServeCloud, screen: Screen) -> None:
+    card, place = read_card(command.card), command.listen
+    if not (command.store / CATALOGUE).exists():
+        create_store(command.store, card)
+    # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure.
+    with open_store(command.store, card=card):
+        pass
+    settings = CloudSettings(
+        command.store,
+        command.authority,
+        workers=command.workers or max(1, (os.cpu_count() or 2) - 1),
+        authority_certificate=command.authority_certificate,
+    )
+    record = {
+        "service": "cloud",
+        "collection": card.collection,
+        "fingerprint": card_fingerprint(card),
+        "host": place.host,
+        "port": place.port,
+        "tls": place.certificate is not None,
+    }
+    answer(screen, record)
+    serve(
+        create_app(settings),
+        host=place.host,
+        port=place.port,
+        certificate=place.certificate,
+        private_key=place.private_key,
+    )
+
+
+__all__ = ["cloud"]
