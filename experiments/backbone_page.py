@@ -1,0 +1,100 @@
+"""Writes docs/backbones.md from the reports of `experiments.check_backbone` and `experiments.bench_backbone`.
+
+python -m experiments.backbone_page
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+JOBS = {"infer": "inference", "train": "training step"}
+
+
+@dataclass(frozen=True)
+class Config:
+    """Where the figures are and where the page goes."""
+
+    check: Path = Path("experiments/results/check_backbone.json")
+    """Report of `experiments.check_backbone`."""
+    bench: Path = Path("experiments/results/bench_backbone.json")
+    """Report of `experiments.bench_backbone`."""
+    page: Path = Path("docs/backbones.md")
+    """The page to write."""
+
+
+def page(check: dict[str, Any], bench: dict[str, Any]) -> str:
+    """The page, from two reports."""
+    return f"""# The ImageNet ResNet50, measured
+
+Written by `python -m experiments.backbone_page` from the reports of two commands; do not edit the figures by hand.
+
+## On photographs
+
+`python -m experiments.check_backbone --imagenette FILE.npz --report experiments/results/check_backbone.json`, weights
+`{check["weights"]}`, 1000-way classification of imagenette at 160 px (enlarged to what the network expects):
+
+| photographs | number | top-1 | top-5 |
+|---|---|---|---|
+| official ILSVRC2012 validation images: no ImageNet network was trained on them | {check["photographs"]} | \
+{check["top1"]:.3f} | {check["top5"]:.3f} |
+| imagenette's own validation split: mostly ImageNet *training* images | {check["photographs_val"]:,} | \
+{check["top1_val"]:.3f} | {check["top5_val"]:.3f} |
+
+The second row is the flattered one: the network has seen those photographs. Pooled features, cosine ranking, 150
+queries on 1,000 photographs: {check["feature_map_convention"]} {check["feature_map"]:.3f}.
+
+| agreement | largest absolute difference of logits |
+|---|---|
+| with PyTorch, the same weights, 8 photographs | {number(check["parity_torch_max_abs"])} |
+| with `hk.nets.ResNet50`, random weights and statistics, 64 and 224 px | {number(check["parity_haiku_max_abs"])} |
+| float16 kernels against float32, logits up to {check["logit_max_abs"]:.0f} | \
+{number(check["half_logit_max_abs_difference"])}; same top-1 class in {100 * check["half_same_top1"]:.1f} % |
+
+## Speed
+
+`python -m experiments.bench_backbone --report experiments/results/bench_backbone.json`: {bench["machine"]["device"]},
+{bench["machine"]["cores"]} cores, {bench["machine"]["architecture"]}; jax {bench["versions"]["jax"]}, PyTorch \
+{bench["versions"]["torch"]}. Images a second, medians of turns taken in one run;
+the ratio is to the faster PyTorch. A training step is forward, backward and Adam on the CSQ loss.
+
+{speeds(bench)}
+
+Worst ratio: inference {bench["infer_ratio_vs_torch"]:.2f} ({bench["infer_cpu_ratio_vs_torch"]:.2f} in processor time),
+training {bench["train_ratio_vs_torch"]:.2f} ({bench["train_cpu_ratio_vs_torch"]:.2f}).
+Peak memory of the largest training step: jcbir {bench["peak_mb"]["jcbir"]:,.0f} MB, PyTorch \
+{bench["peak_mb"]["torch"]:,.0f} MB.
+"""
+
+
+def speeds(bench: dict[str, Any]) -> str:
+    """One line for each job, batch and size."""
+    lines = [
+        "| job | batch | px | jcbir | XLA's convolutions | PyTorch | compiled | ratio | ratio, processor time |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in bench["rows"]:
+        rates = [rate(row.get(name)) for name in ("jcbir", "xla_convolutions", "torch", "torch_compiled")]
+        ratios = [f"{row[name]:.2f}" for name in ("ratio_vs_torch", "cpu_ratio_vs_torch")]
+        lines.append(f"| {' | '.join([JOBS[row['job']], str(row['batch']), str(row['size']), *rates, *ratios])} |")
+    return "\n".join(lines)
+
+
+def rate(run: dict[str, Any] | str | None) -> str:
+    """Images a second, or why there is none."""
+    return f"{run['images_per_s']:.1f}" if isinstance(run, dict) else (run or "not measured")
+
+
+def number(value: float | None) -> str:
+    """Two digits, or that nobody measured."""
+    return "not measured" if value is None else f"{value:.2g}"
+
+
+def main(config: Config) -> None:
+    config.page.write_text(page(json.loads(config.check.read_text()), json.loads(config.bench.read_text())))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config))
