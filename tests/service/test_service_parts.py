@@ -1,0 +1,250 @@
+"""The parts of the services, each by itself: limits, numbers, splits, blinders, workers."""
+
+import asyncio
+import secrets
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from paillier_vectors import stored_key
+from protocol_world import make_world
+
+from jcbir.errors import FormatError
+from jcbir.io import wire
+from jcbir.paillier import secret
+from jcbir.protocol.messages import Refusal
+from jcbir.protocol.refusals import REFUSALS, ReplayedQueryError
+from jcbir.service import client, exchange, serving
+from jcbir.service.limits import Buckets, Rate
+from jcbir.service.pool import Pool
+from jcbir.service.scoring import make_blinders, split_segments
+from jcbir.service.stock import Stock
+from jcbir.service.telemetry import Telemetry
+
+
+@given(
+    times=st.lists(st.floats(0, 100), min_size=1, max_size=60).map(sorted),
+    rate=st.floats(0.1, 5),
+    burst=st.floats(1, 10),
+)
+def test_a_bucket_lets_no_more_through(times, rate, burst):
+    buckets = Buckets(Rate(rate, burst))
+    passed = [time for time in times if buckets.spend("a", time) == 0]
+    for i, first in enumerate(passed):
+        for j in range(i, len(passed)):
+            assert j - i + 1 <= burst + rate * (passed[j] - first) + 1e-6
+    # A wait that was kept lets the next one through.
+    wait = buckets.spend("a", times[-1])
+    assert wait == 0 or buckets.spend("a", times[-1] + wait + 1e-6) == 0
+
+
+def test_buckets_are_bounded_and_apart():
+    buckets = Buckets(Rate(0.001, 1.0), most=2)
+    assert [buckets.spend(name, 0.0) for name in "ab"] == [0, 0]
+    assert buckets.spend("a", 0.0) > 0
+    assert buckets.spend("c", 0.0) == 0
+    assert buckets.spend("b", 0.0) == 0, "the one not used longest is forgotten"
+
+
+@given(blocks=st.lists(st.integers(1, 50), min_size=1, max_size=30), parts=st.integers(1, 8))
+def test_split_covers_in_order(blocks, parts):
+    spans = split_segments(blocks, parts)
+    assert [position for span in spans for position in span] == list(range(len(blocks)))
+    assert all(len(span) for span in spans) and len(spans) == min(parts, len(blocks))
+    assert max(sum(blocks[i] for i in span) for span in spans) <= sum(blocks) / parts + 2 * max(blocks)
+
+
+@pytest.mark.parametrize("name", ["small", "small-subgroup"])
+@pytest.mark.parametrize("count", [3, 20])
+def test_blinders_are_fresh_encryptions_of_zero(name, count):
+    key = stored_key(name)
+    rows = make_blinders(key.public, count, draw=secrets.token_bytes)
+    assert not secret.decrypt(key, rows, engine="python").any()
+    assert len({row.tobytes() for row in rows}) == count
+
+
+def test_fixed_base_gives_the_powers_of_h():
+    public = stored_key("small-subgroup").public
+    drawn = []
+
+    def draw(count):
+        drawn.append(secrets.token_bytes(count))
+        return drawn[-1]
+
+    rows = make_blinders(public, 20, draw=draw)
+    for row, exponent in zip(rows, drawn, strict=True):
+        assert int.from_bytes(row.tobytes()) == pow(public.h, int.from_bytes(exponent), public.n_squared)
+
+
+def test_stock_hands_out_each_row_once():
+    made = []
+
+    async def make(count):
+        rows = [secrets.token_bytes(8) for _ in range(count)]
+        made.extend(rows)
+        return b"".join(rows)
+
+    async def run():
+        stock = Stock(make, width=8, target=40, idle=lambda: True)
+        task = asyncio.create_task(stock.keep_filling())
+        given_out = []
+        while len(given_out) < 200:
+            rows = stock.take(7)
+            given_out += [rows[i : i + 8] for i in range(0, len(rows), 8)]
+            assert stock.count <= 40
+            await asyncio.sleep(0)
+        task.cancel()
+        return given_out
+
+    rows = asyncio.run(run())
+    assert len(set(rows)) == len(rows) and set(rows) <= set(made)
+
+
+def test_stock_waits_while_queries_do():
+    async def run():
+        async def make(count):
+            raise ValueError("made a blinder although a query waits")
+
+        stock = Stock(make, width=8, target=40, idle=lambda: False)
+        task = asyncio.create_task(stock.keep_filling())
+        await asyncio.sleep(0.1)
+        assert not task.done()
+        task.cancel()
+
+    asyncio.run(run())
+
+
+def test_prometheus_text():
+    telemetry = Telemetry("x")
+    telemetry.count("a_total", route="/v1")
+    telemetry.count("a_total", amount=2, route="/v1")
+    for seconds in (0.001, 0.3, 100.0):
+        telemetry.observe("s", seconds)
+    telemetry.gauge("g", lambda: 2.5)
+    lines = telemetry.text().splitlines()
+    assert 'x_a_total{route="/v1"} 3' in lines and "x_g 2.5" in lines and "x_s_count 3" in lines
+    assert 'x_s_bucket{le="0.005"} 1' in lines and 'x_s_bucket{le="0.5"} 2' in lines
+    assert 'x_s_bucket{le="60.0"} 2' in lines and 'x_s_bucket{le="+Inf"} 3' in lines
+    assert [line for line in lines if line.startswith("#")] == [
+        "# TYPE x_a_total counter", "# TYPE x_s histogram", "# TYPE x_g gauge"
+    ]  # fmt: skip
+
+
+def test_every_refusal_has_a_status_and_comes_back_as_itself():
+    for error in REFUSALS:
+        reply = exchange.refuse(error("because"))
+        assert 400 <= reply.status < 500
+        again = client.rebuild_error(wire.from_bytes(reply.body, expect=Refusal))
+        assert type(again) is error and str(again) == "because"
+    assert isinstance(client.rebuild_error(Refusal("malformed", "x")), FormatError)
+    unknown = exchange.refuse(RuntimeError("a secret detail"))
+    assert unknown.status == 500 and b"secret" not in unknown.body
+    assert b"/home" not in exchange.refuse(OSError(28, "full", "/home/x")).body
+
+
+def test_a_job_that_ends_workers_is_given_up(tmp_path):
+    async def run():
+        async with Pool("service_workers", b"", count=2, job_seconds=5.0) as pool:
+            with pytest.raises(ChildProcessError, match="3 workers"):
+                await pool.run(b"die")
+            assert await pool.run(b"5") == b"25" and pool.deaths == 3
+            with pytest.raises(FormatError, match="no number"):
+                await pool.run(b"no number")
+            answers = await asyncio.gather(*(pool.run(str(i).encode()) for i in range(30)))
+            assert answers == [str(i * i).encode() for i in range(30)]
+        with pytest.raises(ChildProcessError):
+            await pool.run(b"5")
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_hangs_is_replaced():
+    async def run():
+        async with Pool("service_workers", b"", count=1, job_seconds=0.3) as pool:
+            with pytest.raises(ChildProcessError):
+                await pool.run(b"hang")
+            assert pool.deaths == 3
+
+    asyncio.run(run())
+
+
+def test_a_worker_that_cannot_start():
+    async def run():
+        async with Pool("service_workers", b"bad", count=2, job_seconds=5.0):
+            raise RuntimeError("started")
+
+    with pytest.raises(ValueError, match="bad hello"):
+        asyncio.run(run())
+
+
+def test_a_caller_that_goes_away_leaves_the_pool_in_step():
+    async def run():
+        async with Pool("service_workers", b"", count=1, job_seconds=5.0) as pool:
+            gone = asyncio.create_task(pool.run(b"slow"))
+            await asyncio.sleep(0.1)
+            gone.cancel()
+            assert await pool.run(b"7") == b"49" and pool.deaths == 0
+
+    asyncio.run(run())
+
+
+class Scripted(httpx.BaseTransport):
+    """Answers a client from a list."""
+
+    def __init__(self, *answers):
+        self.answers, self.asked = list(answers), []
+
+    def handle_request(self, request):
+        self.asked.append((request.method, request.url.path))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def busy(seconds="0"):
+    body = wire.to_bytes(Refusal("busy", "come back"))
+    return httpx.Response(429, content=body, headers={"retry-after": seconds})
+
+
+def linked(*answers, timeout=5.0, most=1 << 20):
+    transport = Scripted(*answers)
+    return client.Link(
+        "http://cloud", httpx.Client(transport=transport, base_url="http://cloud"), timeout, most
+    ), transport
+
+
+def test_client_comes_back_when_told():
+    card = make_world().own.card
+    link, transport = linked(
+        busy(), httpx.Response(503, content=b"busy"), httpx.Response(200, content=wire.to_bytes(card))
+    )
+    assert client.fetch_card(link) == card and len(transport.asked) == 3
+    link, _ = linked(busy("30"), timeout=1.0)
+    with pytest.raises(client.BusyError, match="http://cloud.*come back"):
+        client.fetch_card(link)
+    link, _ = linked(httpx.ConnectError("refused"))
+    with pytest.raises(client.UnreachableError, match="http://cloud"):
+        client.fetch_card(link)
+    link, _ = linked(httpx.Response(200, content=bytes(100)), most=50)
+    with pytest.raises(FormatError, match="more than 50"):
+        client.fetch_card(link)
+    link, _ = linked(httpx.Response(409, content=exchange.refuse(ReplayedQueryError("x")).body))
+    with pytest.raises(ReplayedQueryError):
+        client.fetch_card(link)
+    link, _ = linked(httpx.Response(404, content=b"<html>not found</html>"))
+    with pytest.raises(client.DeclinedRequestError, match="404"):
+        client.fetch_card(link)
+
+
+def test_client_sends_orders_only(unchecked):
+    link, transport = linked()
+    with pytest.raises(ValueError, match="order"):
+        client.send_order(link, Refusal("a", "b"))  # type: ignore[arg-type]
+    assert not transport.asked
+
+
+def test_tls_needs_both_files():
+    with pytest.raises(ValueError, match="both"):
+        serving.server_config(lambda: None, host="127.0.0.1", port=0, certificate="a.pem")

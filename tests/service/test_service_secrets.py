@@ -1,0 +1,103 @@
+"""What the cloud is, sees, keeps and logs holds no secret: every secret's bytes are searched for."""
+
+import dataclasses
+import logging
+import subprocess
+import sys
+
+import numpy as np
+from protocol_world import make_world, new_user
+from service_rig import random_codes, running
+
+from jcbir.protocol import owner
+from jcbir.sealing import image_key
+from jcbir.service.telemetry import JsonFormatter
+
+CODES = random_codes(3)
+
+
+def numbers_of(value):
+    """The integers of a secret record, as bytes in both orders and as digits."""
+    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from numbers_of(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from numbers_of(item)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
+        width = (value.bit_length() + 7) // 8
+        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"), str(value).encode())
+
+
+def secrets_of(world, user):
+    own = world.own
+    found = set(numbers_of(own.secret)) - set(numbers_of(own.card.public))
+    found |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, own.authority_secret}
+    found |= {user.masking_key, user.keys.sealing_secret, user.keys.signing_secret}
+    found |= {image_key(own.image_master, image_id=owner.pseudonym(own, name)) for name in world.names}
+    return found | {secret.hex().encode() for secret in found}
+
+
+def test_cloud_holds_no_secret(tmp_path, caplog):
+    world = make_world(label="secrets")
+    me = new_user(world.own)[0]
+    caplog.set_level(logging.INFO)
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+        for scheme in ("integer", "packed", "bitsliced"):
+            assert rig.search(CODES, scheme=scheme, me=me)
+        _, query = rig.ask(CODES, me=me)
+        rig.post("cloud", dataclasses.replace(query, salt=bytes(32)))
+        rig.send("cloud", "POST", "/v1/queries", b"nonsense")
+        told = rig.send("cloud", "GET", "/metrics").content + rig.send("cloud", "GET", "/health").content
+        answers = b"".join(rig.authority.seen)
+    traffic = b"".join(rig.cloud.seen)
+    files = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
+    logs = "\n".join(JsonFormatter().format(record) for record in caplog.records).encode()
+    everything = b"\0".join([traffic, told, logs, answers, *files.values()])
+    wanted = secrets_of(world, me)
+    assert len(wanted) > 80
+    for secret in wanted:
+        assert secret not in everything
+    for name, image in zip(world.names, world.images, strict=True):
+        assert name.encode() not in everything and image.tobytes() not in everything
+    for code in (*world.codes, *CODES):
+        assert np.packbits(code).tobytes().hex().encode() not in logs
+    # The search itself works: what is public is found where it belongs.
+    modulus = world.own.card.public.n.to_bytes(32)
+    assert modulus in traffic and any(modulus in content for content in files.values())
+    assert me.grant.grant_id.hex().encode() in logs and b"tampered-query" in logs and b"malformed" in logs
+    assert owner.pseudonym(world.own, world.names[0]).encode() in files[tmp_path / "store" / "catalogue.sqlite"]
+
+
+def test_a_query_is_not_in_the_log(tmp_path, caplog):
+    caplog.set_level(logging.DEBUG)
+    with running(tmp_path, cloud={"workers": 1}) as rig:
+        rig.publish()
+        _, query = rig.ask(CODES)
+        assert rig.post("cloud", query).status_code == 200
+    logs = "\n".join(JsonFormatter().format(record) for record in caplog.records)
+    for trapdoor in query.trapdoors:
+        assert trapdoor.body.tobytes().hex() not in logs
+    for content in (query.salt, query.request.commitment, query.request.signature, query.request.nonce):
+        assert content.hex() not in logs
+
+
+def test_an_exception_is_logged_without_its_values():
+    try:
+        raise ValueError("a decrypted number: 48")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
+    line = JsonFormatter().format(record)
+    assert "48" not in line.replace("test_an_exception_is_logged_without_its_values", "").split('"at"')[0]
+    assert "ValueError" in line and "decrypted" not in line
+
+
+def test_cloud_process_loads_no_secret_code():
+    probe = """
+import sys
+import jcbir.service.cloud, jcbir.service.scoring, jcbir.service.serving
+banned = ("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.io.keys", "jcbir.models", "flax")
+raise SystemExit(" ".join(name for name in banned if name in sys.modules) or 0)
+"""
+    run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
