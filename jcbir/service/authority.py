@@ -235,7 +235,8 @@ def _check_report(state: Authority, body: bytes, now: int) -> ScoreReport:
     except FormatError:
         if list(report.segments) != sorted(state.catalogues):
             # The owner is between telling the cloud and telling the authority.
-            raise DeclinedError(503, "out-of-step", "cloud and authority know other segments", retry_after=1.0) from None
+            reason = "cloud and authority know other segments"
+            raise DeclinedError(503, "out-of-step", reason, retry_after=1.0) from None
         raise
     if not report.segments:
         raise DeclinedError(409, "empty", "the collection has no images yet")

@@ -23,8 +23,6 @@ OWN_CODES = {
     "no-such-route",
     "no-such-method",
     "out-of-step",
-    "empty",
-    "too-much",
 }
 KNOWN = OWN_CODES | {error.code for error in REFUSALS}
 COUNT = max(1000, hypothesis.settings().max_examples)

@@ -222,7 +222,7 @@ def test_client_comes_back_when_told():
     )
     assert client.fetch_card(link) == card and len(transport.asked) == 3
     link, _ = linked(busy("30"), timeout=1.0)
-    with pytest.raises(client.BusyError, match="http://cloud.*come back"):
+    with pytest.raises(client.BusyError, match=r"http://cloud.*come back"):
         client.fetch_card(link)
     link, _ = linked(httpx.ConnectError("refused"))
     with pytest.raises(client.UnreachableError, match="http://cloud"):

@@ -138,7 +138,7 @@ def test_restart_remembers(tmp_path):
     own, revocation = owner.revoke(world.own, [bytes(16)])
     with running(tmp_path, world=world) as rig:
         rig.publish()
-        me, query = rig.ask(CODES)
+        _, query = rig.ask(CODES)
         assert rig.post("cloud", query).status_code == 200
         for side in ("cloud", "authority"):
             assert rig.post(side, revocation).status_code == 200

@@ -1,0 +1,34 @@
+"""One of the two services as a process of its own, for `experiments.service_load`.
+
+`python -m experiments.service_process (cloud|authority) FOLDER PORT WORKERS [AUTHORITY_URL]`; the authority's
+delegation is a key file in the folder, its passphrase comes by standard input.
+"""
+
+import pathlib
+import sys
+
+from jcbir.service.limits import Rate
+from jcbir.service.serving import serve
+
+# All users of the experiment have one address.
+UNLIMITED = Rate(0.0, 0.0)
+
+
+def main(side: str, folder: str, port: str, workers: str, *upstream: str) -> None:
+    root = pathlib.Path(folder)
+    if side == "cloud":
+        from jcbir.service.cloud import CloudSettings, create_app
+
+        app = create_app(CloudSettings(root / "store", upstream[0], workers=int(workers), client_rate=UNLIMITED))
+    else:
+        from jcbir.io.keys import read_secret
+        from jcbir.protocol.holdings import Delegation
+        from jcbir.service.authority import AuthoritySettings, create_app
+
+        delegation = read_secret(root / "delegation", passphrase=sys.stdin.readline().strip(), expect=Delegation)
+        app = create_app(AuthoritySettings(delegation, root / "journal", workers=int(workers), client_rate=UNLIMITED))
+    serve(app, port=int(port))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
