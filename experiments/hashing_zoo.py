@@ -5,7 +5,7 @@ number, GreedyHash adds a linear classifier on the signs.
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -41,8 +41,7 @@ def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) ->
     if method == "csq":
         return np.asarray(centers.semantic(labels, class_centers(labels.shape[1], bits=bits)))
     if method == "cnnh":
-        factorize = jax.jit(cnnh.similarity_codes, static_argnames=("bits", "rounds"))
-        return np.asarray(factorize(key, pairs.similar_pairs(labels), bits=bits, rounds=3))
+        return np.asarray(_factorizer()(key, pairs.similar_pairs(labels), bits=bits, rounds=3))
     return labels
 
 
@@ -95,20 +94,30 @@ def with_classifier(method: str, key: jax.Array, params: dict[str, Any], *, clas
     return {**params, "hash_classifier": jax.random.normal(key, (bits, classes)) / jnp.sqrt(bits)}
 
 
-def fit_shallow(
-    method: str, key: jax.Array, features: np.ndarray, labels: np.ndarray, *, bits: int
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Fit a shallow method on features; the result maps features to boolean codes."""
+def shallow_fitter(
+    method: str, *, bits: int
+) -> Callable[[jax.Array, np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
+    """A shallow method as a function (key, features, labels) -> (features -> boolean codes), compiled once."""
     fit = {
-        "lsh": lambda: classic.lsh(key, features, bits=bits),
-        "itq": lambda: classic.itq(key, features, bits=bits),
-        "itq_cca": lambda: classic.itq_cca(key, features, labels, bits=bits),
-        "bre": lambda: classic_embedding.bre(key, features, bits=bits, labels=labels),
-        "ksh": lambda: classic_kernel.ksh(key, features, labels, bits=bits),
-        "sdh": lambda: classic_kernel.sdh(key, features, labels, bits=bits),
+        "lsh": lambda key, x, y: classic.lsh(key, x, bits=bits),
+        "itq": lambda key, x, y: classic.itq(key, x, bits=bits),
+        "itq_cca": lambda key, x, y: classic.itq_cca(key, x, y, bits=bits),
+        "bre": lambda key, x, y: classic_embedding.bre(key, x, bits=bits, labels=y),
+        "ksh": lambda key, x, y: classic_kernel.ksh(key, x, y, bits=bits),
+        "sdh": lambda key, x, y: classic_kernel.sdh(key, x, y, bits=bits),
     }[method]
-    fitted = fit().hash
-    return lambda items: np.asarray(classic.project(fitted, items)) >= 0
+    fit, project = jax.jit(fit), jax.jit(classic.project)
+
+    def fitted(key: jax.Array, features: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+        found = fit(key, features, labels).hash
+        return lambda items: np.asarray(project(found, items)) >= 0
+
+    return fitted
+
+
+@cache
+def _factorizer() -> Callable[..., jax.Array]:
+    return jax.jit(cnnh.similarity_codes, static_argnames=("bits", "rounds"))
 
 
 def _classified(apply: training.TrainApply) -> training.TrainApply:
