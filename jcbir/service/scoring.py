@@ -174,17 +174,32 @@ def work() -> None:
 
     def prepare(hello: bytes) -> Callable[[bytes], bytes]:
         path, card, engine = msgpack.unpackb(hello)
-        desk = Desk(path, wire.from_bytes(card, expect=Card), engine=engine)
-
-        def answer(job: bytes) -> bytes:
-            fields = msgpack.unpackb(job, max_bin_len=len(job))
-            if isinstance(fields, int):
-                return desk.blinders(fields)
-            return desk.score(Share(fields[0], tuple(fields[1]), fields[2]))
-
-        return answer
+        return functools.partial(answer_job, Desk(path, wire.from_bytes(card, expect=Card), engine=engine))
 
     run_worker(prepare)
+
+
+def answer_job(desk: Desk, job: bytes) -> bytes:
+    """Do one job: a share, or so many blinders.
+
+    Args:
+        desk: the worker's hold on the store.
+        job: from `write_share`, or msgpack of a count.
+
+    Returns:
+        Ciphertext rows as bytes.
+
+    Raises:
+        ValueError: the query does not fit the index.
+
+    Example:
+        >>> callable(answer_job)
+        True
+    """
+    fields = msgpack.unpackb(job)
+    if isinstance(fields, int):
+        return desk.blinders(fields)
+    return desk.score(Share(fields[0], tuple(fields[1]), fields[2]))
 
 
 def split_segments(blocks: Sequence[int], parts: int) -> list[range]:
@@ -234,4 +249,4 @@ def _base_table(public: PublicKey, engine: str, windows: int) -> list[list]:
     return table
 
 
-__all__ = ["Desk", "Share", "make_blinders", "score_share", "split_segments", "work", "write_share"]
+__all__ = ["Desk", "Share", "answer_job", "make_blinders", "score_share", "split_segments", "work", "write_share"]
