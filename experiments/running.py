@@ -1,0 +1,237 @@
+"""How an experiment runs: values by scale, a folder a configuration, environment, reports from clean trees only.
+
+An experiment is a module with `SCALES`, one whole configuration a scale, and `main(config)`:
+
+    run = begin("table1_backbones", config)
+    metrics = ...                 # checkpoints, codes and curves go into run.folder
+    return finish(run, metrics)
+
+`runs/<name>-<hash>/` holds `config.json`, `environment.json`, `metrics.json` and whatever the experiment keeps there;
+the hash is that of the configuration without the places it reads and writes. The same command continues a run that was
+killed. A report is a copy of the metrics with configuration and environment, and is refused unless the tree is clean at
+the start and at the end: its commit then names the code that made it.
+"""
+
+import argparse
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import jax
+import tyro
+
+from jcbir.io.files import write_file
+
+Scale = Literal["smoke", "cpu", "full"]
+Config = TypeVar("Config")
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results"
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+@dataclass(frozen=True)
+class Where:
+    """Places, and the scale whose values the other options override.
+
+    Fields:
+        scale: smoke: seconds on the bundled sample; cpu: what two cores do; full: the paper's scale, one GPU or more.
+        runs: folder of the run folders.
+        report: JSON file to write, beside the metrics in the run folder.
+        allow_dirty: report from a tree with uncommitted changes; the report says so.
+    """
+
+    scale: Scale = "smoke"
+    runs: Path = Path("runs")
+    report: Path | None = None
+    allow_dirty: bool = False
+
+
+class Run(NamedTuple):
+    """A run that has begun.
+
+    Fields:
+        name: of the experiment.
+        folder: its own.
+        config: what decides the results, as JSON.
+        where: its places.
+        source: commit and state of the tree.
+        begun: seconds of a monotonic clock.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    where: Where
+    source: dict[str, Any]
+    begun: float
+
+
+def command_line(scales: Mapping[Scale, Config], arguments: Sequence[str] | None = None) -> Config:
+    """The configuration of `--scale`, with every other option laid over it.
+
+    Args:
+        scales: a whole configuration for each scale.
+        arguments: of the command line; None takes the process's own.
+
+    Returns:
+        The configuration.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    first = argparse.ArgumentParser(add_help=False)
+    first.add_argument("--scale", choices=list(scales), default="smoke")
+    preset = scales[first.parse_known_args(given)[0].scale]
+    return tyro.cli(type(preset), args=given, default=preset)
+
+
+def begin(name: str, config: Any) -> Run:
+    """Make the run folder; refuse at once what `finish` would refuse after hours.
+
+    Args:
+        name: of the experiment.
+        config: frozen dataclass with a field `where`.
+
+    Returns:
+        The run.
+    """
+    where: Where = config.where
+    source = tree_state()
+    if where.report is not None:
+        _check(source, where)
+    decisive = decisive_fields(config)
+    folder = where.runs / f"{name}-{digest(decisive)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "config.json", decisive)
+    _write(folder / "environment.json", environment() | source)
+    print(f"{name}: {folder}", flush=True)
+    return Run(name, folder, decisive, where, source, time.monotonic())
+
+
+def finish(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Write the metrics, and the report if one is asked for.
+
+    Args:
+        run: from `begin`.
+        metrics: what was measured, as JSON.
+
+    Returns:
+        The report.
+    """
+    _write(run.folder / "metrics.json", metrics)
+    report = {
+        "experiment": run.name,
+        "scale": run.where.scale,
+        "config": run.config,
+        "environment": environment() | run.source,
+        "seconds": round(time.monotonic() - run.begun, 1),
+        **metrics,
+    }
+    if run.where.report is not None:
+        now = tree_state()
+        if now["commit"] != run.source["commit"] and not run.where.allow_dirty:
+            raise SystemExit(
+                f"the tree must stay at {run.source['commit']} while a report is made; now {now['commit']}"
+            )
+        _check(now, run.where)
+        run.where.report.parent.mkdir(parents=True, exist_ok=True)
+        _write(run.where.report, report)
+        print(f"report: {run.where.report}", flush=True)
+    return report
+
+
+def decisive_fields(config: Any) -> dict[str, Any]:
+    """The configuration without the places it reads from and writes to, as JSON.
+
+    Args:
+        config: frozen dataclass.
+
+    Returns:
+        What the results depend on.
+    """
+
+    def cleaned(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {k: cleaned(v) for k, v in value.items() if k != "where" and not isinstance(v, Path)}
+        return [cleaned(item) for item in value] if isinstance(value, tuple | list) else value
+
+    return json.loads(json.dumps(cleaned(asdict(config))))
+
+
+def digest(decisive: Mapping[str, Any]) -> str:
+    """Ten hexadecimal digits of a configuration.
+
+    Args:
+        decisive: from `decisive_fields`.
+
+    Returns:
+        The start of its SHA-256.
+    """
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def environment() -> dict[str, Any]:
+    """Versions, processor and device.
+
+    Returns:
+        A record without names of machines or places.
+    """
+    device = jax.devices()[0]
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "device": device.device_kind if device.platform != "cpu" else f"{_processor()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def tree_state() -> dict[str, Any]:
+    """Commit of the tree, and whether it has changes that no commit holds.
+
+    Returns:
+        `{"commit": digits or None, "dirty": bool}`; outside a repository nothing vouches for the code: dirty.
+    """
+    commit = _git("rev-parse", "HEAD")
+    if commit is None:
+        return {"commit": None, "dirty": True}
+    # New files count: a module that is not committed may be the one that ran. Results are what a clean tree writes.
+    changes = _git("status", "--porcelain", "--", ".", ":!experiments/results", ":!docs") or ""
+    return {"commit": commit.strip()[:12], "dirty": bool(changes.strip())}
+
+
+def _check(source: Mapping[str, Any], where: Where) -> None:
+    if source["dirty"] and not where.allow_dirty:
+        raise SystemExit(
+            f"the tree must be clean to write {where.report}: commit first, or leave --report out "
+            "(--allow-dirty writes it all the same, and says so in it)"
+        )
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _write(path: Path, content: Any) -> None:
+    write_file(path, (json.dumps(content, indent=1) + "\n").encode())
