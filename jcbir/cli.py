@@ -7,6 +7,7 @@ else there; an error is one too, `{"error": code, "reason": sentence}`.
 
 import dataclasses
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -138,6 +139,10 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         module, function = FUNCTIONS[type(chosen)].split(":")
         getattr(importlib.import_module(f"jcbir.commands.{module}"), function)(chosen, screen)
+    except BrokenPipeError:
+        # The reader left (`| head`): that is its right, and the rest is for nobody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     except (ValueError, OSError, ImportError, KeyboardInterrupt) as error:
         failure = classify(error)
         if failure is None:

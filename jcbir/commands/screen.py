@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +44,9 @@ def open_screen(*, json: bool) -> Screen:
         >>> open_screen(json=True).json
         True
     """
-    out = Console(highlight=False, soft_wrap=True, markup=False)
+    # In a file or a pipe nobody knows the width of the page; a table needs one.
+    width = None if sys.stdout.isatty() else 140
+    out = Console(highlight=False, soft_wrap=True, markup=False, width=width)
     return Screen(json, out, Console(stderr=True, highlight=False, soft_wrap=True, markup=False))
 
 

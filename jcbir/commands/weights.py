@@ -1,6 +1,6 @@
 """`jcbir weights`: what each command does."""
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from jcbir.commands import options
 from jcbir.commands.screen import Screen, answer, progress
@@ -20,7 +20,7 @@ def show(command: options.WeightsList, screen: Screen) -> None:
         }
         for source, fetched in list_weights()
     ]
-    table = Table("name", "depth", "layout", "license", "MB", "sha256", "fetched")
+    table = Table(Column("name", no_wrap=True), "depth", "layout", "license", "MB", "sha256", "fetched")
     for row in rows:
         size = f"{row['bytes'] / 1e6:.0f}" if row["bytes"] else "?"
         pin = (row["sha256"] or "none: state one")[:16]
