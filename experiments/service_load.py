@@ -168,7 +168,7 @@ def service(root: pathlib.Path, side: str, workers: int, *, passphrase: str = ""
     process.stdin.write(passphrase.encode() + b"\n")
     process.stdin.close()
     try:
-        for _ in range(600):
+        while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             if process.poll() is not None:
