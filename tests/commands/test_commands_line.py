@@ -1,5 +1,7 @@
 """The line itself: parser, statuses, streams, what loads; and the commands of store, cost and weights."""
 
+import importlib
+import os
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ from protocol_world import make_world
 from jcbir import cli
 from jcbir.commands.failures import classify
 from jcbir.io import backbones
-from jcbir.io.store import append_segment, create_store, open_store
+from jcbir.io.store import append_segment, create_store, open_store, remove_images
 from jcbir.models.sources import Source, sources
 from jcbir.protocol import owner, refusals
 
@@ -21,8 +23,6 @@ def shell(*arguments, **options):
 
 
 def test_every_command_has_its_function_and_its_help(capsys):
-    import importlib
-
     for place in cli.FUNCTIONS.values():
         module, function = place.split(":")
         assert callable(getattr(importlib.import_module(f"jcbir.commands.{module}"), function))
@@ -77,13 +77,37 @@ def test_each_error_has_its_status():
     assert classify(TypeError("x")) is None and classify(ModuleNotFoundError("x", name="jcbir.nothing")) is None
 
 
-def test_a_missing_extra_is_one_line():
-    probe = "import sys; sys.modules['httpx'] = None; from jcbir.cli import run_command; "
+SERVE_CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "http://x")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [("httpx", ("user", "query", "a.png", "--out", "x", "--cloud", "http://x")), ("starlette", SERVE_CLOUD)],
+)
+def test_a_missing_extra_is_one_line(package, arguments):
+    probe = f"import sys; sys.modules['{package}'] = None; from jcbir.cli import run_command; "
     probe += "sys.exit(run_command(sys.argv[1:]))"
-    command = [sys.executable, "-c", probe, "user", "query", "a.png", "--out", "x", "--cloud", "http://x"]
-    found = subprocess.run(command, capture_output=True, text=True)
+    found = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True)
     assert found.returncode == 2
-    assert found.stderr.splitlines() == ["jcbir: this needs httpx: pip install 'jcbir[serve]'"]
+    assert found.stderr.splitlines() == [f"jcbir: this needs {package}: pip install 'jcbir[serve]'"]
+
+
+def test_the_process_of_the_cloud_loads_no_secret_code():
+    probe = "import sys, jcbir.cli, jcbir.commands.serve_cloud; print(sorted(m for m in sys.modules if m in "
+    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.io.keys', 'jcbir.protocol.holdings', 'flax')))"
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_the_demo_as_json(capsys, monkeypatch):
+    def quick(options, *, console):
+        console.print("a table")
+        return {"bits": options.bits}
+
+    monkeypatch.setattr("jcbir.demo.run.run_demo", quick)
+    assert run(capsys, "demo", "--bits", "16") == {"bits": 16}
+    assert cli.run_command(["demo"]) == 0
+    assert capsys.readouterr().out == "a table\n"
 
 
 def test_an_interruption_is_status_130(capsys, monkeypatch):
@@ -113,8 +137,6 @@ def test_store(capsys, tmp_path):
         for publication in publications:
             append_segment(store, publication)
         _, withdrawal = owner.withdraw(world.own, world.names[:3])
-        from jcbir.io.store import remove_images
-
         remove_images(store, withdrawal)
     found = run(capsys, "store", "info", path)
     assert (found["images"], found["withdrawn"], found["segments"]) == (27, 3, 2) and found["reclaimable"] > 0
