@@ -7,21 +7,27 @@ twice, scrambling, GF(257) diffusion. Channels are encrypted apart, each stage a
 The result is not authenticated: use `jcbir.sealing`. A nonce must never repeat under one image key.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.cipher import stages
-from jcbir.cipher.keystream import Engine, expand, lane_seeds, stream_key
+from jcbir.cipher import keystream, stages
+from jcbir.cipher.keystream import expand, lane_seeds, stream_key
 from jcbir.typing import Array, Image, Images
 
 Order = Literal["paper", "reference50"]
+Engine = Literal["auto", "numpy", "compiled", "jax"]
+"""Who computes: "numpy"; "compiled", which is NumPy but for the key stream; "jax" on its default device; or "auto":
+"compiled" for calls of at least 2^23 samples, where half a second of compilation per process is soon won back."""
 
-# Planes of a group are encrypted at once; all its keys exist together up to this many samples (12 bytes each).
-_GROUP = 1 << 22
+_LARGE = 1 << 23
+# The keys of a group of planes exist together, up to this many samples (12 bytes each).
+_GROUP = 1 << 21
+# Planes go through the stages together up to this many samples: a level-2 cache holds them and their keys in turn.
+_CACHED = 1 << 18
 
 
 class Stage(NamedTuple):
@@ -75,7 +81,7 @@ def plane_keys(
     *,
     height: int,
     width: int,
-    engine: Engine = "numpy",
+    engine: keystream.Engine = "numpy",
 ) -> UInt8[Array, "m p h w"]:
     """Key planes of one stage for m planes, each named by its image's stream key and its channel.
 
@@ -98,7 +104,7 @@ def plane_keys(
 
 
 def encrypt(
-    image: Image, *, key: bytes, nonce: bytes, order: Order = "paper", engine: Engine = "numpy"
+    image: Image, *, key: bytes, nonce: bytes, order: Order = "paper", engine: Engine = "auto"
 ) -> UInt8[np.ndarray, "h w c"]:
     """Encrypt one image: the stages of the order, channel by channel, under streams of (key, nonce).
 
@@ -107,7 +113,7 @@ def encrypt(
         key: Image key, 32 bytes.
         nonce: 16 bytes, never twice under one key.
         order: "paper" or "reference50".
-        engine: "numpy" or "jax"; the bytes are the same.
+        engine: See `Engine`; the bytes are the same.
 
     Returns:
         Cipher image, same shape, values close to uniform.
@@ -128,7 +134,7 @@ def encrypt(
 
 
 def decrypt(
-    image: Image, *, key: bytes, nonce: bytes, order: Order = "paper", engine: Engine = "numpy"
+    image: Image, *, key: bytes, nonce: bytes, order: Order = "paper", engine: Engine = "auto"
 ) -> UInt8[np.ndarray, "h w c"]:
     """Inverse of `encrypt`. A wrong key gives noise, not an error: `jcbir.sealing` tells the two apart.
 
@@ -137,7 +143,7 @@ def decrypt(
         key: Image key, 32 bytes.
         nonce: Nonce it was encrypted with.
         order: Order it was encrypted in.
-        engine: "numpy" or "jax"; the bytes are the same.
+        engine: See `Engine`; the bytes are the same.
 
     Returns:
         The image.
@@ -158,7 +164,7 @@ def encrypt_batch(
     keys: Sequence[bytes],
     nonces: Sequence[bytes],
     order: Order = "paper",
-    engine: Engine = "numpy",
+    engine: Engine = "auto",
 ) -> UInt8[np.ndarray, "b h w c"]:
     """Encrypt a batch of images of one shape, each under its own key and nonce; the bytes of `encrypt`, sooner.
 
@@ -167,7 +173,7 @@ def encrypt_batch(
         keys: b image keys.
         nonces: b nonces.
         order: "paper" or "reference50".
-        engine: "numpy" or "jax"; the bytes are the same.
+        engine: See `Engine`; the bytes are the same.
 
     Returns:
         Cipher images `UInt8[b h w c]`.
@@ -189,7 +195,7 @@ def decrypt_batch(
     keys: Sequence[bytes],
     nonces: Sequence[bytes],
     order: Order = "paper",
-    engine: Engine = "numpy",
+    engine: Engine = "auto",
 ) -> UInt8[np.ndarray, "b h w c"]:
     """Inverse of `encrypt_batch`.
 
@@ -198,7 +204,7 @@ def decrypt_batch(
         keys: b image keys.
         nonces: b nonces.
         order: "paper" or "reference50".
-        engine: "numpy" or "jax"; the bytes are the same.
+        engine: See `Engine`; the bytes are the same.
 
     Returns:
         Images `UInt8[b h w c]`.
@@ -228,39 +234,51 @@ def _run(
     secrets = [
         stream_key(key=key, nonce=nonce, shape=shape[1:], order=order) for key, nonce in zip(keys, nonces, strict=True)
     ]
-    out = np.empty((count, channels, height, width), np.uint8)
-    planes = np.moveaxis(np.asarray(images), -1, 1)
-    for group in _groups(count * channels, height * width):
-        owners, names = np.divmod(group, channels)
-        block = np.ascontiguousarray(planes[owners, names])
-        chosen = [secrets[owner] for owner in owners]
-        out[owners, names] = _chain_planes(block, chosen, names.tolist(), steps, engine, forward)
-    return np.ascontiguousarray(np.moveaxis(out, 1, -1))
-
-
-def _groups(planes: int, samples: int) -> Iterator[np.ndarray]:
-    size = max(1, _GROUP // samples)
-    for begin in range(0, planes, size):
-        yield np.arange(begin, min(begin + size, planes))
+    chosen: keystream.Engine = engine if engine != "auto" else "compiled" if np.size(images) >= _LARGE else "numpy"
+    planes = np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)).reshape(-1, height, width)
+    out = np.empty_like(planes)
+    size = max(1, _GROUP // (height * width))
+    for begin in range(0, len(planes), size):
+        group = range(begin, min(begin + size, len(planes)))
+        owners, names = [secrets[plane // channels] for plane in group], [plane % channels for plane in group]
+        out[begin : group.stop] = _chain_planes(planes[begin : group.stop], owners, names, steps, chosen, forward)
+    return np.ascontiguousarray(np.moveaxis(out.reshape(count, channels, height, width), 1, -1))
 
 
 def _chain_planes(
-    planes: Array, secrets: list[bytes], channels: list[int], steps: tuple[Stage, ...], engine: Engine, forward: bool
+    planes: Array,
+    secrets: list[bytes],
+    channels: list[int],
+    steps: tuple[Stage, ...],
+    engine: keystream.Engine,
+    forward: bool,
 ) -> np.ndarray:
     height, width = planes.shape[-2:]
     chosen = steps if forward else steps[::-1]
     # Streams of all stages advance together where they fit: four times as many lanes for the same number of calls.
     bundles = [chosen] if planes.size <= _GROUP else [(stage,) for stage in chosen]
+    part = max(1, _CACHED // (height * width))
     if engine == "jax":
-        planes = jnp.asarray(planes)
+        planes, part = jnp.asarray(planes), len(planes)
     for bundle in bundles:
-        for stage, keys in zip(bundle, _stage_keys(secrets, channels, bundle, height, width, engine), strict=True):
-            planes = (stage.apply if forward else stage.undo)(planes, keys)
+        keys = _stage_keys(secrets, channels, bundle, height, width, engine)
+        pieces = []
+        for begin in range(0, len(planes), part):
+            piece = planes[begin : begin + part]
+            for stage, plane_key in zip(bundle, keys, strict=True):
+                piece = (stage.apply if forward else stage.undo)(piece, plane_key[begin : begin + part])
+            pieces.append(piece)
+        planes = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
     return np.asarray(planes)
 
 
 def _stage_keys(
-    secrets: Sequence[bytes], channels: Sequence[int], steps: tuple[Stage, ...], height: int, width: int, engine: Engine
+    secrets: Sequence[bytes],
+    channels: Sequence[int],
+    steps: tuple[Stage, ...],
+    height: int,
+    width: int,
+    engine: keystream.Engine,
 ) -> list[Array]:
     samples = height * width
     seeds = np.stack(

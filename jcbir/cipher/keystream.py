@@ -5,10 +5,12 @@ image key, nonce, image shape, stage order and format version. HKDF-SHA-256 ends
 one key and SHAKE-256 expands it to the lanes. A stream of n bytes has `ceil(n / 4096)` lanes: a function of the size
 alone.
 
-The same bytes come out of NumPy on the host (the default: nothing to compile) and of JAX on any device.
+The same bytes come out of NumPy on the host (the default: nothing to compile), of one loop compiled for the host
+(half a second once per process, then faster) and of JAX on any device.
 """
 
 import hashlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -19,7 +21,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaxtyping import UInt8
 
-from jcbir.cipher.fixed import COUNTER, DITHER, LANE_BYTES, SEED_BYTES, STEP_BYTES, TRANSIENT_STEPS, VERSION
+from jcbir.cipher.fixed import (
+    COUNTER,
+    DITHER,
+    LANE_BYTES,
+    SEED_BYTES,
+    STEP_BYTES,
+    TRANSIENT_STEP,
+    TRANSIENT_STEPS,
+    VERSION,
+)
 from jcbir.cipher.lorenz import State, advance, counter, dither, drop_transient, mix, start
 from jcbir.typing import Array
 
@@ -33,8 +44,11 @@ _KEY_LABEL = b"jcbir cipher stream key"
 _LANE_LABEL = b"jcbir cipher lanes"
 # Wide enough to drown the cost of a NumPy call, narrow enough for the work arrays to stay in cache.
 _BLOCK_LANES = 16384
+# The compiled loop has one shape, so that a process compiles it once: these lanes, and the steps of a full lane.
+_COMPILED_LANES = 1024
+_COMPILED_STEPS = LANE_BYTES // STEP_BYTES
 
-Engine = Literal["numpy", "jax"]
+Engine = Literal["numpy", "compiled", "jax"]
 
 
 def stream_key(*, key: bytes, nonce: bytes, shape: tuple[int, int, int], order: str) -> bytes:
@@ -127,10 +141,11 @@ def expand(seeds: UInt8[np.ndarray, "*b l s"], *, length: int, engine: Engine = 
     Args:
         seeds: `UInt8[*b lanes 16]` with `lanes = lane_count(length)`.
         length: Bytes of each stream.
-        engine: "numpy" (host; nothing to compile) or "jax" (default device; compiles once per shape).
+        engine: "numpy" (host; nothing to compile), "compiled" (host; compiles once per process) or "jax" (default
+            device; compiles once per shape).
 
     Returns:
-        `UInt8[*b length]`; NumPy or JAX array by engine, the same bytes.
+        `UInt8[*b length]`; JAX array for "jax", else NumPy; the same bytes.
 
     Raises:
         ValueError: another number of lanes, or an unknown engine.
@@ -142,31 +157,49 @@ def expand(seeds: UInt8[np.ndarray, "*b l s"], *, length: int, engine: Engine = 
     lanes = lane_count(length)
     if seeds.shape[-2] != lanes:
         raise ValueError(f"seeds: {length} bytes take {lanes} lanes, got {seeds.shape[-2]}")
-    if engine not in ("numpy", "jax"):
-        raise ValueError(f"engine must be 'numpy' or 'jax', got {engine!r}")
+    if engine not in _EXPANSIONS:
+        raise ValueError(f"engine must be one of {sorted(_EXPANSIONS)}, got {engine!r}")
     batch = seeds.shape[:-2]
     flat = seeds.reshape(-1, lanes, SEED_BYTES)
     steps = -(-length // (STEP_BYTES * lanes))
-    streams = (_expand_host if engine == "numpy" else _expand_device)(flat, steps)
-    return streams[:, :length].reshape(*batch, length)
+    return _EXPANSIONS[engine](flat, steps)[:, :length].reshape(*batch, length)
 
 
 def _expand_host(seeds: np.ndarray, steps: int) -> np.ndarray:
+    return _in_blocks(seeds, steps, _BLOCK_LANES, _fill)
+
+
+def _expand_compiled(seeds: np.ndarray, steps: int) -> np.ndarray:
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        return _in_blocks(seeds, steps, _COMPILED_LANES, _fill_compiled)
+
+
+def _in_blocks(seeds: np.ndarray, steps: int, size: int, fill: Callable[[np.ndarray, State], None]) -> np.ndarray:
     count, lanes = seeds.shape[:2]
     words = np.empty((count, steps, 2, lanes), "<u8")
-    rows, columns = max(1, _BLOCK_LANES // lanes), min(lanes, _BLOCK_LANES)
+    rows, columns = max(1, size // lanes), min(lanes, size)
     for top in range(0, count, rows):
         for left in range(0, lanes, columns):
             block = words[top : top + rows, :, :, left : left + columns]
-            _fill(block, drop_transient(start(seeds[top : top + rows, left : left + columns])))
+            fill(block, start(seeds[top : top + rows, left : left + columns]))
     return words.reshape(count, -1).view(np.uint8)
 
 
 def _fill(words: np.ndarray, state: State) -> None:
+    state = drop_transient(state)
     for step in range(words.shape[1]):
         number = TRANSIENT_STEPS + step
         state = advance(state, dither(number))
         words[:, step, 0], words[:, step, 1] = mix(state, np.uint64(counter(number)))
+
+
+def _fill_compiled(words: np.ndarray, state: State) -> None:
+    rows, steps, _, columns = words.shape
+    padding = (0, _COMPILED_LANES - rows * columns)
+    padded = State(*(jnp.asarray(np.pad(v.ravel(), padding)) for v in state))
+    for half, part in enumerate(_scan(padded, _COMPILED_STEPS)):
+        kept = np.asarray(part)[:steps, : rows * columns].reshape(steps, rows, columns)
+        words[:, :, half] = kept.transpose(1, 0, 2)
 
 
 def _expand_device(seeds: np.ndarray, steps: int) -> jax.Array:
@@ -179,10 +212,23 @@ def _expand_device(seeds: np.ndarray, steps: int) -> jax.Array:
 
 @partial(jax.jit, static_argnums=1)
 def _scan(state: State, steps: int) -> Any:
+    # As a loop: unrolled, the transient alone takes seconds to compile.
+    state = jax.lax.fori_loop(np.int64(0), np.int64(TRANSIENT_STEPS), _transient, state)
     numbers = jnp.arange(TRANSIENT_STEPS, TRANSIENT_STEPS + steps, dtype=np.int64)
-    return jax.lax.scan(_body, drop_transient(state), numbers)[1]
+    return jax.lax.scan(_body, state, numbers)[1]
+
+
+def _transient(number: Any, state: State) -> State:
+    return advance(state, number * DITHER & 0xFFFFFFFF, integrator=TRANSIENT_STEP)
 
 
 def _body(state: State, number: Any) -> tuple[State, Any]:
     state = advance(state, number * DITHER & 0xFFFFFFFF)
     return state, mix(state, number.astype(np.uint64) * np.uint64(COUNTER))
+
+
+_EXPANSIONS: dict[str, Callable[[np.ndarray, int], Any]] = {
+    "numpy": _expand_host,
+    "compiled": _expand_compiled,
+    "jax": _expand_device,
+}

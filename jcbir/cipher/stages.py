@@ -7,11 +7,12 @@ columns, one after another (the column-major order of reference [50]); sample i 
 `jit` and `vmap` too): the same bytes.
 
 A running sum modulo 256 is what all diffusion is, in the field too, where it runs on discrete logarithms. Down the
-columns it is h vector additions of w bytes and one sum of w column totals.
+columns it is vector additions of whole rows and one sum of w column totals.
 
 Raw stages authenticate nothing and are linear or a permutation each. Seal images with `jcbir.sealing`.
 """
 
+import math
 from functools import cache
 
 import jax
@@ -27,6 +28,8 @@ Planes = UInt8[Array, "*b h w"]
 
 # Below this width a NumPy call per row costs more than numpy.cumsum over the samples.
 _WIDE = 192
+# Bytes a substitution handles at once.
+_PIECE = 1 << 16
 
 
 def modular_diffusion(planes: Planes, keys: UInt8[Array, "*b p h w"]) -> Planes:
@@ -52,8 +55,8 @@ def modular_diffusion(planes: Planes, keys: UInt8[Array, "*b p h w"]) -> Planes:
     """
     passes = _passes(planes, keys)
     for i in range(0, passes, 2):
-        planes = _running_sum(planes, keys[..., i, :, :])
-        planes = _flip(_running_sum(_flip(planes), _flip(keys[..., i + 1, :, :])))
+        planes = _running_sum(planes, keys[..., i, :, :], backward=False)
+        planes = _running_sum(planes, keys[..., i + 1, :, :], backward=True)
     return planes
 
 
@@ -77,8 +80,8 @@ def undo_modular_diffusion(planes: Planes, keys: UInt8[Array, "*b p h w"]) -> Pl
     """
     passes = _passes(planes, keys)
     for i in range(passes - 2, -1, -2):
-        planes = _flip(_difference(_flip(planes), _flip(keys[..., i + 1, :, :])))
-        planes = _difference(planes, keys[..., i, :, :])
+        planes = _difference(planes, keys[..., i + 1, :, :], backward=True)
+        planes = _difference(planes, keys[..., i, :, :], backward=False)
     return planes
 
 
@@ -201,10 +204,15 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _substitute(planes: Planes, table: np.ndarray) -> Planes:
-    if isinstance(planes, np.ndarray):
-        # bytes.translate is twice as fast as a gather of single bytes.
-        return np.frombuffer(planes.tobytes().translate(table.tobytes()), np.uint8).reshape(planes.shape)
-    return jnp.asarray(table)[planes]
+    if not isinstance(planes, np.ndarray):
+        return jnp.asarray(table)[planes]
+    # bytes.translate is twice as fast as a gather of single bytes, on pieces that stay in the cache.
+    flat, mapping = planes.reshape(-1), table.tobytes()
+    out = np.empty_like(flat)
+    for begin in range(0, flat.size, _PIECE):
+        piece = flat[begin : begin + _PIECE]
+        out[begin : begin + _PIECE] = np.frombuffer(piece.tobytes().translate(mapping), np.uint8)
+    return out.reshape(planes.shape)
 
 
 def _passes(planes: Planes, keys: Array) -> int:
@@ -214,35 +222,56 @@ def _passes(planes: Planes, keys: Array) -> int:
     return keys.shape[-3]
 
 
-def _flip(planes: Array) -> Array:
-    return planes[..., ::-1, ::-1]
-
-
-def _running_sum(planes: Array, key: Array) -> Array:
+def _running_sum(planes: Array, key: Array, *, backward: bool) -> Array:
     sums = planes + key
+    later, earlier, last = _ends(backward)
     if isinstance(sums, jax.Array):
-        down = jnp.cumsum(sums, axis=-2, dtype=np.uint8)
-        totals = jnp.cumsum(down[..., -1:, :], axis=-1, dtype=np.uint8)
-        return down.at[..., 1:].add(totals[..., :-1])
+        down = jax.lax.cumsum(sums, axis=sums.ndim - 2, reverse=backward)
+        totals = jax.lax.cumsum(down[..., last, :], axis=sums.ndim - 2, reverse=backward)
+        return down.at[..., later].add(totals[..., None, earlier])
     height, width = sums.shape[-2:]
+    flip = slice(None, None, -1 if backward else 1)
     if sums.size // height < _WIDE:
         columns = np.ascontiguousarray(np.swapaxes(sums, -1, -2)).reshape(*sums.shape[:-2], -1)
-        run = np.cumsum(columns, axis=-1, dtype=np.uint8).reshape(*sums.shape[:-2], width, height)
-        return np.ascontiguousarray(np.swapaxes(run, -1, -2))
-    for row in range(1, height):
-        sums[..., row, :] += sums[..., row - 1, :]
-    sums[..., 1:] += np.cumsum(sums[..., -1:, :-1], axis=-1, dtype=np.uint8)
+        run = np.cumsum(columns[..., flip], axis=-1, dtype=np.uint8)[..., flip]
+        return np.ascontiguousarray(np.swapaxes(run.reshape(*sums.shape[:-2], width, height), -1, -2))
+    _run_down(sums[..., flip, :])
+    totals = np.cumsum(sums[..., last, flip], axis=-1, dtype=np.uint8)[..., flip]
+    # A copy: NumPy adds arrays that run in opposite directions byte by byte.
+    sums[..., later] += np.ascontiguousarray(totals[..., None, earlier])
     return sums
 
 
-def _difference(planes: Array, key: Array) -> Array:
+def _run_down(sums: np.ndarray) -> None:
+    """Replace rows by their running sums: in all blocks of rows at once, then block by block. 3 sqrt(h) NumPy calls."""
+    height, width = sums.shape[-2:]
+    size = math.isqrt(height)
+    rest = height // size * size
+    blocks = sums[..., :rest, :].reshape(*sums.shape[:-2], -1, size, width)
+    for row in range(1, size):
+        blocks[..., row, :] += blocks[..., row - 1, :]
+    for block in range(1, blocks.shape[-3]):
+        blocks[..., block, :, :] += blocks[..., block - 1, -1:, :]
+    for row in range(rest, height):
+        sums[..., row, :] += sums[..., row - 1, :]
+
+
+def _difference(planes: Array, key: Array, *, backward: bool) -> Array:
     rest = planes - key
+    later, earlier, last = _ends(backward)
+    first = -1 - last
     if isinstance(rest, jax.Array):
-        rest = rest.at[..., 1:, :].add(-planes[..., :-1, :])
-        return rest.at[..., 0, 1:].add(-planes[..., -1, :-1])
-    rest[..., 1:, :] -= planes[..., :-1, :]
-    rest[..., 0, 1:] -= planes[..., -1, :-1]
+        rest = rest.at[..., later, :].add(-planes[..., earlier, :])
+        return rest.at[..., first, later].add(-planes[..., last, earlier])
+    rest[..., later, :] -= planes[..., earlier, :]
+    rest[..., first, later] -= planes[..., last, earlier]
     return rest
+
+
+def _ends(backward: bool) -> tuple[slice, slice, int]:
+    """Rows (or columns) that have one before them in the direction of a pass, those before them, and the last one."""
+    rest, but_last = slice(1, None), slice(None, -1)
+    return (but_last, rest, 0) if backward else (rest, but_last, -1)
 
 
 def _flattened(planes: Planes, keys: Array) -> tuple[Array, Array]:

@@ -72,6 +72,7 @@ def test_numpy_eager_and_compiled_streams_agree(length):
     host = keystream.expand(seeds, length=length)
     device = keystream.expand(seeds, length=length, engine="jax")
     assert np.array_equal(host, np.asarray(device))
+    assert np.array_equal(host, keystream.expand(seeds, length=length, engine="compiled"))
     with jax.enable_x64(True):
         state = lorenz.State(*(jnp.asarray(v) for v in lorenz.start(seeds)))
         state = lorenz.drop_transient(state)
@@ -94,6 +95,14 @@ def test_any_lane_batching_gives_the_same_bytes(monkeypatch):
     for block in (1, 2, 5):
         monkeypatch.setattr(keystream, "_BLOCK_LANES", block)
         assert np.array_equal(keystream.expand(seeds, length=9000), whole)
+
+
+def test_compiled_blocks_of_several_streams_and_of_parts_of_one():
+    for streams, length in ((1100, 20), (2, 4096 * 1030)):
+        seeds = keystream.lane_seeds(bytes(32), stage=1, channel=0, streams=streams, length=length)
+        assert np.array_equal(
+            keystream.expand(seeds, length=length, engine="compiled"), keystream.expand(seeds, length=length)
+        )
 
 
 def test_streams_differ_by_every_name():

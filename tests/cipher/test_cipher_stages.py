@@ -54,7 +54,7 @@ def test_field_diffusion_is_multiplication_in_gf_257():
     assert stages.field_diffusion(planes, keys).T.ravel().tolist() == expected
 
 
-@pytest.mark.parametrize("n", [1, 1000, 1 << 16, (1 << 16) + 1, 200_000])
+@pytest.mark.parametrize("n", [1, 1000, 1 << 16, (1 << 16) + 1, 200_000, (1 << 22) + 5])
 def test_order_is_a_stable_argsort(n):
     octets = _planes(n, 4, n)
     octets[2:] &= 1  # ties
@@ -90,16 +90,38 @@ def test_engines_agree_on_whole_images():
     photos = _planes(1, 2, 5, 3, 3)
     names = {"keys": [bytes(32)] * 2, "nonces": [bytes(16), b"1" * 16]}
     noise = image.encrypt_batch(photos, **names)
-    assert np.array_equal(image.encrypt_batch(photos, **names, engine="jax"), noise)
-    assert np.array_equal(image.decrypt_batch(noise, **names, engine="jax"), photos)
+    for engine in ("compiled", "jax"):
+        assert np.array_equal(image.encrypt_batch(photos, **names, engine=engine), noise)
+        assert np.array_equal(image.decrypt_batch(noise, **names, engine=engine), photos)
+
+
+def test_large_calls_compile_the_key_stream(monkeypatch):
+    engines = []
+    expand = image.expand
+    monkeypatch.setattr(image, "expand", lambda *a, engine, **k: engines.append(engine) or expand(*a, **k))
+    monkeypatch.setattr(image, "_LARGE", 12)
+    for photo in (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 2), np.uint8)):
+        image.encrypt(photo, key=bytes(32), nonce=bytes(16))
+    assert engines == ["compiled", "numpy"]
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("shape", [(2, 200), (17, 193), (26, 256)])
+def test_wide_planes_sum_as_numpy_does(shape, backward):
+    planes, key = _planes(1, 2, *shape), _planes(2, 2, *shape)
+    flip = slice(None, None, -1 if backward else 1)
+    sums = (planes + key)[:, flip, flip].transpose(0, 2, 1).reshape(2, -1).cumsum(axis=-1, dtype=np.uint8)
+    expected = sums.reshape(2, *shape[::-1]).transpose(0, 2, 1)[:, flip, flip]
+    assert np.array_equal(stages._running_sum(planes, key, backward=backward), expected)
 
 
 def test_groups_do_not_change_the_bytes(monkeypatch):
     photos = _planes(1, 5, 9, 8, 3)
     names = {"keys": [bytes([i]) * 32 for i in range(5)], "nonces": [bytes(16)] * 5}
     whole = image.encrypt_batch(photos, **names)
-    for group in (1, 100, 300):
+    for group, cached in ((1, 1), (100, 300), (300, 80), (1 << 20, 150)):
         monkeypatch.setattr(image, "_GROUP", group)
+        monkeypatch.setattr(image, "_CACHED", cached)
         assert np.array_equal(image.encrypt_batch(photos, **names), whole)
         assert np.array_equal(image.decrypt_batch(whole, **names), photos)
 
