@@ -259,7 +259,7 @@ def keep_programs() -> None:
         >>> callable(keep_programs)
         True
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.values.get("jax_compilation_cache_dir") is None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "jcbir" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -161,8 +161,9 @@ def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
 def _write_matches(image: Path, folder: Path, matches: Sequence[protocol.Match]) -> dict[str, Any]:
     lines = []
     for place, match in enumerate(matches, 1):
-        file = None if match.image is None else folder / f"{place:03d}-{match.image_id}.png"
-        if file is not None:
+        file = None
+        if match.image is not None:
+            file = folder / f"{place:03d}-{match.image_id}.png"
             write_image(file, match.image)
         lines.append({"image_id": match.image_id, "distance": match.distance, "file": file})
     return {"image": image, "folder": folder, "matches": lines}

@@ -13,6 +13,7 @@ from paillier_vectors import stored_key
 
 from jcbir.cli import run_command
 from jcbir.commands import owner as owner_commands
+from jcbir.commands import publishing
 from jcbir.io import keys, wire
 from jcbir.io.images import read_image
 from jcbir.protocol import authority, owner, server
@@ -145,6 +146,38 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
     (tmp_path / "empty").mkdir()
     refused = run(capsys, "owner", "publish", "empty", "--withdraw-missing", *ADDRESSES, status=2)
     assert "withdraw the whole collection" in refused["reason"]
+
+
+def test_an_interrupted_publish_is_gone_on_with(capsys, tmp_path, found, services, monkeypatch):
+    write_photographs(tmp_path / "album", 7)
+    real, calls = publishing.hash_squares, []
+
+    def interrupted(network, squares):
+        calls.append(len(squares))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(network, squares)
+
+    monkeypatch.setattr(publishing, "hash_squares", interrupted)
+    stopped = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES, status=130)
+    assert stopped["error"] == "interrupted" and len(services.cloud.segments) == 2
+    rest = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES)
+    assert (rest["already"], rest["published"], rest["in_collection"], rest["waiting"]) == (4, 3, 7, 0)
+    assert [segment.number for segment in services.cloud.segments] == [0, 1, 2, 3]
+    assert len(services.cloud.images) == 7
+
+
+def test_without_a_network_the_bundled_one_is_trained(capsys, monkeypatch):
+    asked = {}
+
+    def train(key, path, *, folder, bits, epochs, progress):
+        asked.update(folder=folder, bits=bits, epochs=epochs)
+        write_network(path, bits=bits)
+        return {"skipped": []}
+
+    monkeypatch.setattr(owner_commands, "train_network", train)
+    assert run(capsys, "owner", "init", "photos", "--bits", "24")["bits"] == 24
+    assert asked == {"folder": None, "bits": 24, "epochs": 4}
 
 
 def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
