@@ -70,6 +70,10 @@ class Telemetry:
         return lines
 
 
+class StalledError(Exception):
+    """Whoever asked does not read the answer."""
+
+
 class Watch:
     """Middleware around everything: times each request, counts and logs it, and gives up on a reader that stalls.
 
@@ -91,8 +95,11 @@ class Watch:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
             seen["sent"] += len(message.get("body", b""))
-            async with asyncio.timeout(self._send_seconds):
-                await send(message)
+            try:
+                async with asyncio.timeout(self._send_seconds):
+                    await send(message)
+            except TimeoutError:
+                raise StalledError from None
 
         async def counted_receive() -> Message:
             message = await receive()
@@ -101,7 +108,8 @@ class Watch:
 
         try:
             await self.app(scope, counted_receive, timed_send)
-        except TimeoutError:
+        except StalledError:
+            # Nothing more can be said; the server closes the connection.
             log_event("stalled", client=client_name(scope))
         finally:
             route = scope["path"] if scope["path"] in self._routes else "other"
@@ -179,4 +187,4 @@ def _places(traceback) -> list[str]:
     return places[-12:]
 
 
-__all__ = ["LOGGER", "JsonFormatter", "Telemetry", "Watch", "client_name", "log_event"]
+__all__ = ["LOGGER", "JsonFormatter", "StalledError", "Telemetry", "Watch", "client_name", "log_event"]

@@ -242,6 +242,29 @@ def test_a_slow_body_is_given_up(rig):
     assert rig.send("cloud", "GET", "/health").json()["pending"] == 0
 
 
+def test_a_reader_that_stalls_is_given_up(tmp_path, caplog):
+    caplog.set_level("INFO")
+    with running(tmp_path, cloud={"workers": 1, "send_seconds": 0.2}) as rig:
+        sent = []
+
+        async def send(message):
+            sent.append(message["type"])
+            if message["type"] == "http.response.body":
+                await asyncio.sleep(3600)
+
+        async def receive():
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        scope = {
+            "type": "http", "method": "GET", "path": "/v1/card", "raw_path": b"/v1/card", "query_string": b"",
+            "headers": [], "client": ("10.0.0.1", 1), "server": ("service", 80), "scheme": "http",
+            "http_version": "1.1", "root_path": "",
+        }  # fmt: skip
+        rig.do(rig.cloud(scope, receive, send))
+        assert sent == ["http.response.start", "http.response.body"]
+    assert "stalled" in [record.getMessage() for record in caplog.records]
+
+
 def test_bodies_at_once_are_bounded(tmp_path):
     with running(tmp_path, cloud={"body_budget": 100, "most_ciphertexts": 3, "workers": 1}) as rig:
         answer = rig.post("cloud", rig.ask(CODES)[1])
