@@ -78,7 +78,7 @@ def variants(bits: int) -> dict[str, dict[str, Variant]]:
         "quantization": {
             "none": Variant(weighed(0.0)),
             "published code, 0.5": Variant(weighed(0.5)),
-            "log cosh, 0.1 / K (as strong as the default)": Variant(weighed(0.1 / bits, losses.quantization_paper)),
+            "log cosh, 0.1 over K (as strong as the default)": Variant(weighed(0.1 / bits, losses.quantization_paper)),
             "log cosh as printed (a sum), 0.05": Variant(weighed(0.05, losses.quantization_paper)),
         },
         "centers": {

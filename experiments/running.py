@@ -37,6 +37,7 @@ Config = TypeVar("Config")
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
+_PLACES = ("where", "source", "features", "images")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -161,7 +162,7 @@ def decisive_fields(config: Any) -> dict[str, Any]:
 
     def cleaned(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {k: cleaned(v) for k, v in value.items() if k != "where" and not isinstance(v, Path)}
+            return {name: cleaned(field) for name, field in value.items() if name not in _PLACES}
         return [cleaned(item) for item in value] if isinstance(value, tuple | list) else value
 
     return json.loads(json.dumps(cleaned(asdict(config))))

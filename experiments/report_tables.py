@@ -1,0 +1,168 @@
+"""The tables of docs/results.md: one function an experiment, from its report to Markdown."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.hashing_zoo import title as method_title
+
+EPOCHS = (1, 2, 5, 10, 20)
+
+
+def heading(stem: str, report: Mapping[str, Any]) -> str:
+    """Where a report comes from: scale, device, date, commit, and how long it took."""
+    made = report["environment"]
+    dirty = ", **from a tree with uncommitted changes**" if made["dirty"] else ""
+    learned = report["config"].get("learn", {})
+    what = f"; {learned['epochs']} epochs, {learned['seeds']} seed(s), tune {learned['tune']}" if learned else ""
+    protocol = f" {report['protocol']}." if "protocol" in report else ""
+    return (
+        f"`experiments/results/{stem}.json`: scale `{report['scale']}`, {made['device']}, {made['date']}, commit "
+        f"{made['commit']}{dirty}, {report['seconds']:,.0f} s{what}.{protocol}"
+    )
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows])
+
+
+def cell(value: Mapping[str, Any]) -> str:
+    """Mean and spread over the seeds."""
+    spread = "" if value["spread"] is None else f" ± {value['spread']:.4f}"
+    return f"{value['mean']:.4f}{spread}"
+
+
+def map_table(report: Mapping[str, Any], first: str, name: Callable[[str], str] = str) -> str:
+    """One row a variant, one column a code length."""
+    lengths = list(next(iter(report["map"].values())))
+    rows = [[name(key), *(cell(row[bits]) for bits in lengths)] for key, row in report["map"].items()]
+    return f"{report['convention']}:\n\n" + table([first, *(f"{bits} bits" for bits in lengths)], rows)
+
+
+def backbones(report: Mapping[str, Any]) -> str:
+    """Table 1."""
+    pooled = [f"`{name}` {value:.4f}" for name, value in report["map_pooled_features"].items()]
+    note = f"\n\nFrozen pooled features by cosine, no hashing: {', '.join(pooled)}." if pooled else ""
+    return map_table(report, "network", lambda name: f"`{name}`") + note
+
+
+def published(report: Mapping[str, Any]) -> str:
+    """Table 3."""
+    theirs = report["published"]["csq_official"] or {}
+    rows = [
+        [f"{bits} bits", cell(value), f"{theirs[bits]:.3f}" if bits in theirs else "-"]
+        for bits, value in report["map"].items()
+    ]
+    missing = ", ".join(report["published"]["not_found"])
+    return (
+        f"{report['convention']}:\n\n" + table(["", "here", "official CSQ code"], rows) + f"\n\nNot found: {missing}."
+    )
+
+
+def times(report: Mapping[str, Any]) -> str:
+    """Table 4."""
+    lengths = report["bits"]
+    rows = [
+        [
+            method_title(method),
+            *(
+                f"{1e3 * rows[method]['seconds_per_step']:.1f} ({rows[method]['ratio_to_csq']:.3f})"
+                for rows in lengths.values()
+            ),
+            " / ".join(f"{rows[method]['prepare_seconds']:.2f}" for rows in lengths.values()),
+        ]
+        for method in next(iter(lengths.values()))
+    ]
+    head = ["method", *(f"{bits} bits: ms a step (of CSQ)" for bits in lengths), "targets made in, s"]
+    return f"Batches of {report['batch']}:\n\n" + table(head, rows)
+
+
+def cipher(report: Mapping[str, Any]) -> str:
+    """Figs. 4 and 5."""
+    rows = [
+        [
+            name,
+            f"{row['psnr']:.3f}",
+            f"{row['psnr_reference50']:.3f}",
+            f"{row['psnr_ideal']:.3f}",
+            f"{row['entropy']:.4f}",
+            f"{row['npcr_one_bit_of_plain']:.3f}",
+            f"{row['uaci_one_bit_of_plain']:.3f}",
+        ]
+        for name, row in report["images"].items()
+    ]
+    head = ["image", "PSNR, dB", "reference [50]", "any good cipher", "entropy", "NPCR, %", "UACI, %"]
+    return table(head, rows)
+
+
+def transfer(report: Mapping[str, Any]) -> str:
+    """Fig. 6."""
+    rows = []
+    for start, by_bits in report["validation_by_epoch"].items():
+        for bits, runs in by_bits.items():
+            shown = [
+                f"{sum(run[epoch - 1] for run in runs) / len(runs):.4f}" if epoch <= len(runs[0]) else "-"
+                for epoch in EPOCHS
+            ]
+            rows.append([f"`{start}`", bits, *shown, cell(report["map"][start][bits])])
+    head = ["start", "bits", *(f"epoch {epoch}" for epoch in EPOCHS), f"queries, {report['convention']}"]
+    return "mAP of the validation photographs by epoch, and of the queries at the best of them:\n\n" + table(head, rows)
+
+
+def curves(report: Mapping[str, Any]) -> str:
+    """Fig. 7."""
+    names = list(next(iter(report["bits"].values())))
+    rows = [
+        [name.replace("_", " "), *(f"{by_name[name]['area']:.4f}" for by_name in report["bits"].values())]
+        for name in names
+    ]
+    return "Area under the curve of mean precision and recall over cut-offs:\n\n" + table(
+        ["codes", *(f"{bits} bits" for bits in report["bits"])], rows
+    )
+
+
+def encrypted(report: Mapping[str, Any]) -> str:
+    """Encrypted against plaintext retrieval."""
+    rows = []
+    for bits, found in report["bits"].items():
+        for scheme in ("plaintext", "bitsliced", "packed", "integer"):
+            row = found[scheme]
+            equal = {None: "", True: "equal", False: "NOT equal"}[row.get("equals_plaintext_arithmetic")]
+            asked = row.get("encrypted_queries", "")
+            spent = f"{1e3 * row['query_seconds']:,.3g}"
+            size = f"{row['index_bytes_per_code']:,.1f}"
+            rows.append(
+                [bits, scheme, f"{row['map']:.4f}", equal, str(asked), spent, size, f"{row.get('reply_bytes', 0):,}"]
+            )
+    lost = ", ".join(
+        f"{bits} bits {found['plaintext']['map'] - found['map_integer_unmasked']:.4f}"
+        for bits, found in report["bits"].items()
+    )
+    head = [
+        "bits",
+        "scheme",
+        "mAP",
+        "opened against clear",
+        "encrypted queries",
+        "ms a query",
+        "index B/code",
+        "reply B",
+    ]
+    return (
+        f"{report['convention']}, {report['modulus_bits']}-bit n, {report['database']:,} codes:\n\n"
+        f"{table(head, rows)}\n\n"
+        f"Lost by the paper's ranking of bare codes as integers (no mask): {lost}."
+    )
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
+    "table1_backbones": ("Table 1: networks", backbones),
+    "table2_methods": ("Table 2: methods", lambda report: map_table(report, "method", method_title)),
+    "table3_published": ("Table 3: published figures", published),
+    "table4_training_time": ("Table 4: training time", times),
+    "fig4_fig5_cipher": ("Figs. 4 and 5: the cipher", cipher),
+    "fig6_transfer": ("Fig. 6: transfer", transfer),
+    "fig7_pr_curves": ("Fig. 7: precision and recall", curves),
+    "encrypted_retrieval": ("Encrypted retrieval", encrypted),
+    "ablations": ("Ablations", lambda report: map_table(report, "variant")),
+}

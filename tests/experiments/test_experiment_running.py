@@ -1,0 +1,117 @@
+"""Scales, run folders and the rule that a report comes from a clean tree."""
+
+import json
+import subprocess
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import tyro
+
+from experiments import running, tasks
+from experiments.running import Where
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration like those of the experiments."""
+
+    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
+    learn: Annotated[tasks.Learning, tyro.conf.arg(name="")] = field(default_factory=tasks.Learning)
+    rounds: int = 1
+
+
+SCALES = {
+    "smoke": Config(),
+    "cpu": Config(where=Where(scale="cpu"), learn=tasks.Learning(epochs=20, bits=(16, 32)), rounds=3),
+}
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A repository of one commit in the place of the project's."""
+    root = tmp_path / "tree"
+    root.mkdir()
+    (root / "code.py").write_text("1\n")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "one")):
+        subprocess.run(["git", *command], cwd=root, check=True, capture_output=True)
+    monkeypatch.setattr(running, "ROOT", root)
+    return root
+
+
+def at(tmp_path: Path, **options) -> Config:
+    return Config(where=Where(runs=tmp_path / "runs", report=tmp_path / "results" / "a.json", **options))
+
+
+def test_options_override_the_values_of_the_scale():
+    assert running.command_line(SCALES, []) == SCALES["smoke"]
+    assert running.command_line(SCALES, ["--scale", "cpu"]) == SCALES["cpu"]
+    found = running.command_line(SCALES, ["--epochs", "7", "--scale", "cpu", "--bits", "64"])
+    assert found == replace(SCALES["cpu"], learn=tasks.Learning(epochs=7, bits=(64,)))
+    with pytest.raises(SystemExit):
+        running.command_line(SCALES, ["--scale", "huge"])
+
+
+def test_the_folder_is_named_by_what_decides_the_results():
+    def name(config):
+        return running.digest(running.decisive_fields(config))
+
+    there = Where(runs=Path("elsewhere"), report=Path("b.json"), allow_dirty=True)
+    assert name(Config()) == name(Config(where=there, learn=tasks.Learning(source=Path("a"), features=Path("b"))))
+    others = [Config(rounds=2), Config(learn=tasks.Learning(epochs=4)), Config(learn=tasks.Learning(dataset="corel5k"))]
+    assert len({name(config) for config in [Config(), *others]}) == 4
+
+
+def test_a_clean_tree_reports_with_its_commit(tree, tmp_path):
+    config = at(tmp_path)
+    run = running.begin("trial", config)
+    assert run.folder.name == f"trial-{running.digest(running.decisive_fields(config))}"
+    report = running.finish(run, {"map": 0.5})
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
+    assert report["environment"]["commit"] == head[:12] and not report["environment"]["dirty"]
+    assert json.loads(config.where.report.read_text()) == report
+    assert json.loads((run.folder / "metrics.json").read_text()) == {"map": 0.5}
+    assert json.loads((run.folder / "config.json").read_text()) == report["config"]
+    assert "jax" in json.loads((run.folder / "environment.json").read_text())["versions"]
+    # Where the files lay says nothing to a reader.
+    assert str(tmp_path) not in json.dumps(report)
+
+
+@pytest.mark.parametrize("name", ["code.py", "new.py"])
+def test_a_dirty_tree_is_refused_before_anything_runs(tree, tmp_path, name):
+    (tree / name).write_text("2\n")
+    with pytest.raises(SystemExit, match="must be clean"):
+        running.begin("trial", at(tmp_path))
+    assert not (tmp_path / "runs").exists()
+    report = running.finish(running.begin("trial", at(tmp_path, allow_dirty=True)), {})
+    assert report["environment"]["dirty"]
+    # Without a report nothing is claimed.
+    running.begin("trial", Config(where=Where(runs=tmp_path / "runs")))
+
+
+def test_a_tree_that_changes_while_it_runs_is_refused(tree, tmp_path):
+    run = running.begin("trial", at(tmp_path))
+    (tree / "code.py").write_text("2\n")
+    with pytest.raises(SystemExit, match="must be clean"):
+        running.finish(run, {})
+    assert not (tmp_path / "results").exists()
+    # The figures themselves are kept.
+    assert (run.folder / "metrics.json").exists()
+
+
+def test_a_tree_at_another_commit_is_refused(tree, tmp_path):
+    run = running.begin("trial", at(tmp_path))
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "two"], cwd=tree, check=True)
+    with pytest.raises(SystemExit, match="must stay at"):
+        running.finish(run, {})
+
+
+def test_reports_do_not_make_the_tree_dirty(tree):
+    (tree / "experiments" / "results").mkdir(parents=True)
+    (tree / "experiments" / "results" / "a.json").write_text("{}")
+    assert not running.tree_state()["dirty"]
+    (tree / "experiments" / "b.py").write_text("")
+    assert running.tree_state()["dirty"]
