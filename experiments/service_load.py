@@ -234,35 +234,37 @@ def ask_all(config: Config, people: list, cloud: Running, *, queries: int, threa
 
 def intruders(own: Any, people: list, codes: np.ndarray, cloud: Running) -> list:
     """Attempts without the right to, five for each user; each gives whether it was refused for its own reason."""
-    now, attempts = int(time.time()), []
 
-    def changed(me: Any, *, grant: dict | None = None, by_owner: bool = True, **request: Any) -> Any:
-        _, query = user.ask(me, codes[:1], top=1, now=now, scheme=SCHEME, draw=secrets.token_bytes)
-        asked = dataclasses.replace(query.request, **request)
+    def changed(me: Any, *, grant: dict | None = None, by_owner: bool = True) -> Any:
+        _, query = user.ask(me, codes[:1], top=1, now=int(time.time()), scheme=SCHEME, draw=secrets.token_bytes)
+        asked = query.request
         if grant is not None:
             forged = dataclasses.replace(asked.grant, **grant)
             asked = dataclasses.replace(asked, grant=sign(forged, secret=own.signing_secret) if by_owner else forged)
         return dataclasses.replace(query, request=sign(asked, secret=me.keys.signing_secret))
 
-    for me in people:
-        altered = changed(me)
-        attempts += [
-            (changed(me, grant={"max_results": 10**6}, by_owner=False), "forged-grant"),
-            (changed(me, grant={"issued": now - 9 * HOUR, "expires": now - HOUR}), "expired-grant"),
-            (changed(me, grant={"epoch": 1}), "revoked-grant"),
-            (changed(me, grant={"collection": "others"}), "foreign-collection"),
-            (dataclasses.replace(altered, salt=secrets.token_bytes(32)), "tampered-query"),
-        ]
+    def expired() -> dict:
+        now = int(time.time())
+        return {"issued": now - 9 * HOUR, "expires": now - HOUR}
 
-    def attack(query: Any, code: str) -> bool:
+    makers = {
+        "forged-grant": lambda me: changed(me, grant={"max_results": 10**6}, by_owner=False),
+        "expired-grant": lambda me: changed(me, grant=expired()),
+        "revoked-grant": lambda me: changed(me, grant={"epoch": 1}),
+        "foreign-collection": lambda me: changed(me, grant={"collection": "others"}),
+        "tampered-query": lambda me: dataclasses.replace(changed(me), salt=secrets.token_bytes(32)),
+    }
+
+    def attack(me: Any, code: str) -> bool:
         with client.connect(cloud.url, timeout=900.0) as link:
             try:
-                client.search(link, query)
+                # Made at the last moment: an old query would be refused for being old.
+                client.search(link, makers[code](me))
             except RefusalError as error:
                 return error.code == code
         return False
 
-    return [lambda query=query, code=code: attack(query, code) for query, code in attempts]
+    return [lambda me=me, code=code: attack(me, code) for me in people for code in makers]
 
 
 def right(config: Config, own: Any, codes: np.ndarray, answer: tuple) -> bool:

@@ -156,7 +156,7 @@ def write_share(share: Share) -> bytes:
 
     Example:
         >>> len(write_share(Share(b"q", (0, 1), b"")))
-        8
+        9
     """
     return msgpack.packb([share.query, list(share.segments), share.blinders])
 

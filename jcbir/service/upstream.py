@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import httpx
 from jcbir.errors import FormatError
 from jcbir.io import wire
 from jcbir.protocol.messages import Ranking, Refusal, ScoreReport
+from jcbir.service.client import trusted_context
 from jcbir.service.exchange import MEDIA_TYPE, DeclinedError
 
 MOST_BYTES = 64 << 20
@@ -36,7 +36,7 @@ async def open_upstream(
         >>> callable(open_upstream)
         True
     """
-    context = ssl.create_default_context(cafile=None if certificate is None else str(certificate))
+    context = trusted_context(url, certificate=certificate)
     async with httpx.AsyncClient(
         base_url=url,
         verify=context,
