@@ -1,4 +1,4 @@
-"""Writes docs/backbones.md from the reports of `experiments.check_backbone` and `experiments.bench_backbone`.
+"""Writes docs/backbones.md from the reports of `experiments.{check_backbone,bench_backbone,backbone_layers}`.
 
 python -m experiments.backbone_page
 """
@@ -21,15 +21,17 @@ class Config:
     """Report of `experiments.check_backbone`."""
     bench: Path = Path("experiments/results/bench_backbone.json")
     """Report of `experiments.bench_backbone`."""
+    layers: Path = Path("experiments/results/backbone_layers.json")
+    """Report of `experiments.backbone_layers`."""
     page: Path = Path("docs/backbones.md")
     """The page to write."""
 
 
-def page(check: dict[str, Any], bench: dict[str, Any]) -> str:
-    """The page, from two reports."""
+def page(check: dict[str, Any], bench: dict[str, Any], layers: dict[str, Any]) -> str:
+    """The page, from three reports."""
     return f"""# The ImageNet ResNet50, measured
 
-Written by `python -m experiments.backbone_page` from the reports of two commands; do not edit the figures by hand.
+Written by `python -m experiments.backbone_page` from the reports of three commands; do not edit the figures by hand.
 
 ## On photographs
 
@@ -66,6 +68,16 @@ Worst ratio: inference {bench["infer_ratio_vs_torch"]:.2f} ({bench["infer_cpu_ra
 training {bench["train_ratio_vs_torch"]:.2f} ({bench["train_cpu_ratio_vs_torch"]:.2f}).
 Peak memory of the largest training step: jcbir {bench["peak_mb"]["jcbir"]:,.0f} MB, PyTorch \
 {bench["peak_mb"]["torch"]:,.0f} MB.
+
+### What remains
+
+`python -m experiments.backbone_layers --size {layers["size"]} --batch {layers["batch"]} --report
+experiments/results/backbone_layers.json` times every convolution of the network alone, milliseconds for all of a kind:
+
+{shares(layers)}
+
+Where the ratio is below 1, XLA's CPU kernels (Eigen's contractions) are behind oneDNN's, and nothing above the kernel
+makes up for it. Batch normalization, activations and pooling come on top of these sums in both libraries.
 """
 
 
@@ -82,6 +94,24 @@ def speeds(bench: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def shares(layers: dict[str, Any]) -> str:
+    """The convolutions by kernel and job."""
+    lines = ["| kernel | job | jcbir | PyTorch | ratio |", "|---|---|---|---|---|"]
+    totals = {"jcbir": 0.0, "torch": 0.0}
+    for kernel in sorted({row["kernel"] for row in layers["rows"]}):
+        chosen = [row for row in layers["rows"] if row["kernel"] == kernel]
+        for job in ("forward", "gradient"):
+            spent = {name: 1e3 * sum(row["count"] * row[name][job] for row in chosen) for name in totals}
+            totals = {name: totals[name] + spent[name] for name in totals}
+            lines.append(share(f"{kernel}x{kernel}", job, spent))
+    return "\n".join([*lines, share("all", "both", totals)])
+
+
+def share(kernel: str, job: str, spent: dict[str, float]) -> str:
+    """One line of `shares`."""
+    return f"| {kernel} | {job} | {spent['jcbir']:.0f} | {spent['torch']:.0f} | {spent['torch'] / spent['jcbir']:.2f} |"
+
+
 def rate(run: dict[str, Any] | str | None) -> str:
     """Images a second, or why there is none."""
     return f"{run['images_per_s']:.1f}" if isinstance(run, dict) else (run or "not measured")
@@ -93,7 +123,8 @@ def number(value: float | None) -> str:
 
 
 def main(config: Config) -> None:
-    config.page.write_text(page(json.loads(config.check.read_text()), json.loads(config.bench.read_text())))
+    reports = (json.loads(path.read_text()) for path in (config.check, config.bench, config.layers))
+    config.page.write_text(page(*reports))
 
 
 if __name__ == "__main__":
