@@ -5,7 +5,7 @@
 
 Each experiment's claim, expectation and status are read from its own docstring. `paper_notes.md` in this folder is the
 text of the notes, with figures as `{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean`
-before the report's name says what of them, `%` stands for a slash in a name. A report that is not there reads "not run".
+before the report's name says what of them, `%` stands for a slash in a name. A missing report reads "not run".
 """
 
 import ast
@@ -34,7 +34,8 @@ figure means for the paper's claims is in [paper notes](paper-notes.md).
 
 Each experiment has three scales: `smoke` (seconds, run by the tests on the bundled sample; its figures mean nothing and
 are not here), `cpu` (two cores) and `full` (the paper's scale). mAP names its convention; ± is the standard deviation
-over the seeds; reports are written from a clean tree only and name their commit."""
+over the seeds; reports are written from a clean tree only and name their commit. Where the load average is above the
+number of cores, other work ran beside: then read ratios, not seconds."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ EPOCHS = (1, 2, 5, 10, 20)
 
 
 def heading(stem: str, report: Mapping[str, Any]) -> str:
-    """Where a report comes from: scale, device, date, commit, and how long it took."""
+    """Where a report comes from: scale, device, date, commit, how long it took, and how busy the machine was."""
     made = report["environment"]
     dirty = ", **from a tree with uncommitted changes**" if made["dirty"] else ""
     learned = report["config"].get("learn", {})
@@ -17,7 +17,7 @@ def heading(stem: str, report: Mapping[str, Any]) -> str:
     protocol = f" {report['protocol']}." if "protocol" in report else ""
     return (
         f"`experiments/results/{stem}.json`: scale `{report['scale']}`, {made['device']}, {made['date']}, commit "
-        f"{made['commit']}{dirty}, {report['seconds']:,.0f} s{what}.{protocol}"
+        f"{made['commit']}{dirty}, {report['seconds']:,.0f} s, load average {made['load']} at the end{what}.{protocol}"
     )
 
 
@@ -129,7 +129,7 @@ def encrypted(report: Mapping[str, Any]) -> str:
             row = found[scheme]
             equal = {None: "", True: "equal", False: "NOT equal"}[row.get("equals_plaintext_arithmetic")]
             asked = row.get("encrypted_queries", "")
-            spent = f"{1e3 * row['query_seconds']:,.3g}"
+            spent = f"{1e3 * row['query_seconds']:,.2f}"
             size = f"{row['index_bytes_per_code']:,.1f}"
             rows.append(
                 [bits, scheme, f"{row['map']:.4f}", equal, str(asked), spent, size, f"{row.get('reply_bytes', 0):,}"]
