@@ -94,6 +94,10 @@ class Config:
     runs: Path | None = None
 
 
+Cells = dict[str, dict[int, list[hashing_report.Outcome]]]
+"""Outcomes of the seeds by method and code length."""
+
+
 class Bench(NamedTuple):
     """What all runs of one configuration share; `tuned` holds fine-tuned features by bits and seed, once made."""
 
@@ -121,13 +125,17 @@ def main(config: Config) -> dict[str, Any]:
     unknown = set(config.methods) - {*zoo.SHALLOW, *zoo.DEEP}
     if unknown:
         raise SystemExit(f"methods must be among {', '.join(zoo.SHALLOW + zoo.DEEP)}; got {', '.join(sorted(unknown))}")
+    config.report.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep(cells: Cells, curves: dict[str, Tally]) -> dict[str, Any]:
+        report = hashing_report.summarize(cells, curves, config=asdict(config), protocol=bench.task.protocol)
+        write_file(config.report, (json.dumps(report, indent=1) + "\n").encode())
+        return report
+
     with tempfile.TemporaryDirectory() as temporary:
         bench = prepare(config, Path(temporary))
-        cells, curves = compare(bench)
-    report = hashing_report.summarize(cells, curves, config=asdict(config), protocol=bench.task.protocol)
+        report = keep(*compare(bench, keep=keep))
     hashing_report.print_table(report)
-    config.report.parent.mkdir(parents=True, exist_ok=True)
-    write_file(config.report, (json.dumps(report, indent=1) + "\n").encode())
     hashing_report.draw_curves(report, config.report.with_suffix(".png"))
     return report
 
@@ -153,12 +161,12 @@ def scaled(features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {part: (value - center) / spread for part, value in features.items()}
 
 
-def compare(bench: Bench) -> tuple[dict[str, dict[int, list[hashing_report.Outcome]]], dict[str, Tally]]:
-    """Every cell, and the tallies of seed 0 at the longest code for the curves."""
+def compare(
+    bench: Bench, *, keep: Callable[[Cells, dict[str, Tally]], Any] | None = None
+) -> tuple[Cells, dict[str, Tally]]:
+    """Every cell, and the tallies of seed 0 at the longest code for the curves; `keep` sees them after each length."""
     config, longest = bench.config, max(bench.config.bits)
-    cells: dict[str, dict[int, list[hashing_report.Outcome]]] = {
-        method: {bits: [] for bits in config.bits} for method in config.methods
-    }
+    cells: Cells = {method: {bits: [] for bits in config.bits} for method in config.methods}
     curves: dict[str, Tally] = {}
     total, done, begun = len(config.methods) * len(config.bits) * config.seeds, 0, time.perf_counter()
     for bits in config.bits:
@@ -181,6 +189,8 @@ def compare(bench: Bench) -> tuple[dict[str, dict[int, list[hashing_report.Outco
                     f"{done}/{total}, {passed / done * (total - done):.0f} s left",
                     flush=True,
                 )
+        if keep is not None:
+            keep(cells, curves)
     return cells, curves
 
 

@@ -28,9 +28,9 @@ def summarize(
     config: dict[str, Any],
     protocol: str,
 ) -> dict[str, Any]:
-    """Means and spreads, curves, and what it was run with."""
-    longest = max(config["bits"])
-    drawn = {}
+    """Means and spreads of the lengths that have been run, curves, and what it was run with."""
+    longest, drawn = max(config["bits"]), {}
+    done = sorted({bits for row in cells.values() for bits, runs in row.items() if runs})
     for method, counts in curves.items():
         curve = precision_recall(counts)
         kept = ~np.isnan(curve.precision)
@@ -39,7 +39,7 @@ def summarize(
             "precision": np.round(curve.precision[kept], 5).tolist(),
         }
     grid = {
-        field: {m: {str(bits): cell(runs, field) for bits, runs in row.items()} for m, row in cells.items()}
+        field: {m: {str(bits): cell(row[bits], field) for bits in done} for m, row in cells.items()}
         for field in Outcome._fields
     }
     return {
@@ -49,7 +49,8 @@ def summarize(
         "convention": convention(top=config["top"]),
         "protocol": protocol,
         # Where the files lay says nothing to a reader.
-        "config": {name: value for name, value in config.items() if not isinstance(value, Path) and value is not None},
+        "config": {name: value for name, value in config.items() if not isinstance(value, Path) and value is not None}
+        | {"bits": done},
         "curves": {"bits": longest, "seed": 0, "methods": drawn},
         "seconds": sum(run.seconds for row in cells.values() for runs in row.values() for run in runs),
         "versions": {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
