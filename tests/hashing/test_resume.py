@@ -16,6 +16,7 @@ import pytest
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.hashing import checkpoint
+from jcbir.io import runs
 
 SCRIPT = pathlib.Path(__file__).with_name("interrupted_run.py")
 ROOT = SCRIPT.parents[2]
@@ -81,6 +82,20 @@ def test_a_finished_run_is_not_trained_further(program, whole):
     state, lines = program.run(whole[0])
     assert_same(state, whole[1])
     assert len(lines) == program.EPOCHS
+
+
+def test_the_best_epoch_is_the_one_of_the_highest_validation_metric_also_after_a_resume(program, tmp_path):
+    fresh, images, targets, step = program.problem()
+    values = [0.1, 0.5, 0.3, 0.4, 0.6, 0.2]
+
+    def train(epochs):
+        runs.train_run(
+            tmp_path, fresh, images, targets, step=step, epochs=epochs, batch=8, monitor="val",
+            validate=lambda state: {"val": values[int(state.step) // 5 - 1]},
+        )  # fmt: skip
+        return int(runs.best_state(tmp_path, fresh).step) // 5 - 1
+
+    assert [train(epochs) for epochs in (3, 4, 6)] == [1, 1, 4]
 
 
 def test_another_configuration_is_refused(program, whole):

@@ -56,6 +56,16 @@ def test_named_orders(pairs, top, denominator, rule):
     np.testing.assert_allclose(got, brute_force(order, top, denominator), atol=1e-12)
 
 
+@pytest.mark.parametrize("backend", [np.asarray, jnp.asarray])
+def test_the_order_of_the_database_decides_in_long_lists(backend):
+    # A sort that is not stable keeps the order of a dozen equals by luck, not that of hundreds.
+    g = np.random.default_rng(5)
+    distances, relevant = g.integers(0, 4, 1000).astype(np.int32), g.random(1000) < 0.3
+    order = [bool(relevant[i]) for i in sorted(range(1000), key=lambda i: distances[i])]
+    got = metrics.average_precision(backend(distances), backend(relevant), top=700, ties="index")
+    np.testing.assert_allclose(got, brute_force(order, 700, "retrieved"), rtol=1e-5)
+
+
 @pytest.mark.parametrize("denominator", DENOMINATORS)
 @pytest.mark.parametrize("top", [None, 37, 100])
 def test_expected_is_the_monte_carlo_mean(top, denominator):
