@@ -8,7 +8,7 @@ Expected: packed and bitsliced: distances equal to plaintext for every query, so
     integer: the differences equal those of the same arithmetic in clear, and mAP below Hamming's.
 Paper: ranks by the difference of codes read as integers (Eq. 8) and reports the mAP of Hamming codes: one of the two
     cannot be.
-Status: smoke: run by the tests. cpu: run. full: not run.
+Status: smoke: run by the tests. cpu: run on the bundled sample. full: not run.
 """
 
 import secrets

@@ -2,10 +2,10 @@
 
 Command: python -m experiments.fig6_transfer --scale cpu --report experiments/results/fig6_transfer_cpu.json
 Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
-Time: smoke: half a minute; cpu: half an hour; full: not measured.
+Time: smoke: half a minute; cpu: an hour; full: not measured.
 Expected: pretrained far above random weights at every epoch, and above where random weights end after one epoch.
 Paper: "greater and more consistent test accuracy after a few iterations". Its curves could not be read.
-Status: smoke: run by the tests. cpu: run on the bundled sample. full: not run.
+Status: smoke: run by the tests. cpu: run on the bundled sample for 8 epochs, one seed. full: not run.
 """
 
 import json

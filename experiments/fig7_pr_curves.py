@@ -7,7 +7,7 @@ Time: smoke: half a minute; cpu: minutes once the features are there; full: not 
 Expected: central similarity above the shallow methods; the same codes ranked by the paper's integer difference (Eq. 8)
     far below themselves ranked by Hamming distance.
 Paper: largest area of four schemes on all sets. The other three have no public code; the curves could not be read.
-Status: smoke: run by the tests. cpu: run. full: not run.
+Status: smoke: run by the tests. cpu: run on the bundled sample. full: not run.
 """
 
 from dataclasses import dataclass, field

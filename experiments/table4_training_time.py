@@ -8,7 +8,7 @@ Expected: on a whole network within a few percent of one another, since the loss
     length is not seen in the time. Read the ratios: the seconds are those of the machine.
 Paper: shortest training of all on all sets, "at least 9.7 %". The abstract calls the same figure retrieval time, which
     Table 4 does not measure. Its cells could not be found.
-Status: smoke: run by the tests. cpu: run. full: not run.
+Status: smoke: run by the tests. cpu: run at 64 bits. full: not run.
 """
 
 import statistics
