@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.hashing_zoo import title as method_title
 
-EPOCHS = (1, 2, 5, 10, 20)
+EPOCHS = (1, 2, 4, 8, 16, 20)
 
 
 def heading(stem: str, report: Mapping[str, Any]) -> str:
@@ -97,15 +97,14 @@ def cipher(report: Mapping[str, Any]) -> str:
 
 def transfer(report: Mapping[str, Any]) -> str:
     """Fig. 6."""
+    length = report["config"]["learn"]["epochs"]
+    epochs = [epoch for epoch in EPOCHS if epoch <= length]
     rows = []
     for start, by_bits in report["validation_by_epoch"].items():
         for bits, runs in by_bits.items():
-            shown = [
-                f"{sum(run[epoch - 1] for run in runs) / len(runs):.4f}" if epoch <= len(runs[0]) else "-"
-                for epoch in EPOCHS
-            ]
+            shown = [f"{sum(run[epoch - 1] for run in runs) / len(runs):.4f}" for epoch in epochs]
             rows.append([f"`{start}`", bits, *shown, cell(report["map"][start][bits])])
-    head = ["start", "bits", *(f"epoch {epoch}" for epoch in EPOCHS), f"queries, {report['convention']}"]
+    head = ["start", "bits", *(f"epoch {epoch}" for epoch in epochs), f"queries, {report['convention']}"]
     return "mAP of the validation photographs by epoch, and of the queries at the best of them:\n\n" + table(head, rows)
 
 
