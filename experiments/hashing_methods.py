@@ -122,9 +122,9 @@ class Network(NamedTuple):
 
 def main(config: Config) -> dict[str, Any]:
     """Run the comparison, print the table, write report and picture."""
-    unknown = set(config.methods) - {*zoo.SHALLOW, *zoo.DEEP}
-    if unknown:
-        raise SystemExit(f"methods must be among {', '.join(zoo.SHALLOW + zoo.DEEP)}; got {', '.join(sorted(unknown))}")
+    known = zoo.SHALLOW + zoo.DEEP + zoo.VARIANTS
+    if unknown := set(config.methods) - {*known}:
+        raise SystemExit(f"methods must be among {', '.join(known)}; got {', '.join(sorted(unknown))}")
     config.report.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(cells: Cells, curves: dict[str, Tally]) -> dict[str, Any]:
@@ -171,7 +171,7 @@ def compare(
     total, done, begun = len(config.methods) * len(config.bits) * config.seeds, 0, time.perf_counter()
     for bits in config.bits:
         for method in config.methods:
-            run = (deep_runner if method in zoo.DEEP else shallow_runner)(bench, method, bits)
+            run = (shallow_runner if method in zoo.SHALLOW else deep_runner)(bench, method, bits)
             for seed in range(config.seeds):
                 started = time.perf_counter()
                 codes = run(seed)

@@ -18,9 +18,13 @@ from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hash
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
-NAMES = {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"} | {
-    "hashnet": "HashNet"
-}
+VARIANTS = ("csq_drawn",)
+"""CSQ with its rows of the Hadamard matrix drawn at random: asked for by name, not part of the comparison."""
+NAMES = (
+    {"csq_drawn": "CSQ, rows drawn"}
+    | {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"}
+    | {"hashnet": "HashNet"}
+)
 
 # The authors of HashNet let beta grow over 10,000 steps, in stages of 200.
 _HASHNET_STEPS = 10_000
@@ -31,15 +35,22 @@ def title(method: str) -> str:
     return NAMES.get(method, method.upper())
 
 
-def class_centers(classes: int, *, bits: int) -> np.ndarray:
-    """Hash centers: the paper's Hadamard rows, and past 2Q classes the separated ones, the same for every seed."""
-    return separated.separated_centers(jax.random.key(0), classes, bits=bits)
+def class_centers(classes: int, *, bits: int, drawn: bool = False) -> np.ndarray:
+    """Hash centers: the paper's Hadamard rows, and past 2Q classes the separated ones, the same for every seed.
+
+    The first 10 rows of H_64 have only 16 different columns: 64 bits that say 16 things, one of them nothing. Rows
+    `drawn` from all of H_64 are as far apart and have up to 64 different columns.
+    """
+    table = separated.separated_centers(jax.random.key(0), max(classes, bits if drawn else 0), bits=bits)
+    rows = np.asarray(jax.random.permutation(jax.random.key(0), len(table))) if drawn else np.arange(len(table))
+    return table[rows[:classes]]
 
 
 def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) -> np.ndarray:
     """What the method's loss compares with: semantic centers, factorized codes, or the labels themselves."""
-    if method == "csq":
-        return np.asarray(centers.semantic(labels, class_centers(labels.shape[1], bits=bits)))
+    if method in ("csq", "csq_drawn"):
+        table = class_centers(labels.shape[1], bits=bits, drawn=method == "csq_drawn")
+        return np.asarray(centers.semantic(labels, table))
     if method == "cnnh":
         return np.asarray(_factorizer()(key, pairs.similar_pairs(labels), bits=bits, rounds=3))
     return labels
@@ -77,6 +88,7 @@ def step_of(
     table = class_centers(classes, bits=bits)
     loss = {
         "csq": losses.csq,
+        "csq_drawn": losses.csq,
         "cnnh": cnnh.cnnh,
         "dnnh": dnnh.dnnh,
         "dhn": dhn.dhn,

@@ -1,0 +1,138 @@
+"""What the comparison of methods is made of: tasks, kept features, and the page that is written from reports."""
+
+import json
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import features, hashing_data, hashing_page, hashing_report, hashing_zoo
+from jcbir.data import bundled as sample
+from jcbir.hashing.separated import separation
+from jcbir.models.backbone import Backbone
+from jcbir.models.preprocessing import Preprocessing
+from jcbir.models.resnet import small
+
+DOCS = pathlib.Path(__file__).parents[2] / "docs"
+
+
+def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
+    task = hashing_data.load_task("bundled", source=None, validation=200, limit=300)
+    assert {part: len(rows) for part, rows in task.rows.items()} == {
+        "train": 300,
+        "validation": 200,
+        "database": 2000,
+        "query": 200,
+    }
+    every = np.concatenate(list(task.rows.values()))
+    assert len(set(every.tolist())) == len(every)
+    # Each ten photographs hold the ten classes, so every part is balanced.
+    assert all(np.ptp(task.labels[rows].sum(0)) == 0 for rows in task.rows.values())
+    whole = hashing_data.load_task("bundled", source=None, validation=200, limit=0)
+    assert whole.rows["train"].tolist() == list(range(1800))
+    wanted = sample.load()
+    np.testing.assert_array_equal(hashing_data.pixels(task, "query", size=32), wanted.query.images)
+    np.testing.assert_array_equal(hashing_data.pixels(task, "validation", size=32), wanted.train.images[-200:])
+
+
+@pytest.mark.parametrize("validation", [0, 2000])
+def test_a_validation_part_that_leaves_nothing_is_named(validation):
+    with pytest.raises(ValueError, match=f"validation must be from 1 to 1999, got {validation}"):
+        hashing_data.load_task("bundled", source=None, validation=validation, limit=0)
+
+
+def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
+    monkeypatch.setattr(features, "PIECE", 4)
+    g = np.random.default_rng(0)
+    images, ids = g.integers(0, 256, (10, 8, 8, 3), np.uint8), tuple(f"train/{i}" for i in range(10))
+    source = features._from_pixels(images, np.arange(10, dtype=np.int32), ids, tuple("0123456789"))
+    module = small(stages=(1,), width=4)
+    backbone = Backbone(module, module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), Preprocessing(size=8))
+    done: list[int] = []
+
+    def found(network):
+        done.clear()
+        return features.cached_features(
+            source, network, folder=tmp_path, label="ten", batch=5, progress=lambda count, total: done.append(count)
+        )
+
+    first = found(backbone)
+    direct = module.apply(backbone.variables, features.preprocess(images, backbone.preprocessing)).pooled
+    np.testing.assert_allclose(first.pooled, direct, rtol=1e-5, atol=1e-6)
+    assert done == [4, 8, 10]
+    (place,) = tmp_path.iterdir()
+    (place / "0000004.npy").unlink()
+    np.testing.assert_array_equal(found(backbone).pooled, first.pooled)
+    assert done == [8]
+    other = backbone._replace(variables=jax.tree.map(lambda leaf: leaf + 0.1, backbone.variables))
+    assert np.abs(found(other).pooled - first.pooled).max() > 1e-3
+    assert done == [4, 8, 10]
+
+
+def test_pages_hold_the_figures_of_their_reports():
+    hashing_page.main(hashing_page.Config(check=True))
+
+
+def test_a_figure_typed_by_hand_is_refused(tmp_path):
+    for page in hashing_page.PAGES:
+        (tmp_path / page).write_text((DOCS / page).read_text())
+    page = tmp_path / "metrics.md"
+    page.write_text(page.read_text().replace("| 0.5", "| 0.9", 1))
+    with pytest.raises(SystemExit, match=r"metrics\.md must hold the figures"):
+        hashing_page.main(hashing_page.Config(docs=tmp_path, check=True))
+
+
+def test_drawn_rows_are_as_far_apart_and_say_more():
+    first, drawn = (hashing_zoo.class_centers(10, bits=64, drawn=choice) for choice in (False, True))
+    assert separation(drawn).minimum == separation(first).minimum == 32
+    assert len(np.unique(first, axis=1).T) == 16
+    assert len(np.unique(drawn, axis=1).T) == 32
+
+
+def made_up(**means: tuple[float, float]) -> dict:
+    return {"map": {method: {"64": {"mean": mean, "spread": spread}} for method, (mean, spread) in means.items()}}
+
+
+@pytest.mark.parametrize(
+    ("means", "says"),
+    [
+        ({"csq": (0.8, 0.01), "dch": (0.7, 0.01), "itq": (0.5, 0.0)}, ["CSQ is first.", "ITQ, 0.3000 below CSQ"]),
+        ({"csq": (0.8, 0.03), "dch": (0.84, 0.04)}, ["CSQ is number 2, 0.0400 behind: within", "deviation 0.0500"]),
+        (
+            {"csq": (0.8, 0.01), "dch": (0.84, 0.01), "sdh": (0.9, 0.0)},
+            ["number 3", "outside", "SDH, 0.1000 above CSQ"],
+        ),
+    ],
+)
+def test_the_verdict_is_that_of_the_figures(means, says):
+    found = hashing_page.verdict(made_up(**means), "64")
+    assert all(text in found for text in says), found
+
+
+def test_a_cell_is_mean_and_sample_deviation():
+    runs = [hashing_report.Outcome(test, 0.0, 1.0) for test in (0.1, 0.2, 0.6)]
+    found = hashing_report.cell(runs, "test")
+    assert found["mean"] == pytest.approx(0.3)
+    assert found["spread"] == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
+    assert hashing_report.cell(runs[:1], "test")["spread"] == 0
+
+
+def test_examples_of_the_pages_run():
+    blocks = re.findall(r"```python\n(.*?)```", (DOCS / "hashing.md").read_text(), re.DOTALL)
+    (shallow,) = [block for block in blocks if "classic_kernel" in block]
+    exec(shallow, {})
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / "metrics.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert 0 < names["values"].mean() < 1
+
+
+def test_reports_are_of_the_metric_they_name():
+    for path in (DOCS.parent / "experiments" / "results").glob("hashing_methods*.json"):
+        report = json.loads(path.read_text())
+        assert report["convention"] == f"mAP@{report['config']['top']}[retrieved,expected]"
+        for row in report["map"].values():
+            assert all(len(cell["values"]) == report["config"]["seeds"] for cell in row.values())
