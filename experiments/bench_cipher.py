@@ -2,6 +2,7 @@
 
     taskset -c 0 python -m experiments.bench_cipher --report FILE.json
     python -m experiments.bench_cipher --engine jax --report FILE.json      (on the default device)
+    python -m experiments.bench_cipher --table experiments/results/bench_cipher.json     (the table of docs/cipher.md)
 
 Megabytes of image a second (key stream: of key stream), the best of `repeats` runs. `clock` says what is counted:
 "wall" for a quiet machine, "cpu" (time of this process alone) where others compute too; pinned to one core, the host's
@@ -46,6 +47,7 @@ class Config:
         side: side of the large image, x 3; 0 leaves it out.
         repeats: runs of each measurement; the best counts.
         report: write the figures to this JSON file.
+        table: print the table of this report instead of measuring.
     """
 
     engine: Literal["numpy", "compiled", "jax"] = "compiled"
@@ -54,6 +56,29 @@ class Config:
     side: int = 2048
     repeats: int = 3
     report: Path | None = None
+    table: Path | None = None
+
+
+ROWS = {
+    "key stream": "keystream_mb_s",
+    "modular diffusion": "diffusion_mb_s",
+    "scrambling": "scrambling_mb_s",
+    "GF(257) diffusion": "field_mb_s",
+    "modular diffusion twice": "repeated_mb_s",
+    "encrypt": "encrypt_mb_s",
+    "decrypt": "decrypt_mb_s",
+    "AES-256-GCM": "aes_256_gcm_mb_s",
+    "ChaCha20-Poly1305": "chacha20_poly1305_mb_s",
+}
+
+
+def speed_table(report: dict[str, Any]) -> str:
+    """The table of docs/cipher.md: one line a stage, one column a batch."""
+    runs = list(report["runs"].values())
+    lines = ["| MB/s | " + " | ".join(" x ".join(map(str, run["shape"])) for run in runs) + " |"]
+    lines.append("|---|" + "---|" * len(runs))
+    lines += [f"| {name} | " + " | ".join(f"{run[key]:.0f}" for run in runs) + " |" for name, key in ROWS.items()]
+    return "\n".join(lines)
 
 
 def photographs(count: int, side: int) -> np.ndarray:
@@ -153,13 +178,17 @@ def _stages(photos: np.ndarray, config: Config) -> dict[str, float]:
 def main() -> None:
     """Command line."""
     config = tyro.cli(Config)
+    if config.table is not None:
+        print(speed_table(json.loads(config.table.read_text())))
+        return
     runs = {"224": measure(photographs(config.batch, 224), config)}
     if config.side:
         runs[str(config.side)] = measure(photographs(1, config.side), config)
     golden = as_golden(config)
     known = {name: run["ciphertext_sha256"] == FIRST_SHA256.get(name) for name, run in runs.items()}
     report = {
-        "command": f"python -m experiments.bench_cipher --engine {config.engine} --clock {config.clock}",
+        "command": f"python -m experiments.bench_cipher --engine {config.engine} --clock {config.clock} "
+        f"--repeats {config.repeats}",
         "device": str(jax.devices()[0].device_kind) if config.engine == "jax" else "host, pinned to one core",
         "clock": config.clock,
         "load_average": round(os.getloadavg()[0], 1),
