@@ -5,7 +5,8 @@ Command: python -m experiments.table4_training_time --scale cpu
 Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
 Time: smoke: half a minute; cpu: ten minutes, most of it compiling; full: not measured.
 Expected: on a small network losses over centers within 5 % of one another, losses over pairs and triplets up to a
-    tenth above; less on a large one, where the loss is a smaller part of a step. Read the ratios: the seconds are those of the machine.
+    tenth above; less on a large one, where the loss is a smaller part of a step. Read
+    the ratios: the seconds are those of the machine.
 Paper: shortest training of all on all sets, "at least 9.7 %". The abstract calls the same figure retrieval time, which
     Table 4 does not measure. Its cells could not be found.
 Status: smoke: run by the tests. cpu: run at 64 bits. full: not run.
