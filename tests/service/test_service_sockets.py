@@ -99,22 +99,23 @@ def pair(tmp_path_factory):
         stack.callback(cloud.end)
         for process in (authority, cloud):
             process.wait(root)
+        certificate = root / "cert.pem"
+        with (
+            client.connect(cloud.url, certificate=certificate) as to_cloud,
+            client.connect(authority.url, certificate=certificate) as to_authority,
+        ):
+            links = {Publication: to_cloud, Catalogue: to_authority}
+            for sent in world.transcript:
+                if type(sent.message) in links:
+                    client.send_order(links[type(sent.message)], sent.message)
         yield root, cloud, authority
 
 
 def test_search_over_tls(pair):
-    root, cloud, authority = pair
+    root, cloud, _ = pair
     world = make_world()
-    certificate = root / "cert.pem"
-    with (
-        client.connect(cloud.url, certificate=certificate) as to_cloud,
-        client.connect(authority.url, certificate=certificate) as to_authority,
-    ):
+    with client.connect(cloud.url, certificate=root / "cert.pem") as to_cloud:
         assert client.fetch_card(to_cloud) == world.own.card
-        for sent in world.transcript:
-            link = {Publication: to_cloud, Catalogue: to_authority}.get(type(sent.message))
-            if link:
-                client.send_order(link, sent.message)
         me, query = user.ask(world.me, CODES, top=5, now=NOW, scheme="packed", draw=secrets.token_bytes)
         me, rows = user.receive(me, client.search(to_cloud, query))
         for row, code in zip(rows, CODES, strict=True):
@@ -201,6 +202,7 @@ def test_ends_clean_with_a_query_at_hand(pair):
     thread.start()
     with client.connect(cloud.url, certificate=root / "cert.pem") as link:
         while link.client.get("/health").json()["pending"] == 0:
+            assert thread.is_alive(), found
             time.sleep(0.02)
     cloud.process.send_signal(signal.SIGTERM)
     time.sleep(0.3)
