@@ -9,8 +9,8 @@ Expected: cpu: imagenette CSQ-64 mAP at least 0.95 where pooled features have 0.
     better, 101 over 50 by less than the spread.
 Paper: ResNet50 beats ResNet34 on all sets at all lengths; ResNet101 beats ResNet50 on ImageNet only. Its cells could
     not be found.
-Status: smoke: run by the tests. cpu: the bundled network on the bundled sample, and ResNet50 on imagenette at 128 px with
-    its layers frozen, which falls short of 0.95 by less than 0.01; the other depths need weights that could not be
+Status: smoke: run by the tests. cpu: the bundled network on the bundled sample, and ResNet50 on imagenette at 128 px
+    with its layers frozen, which falls short of 0.95 by less than 0.01; the other depths need weights that could not be
     fetched. full: not run.
 """
 
