@@ -114,9 +114,7 @@ def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool) -> Sn
                     places[image_id] = (view, Place(offset, length))
             names = tuple(line[0] for line in lines)
             indexes = read_indexes(store, number, view)
-            segments.append(
-                prepared.get(number) or prepare_segment(store.card, number, indexes, names, tables=tables)
-            )
+            segments.append(prepared.get(number) or prepare_segment(store.card, number, indexes, names, tables=tables))
     finally:
         store.catalogue.execute("COMMIT")
     return tuple(segments), StoredImages(places)
