@@ -12,7 +12,7 @@ Status: smoke: run by the tests. cpu: run on the bundled sample; not on Corel-5k
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
@@ -25,7 +25,7 @@ from experiments import hashing_methods as methods
 from experiments import hashing_zoo as zoo
 from experiments import tasks
 from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments.tasks import FULL, Learning
 from jcbir.hashing import centers, losses, training
 from jcbir.hashing.augment import crop_and_flip
 from jcbir.hashing.optimizers import two_rates
@@ -103,19 +103,7 @@ SCALES: dict[Scale, Config] = {
     ),
     "full": Config(
         where=Where(scale="full"),
-        learn=Learning(
-            dataset="coco80",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            seeds=3,
-            epochs=90,
-            batch=64,
-            rate=1e-3,
-            backbone_scale=0.05,
-            validation=1000,
-            backbone="timm/resnet50.tv_in1k",
-        ),
+        learn=replace(FULL, dataset="coco80", seeds=3, backbone_scale=0.05),
         groups=("quantization", "centers", "ties"),
     ),
 }

@@ -22,7 +22,7 @@ import tyro
 
 from experiments import tasks
 from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments.tasks import FULL, Learning
 from jcbir.codes import pack, pairwise
 from jcbir.metrics.precision import mean_average_precision
 from jcbir.paillier import secret
@@ -74,18 +74,7 @@ SCALES: dict[Scale, Config] = {
     ),
     "full": Config(
         where=Where(scale="full"),
-        learn=Learning(
-            dataset="imagenet100",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            epochs=90,
-            batch=64,
-            rate=1e-3,
-            backbone_scale=0.01,
-            validation=1000,
-            backbone="timm/resnet50.tv_in1k",
-        ),
+        learn=FULL,
         modulus_bits=3072,
         queries=(5000, 100, 5),
         database=None,

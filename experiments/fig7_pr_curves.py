@@ -19,7 +19,7 @@ import tyro
 from experiments import tasks
 from experiments.encrypted_retrieval import differences, integers
 from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments.tasks import FULL, Learning
 from jcbir.codes import pack, pairwise
 from jcbir.metrics.curves import precision_at, recall_at
 from jcbir.metrics.tally import Tally, tally
@@ -58,18 +58,7 @@ SCALES: dict[Scale, Config] = {
     "cpu": Config(where=Where(scale="cpu"), learn=_CPU, methods=("csq", "itq_cca", "itq", "lsh")),
     "full": Config(
         where=Where(scale="full"),
-        learn=Learning(
-            dataset="imagenet100",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            epochs=90,
-            batch=64,
-            rate=1e-3,
-            backbone_scale=0.01,
-            validation=1000,
-            backbone="timm/resnet50.tv_in1k",
-        ),
+        learn=FULL,
         methods=("csq", "dch", "hashnet", "itq_cca", "itq", "lsh"),
     ),
 }

@@ -21,7 +21,7 @@ from experiments import hashing_methods as methods
 from experiments import hashing_report, tasks
 from experiments import hashing_zoo as zoo
 from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments.tasks import FULL, Learning
 
 
 @dataclass(frozen=True)
@@ -46,19 +46,7 @@ SCALES: dict[Scale, Config] = {
     ),
     "full": Config(
         where=Where(scale="full"),
-        learn=Learning(
-            dataset="imagenet100",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            seeds=3,
-            epochs=90,
-            batch=64,
-            rate=1e-3,
-            backbone_scale=0.01,
-            validation=1000,
-            backbone="timm/resnet50.tv_in1k",
-        ),
+        learn=replace(FULL, seeds=3),
         methods=zoo.SHALLOW + zoo.DEEP,
     ),
 }

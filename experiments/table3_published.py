@@ -10,14 +10,14 @@ Paper: best of six on ImageNet; DUDH and JLDSH better on NUS-WIDE and COCO. Neit
 Status: smoke: run by the tests. cpu: bundled sample, no published row to compare with. full: not run.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import tyro
 
 from experiments import tasks
 from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments.tasks import FULL, Learning
 
 # README of the official CSQ code (yuanli2333/Hadamard-Matrix-for-hashing), ResNet50, 16, 32 and 64 bits.
 OFFICIAL = {
@@ -48,19 +48,7 @@ SCALES: dict[Scale, Config] = {
     "cpu": Config(where=Where(scale="cpu"), learn=Learning(bits=(16, 32, 64), seeds=3, epochs=20)),
     "full": Config(
         where=Where(scale="full"),
-        learn=Learning(
-            dataset="imagenet100",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            seeds=3,
-            epochs=90,
-            batch=64,
-            rate=1e-3,
-            backbone_scale=0.01,
-            validation=1000,
-            backbone="timm/resnet50.tv_in1k",
-        ),
+        learn=replace(FULL, seeds=3),
     ),
 }
 

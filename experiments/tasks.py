@@ -68,6 +68,21 @@ class Learning:
     limit: int = 0
 
 
+FULL = Learning(
+    dataset="imagenet100",
+    size=224,
+    tune="all",
+    bits=(16, 32, 64),
+    epochs=90,
+    batch=64,
+    rate=1e-3,
+    backbone_scale=0.01,
+    validation=1000,
+    backbone="timm/resnet50.tv_in1k",
+)
+"""The paper's scale, by the published recipe."""
+
+
 class Cell(NamedTuple):
     """Runs of one method at one length.
 
