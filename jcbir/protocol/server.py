@@ -260,7 +260,7 @@ def blinders_needed(server: Server, query: Query) -> int:
         True
     """
     return len(query.trapdoors) * sum(
-        _index(segment, query.request.scheme).layout.blocks for segment in server.segments
+        scheme_index(segment, query.request.scheme).layout.blocks for segment in server.segments
     )
 
 
@@ -307,7 +307,7 @@ def score_query(
     for trapdoor in query.trapdoors:
         row = []
         for segment in server.segments:
-            index = _index(segment, request.scheme)
+            index = scheme_index(segment, request.scheme)
             fresh = blinders[used : used + index.layout.blocks]
             row.append(score(server.card.public, index, trapdoor, blinders=fresh, engine=engine))
             used += index.layout.blocks
@@ -346,7 +346,23 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
     return dataclasses.replace(server, awaited=server.awaited - {ranking.nonce}), Delivery(ranking, images)
 
 
-def _index(segment: Segment, scheme: str) -> Any:
+def scheme_index(segment: Segment, scheme: str) -> Any:
+    """A segment's index for a scheme.
+
+    Args:
+        segment: the segment.
+        scheme: ranking scheme.
+
+    Returns:
+        The index.
+
+    Raises:
+        ValueError: the segment does not offer the scheme.
+
+    Example:
+        >>> scheme_index(Segment(0, {"packed": "index"}, ()), "packed")
+        'index'
+    """
     if scheme not in segment.indexes:
         raise ValueError(f"scheme: segment {segment.number} offers {sorted(segment.indexes)}, got {scheme!r}")
     return segment.indexes[scheme]
@@ -374,6 +390,7 @@ __all__ = [
     "deliver",
     "prepare_segment",
     "revoke",
+    "scheme_index",
     "score_query",
     "withdraw",
 ]

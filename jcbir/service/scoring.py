@@ -8,7 +8,7 @@ import contextlib
 import functools
 import secrets
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgpack
 import numpy as np
@@ -20,7 +20,7 @@ from jcbir.io.store import open_store
 from jcbir.paillier import blinding, engines
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol.messages import Card, Query
-from jcbir.protocol.server import Segment, Server
+from jcbir.protocol.server import Server, scheme_index
 from jcbir.ranking.score import score
 from jcbir.service.pool import run_worker
 from jcbir.typing import Rows
@@ -97,7 +97,7 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
     missing = [number for number in share.segments if number not in known]
     if missing:
         raise FormatError(f"share: segments {missing} are not in the store")
-    indexes = [_index(known[number], query.request.scheme) for number in share.segments]
+    indexes = [scheme_index(known[number], query.request.scheme) for number in share.segments]
     needed = len(query.trapdoors) * sum(index.layout.blocks for index in indexes)
     stock = np.frombuffer(share.blinders, np.uint8).reshape(-1, public.ciphertext_bytes)[:needed]
     if len(stock) < needed:
@@ -226,12 +226,6 @@ def split_segments(blocks: Sequence[int], parts: int) -> list[range]:
             spans.append(range(start, position + 1))
             start = position + 1
     return [*spans, range(start, len(blocks))] if start < len(blocks) else spans
-
-
-def _index(segment: Segment, scheme: str) -> Any:
-    if scheme not in segment.indexes:
-        raise ValueError(f"scheme: segment {segment.number} offers {sorted(segment.indexes)}, got {scheme!r}")
-    return segment.indexes[scheme]
 
 
 @functools.lru_cache(maxsize=2)
