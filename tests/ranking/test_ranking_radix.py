@@ -35,6 +35,26 @@ def test_split_inverts_compose(batch, slack):
     assert np.array_equal(split(compose(digits, base=base, width=width), base=base, count=digits.shape[1]), digits)
 
 
+@pytest.mark.parametrize(("base", "count"), [(3, 1920), (65, 510), (65, 680), (257, 380), (65535, 192)])
+def test_runs_of_extreme_digits_do_not_hide_a_carry(base, count):
+    """A fraction close to 0 and one close to 1 are neighbors: only the digits below tell them apart."""
+    g = np.random.default_rng(count)
+    runs = np.repeat(g.choice([0, 1, base - 2, base - 1], (40, 1 + count // 12)), 12, axis=1)[:, :count]
+    rows = np.concatenate([runs, np.zeros((1, count), int), np.full((1, count), base - 1)])
+    width = -(-(base**count).bit_length() // 8)
+    numbers = [int.from_bytes(row.tobytes()) for row in compose(rows, base=base, width=width)]
+    digits = split(compose(rows, base=base, width=width), base=base, count=count)
+    assert np.array_equal(digits, rows)
+    assert [digits[i, j] for i, j in ((0, 7), (3, count - 1))] == [
+        numbers[i] // base**j % base for i, j in ((0, 7), (3, count - 1))
+    ]
+
+
+def test_numbers_too_long_for_floats_are_refused():
+    with pytest.raises(ValueError, match="base: must be at most"):
+        split(np.zeros((1, 1 << 11), np.uint8), base=65535, count=1000)
+
+
 @pytest.mark.parametrize("base", [3, 4, 65, 256])
 def test_largest_number_fits_and_the_next_does_not(base):
     count = 17
