@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8, UInt16
 
 from jcbir.paillier import powers
-from jcbir.paillier.limbs import combine, exact_residue, rows_to_limbs, toeplitz
+from jcbir.paillier.limbs import combine, device_limbs, exact_residue, rows_to_limbs, toeplitz
 from jcbir.paillier.rns import (
     LIMB,
     Digits,
@@ -202,10 +202,11 @@ def picked_products(n: int, table: UInt8[Array, "t c"], picks: Integer[Array, "b
         >>> to_ints(picked_products(2**127 - 1, from_ints([3, 5], width=32), np.array([[0, 1, 1]])))
         [75]
     """
-    constants, limbs = public_constants(n), _limbs(n, table)
+    constants, factors = public_constants(n), np.asarray(table)
+    count = powers.loaded_limbs(n.bit_length(), total=2 * n.bit_length())
 
     def compute(chosen):
-        return _picked_products(constants, np.moveaxis(limbs[:, chosen], 1, 0))
+        return _picked_products(constants, factors[chosen], count=count)
 
     return in_batches(compute, [np.asarray(picks).T], table.shape[1])
 
@@ -300,13 +301,13 @@ def _messages_times(constants, messages, b):
     return positional(constants, product(modulus, x, Digits(low, high)))
 
 
-@jax.jit
-def _picked_products(constants, factors):
+@functools.partial(jax.jit, static_argnames="count")
+def _picked_products(constants, factors, *, count):
     modulus = constants.modulus
-    start = jax.tree.map(lambda o: jnp.broadcast_to(o, (o.shape[0], factors.shape[2])), constants.one)
+    start = jax.tree.map(lambda o: jnp.broadcast_to(o, (o.shape[0], factors.shape[1])), constants.one)
 
-    def step(total, limbs):
-        return product(modulus, total, powers.load(modulus, constants.enter, limbs)), None
+    def step(total, rows):
+        return product(modulus, total, powers.load(modulus, constants.enter, device_limbs(rows, count=count))), None
 
     total, _ = jax.lax.scan(step, start, factors)
     return positional(constants, product(modulus, total, constants.unit))
