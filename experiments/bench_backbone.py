@@ -5,8 +5,11 @@
 Each figure is the median of `repeats`, the two libraries taking turns, so that a neighbor's load meets both; PyTorch
 runs channels_last, and compiled too where its compiler works; the ratio is to the faster of the two. Ratios above 1
 mean that ours is faster. Besides seconds on the clock the report holds processor seconds, which a busy machine disturbs
-less. `peak_mb` is of a process of its own that runs the largest training step. On a GPU: `--dtype bfloat16 --batches
-256 --sizes 224`, where the share of the peak needs `--peak-tflops`.
+less. `peak_mb` is of a process of its own that runs the largest training step. On a GPU, where both libraries must
+allocate as they go and the share of the peak needs the card's:
+
+    XLA_PYTHON_CLIENT_PREALLOCATE=false python -m experiments.bench_backbone --dtype bfloat16 --batches 256 \
+        --sizes 224 --repeats 20 --peak-tflops 989 --report experiments/results/bench_backbone_gpu.json
 """
 
 import gc
@@ -99,6 +102,7 @@ def theirs(config: Config, x: np.ndarray, y: np.ndarray, train: bool, compiled: 
     from experiments import torch_resnet
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.backends.cudnn.benchmark = True
     network = torch_resnet.ResNet(50, config.bits).to(device, memory_format=torch.channels_last)
     images = torch.from_numpy(x.transpose(0, 3, 1, 2).copy()).to(device, memory_format=torch.channels_last)
     targets = torch.from_numpy(y).to(device)
@@ -138,8 +142,19 @@ def peak(config: Config, name: Literal["jcbir", "torch"]) -> float:
     run = ours(config, x, y, True, resnet.convolve) if name == "jcbir" else theirs(config, x, y, True, False)
     for _ in range(2):
         run()
+    if jax.default_backend() != "cpu":
+        return device_peak(name) / 1e6
     # Not getrusage: its maximum counts the parent that this process was forked from.
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
+
+
+def device_peak(name: Literal["jcbir", "torch"]) -> int:
+    """Bytes of the accelerator's memory that were in use at most."""
+    if name == "jcbir":
+        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    import torch
+
+    return torch.cuda.max_memory_allocated()
 
 
 def peaks(config: Config) -> dict[str, float]:
