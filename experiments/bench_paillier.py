@@ -6,7 +6,12 @@ one run.
     docs/performance.md
 
 One core is pinned and every library is told to use one thread; figures are CPU seconds of that core, medians of
-interleaved rounds, compilation left out. `--clock wall --no-pin` is for an accelerator. Every distance of every
+interleaved rounds, compilation left out. On an accelerator:
+
+    python -m experiments.bench_paillier --clock wall --no-pin --search-engines jax --counts 100000 1000000 \
+        --curve 64 512 2048 8192 --report experiments/results/bench_paillier_gpu.json
+
+Every distance of every
 contender is checked against a popcount of Python integers (`exact`). A peer that is not installed says so; a peer too
 slow to run in full is run on `codes_run` codes and scaled, and says that too. Expected on a core with AVX-512 at 2048
 bits: decryption 3 to 4 times gmpy2's, a bit-sliced query of 100,000 codes of 64 bits in about 0.3 s, four digits
@@ -52,6 +57,8 @@ class Config:
     """This project's engines, for the queries; the first is the one the ratios are of."""
     peers: bool = True
     """Run the other libraries too."""
+    curve: tuple[int, ...] = ()
+    """Batch sizes at which the first engine's decryption and encryption are timed, for an accelerator."""
     clock: Literal["cpu", "wall"] = "cpu"
     """CPU seconds of the process, or wall seconds (an accelerator's time is not the processor's)."""
     pin: bool = True

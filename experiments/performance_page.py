@@ -11,6 +11,7 @@ OPERATIONS = ("encrypt by owner", "encrypt", "decrypt", "add")
 RATIOS = ("decrypt_ratio_vs_gmpy2", "encrypt_ratio_vs_gmpy2", "decrypt_ratio_vs_phe", "encrypt_ratio_vs_phe")
 COLUMNS = ("scheme", "build s", "trapdoor ms", "server ms", "open and rank ms", "query ms", "index B/code", "reply kB")
 GPU_REPORT = "bench_paillier_gpu.json"
+GPU_OPTIONS = "--clock wall --no-pin --search-engines jax --counts 100000 1000000 --curve 64 512 2048 8192"
 
 OPERATION_NOTE = """\
 `encrypt by owner` uses the secret key: a comb over a generator of the blinders, within 2^-64 of the textbook's
@@ -150,11 +151,33 @@ def predictions(report: dict[str, Any]) -> str:
 def accelerator(gpu: dict[str, Any] | None) -> str:
     if gpu is None:
         return "## GPU\n\n" + table(["device", "result"], [["any", "not measured"]])
-    rows = [
-        [scheme_name(row), str(row["modulus_bits"]), f"{row['count']:,}", number(1000 * row["query_s"])]
-        for row in gpu["queries"]
+    exact = "all exact" if gpu["exact"] else "NOT all exact"
+    host = f"{gpu['machine']['processor']}, {gpu['machine']['cores_used']} cores"
+    parts = [
+        f"""## GPU: {gpu["machine"]["device"]}
+
+The same command there, `{GPU_OPTIONS}`, on {gpu["machine"]["date"]}: wall seconds, host included ({host}), compilation
+left out, the engine `jax` for every operation. Every distance checked: **{exact}**. The engines `gmpy2` and `python`
+ran on one core of that host."""
     ]
-    return f"## GPU: {gpu['machine']['device']}\n\n" + table(["scheme", "n", "codes", "query ms"], rows)
+    for size, contenders in gpu["operations"].items():
+        rows = [[name, *(number(cells.get(o)) for o in OPERATIONS)] for name, cells in contenders.items()]
+        parts.append(f"{size}-bit n, milliseconds each:\n\n" + table(["", *OPERATIONS], rows))
+    if "curve" in gpu:
+        header = ["batch", *(f"{o}, {size} bits" for size in gpu["curve"] for o in ("encrypt by owner", "decrypt"))]
+        counts = next(iter(gpu["curve"].values()))
+        rows = [
+            [f"{int(n):,}", *(number(c[n][o]) for c in gpu["curve"].values() for o in ("encrypt by owner", "decrypt"))]
+            for n in counts
+        ]
+        parts.append("By batch size, milliseconds each, conversion of rows included:\n\n" + table(header, rows))
+    header = ["scheme", "n", "codes", *COLUMNS[1:]]
+    rows = []
+    for row in (r for r in gpu["queries"] if "query_s" in r):
+        _, scheme, *cells = query_cells(row)
+        star = " *" if row.get("extrapolated") else ""
+        rows.append([scheme + star, str(row["modulus_bits"]), f"{row['count']:,}", *cells])
+    return "\n\n".join([*parts, table(header, rows)])
 
 
 def reading(report: dict[str, Any]) -> str:

@@ -65,6 +65,8 @@ def run(config: Config) -> None:
         say(f"{size} bits: operations")
         key = secret_half.generate_keys(bits=size, draw=secrets.token_bytes)
         report["operations"][str(size)] = operations(config, key)
+        if config.curve:
+            report.setdefault("curve", {})[str(size)] = curve(config, key)
         for count in config.counts:
             say(f"{size} bits: {count} codes")
             report["queries"] += queries(config, key, count)
@@ -108,6 +110,21 @@ def operations(config: Config, key: secret_half.SecretKey) -> dict[str, dict[str
         contender, operation = name.split("/")
         table.setdefault(contender, {})[operation] = 1000 * seconds / thunks[name][1]
     return table
+
+
+def curve(config: Config, key: secret_half.SecretKey) -> dict[str, dict[str, float]]:
+    """Milliseconds a number by batch size, engine and conversions included."""
+    watch, engine, found = Stopwatch(config.clock), config.engines[0], {}
+    for count in config.curve:
+        messages = np.random.default_rng(count).integers(0, 256, (count, key.public.plaintext_bytes - 1), np.uint8)
+        body = secret_half.encrypt(key, messages, draw=secrets.token_bytes, engine=engine)
+        thunks = {
+            "encrypt by owner": lambda m=messages: secret_half.encrypt(key, m, draw=secrets.token_bytes, engine=engine),
+            "decrypt": lambda b=body: secret_half.decrypt(key, b, engine=engine),
+        }
+        times = watch.rounds(thunks, max(config.rounds, 3))
+        found[str(count)] = {name: 1000 * seconds / count for name, seconds in times.items()}
+    return found
 
 
 def queries(config: Config, key: secret_half.SecretKey, count: int) -> list[dict[str, Any]]:
@@ -268,8 +285,8 @@ def calibration(config: Config, key, engine: str) -> Calibration:
 def popcount_distances(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
     """The independent check: Hamming distances by Python's own integers, sharing no code with the library."""
     width = codes.shape[1]
-    digits = [int("".join("01"[bit] for bit in row), 2) for row in codes.astype(int).tolist()]
-    target = int("".join("01"[bit] for bit in query.astype(int).tolist()), 2)
+    digits = [int.from_bytes(row.tobytes()) for row in np.packbits(codes, axis=1)]
+    target = int("".join("01"[bit] for bit in query.astype(int).tolist()), 2) << (-width % 8)
     distances = np.array([(value ^ target).bit_count() for value in digits], np.int32)
     if distances.max() > width:
         raise RuntimeError("a distance above the code length")
@@ -347,7 +364,19 @@ def machine(config: Config) -> dict[str, Any]:
 
 
 def describe(config: Config) -> dict[str, Any]:
-    shown = ("quick", "sizes", "counts", "bits", "rounds", "engines", "search_engines", "peers", "clock", "pin")
+    shown = (
+        "quick",
+        "sizes",
+        "counts",
+        "bits",
+        "rounds",
+        "engines",
+        "search_engines",
+        "peers",
+        "curve",
+        "clock",
+        "pin",
+    )
     return {name: getattr(config, name) for name in shown}
 
 

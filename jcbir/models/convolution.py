@@ -2,7 +2,8 @@
 
 XLA:CPU is slow in two places a residual network lives in: 1x1 convolutions (their kernel gradient above all) and
 3x3 kernels on maps hardly larger than the kernel, which miss its fast path. Both are written here as one matrix
-product. The route depends on static shapes and on the platform alone, never on values, so a trace is reproducible.
+product; an accelerator has XLA's own route. The route depends on static shapes and on the platform alone, never on
+values, so a trace is reproducible.
 """
 
 from collections.abc import Sequence
@@ -88,12 +89,12 @@ def convolve(
     """
     size, strides = kernel.shape[:2], tuple(window_strides)
     plain = feature_group_count == 1 and _undilated(lhs_dilation) and _undilated(rhs_dilation)
-    if plain and not isinstance(padding, str):
+    if plain and not isinstance(padding, str) and jax.default_backend() == "cpu":
         padding = tuple(tuple(p) for p in padding)
         product = {"precision": precision, "preferred_element_type": preferred_element_type}
         if size == (1, 1) and padding == ((0, 0), (0, 0)):
             return jnp.einsum("bhwc,cd->bhwd", images[:, :: strides[0], :: strides[1]], kernel[0, 0], **product)
-        if jax.default_backend() == "cpu" and max(images.shape[1:3]) <= SMALL_MAP:
+        if max(images.shape[1:3]) <= SMALL_MAP:
             rows = patches(images, kernel=size, strides=strides, padding=padding)
             return jnp.einsum("bhwc,cd->bhwd", rows, kernel.reshape(-1, kernel.shape[-1]), **product)
     return lax.conv_general_dilated(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paillier_vectors import stored_key
 
 from jcbir.errors import KeyMismatchError
-from jcbir.paillier import batched, blinding, limbs, public, rns, rows, secret, slices
+from jcbir.paillier import batched, batched_secret, blinding, limbs, powers, public, rns, rows, secret, slices
 
 SMALL = ["small", "small-random-g", "small-subgroup"]
 LARGE = ["odd-2046", "odd-2050", "subgroup-2048"]
@@ -29,6 +29,20 @@ def replay(material: bytes):
         return material[position - count : position]
 
     return draw
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_both_primes_at_once_are_both_in_turn(name):
+    """An accelerator computes them stacked, a processor one after the other."""
+    key = stored_key(name)
+    body = secret.encrypt(key, edge_values(key), draw=secrets.token_bytes)
+    parts, _, bits = secret._jax_decryption(key, "crt")
+    words = limbs.rows_to_limbs(body, count=powers.loaded_limbs(bits, total=8 * body.shape[1]))
+    with jax.enable_x64(True):
+        turns, sound = batched_secret._logarithms(parts, words)
+        stacked, all_sound = batched_secret._stacked_logarithms(parts, words)
+    assert np.array_equal(turns, stacked)
+    assert np.array(sound).all() and np.array(all_sound).all()
 
 
 def edge_values(key: secret.SecretKey) -> list[int]:
