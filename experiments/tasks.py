@@ -49,6 +49,7 @@ class Learning:
         hidden: width of the head's hidden layer on frozen features; 0 takes that of the features.
         validation: training photographs kept out to choose the epoch.
         limit: training photographs to learn from; 0 takes all.
+        compute: type that a network with all layers trained computes in; weights and statistics stay float32.
     """
 
     dataset: Literal["bundled", "imagenette", "corel5k", "cifar10"] | Listed = "bundled"
@@ -66,6 +67,7 @@ class Learning:
     hidden: int = 0
     validation: int = 200
     limit: int = 0
+    compute: Literal["float32", "bfloat16"] = "float32"
 
 
 FULL = Learning(
@@ -115,8 +117,10 @@ def bench(learning: Learning, *, folder: Path, cache: Path) -> methods.Bench:
     config = methods.Config(report=Path("unused.json"), top=top, **shared)
     backbone = _backbone(learning)
     if learning.tune == "all":
-        decode = _decoded if learning.dataset in LISTED else _pixels
-        images = {part: decode(task, part, learning, cache) for part in PARTS}
+        if learning.dataset in LISTED:
+            images = {part: _decoded(task, part, learning, cache) for part in PARTS}
+        else:
+            images = pixels(task, size=learning.size)
         return methods.Bench(config, task, backbone, {}, images, folder, {})
     found = cached_features(
         task.source,
@@ -252,11 +256,6 @@ def _backbone(learning: Learning) -> Backbone:
     if learning.backbone == "untrained":
         return Backbone(*untrained(jax.random.key(0)))
     return open_backbone(learning.backbone, size=learning.size)
-
-
-def _pixels(task: Task, part: str, learning: Learning, cache: Path) -> np.ndarray:
-    del cache
-    return pixels(task, part, size=learning.size)
 
 
 def _decoded(task: Task, part: str, learning: Learning, cache: Path) -> np.ndarray:

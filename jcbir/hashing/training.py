@@ -252,12 +252,12 @@ def fit(
         order = epoch_order(state.key, epoch, count=total)
         sums: dict[str, float] = {}
         first = int(state.step) - epoch * per_epoch
+        rows = _rows(images, targets, order[first * batch : (first + 1) * batch])
         for index in range(first, per_epoch):
-            picked = order[index * batch : (index + 1) * batch]
-            rows = Batch(
-                jnp.asarray(images[picked]), jax.tree.map(lambda leaf, at=picked: jnp.asarray(leaf[at]), targets)
-            )
             state, metrics = compiled(state, rows)
+            if index + 1 < per_epoch:
+                # Before the metrics are read: the host gathers the next batch while the device computes.
+                rows = _rows(images, targets, order[(index + 1) * batch : (index + 2) * batch])
             values = {name: float(value) for name, value in metrics.items()}
             _check_loss(values["loss"], epoch * per_epoch + index, epoch)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
@@ -316,6 +316,10 @@ def check_finite(tree: Any, *, name: str) -> None:
         if broken:
             where = f"{name}{jax.tree_util.keystr(path)}"
             raise ValueError(f"{where} must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
+
+
+def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:
+    return Batch(jnp.asarray(images[picked]), jax.tree.map(lambda leaf: jnp.asarray(leaf[picked]), targets))
 
 
 def _check_loss(loss: float, step: int, epoch: int) -> None:

@@ -1,6 +1,7 @@
 """Scales, run folders and the rule that a report comes from a clean tree."""
 
 import json
+import shutil
 import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Annotated
 import pytest
 import tyro
 
-from experiments import running, tasks
+from experiments import running, stamp, tasks
 from experiments.running import Where
 
 
@@ -115,3 +116,51 @@ def test_reports_do_not_make_the_tree_dirty(tree):
     assert not running.tree_state()["dirty"]
     (tree / "experiments" / "b.py").write_text("")
     assert running.tree_state()["dirty"]
+
+
+@pytest.fixture
+def copy(tree, tmp_path, monkeypatch):
+    """The same tree, stamped, copied without its repository."""
+    (tree / "jcbir").mkdir()
+    (tree / "jcbir" / "a.py").write_text("1\n")
+    (tree / ".gitignore").write_text("stamp.json\n")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    for command in (("add", "."), (*who, "commit", "-q", "-m", "module")):
+        subprocess.run(["git", *command], cwd=tree, check=True, capture_output=True)
+    monkeypatch.setattr(stamp, "ROOT", tree)
+    stamp.main()
+    assert not running.tree_state()["dirty"]
+    place = tmp_path / "copy"
+    shutil.copytree(tree, place, ignore=shutil.ignore_patterns(".git"))
+    monkeypatch.setattr(running, "ROOT", place)
+    monkeypatch.setattr(stamp, "ROOT", place)
+    return place
+
+
+def test_a_stamped_copy_reports_with_the_commit_it_is_of(tree, copy, tmp_path):
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
+    assert running.tree_state() == {"commit": head[:12], "dirty": False, "copy": True}
+    report = running.finish(running.begin("trial", at(tmp_path)), {})
+    assert report["environment"]["copy"] and report["environment"]["commit"] == head[:12]
+
+
+@pytest.mark.parametrize("name", ["jcbir/a.py", "jcbir/b.py"])
+def test_a_copy_that_was_changed_is_dirty(copy, tmp_path, name):
+    (copy / name).write_text("2\n")
+    with pytest.raises(SystemExit, match="must be clean"):
+        running.begin("trial", at(tmp_path))
+
+
+def test_only_a_clean_tree_with_its_repository_is_stamped(tree, copy, monkeypatch):
+    with pytest.raises(SystemExit, match="can be stamped"):
+        stamp.main()
+    monkeypatch.setattr(running, "ROOT", tree)
+    monkeypatch.setattr(stamp, "ROOT", tree)
+    (tree / "jcbir" / "b.py").write_text("")
+    with pytest.raises(SystemExit, match="can be stamped"):
+        stamp.main()
+
+
+def test_a_copy_without_a_stamp_is_dirty(copy):
+    (copy / running.STAMP).unlink()
+    assert running.tree_state() == {"commit": None, "dirty": True}

@@ -34,8 +34,9 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     whole = hashing_data.load_task("bundled", source=None, validation=200, limit=0)
     assert whole.rows["train"].tolist() == list(range(1800))
     wanted = sample.load()
-    np.testing.assert_array_equal(hashing_data.pixels(task, "query", size=32), wanted.query.images)
-    np.testing.assert_array_equal(hashing_data.pixels(task, "validation", size=32), wanted.train.images[-200:])
+    found = hashing_data.pixels(task, size=32)
+    np.testing.assert_array_equal(found["query"], wanted.query.images)
+    np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])
 
 
 @pytest.mark.parametrize("validation", [0, 2000])
