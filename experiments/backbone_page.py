@@ -23,15 +23,19 @@ class Config:
     """Report of `experiments.bench_backbone`."""
     layers: Path = Path("experiments/results/backbone_layers.json")
     """Report of `experiments.backbone_layers`."""
+    gpu: Path = Path("experiments/results/bench_backbone_gpu.json")
+    """Report of `experiments.bench_backbone` on a GPU; the page does without it where there is none."""
     page: Path = Path("docs/backbones.md")
     """The page to write."""
 
 
-def page(check: dict[str, Any], bench: dict[str, Any], layers: dict[str, Any]) -> str:
-    """The page, from three reports."""
+def page(
+    check: dict[str, Any], bench: dict[str, Any], layers: dict[str, Any], gpu: dict[str, Any] | None = None
+) -> str:
+    """The page, from three reports and perhaps a fourth."""
     return f"""# The ImageNet ResNet50, measured
 
-Written by `python -m experiments.backbone_page` from the reports of three commands; do not edit the figures by hand.
+Written by `python -m experiments.backbone_page` from the reports of its commands; do not edit the figures by hand.
 
 ## On photographs
 
@@ -78,7 +82,34 @@ experiments/results/backbone_layers.json` times every convolution of the network
 
 Where the ratio is below 1, XLA's CPU kernels (Eigen's contractions) are behind oneDNN's, and nothing above the kernel
 makes up for it. Batch normalization, activations and pooling come on top of these sums in both libraries.
+
+### On a GPU
+
+{on_gpu(gpu)}
 """
+
+
+def on_gpu(gpu: dict[str, Any] | None) -> str:
+    """The same on a GPU, where wall time is the only clock."""
+    if gpu is None:
+        return "Not measured."
+    lines = [
+        f"""`python -m experiments.bench_backbone --dtype bfloat16 --batches 256 --sizes 224` on one
+{gpu["machine"]["device"]}, jax {gpu["versions"]["jax"]}, PyTorch {gpu["versions"]["torch"]} (autocast, channels_last,
+cuDNN's search on). Images a second, photographs on the card.
+""",
+        "| job | batch | px | jcbir | PyTorch | compiled | ratio | share of the card's peak |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in gpu["rows"]:
+        rates = [rate(row.get(name)) for name in ("jcbir", "torch", "torch_compiled")]
+        ends = [f"{row['ratio_vs_torch']:.2f}", f"{100 * row['share_of_peak']:.0f} %"]
+        lines.append(f"| {' | '.join([JOBS[row['job']], str(row['batch']), str(row['size']), *rates, *ends])} |")
+    peak = gpu["peak_mb"]
+    memory = (
+        f"Peak of the card's memory, training step: jcbir {peak['jcbir']:,.0f} MB, PyTorch {peak['torch']:,.0f} MB."
+    )
+    return "\n".join([*lines, "", memory])
 
 
 def speeds(bench: dict[str, Any]) -> str:
@@ -123,8 +154,13 @@ def number(value: float | None) -> str:
 
 
 def main(config: Config) -> None:
-    reports = (json.loads(path.read_text()) for path in (config.check, config.bench, config.layers))
-    config.page.write_text(page(*reports))
+    config.page.write_text(page(*reports(config)))
+
+
+def reports(config: Config) -> list[dict[str, Any]]:
+    """What `page` takes."""
+    paths = (config.check, config.bench, config.layers, config.gpu)
+    return [json.loads(path.read_text()) for path in paths if path.exists() or path != config.gpu]
 
 
 if __name__ == "__main__":
