@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8, UInt16
 
 from jcbir.paillier import powers
-from jcbir.paillier.limbs import combine, device_limbs, exact_residue, rows_to_limbs, toeplitz
+from jcbir.paillier.limbs import combine, exact_residue, limbs_to_rows, rows_to_limbs, toeplitz
 from jcbir.paillier.rns import (
     LIMB,
     Digits,
@@ -116,8 +116,7 @@ def shared_powers(n: int, rows: UInt8[Array, "n c"], exponent: int, *, bits: int
         [81, 625]
     """
     constants, digits = public_constants(n), powers.exponent_digits(exponent, bits=bits)
-    limbs = _limbs(n, rows)
-    return in_batches(lambda x: _shared_powers(constants, x, digits), [limbs], rows.shape[1])
+    return in_batches(lambda x: _shared_powers(constants, x, digits, limbs=_limbs(n)), [rows], rows.shape[1])
 
 
 def private_powers(
@@ -143,8 +142,8 @@ def private_powers(
     octave = 1 << max(5, bits.bit_length() - 1)
     size = next(s for s in (octave, octave * 3 // 2, octave * 2) if s >= bits)
     digits = np.array([powers.exponent_digits(e, bits=size) for e in exponents], np.int32)
-    digits = digits.reshape(len(exponents), -(-size // powers.WINDOW)).T
-    return in_batches(lambda x, d: _private_powers(constants, x, d), [_limbs(n, rows), digits], rows.shape[1])
+    digits = digits.reshape(len(exponents), -(-size // powers.WINDOW))
+    return in_batches(lambda x, d: _private_powers(constants, x, d, limbs=_limbs(n)), [rows, digits], rows.shape[1])
 
 
 def products(n: int, a: UInt8[Array, "n c"], b: UInt8[Array, "n c"]) -> UInt8[np.ndarray, "n c"]:
@@ -163,7 +162,7 @@ def products(n: int, a: UInt8[Array, "n c"], b: UInt8[Array, "n c"]) -> UInt8[np
         [12, 35]
     """
     constants = public_constants(n)
-    return in_batches(lambda x, y: _products(constants, x, y), [_limbs(n, a), _limbs(n, b)], a.shape[1])
+    return in_batches(lambda x, y: _products(constants, x, y, limbs=_limbs(n)), [a, b], a.shape[1])
 
 
 def messages_times(n: int, messages: UInt8[Array, "n p"], b: UInt8[Array, "n c"]) -> UInt8[np.ndarray, "n c"]:
@@ -183,8 +182,7 @@ def messages_times(n: int, messages: UInt8[Array, "n p"], b: UInt8[Array, "n c"]
         True
     """
     constants = public_constants(n)
-    plaintexts = rows_to_limbs(messages, count=constants.modulus.in_a.shape[1])
-    return in_batches(lambda m, x: _messages_times(constants, m, x), [plaintexts, _limbs(n, b)], b.shape[1])
+    return in_batches(lambda m, x: _messages_times(constants, m, x, limbs=_limbs(n)), [messages, b], b.shape[1])
 
 
 def picked_products(n: int, table: UInt8[Array, "t c"], picks: Integer[Array, "b m"]) -> UInt8[np.ndarray, "b c"]:
@@ -203,12 +201,11 @@ def picked_products(n: int, table: UInt8[Array, "t c"], picks: Integer[Array, "b
         [75]
     """
     constants, factors = public_constants(n), np.asarray(table)
-    count = powers.loaded_limbs(n.bit_length(), total=2 * n.bit_length())
 
     def compute(chosen):
-        return _picked_products(constants, factors[chosen], count=count)
+        return _picked_products(constants, factors[chosen.T], limbs=_limbs(n))
 
-    return in_batches(compute, [np.asarray(picks).T], table.shape[1])
+    return in_batches(compute, [np.asarray(picks)], table.shape[1])
 
 
 def inverses(n: int, rows: UInt8[Array, "n c"]) -> UInt8[np.ndarray, "n c"]:
@@ -267,47 +264,58 @@ def positional(constants: PublicConstants, x: Digits) -> UInt16[Array, "l n"]:
     return combine((constants.low, constants.high), (low[:size], high[:size])).astype(jnp.uint16)
 
 
-def _limbs(n: int, rows: UInt8[Array, "n c"]) -> UInt16[np.ndarray, "l n"]:
-    return rows_to_limbs(rows, count=powers.loaded_limbs(n.bit_length(), total=2 * n.bit_length()))
+def _limbs(n: int) -> int:
+    """Limbs that numbers below n^2 are loaded in."""
+    return powers.loaded_limbs(n.bit_length(), total=2 * n.bit_length())
 
 
-@jax.jit
-def _shared_powers(constants, limbs, digits):
+# What is compiled takes rows and gives rows as wide; `limbs` is fixed by the size of n.
+_compiled = functools.partial(jax.jit, static_argnames="limbs")
+
+
+def _enter(constants, rows, limbs):
+    return powers.load(constants.modulus, constants.enter, rows_to_limbs(rows, count=limbs))
+
+
+@_compiled
+def _shared_powers(constants, rows, digits, *, limbs):
+    power = powers.shared_power(constants.modulus, _enter(constants, rows, limbs), constants.one, digits)
+    plain = product(constants.modulus, power, constants.unit)
+    return limbs_to_rows(positional(constants, plain), width=rows.shape[1])
+
+
+@_compiled
+def _private_powers(constants, rows, digits, *, limbs):
+    power = powers.private_powers(constants.modulus, _enter(constants, rows, limbs), constants.one, digits.T)
+    plain = product(constants.modulus, power, constants.unit)
+    return limbs_to_rows(positional(constants, plain), width=rows.shape[1])
+
+
+@_compiled
+def _products(constants, a, b, *, limbs):
+    y = powers.load(constants.modulus, constants.plain, rows_to_limbs(b, count=limbs))
+    plain = product(constants.modulus, _enter(constants, a, limbs), y)
+    return limbs_to_rows(positional(constants, plain), width=a.shape[1])
+
+
+@_compiled
+def _messages_times(constants, messages, b, *, limbs):
     modulus = constants.modulus
-    power = powers.shared_power(modulus, powers.load(modulus, constants.enter, limbs), constants.one, digits)
-    return positional(constants, product(modulus, power, constants.unit))
-
-
-@jax.jit
-def _private_powers(constants, limbs, digits):
-    modulus = constants.modulus
-    power = powers.private_powers(modulus, powers.load(modulus, constants.enter, limbs), constants.one, digits)
-    return positional(constants, product(modulus, power, constants.unit))
-
-
-@jax.jit
-def _products(constants, a, b):
-    modulus = constants.modulus
-    x, y = powers.load(modulus, constants.enter, a), powers.load(modulus, constants.plain, b)
-    return positional(constants, product(modulus, x, y))
-
-
-@jax.jit
-def _messages_times(constants, messages, b):
-    modulus = constants.modulus
-    x = powers.load(modulus, constants.enter, b)
-    high = powers.residues(modulus, messages.astype(jnp.float64))
+    plaintexts = rows_to_limbs(messages, count=modulus.in_a.shape[1])
+    high = powers.residues(modulus, plaintexts.astype(jnp.float64))
     low = Residues(*(jnp.broadcast_to(u, h.shape) for u, h in zip(constants.unit.low, high, strict=True)))
-    return positional(constants, product(modulus, x, Digits(low, high)))
+    plain = product(modulus, _enter(constants, b, limbs), Digits(low, high))
+    return limbs_to_rows(positional(constants, plain), width=b.shape[1])
 
 
-@functools.partial(jax.jit, static_argnames="count")
-def _picked_products(constants, factors, *, count):
+@_compiled
+def _picked_products(constants, factors, *, limbs):
     modulus = constants.modulus
     start = jax.tree.map(lambda o: jnp.broadcast_to(o, (o.shape[0], factors.shape[1])), constants.one)
 
     def step(total, rows):
-        return product(modulus, total, powers.load(modulus, constants.enter, device_limbs(rows, count=count))), None
+        return product(modulus, total, _enter(constants, rows, limbs)), None
 
     total, _ = jax.lax.scan(step, start, factors)
-    return positional(constants, product(modulus, total, constants.unit))
+    plain = product(modulus, total, constants.unit)
+    return limbs_to_rows(positional(constants, plain), width=factors.shape[2])

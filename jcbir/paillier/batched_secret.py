@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int32, Int64, UInt8, UInt16
+from jaxtyping import Bool, Float, Int32, Int64, UInt8
 
 from jcbir.paillier import powers
 from jcbir.paillier.batched import on_device
@@ -189,18 +189,17 @@ def logarithms(
         >>> logarithms((part,), join_constants((1,), p, bits=127), c, bits=127, width=1)[0].tolist()
         [[5]]
     """
-    total = powers.loaded_limbs(bits, total=8 * ciphertexts.shape[1])
-    limbs = rows_to_limbs(ciphertexts, count=total)
-    if not limbs.shape[1]:
+    limbs = powers.loaded_limbs(bits, total=8 * ciphertexts.shape[1])
+    if not len(ciphertexts):
         return np.zeros((0, width), np.uint8), np.zeros(0, bool)
 
     def decrypted(part: slice, size: int) -> tuple[np.ndarray, np.ndarray]:
-        sides, whole = _logarithms(parts, padded(limbs[:, part], size))
-        plaintexts, sound = np.asarray(_join(join, sides)), np.asarray(whole)
+        sides, whole = _logarithms(parts, padded(ciphertexts[part], size), limbs=limbs)
+        plaintexts, sound = np.asarray(_join(join, sides, width=width)), np.asarray(whole)
         live = part.stop - part.start
-        return limbs_to_rows(plaintexts, width=width)[:live], sound[:live]
+        return plaintexts[:live], sound[:live]
 
-    found = over_slices(decrypted, limbs.shape[1])
+    found = over_slices(decrypted, len(ciphertexts))
     return np.concatenate([m for m, _ in found]), np.concatenate([sound for _, sound in found])
 
 
@@ -235,44 +234,47 @@ def blinded(
         >>> int.from_bytes(row.tobytes(), "big") == 1 + 3 * p * q
         True
     """
-    plaintexts = rows_to_limbs(messages, count=powers.loaded_limbs(bits, total=2 * bits))
-    digits = [np.asarray(x)[:, ::-1].T for x in exponents]
-    if not plaintexts.shape[1]:
+    limbs = powers.loaded_limbs(bits, total=2 * bits)
+    if not len(messages):
         return np.zeros((0, width), np.uint8)
 
     def encrypted(part: slice, size: int) -> np.ndarray:
-        limbs = padded(plaintexts[:, part], size)
-        halves = [_blinded(side, limbs, padded(x[:, part], size)) for side, x in zip(sides, digits, strict=True)]
-        joined = np.asarray(_join(join, [digit for half in halves for digit in half]))
-        return limbs_to_rows(joined, width=width)[: part.stop - part.start]
+        rows = padded(messages[part], size)
+        halves = [
+            _blinded(side, rows, padded(x[part], size), limbs=limbs) for side, x in zip(sides, exponents, strict=True)
+        ]
+        joined = _join(join, [digit for half in halves for digit in half], width=width)
+        return np.asarray(joined)[: part.stop - part.start]
 
-    return np.concatenate(over_slices(encrypted, plaintexts.shape[1]))
+    return np.concatenate(over_slices(encrypted, len(messages)))
 
 
 def _logarithms(
-    parts: tuple[Logarithm, ...], limbs: UInt16[Array, "l n"]
+    parts: tuple[Logarithm, ...], ciphertexts: UInt8[Array, "n c"], *, limbs: int
 ) -> tuple[list[Int64[Array, "d n"]], Bool[Array, "n"]]:
     """The logarithm modulo each part, and where all are sound."""
     # An accelerator takes hardly longer over both primes than over one: its time is that of starting kernels. A
     # processor's core takes half as long again over both together as over one after the other.
     if jax.default_backend() == "cpu":
-        sides, sound = zip(*(_logarithm(constants, limbs) for constants in parts), strict=True)
+        sides, sound = zip(*(_logarithm(constants, ciphertexts, limbs=limbs) for constants in parts), strict=True)
         return list(sides), jnp.all(jnp.stack(sound), axis=0)
-    sides, sound = _stacked_logarithms(parts, limbs)
+    sides, sound = _stacked_logarithms(parts, ciphertexts, limbs=limbs)
     return list(sides), jnp.all(sound, axis=0)
 
 
-@jax.jit
-def _stacked_logarithms(parts, limbs):
+@functools.partial(jax.jit, static_argnames="limbs")
+def _stacked_logarithms(parts, ciphertexts, *, limbs):
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
-    return jax.vmap(_logarithm, in_axes=(0, None))(stacked, limbs)
+    return jax.vmap(functools.partial(_logarithm, limbs=limbs), in_axes=(0, None))(stacked, ciphertexts)
 
 
-@jax.jit
-def _logarithm(constants: Logarithm, limbs: UInt16[Array, "l n"]) -> tuple[Int64[Array, "d n"], Bool[Array, "n"]]:
+@functools.partial(jax.jit, static_argnames="limbs")
+def _logarithm(
+    constants: Logarithm, ciphertexts: UInt8[Array, "n c"], *, limbs: int
+) -> tuple[Int64[Array, "d n"], Bool[Array, "n"]]:
     """c^e = 1 + L N, times the scale w below N: low = w + k N for a small k, and w L = high + k modulo N."""
     modulus = constants.modulus
-    x = powers.load(modulus, constants.enter, limbs)
+    x = powers.load(modulus, constants.enter, rows_to_limbs(ciphertexts, count=limbs))
     y = powers.shared_power(modulus, x, constants.one, constants.exponent)
     r = product(modulus, y, constants.scale)
     z = reduce_channels(r.low.b * modulus.crt_b, modulus.b, modulus.b_inverse)
@@ -285,18 +287,19 @@ def _logarithm(constants: Logarithm, limbs: UInt16[Array, "l n"]) -> tuple[Int64
     return exact_residue(modulus, r.high.b, quotient)[0][: modulus.in_a.shape[1]], sound
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="limbs")
 def _blinded(
-    constants: Blinding, messages: UInt16[Array, "l n"], digits: UInt8[Array, "w n"]
+    constants: Blinding, messages: UInt8[Array, "n p"], exponents: UInt8[Array, "n w"], *, limbs: int
 ) -> tuple[Int64[Array, "d n"], Int64[Array, "d n"]]:
     """Both digits of (1 + m n) h^x/q^2 modulo p^2; in Montgomery form 1 + m p q is M_A + p (m q M_A)."""
     modulus = constants.modulus
-    power = powers.comb_power(modulus, constants.table, constants.one, digits.astype(jnp.int32))
+    power = powers.comb_power(modulus, constants.table, constants.one, exponents[:, ::-1].T.astype(jnp.int32))
+    plaintexts = rows_to_limbs(messages, count=limbs).astype(jnp.float64)
     pieces = constants.enter.a.shape[1]
-    size = messages.shape[0] // pieces
+    size = limbs // pieces
     total = Residues(jnp.float64(0), jnp.float64(0))
     for j in range(pieces):
-        piece = powers.residues(modulus, messages[j * size : (j + 1) * size].astype(jnp.float64))
+        piece = powers.residues(modulus, plaintexts[j * size : (j + 1) * size])
         total = Residues(
             total.a + piece.a * constants.enter.a[:, j : j + 1], total.b + piece.b * constants.enter.b[:, j : j + 1]
         )
@@ -307,16 +310,16 @@ def _blinded(
         reduce_channels(constants.one.high.b + shifted.b, modulus.b, modulus.b_inverse),
     )
     r = product(modulus, product(modulus, power, Digits(low, high)), constants.scale)
-    first, k = exact_residue(modulus, r.low.b, jnp.zeros(messages.shape[1], jnp.int64))
+    first, k = exact_residue(modulus, r.low.b, jnp.zeros(len(messages), jnp.int64))
     second = exact_residue(modulus, r.high.b, k)[0]
     size = modulus.in_a.shape[1]
     return first[:size], second[:size]
 
 
-@jax.jit
-def _join(join: Join, parts: list[Int64[Array, "_ n"]]) -> UInt16[Array, "l n"]:
+@functools.partial(jax.jit, static_argnames="width")
+def _join(join: Join, parts: list[Int64[Array, "_ n"]], *, width: int) -> UInt8[Array, "n w"]:
     total = combine(join.matrices, tuple(parts))
-    return subtract_once(total, join.bound.astype(jnp.int64))[0].astype(jnp.uint16)
+    return limbs_to_rows(subtract_once(total, join.bound.astype(jnp.int64))[0].astype(jnp.uint16), width=width)
 
 
 _comb_table = jax.jit(powers.comb_table)

@@ -1,4 +1,7 @@
-"""Positional numbers for the way into and out of residues: little-endian 16-bit limbs, [limbs, n], batch contiguous."""
+"""Positional numbers for the way into and out of residues: little-endian 16-bit limbs, [limbs, n], batch contiguous.
+
+All of it runs inside compiled programs: bytes go to the device and bytes come back.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,7 @@ from jcbir.typing import Array
 DOUBT = 0.25
 
 
-def rows_to_limbs(rows: UInt8[Array, "n w"], *, count: int) -> UInt16[np.ndarray, "l n"]:
+def rows_to_limbs(rows: UInt8[Array, "n w"], *, count: int) -> UInt16[Array, "l n"]:
     """Turn big-endian byte rows into limbs, least significant first.
 
     Args:
@@ -26,35 +29,13 @@ def rows_to_limbs(rows: UInt8[Array, "n w"], *, count: int) -> UInt16[np.ndarray
         >>> rows_to_limbs(np.array([[1, 2, 3]], np.uint8), count=3).ravel().tolist()
         [515, 1, 0]
     """
-    table = np.asarray(rows)
-    missing = 2 * count - table.shape[1]
-    table = np.pad(table, ((0, 0), (max(missing, 0), 0)))[:, max(-missing, 0) :]
-    # A slice or a reversed view has no contiguous last axis to read as words.
-    words = np.ascontiguousarray(table).view(">u2")
-    return np.ascontiguousarray(words[:, ::-1].T).astype(np.uint16)
+    missing = 2 * count - rows.shape[1]
+    wide = jnp.pad(rows, ((0, 0), (max(missing, 0), 0)))[:, max(-missing, 0) :]
+    octets = wide.astype(jnp.uint16).reshape(len(rows), count, 2)
+    return ((octets[..., 0] << 8) | octets[..., 1])[:, ::-1].T
 
 
-def device_limbs(rows: UInt8[Array, "n w"], *, count: int) -> UInt16[Array, "l n"]:
-    """`rows_to_limbs` inside a compiled program: on an accelerator, transposing there beats doing so on the host.
-
-    Args:
-        rows: rows of shape [n, w].
-        count: limbs to give, at least w/2.
-
-    Returns:
-        Limbs of shape [count, n].
-
-    Example:
-        >>> device_limbs(np.array([[1, 2, 3]], np.uint8), count=3).ravel().tolist()
-        [515, 1, 0]
-    """
-    even = jnp.pad(rows, ((0, 0), (rows.shape[1] % 2, 0)))
-    octets = even.astype(jnp.uint16).reshape(rows.shape[0], -1, 2)
-    words = (octets[..., 0] << 8) | octets[..., 1]
-    return jnp.pad(words[:, ::-1].T, ((0, count - words.shape[1]), (0, 0)))
-
-
-def limbs_to_rows(limbs: UInt16[Array, "l n"], *, width: int) -> UInt8[np.ndarray, "n w"]:
+def limbs_to_rows(limbs: UInt16[Array, "l n"], *, width: int) -> UInt8[Array, "n w"]:
     """Turn limbs into big-endian byte rows.
 
     Args:
@@ -68,8 +49,8 @@ def limbs_to_rows(limbs: UInt16[Array, "l n"], *, width: int) -> UInt8[np.ndarra
         >>> limbs_to_rows(np.array([[515], [1], [0]], np.uint16), width=3).tolist()
         [[1, 2, 3]]
     """
-    table = np.ascontiguousarray(np.asarray(limbs)[::-1].T).astype(">u2")
-    return np.ascontiguousarray(table.view(np.uint8)[:, table.shape[1] * 2 - width :])
+    octets = jnp.stack([limbs >> 8, limbs & 255], axis=1)[::-1].astype(jnp.uint8)
+    return octets.reshape(2 * len(limbs), -1).T[:, 2 * len(limbs) - width :]
 
 
 def carry(limbs: Int64[Array, "l n"]) -> tuple[Int64[Array, "l n"], Int64[Array, "n"]]:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from jcbir.paillier.limbs import limbs_to_rows
 from jcbir.typing import Array
 
 # Beyond 256 numbers the residues of a product outgrow a core's own cache, and each number takes longer, not shorter.
@@ -66,46 +65,45 @@ def over_slices(compute: Callable[[slice, int], Any], count: int) -> list[Any]:
         return list(threads.map(run, slices))
 
 
-def padded(columns: Integer[Array, "l n"], size: int) -> Integer[np.ndarray, "l m"]:
-    """Repeat the last column until there are `size`.
+def padded(rows: Integer[Array, "n w"], size: int) -> Integer[np.ndarray, "m w"]:
+    """Repeat the last row until there are `size`.
 
     Args:
-        columns: at least one column.
-        size: columns to give.
+        rows: at least one row.
+        size: rows to give.
 
     Returns:
-        The wider array.
+        The longer array.
 
     Example:
-        >>> padded(np.array([[1, 2]]), 4).tolist()
-        [[1, 2, 2, 2]]
+        >>> padded(np.array([[1, 2]]), 3).tolist()
+        [[1, 2], [1, 2], [1, 2]]
     """
-    return np.pad(np.asarray(columns), ((0, 0), (0, size - columns.shape[1])), mode="edge")
+    return np.pad(np.asarray(rows), ((0, size - len(rows)), (0, 0)), mode="edge")
 
 
 def in_batches(
-    compute: Callable[..., Array], columns: Sequence[Integer[Array, "_ n"]], width: int
+    compute: Callable[..., Array], inputs: Sequence[Integer[Array, "n _"]], width: int
 ) -> UInt8[np.ndarray, "n w"]:
-    """Run a compiled function over slices of its columns and collect rows.
+    """Run a compiled function over slices of its inputs and collect rows.
 
     Args:
-        compute: from padded columns to limbs.
-        columns: arrays whose last axis is the batch.
+        compute: from padded inputs to rows.
+        inputs: arrays of n rows.
         width: bytes of a row of the result.
 
     Returns:
         Rows of shape [n, width].
 
     Example:
-        >>> in_batches(lambda x: x, [np.array([[515, 1]], np.uint16)], 2).tolist()
-        [[2, 3], [0, 1]]
+        >>> in_batches(lambda x: x, [np.array([[3, 2], [0, 1]], np.uint8)], 2).tolist()
+        [[3, 2], [0, 1]]
     """
-    count = columns[0].shape[-1]
+    count = len(inputs[0])
     if not count:
         return np.zeros((0, width), np.uint8)
 
     def rows(part: slice, size: int) -> np.ndarray:
-        limbs = np.asarray(compute(*(padded(column[:, part], size) for column in columns)))
-        return limbs_to_rows(limbs, width=width)[: part.stop - part.start]
+        return np.asarray(compute(*(padded(array[part], size) for array in inputs)))[: part.stop - part.start]
 
     return np.concatenate(over_slices(rows, count))

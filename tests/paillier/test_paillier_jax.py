@@ -37,10 +37,10 @@ def test_both_primes_at_once_are_both_in_turn(name):
     key = stored_key(name)
     body = secret.encrypt(key, edge_values(key), draw=secrets.token_bytes)
     parts, _, bits = secret._jax_decryption(key, "crt")
-    words = limbs.rows_to_limbs(body, count=powers.loaded_limbs(bits, total=8 * body.shape[1]))
+    count = powers.loaded_limbs(bits, total=8 * body.shape[1])
     with jax.enable_x64(True):
-        turns, sound = batched_secret._logarithms(parts, words)
-        stacked, all_sound = batched_secret._stacked_logarithms(parts, words)
+        turns, sound = batched_secret._logarithms(parts, body, limbs=count)
+        stacked, all_sound = batched_secret._stacked_logarithms(parts, body, limbs=count)
     assert np.array_equal(turns, stacked)
     assert np.array(sound).all() and np.array(all_sound).all()
 
