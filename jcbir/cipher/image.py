@@ -10,6 +10,7 @@ The result is not authenticated: use `jcbir.sealing`. A nonce must never repeat 
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
@@ -26,6 +27,8 @@ Engine = Literal["auto", "numpy", "compiled", "jax"]
 _LARGE = 1 << 23
 # The keys of a group of planes exist together, up to this many samples (12 bytes each).
 _GROUP = 1 << 21
+# Samples of a batch that a device is given at once: few long loops of the key stream, and 0.5 GB of keys and sort keys.
+_ON_DEVICE = 1 << 24
 # Planes go through the stages together up to this many samples: a level-2 cache holds them and their keys in turn.
 _CACHED = 1 << 18
 
@@ -219,6 +222,73 @@ def decrypt_batch(
     return _run(images, keys, nonces, order, engine, forward=False)
 
 
+def batch_seeds(
+    keys: Sequence[bytes], nonces: Sequence[bytes], *, shape: tuple[int, int, int], order: Order = "paper"
+) -> UInt8[np.ndarray, "b c p l s"]:
+    """Seeds of all key streams of a batch: what `transform` needs of the keys. As secret as they are.
+
+    Args:
+        keys: b image keys.
+        nonces: b nonces.
+        shape: Extents (h, w, c) of an image.
+        order: "paper" or "reference50".
+
+    Returns:
+        `UInt8[b c streams lanes 16]`, streams in the order of the stages.
+
+    Raises:
+        ValueError: key or nonce of another length, unknown order.
+
+    Example:
+        >>> batch_seeds([bytes(32)], [bytes(16)], shape=(64, 96, 3)).shape
+        (1, 3, 12, 2, 16)
+    """
+    height, width, channels = shape
+    secrets = _stream_keys(keys, nonces, shape, order)
+    owners, names = [s for s in secrets for _ in range(channels)], list(range(channels)) * len(secrets)
+    seeds = _plane_seeds(owners, names, chain(order), height * width)
+    return seeds.reshape(len(secrets), channels, *seeds.shape[1:])
+
+
+def transform(
+    images: UInt8[Array, "b h w c"],
+    seeds: UInt8[Array, "b c p l s"],
+    *,
+    order: Order = "paper",
+    forward: bool = True,
+) -> UInt8[jax.Array, "b h w c"]:
+    """The cipher as one function of arrays, for `jit`: nothing leaves the device. What engine "jax" compiles and calls.
+
+    Args:
+        images: `UInt8[b h w c]`.
+        seeds: `batch_seeds` of the same shape and order.
+        order: "paper" or "reference50".
+        forward: Encrypt; False decrypts.
+
+    Returns:
+        `UInt8[b h w c]` on the device: the bytes of `encrypt_batch` or `decrypt_batch`.
+
+    Raises:
+        ValueError: seeds of another shape, unknown order.
+
+    Example:
+        >>> photos, seeds = np.zeros((1, 4, 4, 1), np.uint8), batch_seeds([bytes(32)], [bytes(16)], shape=(4, 4, 1))
+        >>> noise = transform(photos, seeds)
+        >>> bool((transform(noise, seeds, forward=False) == photos).all())
+        True
+    """
+    steps = chain(order)
+    planes = jnp.moveaxis(jnp.asarray(images), -1, 1)
+    keys = expand(seeds, length=planes.shape[-2] * planes.shape[-1], engine="jax")
+    by_stage = list(zip(steps, _by_stage(keys.reshape(*keys.shape[:-1], *planes.shape[-2:]), steps), strict=True))
+    for stage, plane_key in by_stage if forward else by_stage[::-1]:
+        planes = (stage.apply if forward else stage.undo)(planes, plane_key)
+    return jnp.moveaxis(planes, 1, -1)
+
+
+_transform = jax.jit(transform, static_argnames=("order", "forward"))
+
+
 def _run(
     images: Images, keys: Sequence[bytes], nonces: Sequence[bytes], order: str, engine: Engine, *, forward: bool
 ) -> np.ndarray:
@@ -230,10 +300,14 @@ def _run(
     count, height, width, channels = shape
     if len(keys) != count or len(nonces) != count:
         raise ValueError(f"keys and nonces: {count} images take as many of each, got {len(keys)} and {len(nonces)}")
+    if engine == "jax":
+        size = max(1, _ON_DEVICE // (height * width * channels))
+        parts = [slice(begin, begin + size) for begin in range(0, count, size)]
+        seeds = [batch_seeds(keys[p], nonces[p], shape=shape[1:], order=order) for p in parts]
+        results = [_transform(images[p], s, order=order, forward=forward) for p, s in zip(parts, seeds, strict=True)]
+        return np.concatenate([np.asarray(r) for r in results])
     steps = chain(order)
-    secrets = [
-        stream_key(key=key, nonce=nonce, shape=shape[1:], order=order) for key, nonce in zip(keys, nonces, strict=True)
-    ]
+    secrets = _stream_keys(keys, nonces, shape[1:], order)
     chosen: keystream.Engine = engine if engine != "auto" else "compiled" if np.size(images) >= _LARGE else "numpy"
     planes = np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)).reshape(-1, height, width)
     out = np.empty_like(planes)
@@ -258,8 +332,6 @@ def _chain_planes(
     # Streams of all stages advance together where they fit: four times as many lanes for the same number of calls.
     bundles = [chosen] if planes.size <= _GROUP else [(stage,) for stage in chosen]
     part = max(1, _CACHED // (height * width))
-    if engine == "jax":
-        planes, part = jnp.asarray(planes), len(planes)
     for bundle in bundles:
         keys = _stage_keys(secrets, channels, bundle, height, width, engine)
         pieces = []
@@ -269,7 +341,7 @@ def _chain_planes(
                 piece = (stage.apply if forward else stage.undo)(piece, plane_key[begin : begin + part])
             pieces.append(piece)
         planes = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-    return np.asarray(planes)
+    return planes
 
 
 def _stage_keys(
@@ -280,13 +352,28 @@ def _stage_keys(
     width: int,
     engine: keystream.Engine,
 ) -> list[Array]:
-    samples = height * width
-    seeds = np.stack(
+    seeds = _plane_seeds(secrets, channels, steps, height * width)
+    octets = expand(seeds, length=height * width, engine=engine)
+    return _by_stage(octets.reshape(len(secrets), -1, height, width), steps)
+
+
+def _stream_keys(
+    keys: Sequence[bytes], nonces: Sequence[bytes], shape: tuple[int, int, int], order: str
+) -> list[bytes]:
+    return [stream_key(key=k, nonce=n, shape=shape, order=order) for k, n in zip(keys, nonces, strict=True)]
+
+
+def _plane_seeds(
+    secrets: Sequence[bytes], channels: Sequence[int], steps: tuple[Stage, ...], samples: int
+) -> np.ndarray:
+    return np.stack(
         [
             np.concatenate([lane_seeds(s, stage=t.code, channel=c, streams=t.streams, length=samples) for t in steps])
             for s, c in zip(secrets, channels, strict=True)
         ]
     )
-    octets = expand(seeds, length=samples, engine=engine).reshape(len(secrets), -1, height, width)
+
+
+def _by_stage(keys: Array, steps: tuple[Stage, ...]) -> list[Array]:
     ends = np.cumsum([stage.streams for stage in steps]).tolist()
-    return [octets[:, end - stage.streams : end] for stage, end in zip(steps, ends, strict=True)]
+    return [keys[..., end - stage.streams : end, :, :] for stage, end in zip(steps, ends, strict=True)]

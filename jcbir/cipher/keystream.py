@@ -132,7 +132,7 @@ def lane_seeds(secret: bytes, *, stage: int, channel: int, streams: int, length:
     return np.frombuffer(digest, np.uint8).reshape(streams, lanes, SEED_BYTES)
 
 
-def expand(seeds: UInt8[np.ndarray, "*b l s"], *, length: int, engine: Engine = "numpy") -> UInt8[Array, "*b n"]:
+def expand(seeds: UInt8[Array, "*b l s"], *, length: int, engine: Engine = "numpy") -> UInt8[Array, "*b n"]:
     """Key-stream bytes of streams whose lanes are seeded: the trajectory after the transient, mixed.
 
     Byte order of a stream: step, then word (first, second of `mix`), then lane, then the word's bytes from the least
@@ -141,8 +141,8 @@ def expand(seeds: UInt8[np.ndarray, "*b l s"], *, length: int, engine: Engine = 
     Args:
         seeds: `UInt8[*b lanes 16]` with `lanes = lane_count(length)`.
         length: Bytes of each stream.
-        engine: "numpy" (host; nothing to compile), "compiled" (host; compiles once per process) or "jax" (default
-            device; compiles once per shape).
+        engine: "numpy" (host; nothing to compile), "compiled" (host; compiles once per process) or "jax" (the device of
+            the seeds, or the default one; compiles once per shape; works under `jit`).
 
     Returns:
         `UInt8[*b length]`; JAX array for "jax", else NumPy; the same bytes.
@@ -197,21 +197,29 @@ def _fill_compiled(words: np.ndarray, state: State) -> None:
     rows, steps, _, columns = words.shape
     padding = (0, _COMPILED_LANES - rows * columns)
     padded = State(*(jnp.asarray(np.pad(v.ravel(), padding)) for v in state))
-    for half, part in enumerate(_scan(padded, _COMPILED_STEPS)):
+    for half, part in enumerate(_scan_host(padded)):
         kept = np.asarray(part)[:steps, : rows * columns].reshape(steps, rows, columns)
         words[:, :, half] = kept.transpose(1, 0, 2)
 
 
-def _expand_device(seeds: np.ndarray, steps: int) -> jax.Array:
+def _expand_device(seeds: Array, steps: int) -> jax.Array:
     with jax.enable_x64(True):
-        first, second = _scan(State(*(jnp.asarray(v) for v in start(seeds))), steps)
-        words = jnp.stack([first, second], axis=2)
-        octets = jax.lax.bitcast_convert_type(words.transpose(1, 0, 2, 3), np.uint8)
-        return octets.reshape(len(seeds), -1)
+        return _bytes(jnp.asarray(seeds), steps)
+
+
+@partial(jax.jit, static_argnums=1)
+def _bytes(seeds: jax.Array, steps: int) -> jax.Array:
+    words = jnp.stack(_scan(start(seeds), steps), axis=2)
+    octets = jax.lax.bitcast_convert_type(words.transpose(1, 0, 2, 3), np.uint8)
+    return octets.reshape(len(seeds), -1)
 
 
 # XLA keeps to 256-bit vectors where 512 are there; the products of this loop gain half again from them.
-@partial(jax.jit, static_argnums=1, compiler_options={"xla_cpu_prefer_vector_width": 512})
+@partial(jax.jit, compiler_options={"xla_cpu_prefer_vector_width": 512})
+def _scan_host(state: State) -> Any:
+    return _scan(state, _COMPILED_STEPS)
+
+
 def _scan(state: State, steps: int) -> Any:
     # As a loop: unrolled, the transient alone takes seconds to compile.
     state = jax.lax.fori_loop(np.int64(0), np.int64(TRANSIENT_STEPS), _transient, state)
@@ -228,7 +236,7 @@ def _body(state: State, number: Any) -> tuple[State, Any]:
     return state, mix(state, number.astype(np.uint64) * np.uint64(COUNTER))
 
 
-_EXPANSIONS: dict[str, Callable[[np.ndarray, int], Any]] = {
+_EXPANSIONS: dict[str, Callable[[Any, int], Any]] = {
     "numpy": _expand_host,
     "compiled": _expand_compiled,
     "jax": _expand_device,

@@ -12,8 +12,9 @@ Research code. A chaotic system is not a vetted cipher: what is claimed, and wha
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt8, UInt32, UInt64
+from jaxtyping import Int64, Shaped, UInt8, UInt64
 
 from jcbir.cipher.fixed import (
     CONSTANT_BITS,
@@ -50,7 +51,7 @@ class State(NamedTuple):
     w: Int64[Array, "*b"]
 
 
-def start(seeds: UInt8[np.ndarray, "*b s"]) -> State:
+def start(seeds: UInt8[Array, "*b s"]) -> State:
     """Place each lane in the starting box, from 16 key bytes.
 
     The bytes are four little-endian 32-bit words u, and, in units of 2^-22,
@@ -72,8 +73,11 @@ def start(seeds: UInt8[np.ndarray, "*b s"]) -> State:
     """
     if seeds.shape[-1] != SEED_BYTES:
         raise ValueError(f"seeds: the last axis must hold {SEED_BYTES} bytes, got {seeds.shape[-1]}")
-    words: UInt32[np.ndarray, "*b 4"] = np.ascontiguousarray(seeds).view("<u4")
-    u = words.astype(np.int64)
+    if isinstance(seeds, jax.Array):
+        words = jax.lax.bitcast_convert_type(seeds.reshape(*seeds.shape[:-1], 4, 4), np.uint32)
+    else:
+        words = np.ascontiguousarray(seeds).view("<u4")
+    u: Int64[Array, "*b 4"] = words.astype(np.int64)
     one = 1 << STATE_BITS
     return State(
         (u[..., 0] >> 5) - 16 * one,
