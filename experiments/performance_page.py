@@ -159,8 +159,8 @@ def accelerator(gpu: dict[str, Any] | None) -> str:
 The same command there, on {gpu["machine"]["date"]}, with
 `{GPU_OPTIONS}`.
 Wall seconds, host included ({host}, shared with other work: load average
-{gpu["machine"]["load_at_start"][0]:.0f} at the start), compilation left out. Queries by the engine `jax` alone. Every distance checked:
-**{exact}**. `gmpy2` and python-paillier used one core of that host."""
+{gpu["machine"]["load_at_start"][0]:.0f} at the start), compilation left out. Queries by the engine `jax` alone.
+Every distance checked: **{exact}**. `gmpy2` and python-paillier used one core of that host."""
     ]
     for size, contenders in gpu["operations"].items():
         rows = [[name, *(number(cells.get(o)) for o in OPERATIONS)] for name, cells in contenders.items()]
