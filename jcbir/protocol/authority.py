@@ -350,4 +350,15 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
                 raise ForeignCollectionError("report: scores under another key")
 
 
-__all__ = ["Authority", "admit", "answer", "appoint", "catalog", "open_report", "release", "revoke", "succeed", "withdraw"]
+__all__ = [
+    "Authority",
+    "admit",
+    "answer",
+    "appoint",
+    "catalog",
+    "open_report",
+    "release",
+    "revoke",
+    "succeed",
+    "withdraw",
+]

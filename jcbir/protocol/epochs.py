@@ -10,6 +10,26 @@ from jcbir.protocol.server import Server
 from jcbir.protocol.signatures import check_signature
 
 
+def same_collection(first: Card, second: Card) -> bool:
+    """Tell whether two cards are of one collection, in whatever epochs.
+
+    Args:
+        first: a card.
+        second: a card.
+
+    Returns:
+        Whether name, owner and code length are the same.
+
+    Example:
+        >>> import dataclasses
+        >>> from jcbir.paillier.public import PublicKey
+        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> same_collection(card, dataclasses.replace(card, epoch=1))
+        True
+    """
+    return (first.collection, first.owner_key, first.bits) == (second.collection, second.owner_key, second.bits)
+
+
 def check_successor(card: Card, message: Succession | Appointment) -> bool:
     """Decide whether a message opens the epoch after this one.
 
@@ -36,7 +56,7 @@ def check_successor(card: Card, message: Succession | Appointment) -> bool:
     """
     check_signature(message, public=card.owner_key, refusal=ForgedReplyError)
     following = message.card
-    if (following.collection, following.owner_key, following.bits) != (card.collection, card.owner_key, card.bits):
+    if not same_collection(following, card):
         raise ForeignCollectionError(f"message for {following.collection!r}, this is {card.collection!r}")
     if following == card:
         return False
@@ -121,4 +141,4 @@ def recall(server: Server, message: Recall, *, now: int, most_bytes: int) -> Rec
     return Recalled(tuple(images))
 
 
-__all__ = ["check_successor", "recall", "succeed"]
+__all__ = ["check_successor", "recall", "same_collection", "succeed"]

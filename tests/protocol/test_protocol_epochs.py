@@ -131,9 +131,7 @@ def test_a_recall_is_the_owners_and_fresh():
     with pytest.raises(StaleQueryError):
         epochs.recall(world.cloud, message, now=NOW + 301, most_bytes=1)
     with pytest.raises(ValueError, match="1 of 2 images are not here"):
-        epochs.recall(
-            world.cloud, owner.recall(world.own, [image_ids[0], "0" * 32], now=NOW), now=NOW, most_bytes=1
-        )
+        epochs.recall(world.cloud, owner.recall(world.own, [image_ids[0], "0" * 32], now=NOW), now=NOW, most_bytes=1)
     after, _ = turned(world)
     with pytest.raises(ForeignCollectionError):
         epochs.recall(after.cloud, message, now=NOW, most_bytes=1)

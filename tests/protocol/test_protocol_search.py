@@ -144,5 +144,3 @@ def test_scores_are_fresh_each_time():
     first, second = (report.scores[0][0].ciphertexts for report in reports)
     assert not (first == second).all(axis=1).any()
     del me
-
-
