@@ -1,6 +1,7 @@
 """The authority's journal: a restart forgets no order and answers nothing twice."""
 
 import dataclasses
+import itertools
 import secrets
 import sqlite3
 
@@ -101,7 +102,7 @@ def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
     with memory.open_journal(path, world.own.card) as journal:
         memory.keep_order(journal, catalogues(world)[0])
         memory.note_answer(journal, bytes(16), issued=NOW, now=NOW)
-        for old, new in zip(epochs, epochs[1:], strict=False):
+        for old, new in itertools.pairwise(epochs):
             _, appointment = announce(old, new)
             state = authority.succeed(state, appointment)
             memory.keep_appointment(journal, appointment)
@@ -110,11 +111,7 @@ def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
         assert (again.card, again.image_master) == (state.card, epochs[-1].image_master)
         assert not again.catalogues and not again.answered
     # The journal alone gives nothing away, and an altered one is noticed.
-    content = (
-        path.read_bytes() + path.with_name("journal-wal").read_bytes()
-        if path.with_name("journal-wal").exists()
-        else path.read_bytes()
-    )
+    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
     assert epochs[-1].image_master not in content and epochs[-1].authority_secret not in content
     with memory.open_journal(path, world.own.card) as journal:
         journal.execute("DELETE FROM meta WHERE name = 'appointment-0000000002'")
