@@ -276,7 +276,17 @@ def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, 
     except httpx.TimeoutException as error:
         raise UnreachableError(f"{link.url}: no answer in time ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnreachableError(f"{link.url}: {error or type(error).__name__}") from None
+        raise UnreachableError(f"{link.url}: {_why(error)}") from None
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong below; of a certificate what is wrong with it, without the library's file and line."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, ssl.SSLCertVerificationError):
+            return f"its certificate is not to be trusted: {below.verify_message}"
+        below = below.__cause__ or below.__context__
+    return str(error) or type(error).__name__
 
 
 def _pause(response: httpx.Response) -> float:
