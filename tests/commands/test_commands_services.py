@@ -1,12 +1,14 @@
 """The commands against services in processes of their own, under TLS: whom they trust, and a new epoch for all."""
 
 import contextlib
+import dataclasses
 import datetime
 import io
 import ipaddress
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import signal
 import socket
@@ -17,6 +19,7 @@ import time
 from typing import NamedTuple
 
 import httpx
+import numpy as np
 import pytest
 from command_world import PASSPHRASE, write_network, write_photographs
 from cryptography import x509
@@ -28,7 +31,16 @@ from jcbir.cli import run_command
 from jcbir.commands import owner as owner_commands
 from jcbir.commands import rekeying
 from jcbir.commands.outbox import pending
+from jcbir.io import wire
 from jcbir.io.images import read_image
+from jcbir.io.keys import read_secret
+from jcbir.io.snapshot import load_server
+from jcbir.io.store import open_store
+from jcbir.paillier.blinding import blinders
+from jcbir.protocol import server, user
+from jcbir.protocol.messages import Refusal
+from jcbir.protocol.refusals import RefusalError
+from jcbir.service import client
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "jcbir.cli"]
@@ -244,6 +256,57 @@ def test_a_service_that_cannot_serve_tls_says_so(place, options, reason):
     assert done.returncode == 2, done.stderr
     answer = json.loads(done.stdout)
     assert answer["error"] == "mistake" and reason in answer["reason"]
+
+
+def test_what_was_refused_is_refused_after_a_crash(place):
+    """Each service is ended by SIGKILL; no query is answered twice, no grant comes back to life."""
+    call("user", "init", "--home", "guest")
+    given = call("owner", "grant", "guest/enrollment.jcbir", "--out", "for-guest", "--label", "guest")
+    call("user", "join", "for-guest", "--home", "guest", "--fingerprint", given["fingerprint"])
+    me = read_secret("guest/member.secret", passphrase=PASSPHRASE, expect=user.User)
+    code = np.zeros((1, me.card.bits), bool)
+
+    def ask():
+        return user.ask(me, code, top=2, now=int(time.time()), draw=secrets.token_bytes, scheme="bitsliced")[1]
+
+    def report_on(query):
+        """What a cloud that plays along would send to the authority."""
+        with open_store("store") as store:
+            state = dataclasses.replace(load_server(store), revoked=frozenset())
+            count = server.blinders_needed(state, query)
+            fresh = blinders(me.card.public, count, draw=secrets.token_bytes)
+            return server.score_query(state, query, blinders=fresh, now=int(time.time()))[1]
+
+    def verdicts(query, report):
+        """The codes by which cloud and authority refuse."""
+        with client.connect(place.cloud.url, certificate=pathlib.Path("trusted.pem")) as link:
+            with pytest.raises(RefusalError) as refused:
+                client.search(link, query)
+            context = client.trusted_context(place.authority.url, certificate=pathlib.Path("trusted.pem"))
+            body = wire.to_bytes(report)
+            answer = httpx.post(f"{place.authority.url}/v1/reports", content=body, verify=context, trust_env=False)
+        return [refused.value.code, wire.from_bytes(answer.content, expect=Refusal).code]
+
+    def crash(*services):
+        for service in services:
+            service.end()
+        for service in services:
+            service.start()
+            service.wait()
+
+    query = ask()
+    with client.connect(place.cloud.url, certificate=pathlib.Path("trusted.pem")) as link:
+        assert client.search(link, query).images
+    report = report_on(query)
+    assert verdicts(query, report) == ["replayed-query"] * 2
+    for services in ((place.cloud,), (place.authority,)):
+        crash(*services)
+        assert verdicts(query, report) == ["replayed-query"] * 2
+    call("owner", "revoke", "guest", *place.links)
+    for services in ((place.cloud,), (place.authority,)):
+        crash(*services)
+        query = ask()
+        assert verdicts(query, report_on(query)) == ["revoked-grant"] * 2
 
 
 def interrupted_rekey(place, condition):
