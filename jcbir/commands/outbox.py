@@ -9,13 +9,24 @@ from jcbir.commands.home import OUTBOX, Home, Writer, write_message
 from jcbir.commands.owner_options import Links
 from jcbir.commands.screen import Advance
 from jcbir.io import wire
-from jcbir.protocol.messages import Catalogue, Publication, Revocation, Withdrawal
+from jcbir.protocol.messages import (
+    Appointment,
+    Catalogue,
+    Publication,
+    Recall,
+    Recalled,
+    Revocation,
+    Succession,
+    Withdrawal,
+)
 
 RECIPIENTS = {
     Publication: ("cloud",),
     Catalogue: ("authority",),
     Withdrawal: ("cloud", "authority"),
     Revocation: ("cloud", "authority"),
+    Succession: ("cloud",),
+    Appointment: ("authority",),
 }
 """Who gets which order."""
 
@@ -123,6 +134,35 @@ def carriers(links: Links) -> Iterator[dict[str, Carrier]]:
 
 
 @contextlib.contextmanager
+def fetcher(links: Links) -> Iterator[Callable[[Recall], Recalled]]:
+    """Open a connection by which the owner recalls sealed images, for the length of a block.
+
+    Args:
+        links: the addresses; the cloud's is needed.
+
+    Yields:
+        What takes a recall to the cloud and brings its answer.
+
+    Raises:
+        ValueError: no address of the cloud.
+        ModuleNotFoundError: the `serve` extra is not installed.
+
+    Example:
+        >>> with fetcher(Links()):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        ValueError: cloud: its address is needed
+    """
+    if links.cloud is None:
+        raise ValueError("cloud: its address is needed")
+    from jcbir.service.client import connect, recall
+
+    with connect(links.cloud, certificate=links.certificate, timeout=links.timeout) as link:
+        yield lambda message: recall(link, message)
+
+
+@contextlib.contextmanager
 def _carrier(url: str, links: Links) -> Iterator[Carrier]:
     # Only who has an address needs the extra.
     from jcbir.service.client import connect, send_order
@@ -132,7 +172,7 @@ def _carrier(url: str, links: Links) -> Iterator[Carrier]:
 
 
 def _epoch(message: Any) -> int:
-    return message.card.epoch if isinstance(message, Publication) else message.epoch
+    return message.card.epoch if isinstance(message, (Publication, Succession, Appointment)) else message.epoch
 
 
-__all__ = ["RECIPIENTS", "Carrier", "carriers", "deliver", "pending", "post"]
+__all__ = ["RECIPIENTS", "Carrier", "carriers", "deliver", "fetcher", "pending", "post"]

@@ -25,9 +25,10 @@ from jcbir.commands.home import (
     open_home,
 )
 from jcbir.commands.network import keep_programs, load_network, train_network, vouch
-from jcbir.commands.outbox import Carrier, carriers, deliver, pending, post
+from jcbir.commands.outbox import Carrier, carriers, deliver, fetcher, pending, post
 from jcbir.commands.passphrase import authority_passphrase, read_passphrase
 from jcbir.commands.publishing import publish_folder, published_names, withdraw_missing
+from jcbir.commands.rekeying import discard_epoch, prepared_card, rekey_collection
 from jcbir.commands.screen import Screen, answer, note, progress
 from jcbir.errors import FormatError
 from jcbir.io import keys, wire
@@ -179,26 +180,37 @@ def revoke(command: options.OwnerRevoke, screen: Screen) -> None:
 
 
 def rekey(command: options.OwnerRekey, screen: Screen) -> None:
+    links = command.links
+    if not command.fresh and (links.cloud is None or links.authority is None):
+        raise ValueError("cloud and authority: rekey needs both addresses, unless --fresh leaves the two to you")
     with _opened(command.place) as home:
         second = authority_passphrase(command.authority_passphrase_file, fallback=home.passphrase)
-        secret = None
-        if command.modulus_bits is not None:
-            note(screen, f"making a {command.modulus_bits}-bit Paillier key")
-            secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
-        state = protocol.rekey(home.owner, draw=secrets.token_bytes, secret=secret)
-        writers = {
-            CARD: partial(write_card, card=state.card),
-            DELEGATION: partial(
-                keys.write_secret,
-                secret=protocol.delegate(state),
-                passphrase=second,
-                draw=secrets.token_bytes,
-                work=home.work,
-            ),
+
+        def make() -> holdings.Owner:
+            secret = None
+            if command.modulus_bits is not None:
+                note(screen, f"making a {command.modulus_bits}-bit Paillier key")
+                secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
+            return protocol.rekey(home.owner, draw=secrets.token_bytes, secret=secret)
+
+        if command.fresh:
+            discard_epoch(home.path)
+            rekeyed, sent = _begin_afresh(home, make(), second), 0
+            note(screen, "serve the new files with an empty store and journal; publish and grant again")
+        else:
+            _check_going_on(home, command.modulus_bits)
+            with carriers(links) as opened, fetcher(links) as fetch, progress(screen, "rekey") as advance:
+                rekeyed, sent = rekey_collection(
+                    home, make, carriers=opened, fetch=fetch, authority_passphrase=second, advance=advance
+                )
+        record = {
+            **_describe(rekeyed.owner),
+            "in_collection": len(rekeyed.owner.image_ids),
+            "segments": rekeyed.owner.segments,
+            "sent": sent,
+            "waiting": len(pending(home.path)),
         }
-        commit(home, state, writers)
-    note(screen, "serve the new public file and authority key with an empty store and journal; publish and grant again")
-    answer(screen, _describe(state))
+    answer(screen, record)
 
 
 def info(command: options.OwnerInfo, screen: Screen) -> None:
@@ -212,7 +224,8 @@ def info(command: options.OwnerInfo, screen: Screen) -> None:
             "waiting": len(pending(home.path)),
             "grants": [_with_status(line, home) for line in _read_grants(home)],
         }
-        names = published_names(home) if command.names else {}
+        known = published_names(home) if command.names else {}
+        names = {image_id: {"sha256": entry["sha256"], "path": entry["path"]} for image_id, entry in known.items()}
     if command.names:
         record["names"] = names
     lines = _lines({name: value for name, value in record.items() if name not in ("grants", "names")})
@@ -241,6 +254,27 @@ def _train(out: Path, command: options.OwnerTrain, folder: Path | None, screen: 
 def _deliver(home: Home, links: dict[str, Carrier], screen: Screen) -> int:
     with progress(screen, "send") as advance:
         return deliver(home, links, advance=advance)
+
+
+def _begin_afresh(home: Home, state: holdings.Owner, passphrase: str) -> Home:
+    delegation = protocol.delegate(state)
+    writers = {
+        CARD: partial(write_card, card=state.card),
+        DELEGATION: partial(
+            keys.write_secret, secret=delegation, passphrase=passphrase, draw=secrets.token_bytes, work=home.work
+        ),
+    }
+    return commit(home, state, writers)
+
+
+def _check_going_on(home: Home, modulus_bits: int | None) -> None:
+    prepared = prepared_card(home.path)
+    if modulus_bits is None or prepared is None or prepared.epoch <= home.owner.card.epoch:
+        return
+    if prepared.public.bits != modulus_bits:
+        raise ValueError(
+            f"modulus_bits: an interrupted rekey has a key of {prepared.public.bits} bits; go on without the option"
+        )
 
 
 def _check_init(command: options.OwnerInit) -> None:

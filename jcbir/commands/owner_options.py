@@ -161,15 +161,23 @@ class OwnerRevoke:
 
 @dataclasses.dataclass(frozen=True)
 class OwnerRekey:
-    """Open a new epoch with new keys: all grants end, nothing is published; publish and grant again."""
+    """Move the collection to a new epoch with new keys: all grants end; an interrupted run is gone on with by the next.
+
+    The sealed images are taken back from the cloud, so the photographs need not be at hand.
+    """
 
     modulus_bits: Literal[2048, 3072, 4096] | None = None
     """Make a new Paillier key of this size too; without it the old one stays."""
+
+    fresh: bool = False
+    """Publish and send nothing: the new files go to a cloud and an authority begun anew by hand. For when the
+    authority's old key may be in other hands: by it the new one would travel."""
 
     authority_passphrase_file: Path | None = None
     """Passphrase of `authority.secret`; without it `JCBIR_AUTHORITY_PASSPHRASE`, or the owner's."""
 
     place: Place = Place()
+    links: Links = Links()
     output: Output = dataclasses.field(default_factory=Output)
 
 

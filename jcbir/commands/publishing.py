@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from jcbir.codes import pack, unpack
 from jcbir.commands.home import NAMES, Home, commit
 from jcbir.commands.network import hash_squares, square
 from jcbir.commands.outbox import post
@@ -20,10 +21,13 @@ from jcbir.io.files import PRIVATE, write_file
 from jcbir.io.images import decode_image, list_images
 from jcbir.models.backbone import Backbone
 from jcbir.protocol import owner as protocol
+from jcbir.protocol.messages import Card
 from jcbir.ranking.layouts import plan
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
+
+Entry = dict[str, str]
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
@@ -101,8 +105,7 @@ def publish_folder(
     """
     if segment is not None and segment < 1:
         raise ValueError(f"segment: at least 1 photograph, got {segment}")
-    card = home.owner.card
-    most = segment or plan(card.public, scheme="bitsliced", count=1, bits=card.bits).lanes
+    most = segment or segment_length(home.owner.card)
     files, tally, batch = list_images(folder), Tally(), []
     for number, photograph in enumerate(_new_photographs(home, files, folder, network, tally)):
         if advance is not None:
@@ -117,6 +120,60 @@ def publish_folder(
         home = _publish(home, batch, network, tally)
         send(home)
     return home, tally
+
+
+def publish_segment(home: Home, pictures: Sequence[np.ndarray], entries: Sequence[Entry]) -> Home:
+    """Publish one segment: state, orders and names are committed together.
+
+    Args:
+        home: the owner's open folder.
+        pictures: uint8[h, w, c] each, as they are to be sealed.
+        entries: what the owner alone knows of each: `sha256` of its file, the `path` it had, and its `code`, packed and
+            in hexadecimal digits.
+
+    Returns:
+        The folder after it.
+
+    Raises:
+        FormatError: an entry has no code of the collection's length.
+        OSError: the disk is full; nothing is changed.
+
+    Example:
+        >>> callable(publish_segment)
+        True
+    """
+    state, publication, catalogue = protocol.publish(
+        home.owner,
+        _read_codes(entries, home.owner.card.bits),
+        pictures,
+        [entry["sha256"] for entry in entries],
+        draw=secrets.token_bytes,
+        schemes=home.settings.schemes,
+        cipher=home.settings.cipher,  # type: ignore[arg-type]
+    )
+    names = dict(zip(catalogue.image_ids, entries, strict=True))
+    place = f"{NAMES}/{state.card.epoch:06d}-{home.owner.segments:08d}.json"
+    writers = post(home, [publication, catalogue])
+    writers[place] = partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)
+    return commit(home, state, writers)
+
+
+def segment_length(card: Card) -> int:
+    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds.
+
+    Args:
+        card: the collection.
+
+    Returns:
+        Their number.
+
+    Example:
+        >>> from jcbir.paillier.public import PublicKey
+        >>> key = PublicKey(n=(1 << 2048) - 1, g=1 << 2048)
+        >>> segment_length(Card("photos", 0, 64, key, bytes(32), bytes(32)))
+        340
+    """
+    return plan(card.public, scheme="bitsliced", count=1, bits=card.bits).lanes
 
 
 def withdraw_missing(home: Home, seen: set[str], *, tally: Tally) -> Home:
@@ -147,14 +204,14 @@ def withdraw_missing(home: Home, seen: set[str], *, tally: Tally) -> Home:
     return home
 
 
-def published_names(home: Home) -> dict[str, dict[str, str]]:
+def published_names(home: Home) -> dict[str, Entry]:
     """Read what the owner alone knows of the published images.
 
     Args:
         home: the owner's open folder.
 
     Returns:
-        Pseudonym to `sha256` of the file and `path` it had.
+        Pseudonym to the entry that `publish_segment` got.
 
     Raises:
         FormatError: a file of names is damaged.
@@ -163,7 +220,7 @@ def published_names(home: Home) -> dict[str, dict[str, str]]:
         >>> callable(published_names)
         True
     """
-    found: dict[str, dict[str, str]] = {}
+    found: dict[str, Entry] = {}
     for file in sorted((home.path / NAMES).glob(f"{home.owner.card.epoch:06d}-*.json")):
         try:
             found |= json.loads(file.read_text())
@@ -198,27 +255,23 @@ def _new_photographs(
 
 
 def _publish(home: Home, batch: Sequence[Photograph], network: Backbone, tally: Tally) -> Home:
-    codes = hash_squares(network, [entry.squared for entry in batch])
-    state, publication, catalogue = protocol.publish(
-        home.owner,
-        codes,
-        [entry.picture for entry in batch],
-        [entry.name for entry in batch],
-        draw=secrets.token_bytes,
-        schemes=home.settings.schemes,
-        cipher=home.settings.cipher,  # type: ignore[arg-type]
-    )
-    names = {
-        image_id: {"sha256": entry.name, "path": entry.path}
-        for image_id, entry in zip(catalogue.image_ids, batch, strict=True)
-    }
-    place = f"{NAMES}/{state.card.epoch:06d}-{home.owner.segments:08d}.json"
-    writers = post(home, [publication, catalogue])
-    writers[place] = partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)
-    home = commit(home, state, writers)
+    codes = np.asarray(pack(hash_squares(network, [entry.squared for entry in batch]))).astype(">u4")
+    entries = [
+        {"sha256": entry.name, "path": entry.path, "code": code.tobytes().hex()}
+        for entry, code in zip(batch, codes, strict=True)
+    ]
+    home = publish_segment(home, [entry.picture for entry in batch], entries)
     tally.published += len(batch)
     tally.segments += 1
     return home
+
+
+def _read_codes(entries: Sequence[Entry], bits: int) -> np.ndarray:
+    try:
+        words = np.array([np.frombuffer(bytes.fromhex(entry["code"]), ">u4") for entry in entries], np.uint32)
+        return np.asarray(unpack(words, bits=bits))
+    except (KeyError, TypeError, ValueError):
+        raise FormatError(f"entries: each has a code of {bits} bits, packed, in hexadecimal digits") from None
 
 
 def _reduce(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
@@ -229,4 +282,13 @@ def _reduce(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
     return np.asarray(smaller)
 
 
-__all__ = ["Photograph", "Tally", "publish_folder", "published_names", "withdraw_missing"]
+__all__ = [
+    "Entry",
+    "Photograph",
+    "Tally",
+    "publish_folder",
+    "publish_segment",
+    "published_names",
+    "segment_length",
+    "withdraw_missing",
+]

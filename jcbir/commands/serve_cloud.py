@@ -4,19 +4,25 @@ import os
 
 from jcbir.commands import options
 from jcbir.commands.screen import Screen, answer
+from jcbir.errors import KeyMismatchError
 from jcbir.io.cards import card_fingerprint, read_card
 from jcbir.io.store import CATALOGUE, create_store, open_store
+from jcbir.protocol.epochs import same_collection
 from jcbir.service.cloud import CloudSettings, create_app
-from jcbir.service.serving import serve
+from jcbir.service.serving import check_certificate, serve
 
 
 def cloud(command: options.ServeCloud, screen: Screen) -> None:
     card, place = read_card(command.card), command.listen
+    check_certificate(place.certificate, place.private_key)
     if not (command.store / CATALOGUE).exists():
         create_store(command.store, card)
-    # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure.
-    with open_store(command.store, card=card):
-        pass
+    # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure. Its epoch
+    # is the store's own: the owner may have turned it since the public file was handed over.
+    with open_store(command.store) as store:
+        if not same_collection(store.card, card):
+            raise KeyMismatchError(f"{command.store}: holds {store.card.collection!r} of another owner or code length")
+        card = store.card
     settings = CloudSettings(
         command.store,
         command.authority,
@@ -26,6 +32,7 @@ def cloud(command: options.ServeCloud, screen: Screen) -> None:
     record = {
         "service": "cloud",
         "collection": card.collection,
+        "epoch": card.epoch,
         "fingerprint": card_fingerprint(card),
         "host": place.host,
         "port": place.port,

@@ -23,7 +23,7 @@ from jcbir.io.files import sync_folder
 from jcbir.io.schema import read_plain, write_plain
 from jcbir.io.segments import Written, segment_name, write_segment
 from jcbir.protocol.digests import digest
-from jcbir.protocol.messages import Card, Publication, Revocation, Withdrawal
+from jcbir.protocol.messages import Card, Publication, Revocation, Succession, Withdrawal
 
 CATALOGUE, SEGMENTS, LOCK = "catalogue.sqlite", "segments", "writer.lock"
 
@@ -222,6 +222,43 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
         store.catalogue.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
 
 
+def turn_store(store: Store, succession: Succession) -> Store:
+    """Turn to the next epoch: the card is the new one, all segments are gone; when this returns, that is on the disk.
+
+    Args:
+        store: open for writing.
+        succession: checked by `jcbir.protocol.epochs.succeed`.
+
+    Returns:
+        The store of the new epoch, on the same connection. Who opened it before must open it anew.
+
+    Raises:
+        OSError: the disk is full or read-only; nothing is changed.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.paillier.public import PublicKey
+        >>> path = f"{tempfile.mkdtemp()}/store"
+        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> create_store(path, card)
+        >>> with open_store(path, write=True) as store:
+        ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
+        1
+    """
+    check_writable(store)
+    # Another identity: a segment file of the old epoch never passes for one of the new.
+    turned = dataclasses.replace(store, card=succession.card, store_id=secrets.token_bytes(32))
+    with explained(store.path):
+        with transaction(store.catalogue):
+            for table in ("segments", "indexes", "images"):
+                store.catalogue.execute(f"DELETE FROM {table}")
+            store.catalogue.execute("DELETE FROM meta WHERE name = 'revocation'")
+            meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}
+            store.catalogue.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+        _sweep(turned)
+    return turned
+
+
 def segment_path(store: Store, number: int, generation: int) -> pathlib.Path:
     """Locate a segment file.
 
@@ -325,4 +362,5 @@ __all__ = [
     "open_store",
     "remove_images",
     "segment_path",
+    "turn_store",
 ]

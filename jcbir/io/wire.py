@@ -17,6 +17,7 @@ from jcbir.io.schema import Codec, many, number, octets, optional, read_plain, r
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol.messages import (
     Admission,
+    Appointment,
     Card,
     Catalogue,
     Delivery,
@@ -25,11 +26,14 @@ from jcbir.protocol.messages import (
     Publication,
     Query,
     Ranking,
+    Recall,
+    Recalled,
     Refusal,
     Request,
     Revocation,
     ScoreReport,
     SealedImage,
+    Succession,
     Withdrawal,
 )
 from jcbir.ranking.layouts import Layout
@@ -198,6 +202,18 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     Delivery: (10, record(Delivery, ranking=_RANKING, images=many(_SEALED_IMAGE)), 4096 * _MEBI),
     Card: (11, CARD, _MEBI),
     Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000)), _MEBI),
+    Succession: (13, record(Succession, card=CARD, signature=_SIGNATURE), _MEBI),
+    Appointment: (
+        14,
+        record(Appointment, card=CARD, sealed=octets(low=1, high=1 << 16), signature=_SIGNATURE),
+        _MEBI,
+    ),
+    Recall: (
+        15,
+        record(Recall, **_PLACE, issued=_TIME, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
+        16 * _MEBI,
+    ),
+    Recalled: (16, record(Recalled, images=many(_SEALED_IMAGE, low=1)), 4096 * _MEBI),
 }
 """Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
 

@@ -9,10 +9,11 @@ from jaxtyping import Int32
 from jcbir.errors import FormatError
 from jcbir.paillier import secret as paillier
 from jcbir.paillier.secret import SecretKey
+from jcbir.protocol.appointments import open_appointment
 from jcbir.protocol.digests import digest
 from jcbir.protocol.grants import check_request, note_answered
 from jcbir.protocol.holdings import Delegation
-from jcbir.protocol.messages import Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.messages import Appointment, Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
 from jcbir.protocol.release import Release, write_release
 from jcbir.protocol.signatures import check_signature, sign
@@ -71,6 +72,36 @@ def appoint(delegation: Delegation) -> Authority:
         True
     """
     return Authority(delegation.card, delegation.secret, delegation.image_master, delegation.authority_secret)
+
+
+def succeed(authority: Authority, appointment: Appointment) -> Authority:
+    """Turn to the next epoch with the secrets that the owner sends: nothing catalogued, nothing revoked.
+
+    Args:
+        authority: state.
+        appointment: from the owner.
+
+    Returns:
+        The state of the new epoch; the old one for a repeated message.
+
+    Raises:
+        RefusalError: see `jcbir.protocol.epochs.check_successor`.
+        IntegrityError: it was sealed to another authority.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.appointments import announce
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> old = owner.create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
+        >>> new = owner.rekey(old, draw=secrets.token_bytes)
+        >>> succeed(appoint(owner.delegate(old)), announce(old, new)[1]).image_master == new.image_master
+        True
+    """
+    held = Delegation(authority.card, authority.secret, authority.image_master, authority.signing_secret)
+    following = open_appointment(held, appointment)
+    return authority if following is held else appoint(following)
 
 
 def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
@@ -319,4 +350,15 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
                 raise ForeignCollectionError("report: scores under another key")
 
 
-__all__ = ["Authority", "admit", "answer", "appoint", "catalog", "open_report", "release", "revoke", "withdraw"]
+__all__ = [
+    "Authority",
+    "admit",
+    "answer",
+    "appoint",
+    "catalog",
+    "open_report",
+    "release",
+    "revoke",
+    "succeed",
+    "withdraw",
+]

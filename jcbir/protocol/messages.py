@@ -1,8 +1,9 @@
 """What the parties say to one another: frozen records of plain fields, free of any code that could use a secret.
 
-Owner to server: `Publication`, `Withdrawal`, `Revocation`. Owner to authority: `Delegation` (secret, see `owner`),
-`Catalogue`, `Withdrawal`, `Revocation`. User to owner: `Enrollment`; owner to user: `Admission`. One search: `Query`
-(user to server), `ScoreReport` (server to authority), `Ranking` (authority to server), `Delivery` (server to user).
+Owner to server: `Publication`, `Withdrawal`, `Revocation`, `Succession`, `Recall` (answered by `Recalled`). Owner to
+authority: `Delegation` (secret, see `owner`), `Catalogue`, `Withdrawal`, `Revocation`, `Appointment`. User to owner:
+`Enrollment`; owner to user: `Admission`. One search: `Query` (user to server), `ScoreReport` (server to authority),
+`Ranking` (authority to server), `Delivery` (server to user).
 """
 
 import dataclasses
@@ -274,6 +275,64 @@ class Delivery:
 
 
 @dataclasses.dataclass(frozen=True)
+class Succession:
+    """Owner to server: the next epoch begins, with this card; all that was published in the one before is to go.
+
+    Attributes:
+        card: the collection in its new epoch.
+        signature: the owner's Ed25519 signature over the rest.
+    """
+
+    card: Card
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Appointment:
+    """Owner to authority: the next epoch begins, with this card and these secrets.
+
+    Attributes:
+        card: the collection in its new epoch.
+        sealed: the new `Delegation`, sealed to a key that derives from the secret of the epoch before.
+        signature: the owner's Ed25519 signature over the rest.
+    """
+
+    card: Card
+    sealed: bytes
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recall:
+    """Owner to server: send me these sealed images.
+
+    Attributes:
+        collection: name of the collection.
+        epoch: epoch of the collection.
+        issued: seconds since 1970.
+        image_ids: pseudonyms of the images.
+        signature: the owner's Ed25519 signature over the rest.
+    """
+
+    collection: str
+    epoch: int
+    issued: int
+    image_ids: tuple[str, ...]
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Recalled:
+    """Server to owner: the first of the images recalled, as many as fit into one answer.
+
+    Attributes:
+        images: the sealed images, in the order of the recall.
+    """
+
+    images: tuple[SealedImage, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Refusal:
     """Any service to whoever asked: why not.
 
@@ -304,6 +363,7 @@ class Sent:
 __all__ = [
     "SCHEMES",
     "Admission",
+    "Appointment",
     "Card",
     "Catalogue",
     "Delivery",
@@ -312,11 +372,14 @@ __all__ = [
     "Publication",
     "Query",
     "Ranking",
+    "Recall",
+    "Recalled",
     "Refusal",
     "Request",
     "Revocation",
     "ScoreReport",
     "SealedImage",
     "Sent",
+    "Succession",
     "Withdrawal",
 ]

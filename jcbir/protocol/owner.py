@@ -4,7 +4,8 @@ import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 
-from jaxtyping import Bool
+import numpy as np
+from jaxtyping import Bool, UInt8
 
 from jcbir.cipher.envelope import Cipher
 from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
@@ -18,6 +19,7 @@ from jcbir.protocol.messages import (
     Enrollment,
     Grant,
     Publication,
+    Recall,
     Revocation,
     SealedImage,
     Withdrawal,
@@ -26,7 +28,7 @@ from jcbir.protocol.signatures import KEY_BYTES, check_signature, sign, verifyin
 from jcbir.protocol.user import masked_codes
 from jcbir.ranking.build import build_index
 from jcbir.ranking.layouts import plan
-from jcbir.sealing import image_key, open_sealed, seal_to
+from jcbir.sealing import image_key, open_batch, seal_to
 from jcbir.typing import Array, Rows
 
 GRANT_ID_BYTES = 16
@@ -212,7 +214,8 @@ def withdraw(owner: Owner, names: Sequence[str]) -> tuple[Owner, Withdrawal]:
 def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | None = None) -> Owner:
     """Open a new epoch: new image master, masking and authority keys, a new Paillier key if given, nothing published.
 
-    All grants end. Publish again from the photographs, or move sealed images over with `reseal`.
+    All grants end. `jcbir.protocol.appointments.announce` tells the others; then publish again, from the photographs or
+    from what `recall` brings and `unseal` opens.
 
     Args:
         owner: state.
@@ -235,32 +238,55 @@ def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | Non
     return Owner(card, pair, draw(32), draw(32), owner.naming_key, owner.signing_secret, authority)
 
 
-def reseal(
-    old: Owner, new: Owner, image: SealedImage, *, draw: Callable[[int], bytes], cipher: Cipher = "lorenz"
-) -> SealedImage:
-    """Move one sealed image to another epoch: open it under the old key, seal it under the new.
+def recall(owner: Owner, image_ids: Sequence[str], *, now: int) -> Recall:
+    """Ask the server for sealed images.
 
     Args:
-        old: state of the epoch it was sealed in.
-        new: state of the epoch to seal it for.
-        image: the sealed image.
-        draw: source of random bytes, `secrets.token_bytes`.
-        cipher: image cipher, "lorenz" or "aes-gcm".
+        owner: state.
+        image_ids: their pseudonyms.
+        now: seconds since 1970.
 
     Returns:
-        The image sealed anew, under the same pseudonym.
-
-    Raises:
-        IntegrityError: it was not sealed under the old key.
+        The message for the server; it answers with the first of them.
 
     Example:
-        >>> import jcbir.protocol.owner as owner
-        >>> callable(owner.reseal)
+        >>> import secrets
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> own = create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
+        >>> recall(own, ["a"], now=1000).image_ids
+        ('a',)
+    """
+    card = owner.card
+    return sign(Recall(card.collection, card.epoch, now, tuple(image_ids)), secret=owner.signing_secret)
+
+
+def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray, "_ _ _"]]:
+    """Open sealed images of the owner's own.
+
+    Args:
+        owner: state of the epoch they were sealed in.
+        images: the sealed images.
+
+    Returns:
+        uint8[h, w, c] each, in order.
+
+    Raises:
+        IntegrityError: altered, or not sealed in this epoch.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> own = create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
+        >>> codes, images = np.zeros((1, 16), bool), [np.full((2, 2, 3), 7, np.uint8)]
+        >>> own, publication, _ = publish(own, codes, images, ["a"], draw=secrets.token_bytes)
+        >>> unseal(own, publication.images)[0].tolist() == images[0].tolist()
         True
     """
-    key = image_key(old.image_master, image_id=image.image_id)
-    opened = open_sealed(image.sealed, key=key, image_id=image.image_id)
-    return seal_images(new, [opened], (image.image_id,), draw=draw, cipher=cipher)[0]
+    image_ids = [image.image_id for image in images]
+    image_keys = [image_key(owner.image_master, image_id=image_id) for image_id in image_ids]
+    return open_batch([image.sealed for image in images], keys=image_keys, image_ids=image_ids)
 
 
 def _check_batch(
@@ -288,8 +314,9 @@ __all__ = [
     "delegate",
     "pseudonym",
     "publish",
+    "recall",
     "rekey",
-    "reseal",
     "revoke",
+    "unseal",
     "withdraw",
 ]

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.applications import Starlette
@@ -20,16 +20,17 @@ from starlette.requests import Request
 from jcbir.errors import FormatError
 from jcbir.io import journal as memory
 from jcbir.io import wire
+from jcbir.paillier.public import PublicKey
 from jcbir.protocol import authority
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import note_answered
 from jcbir.protocol.holdings import Delegation
-from jcbir.protocol.messages import Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.messages import Appointment, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.service.assembly import build_app, limit_client, limit_name
 from jcbir.service.decrypting import write_hello
 from jcbir.service.exchange import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
 from jcbir.service.limits import Buckets, Rate
-from jcbir.service.pool import Pool
+from jcbir.service.pool import Pool, Shift
 from jcbir.service.telemetry import Telemetry, log_event
 from jcbir.typing import Rows
 
@@ -37,7 +38,12 @@ from jcbir.typing import Rows
 SHARE_ROWS = 16
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
-_TAKE = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
+_TAKE = {
+    Catalogue: authority.catalog,
+    Withdrawal: authority.withdraw,
+    Revocation: authority.revoke,
+    Appointment: authority.succeed,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +101,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
             "/v1/catalogues": holder.answer_catalogue,
             "/v1/withdrawals": holder.answer_withdrawal,
             "/v1/revocations": holder.answer_revocation,
+            "/v1/appointments": holder.answer_appointment,
             "/v1/reports": holder.answer_report,
         },
         {},
@@ -105,12 +112,26 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
     )
 
 
+class Bench(NamedTuple):
+    """What decrypts under one key.
+
+    Attributes:
+        public: the key.
+        pool: the workers that have its secret half.
+        shift: the reports that they are needed for.
+    """
+
+    public: PublicKey
+    pool: Pool
+    shift: Shift
+
+
 class _Holder:
     """The running service: the state, replaced as a whole by every order, its journal, and what decrypts."""
 
     state: Authority
     journal: sqlite3.Connection
-    pool: Pool
+    bench: "Bench"
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
@@ -118,6 +139,7 @@ class _Holder:
         self.budget = Budget(settings.body_budget)
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
+        self.benches = contextlib.AsyncExitStack()
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
@@ -128,17 +150,14 @@ class _Holder:
             # Left before the journal is closed: SQLite does not survive a connection closed under its feet.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
             self.state = memory.load_authority(self.journal, authority.appoint(delegation))
-            hello = write_hello(delegation.secret, engine=self.settings.engine)
-            pool = Pool(
-                "jcbir.service.decrypting", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds
-            )
-            self.pool = await stack.enter_async_context(pool)
+            stack.push_async_callback(self._dismiss)
+            await self._engage()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
-            self.telemetry.gauge("waiting_jobs", lambda: self.pool.waiting)
-            self.telemetry.gauge("worker_deaths", lambda: self.pool.deaths)
+            self.telemetry.gauge("waiting_jobs", lambda: self.bench.pool.waiting)
+            self.telemetry.gauge("worker_deaths", lambda: self.bench.pool.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.budget.used)
             self.ready = True
-            log_event("started", segments=len(self.state.catalogues), workers=self.pool.count)
+            log_event("started", segments=len(self.state.catalogues), workers=self.bench.pool.count)
             yield
             self.ready = False
 
@@ -163,6 +182,10 @@ class _Holder:
         """POST /v1/revocations."""
         return await self._order(request, Revocation)
 
+    async def answer_appointment(self, request: Request) -> Reply:
+        """POST /v1/appointments."""
+        return await self._order(request, Appointment)
+
     async def answer_report(self, request: Request) -> Reply:
         """POST /v1/reports: check, note, decrypt, rank, release."""
         limit_client(request, self.clients, time.monotonic())
@@ -182,33 +205,22 @@ class _Holder:
             raise DeclinedError(429, "busy", f"{self.pending} reports are at hand already", retry_after=1.0)
 
     async def _answer(self, request: Request, body: bytes) -> Ranking:
-        state, now = self.state, int(self.clock())
-        report = await asyncio.to_thread(_check_report, state, body, now)
-        asked = report.request
-        request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
-        limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
-        answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
-        self.state = dataclasses.replace(self.state, answered=answered)
-        await asyncio.get_running_loop().run_in_executor(
-            self.writer, lambda: memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now)
-        )
-        started = time.monotonic()
-        ciphertexts = np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
-        plaintexts = await self._decrypt(ciphertexts)
-        self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
-        return await asyncio.to_thread(_release, state, report, plaintexts)
-
-    async def _decrypt(self, ciphertexts: Rows) -> Rows:
-        size = max(SHARE_ROWS, -(-len(ciphertexts) // self.pool.count))
-        spans = range(0, len(ciphertexts), size)
-        jobs = (self.pool.run(ciphertexts[start : start + size].tobytes()) for start in spans)
-        try:
-            parts = await asyncio.gather(*jobs)
-        except ValueError:
-            # The error's text may speak of what was decrypted.
-            raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
-        width = self.state.card.public.plaintext_bytes
-        return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, width)
+        state, bench, now = self.state, self.bench, int(self.clock())
+        with bench.shift.working():
+            report = await asyncio.to_thread(_check_report, state, body, now)
+            asked = report.request
+            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
+            limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
+            answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
+            self.state = dataclasses.replace(self.state, answered=answered)
+            await asyncio.get_running_loop().run_in_executor(
+                self.writer, lambda: memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now)
+            )
+            started = time.monotonic()
+            ciphertexts = np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
+            plaintexts = await _decrypt(bench, ciphertexts)
+            self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
+            return await asyncio.to_thread(_release, state, report, plaintexts)
 
     async def _order(self, request: Request, kind: type) -> Reply:
         limit_client(request, self.clients, time.monotonic())
@@ -217,6 +229,9 @@ class _Holder:
         async with receive_body(request, kind=kind, **options) as body, self.ordering:
             taken = await asyncio.get_running_loop().run_in_executor(self.writer, self._take, kind, body)
             self.state = dataclasses.replace(taken, answered=self.state.answered)
+            former = await self._engage() if self.bench.public != self.state.card.public else None
+        if former is not None:
+            await former.aclose()
         log_event("order", kind=kind.__name__, segments=len(self.state.catalogues))
         return Reply()
 
@@ -224,8 +239,39 @@ class _Holder:
         """In the one writing thread: decide, write, and only then is it true."""
         order = wire.from_bytes(body, expect=kind)
         taken = _TAKE[kind](self.state, order)
-        memory.keep_order(self.journal, order)
+        if not isinstance(order, Appointment):
+            memory.keep_order(self.journal, order)
+        elif taken is not self.state:
+            memory.keep_appointment(self.journal, order)
         return taken
+
+    async def _engage(self) -> contextlib.AsyncExitStack:
+        """Have workers for the key in force; gives the former ones, to be dismissed when their reports are done."""
+        hello = write_hello(self.state.secret, engine=self.settings.engine)
+        pool = Pool(
+            "jcbir.service.decrypting", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds
+        )
+        bench, stack = Bench(self.state.card.public, pool, Shift()), contextlib.AsyncExitStack()
+        await stack.enter_async_context(pool)
+        stack.push_async_callback(bench.shift.over)
+        self.bench = bench
+        former, self.benches = self.benches, stack
+        return former
+
+    async def _dismiss(self) -> None:
+        await self.benches.aclose()
+
+
+async def _decrypt(bench: Bench, ciphertexts: Rows) -> Rows:
+    size = max(SHARE_ROWS, -(-len(ciphertexts) // bench.pool.count))
+    spans = range(0, len(ciphertexts), size)
+    jobs = (bench.pool.run(ciphertexts[start : start + size].tobytes()) for start in spans)
+    try:
+        parts = await asyncio.gather(*jobs)
+    except ValueError:
+        # The error's text may speak of what was decrypted.
+        raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
+    return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, bench.public.plaintext_bytes)
 
 
 def _check_report(state: Authority, body: bytes, now: int) -> ScoreReport:

@@ -19,13 +19,17 @@ import httpx
 from jcbir.errors import FormatError
 from jcbir.io import wire
 from jcbir.protocol.messages import (
+    Appointment,
     Card,
     Catalogue,
     Delivery,
     Publication,
     Query,
+    Recall,
+    Recalled,
     Refusal,
     Revocation,
+    Succession,
     Withdrawal,
 )
 from jcbir.protocol.refusals import REFUSALS, RefusalError
@@ -37,6 +41,8 @@ ROUTES: dict[type, str] = {
     Catalogue: "/v1/catalogues",
     Withdrawal: "/v1/withdrawals",
     Revocation: "/v1/revocations",
+    Succession: "/v1/successions",
+    Appointment: "/v1/appointments",
 }
 _PATIENT = (429, 503)
 _LONGEST_PAUSE = 30.0
@@ -150,12 +156,14 @@ def fetch_card(link: Link) -> Card:
     return wire.from_bytes(_call(link, "GET", "/v1/card", b""), expect=Card)
 
 
-def send_order(link: Link, message: Publication | Catalogue | Withdrawal | Revocation) -> None:
+def send_order(
+    link: Link, message: Publication | Catalogue | Withdrawal | Revocation | Succession | Appointment
+) -> None:
     """Send an order that the owner signed; the same order again is no error.
 
     Args:
-        link: to a cloud (publications, withdrawals, revocations) or an authority (catalogues, withdrawals,
-            revocations).
+        link: to a cloud (publications, withdrawals, revocations, successions) or an authority (catalogues, withdrawals,
+            revocations, appointments).
         message: the order.
 
     Returns:
@@ -169,7 +177,7 @@ def send_order(link: Link, message: Publication | Catalogue | Withdrawal | Revoc
 
     Example:
         >>> sorted(kind.__name__ for kind in ROUTES)
-        ['Catalogue', 'Publication', 'Revocation', 'Withdrawal']
+        ['Appointment', 'Catalogue', 'Publication', 'Revocation', 'Succession', 'Withdrawal']
     """
     if type(message) not in ROUTES:
         raise ValueError(f"message: expected an order of the owner, got {type(message).__name__}")
@@ -197,6 +205,28 @@ def search(link: Link, query: Query) -> Delivery:
         True
     """
     return wire.from_bytes(_call(link, "POST", "/v1/queries", wire.to_bytes(query)), expect=Delivery)
+
+
+def recall(link: Link, message: Recall) -> Recalled:
+    """Take sealed images back from a cloud, the first of those asked for.
+
+    Args:
+        link: to a cloud.
+        message: from `jcbir.protocol.owner.recall`.
+
+    Returns:
+        The images that fit into one answer, at least one.
+
+    Raises:
+        RefusalError: the cloud refuses it, in the form that names the reason.
+        UnreachableError: nobody answers there.
+        FormatError: the answer is none.
+
+    Example:
+        >>> callable(recall)
+        True
+    """
+    return wire.from_bytes(_call(link, "POST", "/v1/recalls", wire.to_bytes(message)), expect=Recalled)
 
 
 def rebuild_error(refusal: Refusal) -> ValueError:
@@ -246,7 +276,17 @@ def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, 
     except httpx.TimeoutException as error:
         raise UnreachableError(f"{link.url}: no answer in time ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise UnreachableError(f"{link.url}: {error or type(error).__name__}") from None
+        raise UnreachableError(f"{link.url}: {_why(error)}") from None
+
+
+def _why(error: BaseException) -> str:
+    """What went wrong below; of a certificate what is wrong with it, without the library's file and line."""
+    below: BaseException | None = error
+    while below is not None:
+        if isinstance(below, ssl.SSLCertVerificationError):
+            return f"its certificate is not to be trusted: {below.verify_message}"
+        below = below.__cause__ or below.__context__
+    return str(error) or type(error).__name__
 
 
 def _pause(response: httpx.Response) -> float:
@@ -270,6 +310,7 @@ __all__ = [
     "connect",
     "fetch_card",
     "rebuild_error",
+    "recall",
     "search",
     "send_order",
     "trusted_context",

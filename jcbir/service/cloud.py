@@ -13,27 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import msgpack
-import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.io import store as disk
 from jcbir.io import wire
 from jcbir.io.snapshot import load_server
-from jcbir.protocol import server
-from jcbir.protocol.grants import check_commitment, check_request, note_answered
-from jcbir.protocol.messages import Publication, Query, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol import epochs, server
+from jcbir.protocol.grants import check_commitment, check_grant, check_request, note_answered
+from jcbir.protocol.messages import Publication, Query, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.server import Server
 from jcbir.protocol.signatures import check_signature
-from jcbir.ranking.records import Scores
 from jcbir.service.assembly import build_app, limit_client, limit_name
+from jcbir.service.crew import Crew, finish, muster
 from jcbir.service.exchange import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
 from jcbir.service.limits import Buckets, Rate
-from jcbir.service.pool import BACKGROUND, Pool
-from jcbir.service.scoring import Share, split_segments, write_share
-from jcbir.service.stock import Stock
 from jcbir.service.telemetry import Telemetry, log_event
 from jcbir.service.upstream import ask_authority, open_upstream
 
@@ -58,7 +53,8 @@ class CloudSettings:
         most_ciphertexts: ciphertexts that one query may make the cloud compute.
         query_bytes: longest query.
         publication_bytes: longest publication.
-        order_bytes: longest withdrawal or revocation.
+        order_bytes: longest order but a publication.
+        recalled_bytes: sealed images in one answer to a recall.
         body_budget: bytes of bodies in memory at once.
         client_rate: of each client address.
         grant_rate: queries of each grant.
@@ -81,6 +77,7 @@ class CloudSettings:
     query_bytes: int = 8 << 20
     publication_bytes: int = 256 << 20
     order_bytes: int = 16 << 20
+    recalled_bytes: int = 64 << 20
     body_budget: int = 1 << 30
     client_rate: Rate = CLIENT_RATE
     grant_rate: Rate = GRANT_RATE
@@ -118,6 +115,8 @@ def create_app(
             "/v1/publications": cloud.answer_publication,
             "/v1/withdrawals": cloud.answer_withdrawal,
             "/v1/revocations": cloud.answer_revocation,
+            "/v1/successions": cloud.answer_succession,
+            "/v1/recalls": cloud.answer_recall,
             "/v1/queries": cloud.answer_query,
         },
         {"/v1/card": cloud.answer_card},
@@ -132,8 +131,7 @@ class _Cloud:
     """The running service: the state, replaced as a whole by every order, and what computes on it."""
 
     state: Server
-    scorer: Any
-    stock: Stock
+    crew: Crew
     upstream: httpx.AsyncClient
     reader: disk.Store
 
@@ -145,12 +143,14 @@ class _Cloud:
         self.budget = Budget(settings.body_budget)
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
+        self.crews = contextlib.AsyncExitStack()
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
         """Open store, workers and connections; close them in the other order."""
         async with contextlib.AsyncExitStack() as stack:
-            self.reader = stack.enter_context(disk.open_store(self.settings.store))
+            self.readers = stack.enter_context(contextlib.ExitStack())
+            self.reader = self.readers.enter_context(disk.open_store(self.settings.store))
             # Left before the store is closed: SQLite does not survive a connection closed under its feet.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "store"))
             self.state = load_server(self.reader, tables=False)
@@ -163,18 +163,12 @@ class _Cloud:
                     transport=self.transport,
                 )
             )
-            self.scorer = await stack.enter_async_context(self._scorer())
-            self.stock = Stock(
-                self._make_blinders,
-                width=self.state.card.public.ciphertext_bytes,
-                target=self.settings.blinder_stock,
-                idle=lambda: not self.pending,
-            )
-            for work in (self.stock.keep_filling(), self._keep_looking()):
-                stack.push_async_callback(_end, asyncio.create_task(work))
+            stack.push_async_callback(self._dismiss)
+            await self._engage()
+            stack.push_async_callback(finish, asyncio.create_task(self._keep_looking()))
             self._gauges()
             self.ready = True
-            log_event("started", segments=len(self.state.segments), workers=self.scorer.count)
+            log_event("started", segments=len(self.state.segments), workers=self.crew.scorer.count)
             yield
             self.ready = False
 
@@ -204,6 +198,17 @@ class _Cloud:
         """POST /v1/revocations."""
         return await self._order(request, Revocation, self.settings.order_bytes, self._revoke)
 
+    async def answer_succession(self, request: Request) -> Reply:
+        """POST /v1/successions."""
+        return await self._order(request, Succession, self.settings.order_bytes, self._succeed)
+
+    async def answer_recall(self, request: Request) -> Reply:
+        """POST /v1/recalls: the owner takes back sealed images."""
+        limit_client(request, self.clients, time.monotonic())
+        options = {"limit": self.settings.order_bytes, "pace": self.settings.pace, "budget": self.budget}
+        async with receive_body(request, kind=Recall, **options) as body:
+            return await asyncio.to_thread(_recall, self.state, body, int(self.clock()), self.settings.recalled_bytes)
+
     async def answer_query(self, request: Request) -> Reply:
         """POST /v1/queries: check, score, have it ranked, deliver."""
         limit_client(request, self.clients, time.monotonic())
@@ -223,30 +228,39 @@ class _Cloud:
             raise DeclinedError(429, "busy", f"{self.pending} queries are at hand already", retry_after=1.0)
 
     async def _search(self, request: Request, body: bytes) -> Reply:
-        state, now = self.state, int(self.clock())
-        query = await asyncio.to_thread(_check_query, state, body, now)
-        asked = query.request
-        request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
-        limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
-        self._check_work(state, query)
-        # From here to the delivery the request is noted: the same one a second time is refused meanwhile.
-        answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
-        awaited = frozenset(nonce for nonce in self.state.awaited if nonce in answered) | {asked.nonce}
-        self.state = dataclasses.replace(self.state, answered=answered, awaited=awaited)
-        delivered = False
-        try:
-            report = await self._score(state, query, body)
-            ranking = await ask_authority(self.upstream, report)
-            _, delivery = await asyncio.to_thread(server.deliver, self.state, ranking)
-            delivered = True
-            self.telemetry.count("delivered_images_total", amount=len(delivery.images))
-            return Reply(await asyncio.to_thread(wire.to_bytes, delivery))
-        finally:
-            left = dict(self.state.answered)
-            if not delivered:
-                # The authority's journal decides whether it was answered; here the user may try again.
-                left.pop(asked.nonce, None)
-            self.state = dataclasses.replace(self.state, answered=left, awaited=self.state.awaited - {asked.nonce})
+        state, crew, now = self.state, self.crew, int(self.clock())
+        with crew.shift.working():
+            query = await asyncio.to_thread(_check_query, state, body, now)
+            asked = query.request
+            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
+            limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
+            self._check_work(state, query)
+            # From here to the delivery the request is noted: the same one a second time is refused meanwhile.
+            answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
+            awaited = frozenset(nonce for nonce in self.state.awaited if nonce in answered) | {asked.nonce}
+            self.state = dataclasses.replace(self.state, answered=answered, awaited=awaited)
+            delivered = False
+            try:
+                started = time.monotonic()
+                report = await crew.score(state, query, body)
+                self.telemetry.observe("score_seconds", time.monotonic() - started)
+                ranking = await ask_authority(self.upstream, report)
+                _, delivery = await asyncio.to_thread(server.deliver, self.state, ranking)
+                delivered = True
+                self.telemetry.count("delivered_images_total", amount=len(delivery.images))
+                return Reply(await asyncio.to_thread(wire.to_bytes, delivery))
+            except (ValueError, DeclinedError):
+                # Where the epoch ended meanwhile, that is the reason.
+                check_grant(asked.grant, card=self.state.card, now=now)
+                raise
+            finally:
+                left = dict(self.state.answered)
+                if not delivered:
+                    # The authority's journal decides whether it was answered; here the user may try again.
+                    left.pop(asked.nonce, None)
+                self.state = dataclasses.replace(
+                    self.state, answered=left, awaited=self.state.awaited - {asked.nonce}
+                )  # fmt: skip
 
     def _check_work(self, state: Server, query: Query) -> None:
         if not state.segments:
@@ -254,33 +268,6 @@ class _Cloud:
         needed, most = server.blinders_needed(state, query), self.settings.most_ciphertexts
         if needed > most:
             raise DeclinedError(413, "too-much", f"{needed} ciphertexts to compute, at most {most}: ask fewer at once")
-
-    async def _score(self, state: Server, query: Query, body: bytes) -> ScoreReport:
-        scheme, started = query.request.scheme, time.monotonic()
-        layouts = [segment.indexes[scheme].layout for segment in state.segments]
-        queries, width = len(query.trapdoors), state.card.public.ciphertext_bytes
-        spans = split_segments([layout.blocks for layout in layouts], self.scorer.count)
-        jobs = []
-        for span in spans:
-            needed = queries * sum(layouts[position].blocks for position in span)
-            numbers = tuple(state.segments[position].number for position in span)
-            stocked = self.stock.take(needed)
-            self.telemetry.count("blinders_total", amount=len(stocked) // width, source="stock")
-            self.telemetry.count("blinders_total", amount=needed - len(stocked) // width, source="demand")
-            jobs.append(write_share(Share(body, numbers, stocked)))
-        answers = await asyncio.gather(*(self.scorer.run(job) for job in jobs))
-        self.telemetry.observe("score_seconds", time.monotonic() - started)
-        fingerprint = state.card.public.fingerprint
-        rows: list[list[Scores]] = [[] for _ in range(queries)]
-        for span, answer in zip(spans, answers, strict=True):
-            block = np.frombuffer(answer, np.uint8).reshape(queries, -1, width)
-            start = 0
-            for position in span:
-                end = start + layouts[position].blocks
-                for row, part in zip(rows, block[:, start:end], strict=True):
-                    row.append(Scores(layouts[position], fingerprint, part))
-                start = end
-        return ScoreReport(query.request, tuple(segment.number for segment in state.segments), tuple(map(tuple, rows)))
 
     async def _order(self, request: Request, kind: type, limit: int, act: Callable[[Any], str]) -> Reply:
         limit_client(request, self.clients, time.monotonic())
@@ -290,6 +277,9 @@ class _Cloud:
             async with self.ordering:
                 done = await run(self.writer, lambda: act(wire.from_bytes(body, expect=kind)))
                 self._turn_to(await run(self.writer, self._look))
+                former = await self._engage() if self.crew.card != self.state.card else None
+        if former is not None:
+            await former.aclose()
         log_event("order", kind=kind.__name__, done=done, segments=len(self.state.segments))
         return Reply()
 
@@ -313,6 +303,15 @@ class _Cloud:
             disk.keep_revocation(store, revocation)
         return f"list {revocation.serial}"
 
+    def _succeed(self, succession: Succession) -> str:
+        if epochs.succeed(self.state, succession) is self.state:
+            return "repeated"
+        with self._writing() as store:
+            disk.turn_store(store, succession)
+        self.readers.close()
+        self.reader = self.readers.enter_context(disk.open_store(self.settings.store))
+        return f"epoch {succession.card.epoch}"
+
     def _writing(self) -> contextlib.AbstractContextManager[disk.Store]:
         # The writer's lock is held for one order only, so that `jcbir store compact` can run beside the service.
         return disk.open_store(self.settings.store, card=self.state.card, write=True)
@@ -334,29 +333,27 @@ class _Cloud:
             version = found
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _make_blinders(self, count: int) -> bytes:
-        return await self.scorer.run(msgpack.packb(count), priority=BACKGROUND)
+    async def _engage(self) -> contextlib.AsyncExitStack:
+        """Have a crew for the epoch; gives the former one, to be dismissed when its queries are done."""
+        asked, stack = self.settings, contextlib.AsyncExitStack()
+        self.crew = await stack.enter_async_context(
+            muster(
+                self.state.card, store=asked.store, scorer=asked.scorer, workers=asked.workers, engine=asked.engine,
+                ray_address=asked.ray_address, job_seconds=asked.job_seconds, blinder_stock=asked.blinder_stock,
+                idle=lambda: not self.pending, telemetry=self.telemetry,
+            )
+        )  # fmt: skip
+        former, self.crews = self.crews, stack
+        return former
 
-    def _scorer(self) -> Any:
-        hello = msgpack.packb(
-            [str(self.settings.store.resolve()), wire.to_bytes(self.state.card), self.settings.engine]
-        )
-        if self.settings.scorer == "ray":
-            from jcbir.service.cluster import Cluster
-
-            return Cluster(
-                hello, count=self.settings.workers, address=self.settings.ray_address,
-                job_seconds=self.settings.job_seconds,
-            )  # fmt: skip
-        if self.settings.scorer != "pool":
-            raise ValueError(f"scorer: 'pool' or 'ray', got {self.settings.scorer!r}")
-        return Pool("jcbir.service.scoring", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds)
+    async def _dismiss(self) -> None:
+        await self.crews.aclose()
 
     def _gauges(self) -> None:
         self.telemetry.gauge("pending_queries", lambda: self.pending)
-        self.telemetry.gauge("waiting_jobs", lambda: self.scorer.waiting)
-        self.telemetry.gauge("worker_deaths", lambda: self.scorer.deaths)
-        self.telemetry.gauge("blinder_stock", lambda: self.stock.count)
+        self.telemetry.gauge("waiting_jobs", lambda: self.crew.scorer.waiting)
+        self.telemetry.gauge("worker_deaths", lambda: self.crew.scorer.deaths)
+        self.telemetry.gauge("blinder_stock", lambda: self.crew.stock.count)
         self.telemetry.gauge("body_bytes", lambda: self.budget.used)
         self.telemetry.gauge("images", lambda: len(self.state.images))
 
@@ -368,9 +365,8 @@ def _check_query(state: Server, body: bytes, now: int) -> Query:
     return query
 
 
-async def _end(task: asyncio.Task) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+def _recall(state: Server, body: bytes, now: int, most_bytes: int) -> Reply:
+    return reply_with(epochs.recall(state, wire.from_bytes(body, expect=Recall), now=now, most_bytes=most_bytes))
 
 
 __all__ = ["CloudSettings", "create_app"]

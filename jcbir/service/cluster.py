@@ -19,31 +19,39 @@ from jcbir.service.scoring import Desk, answer_job
 class Cluster:
     """A Ray cluster that does the jobs of `pool.Pool`: joined on entering an `async with` block, left on leaving it.
 
+    Ray knows one cluster in a process: of several blocks the first joins it and the last leaves.
+
     Attributes:
+        blocks: how many of them are open.
+        joined: whether the first one joined, rather than found it joined.
         count: shares that a query is split into.
         waiting: jobs handed to Ray and not answered yet.
         deaths: 0; Ray keeps its own count.
     """
+
+    blocks, joined = 0, False
 
     def __init__(self, hello: bytes, *, count: int, address: str | None, job_seconds: float) -> None:
         if count < 1:
             raise ValueError(f"count: at least 1 worker, got {count}")
         self.count, self.waiting, self.deaths = count, 0, 0
         self._hello, self._address, self._job_seconds = hello, address, job_seconds
-        self._joined = False
 
     async def __aenter__(self) -> "Cluster":
         if not ray.is_initialized():
             own = {"address": self._address} if self._address else {"num_cpus": self.count, "include_dashboard": False}
             await asyncio.to_thread(functools.partial(ray.init, log_to_driver=False, **own))
-            self._joined = True
+            Cluster.joined = True
+        Cluster.blocks += 1
         self._task = ray.remote(num_cpus=1, max_retries=DEATHS)(score_job)
         # A store that a worker cannot open shows at the start, not at the first query.
         await self.run(msgpack.packb(0))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._joined:
+        Cluster.blocks -= 1
+        if Cluster.joined and not Cluster.blocks:
+            Cluster.joined = False
             await asyncio.to_thread(ray.shutdown)
 
     async def run(self, body: bytes, *, priority: int = URGENT) -> bytes:

@@ -11,7 +11,7 @@ import os
 import signal
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
@@ -20,6 +20,7 @@ from jcbir.service.telemetry import log_event
 # A job that ends so many workers is at fault itself.
 DEATHS = 3
 URGENT, BACKGROUND = 0, 1
+_PAUSE_SECONDS = 0.02
 _SIZE = struct.Struct(">Q")
 _ERRORS = {error.__name__: error for error in (FormatError, IntegrityError, KeyMismatchError)}
 _SINGLE_THREAD = {
@@ -43,6 +44,31 @@ class Job:
     body: bytes
     answer: asyncio.Future
     deaths: int = 0
+
+
+class Shift:
+    """Who is at work with something that is to be replaced: counted, and waited for.
+
+    Attributes:
+        count: how many.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Be at work for the length of a block."""
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+    async def over(self) -> None:
+        """Wait until nobody is at work any more."""
+        while self.count:
+            await asyncio.sleep(_PAUSE_SECONDS)
 
 
 class Pool:
@@ -243,4 +269,4 @@ def _write_frame(sink: BinaryIO, body: bytes) -> None:
     sink.flush()
 
 
-__all__ = ["BACKGROUND", "URGENT", "Job", "Pool", "run_worker"]
+__all__ = ["BACKGROUND", "URGENT", "Job", "Pool", "Shift", "run_worker"]

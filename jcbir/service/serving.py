@@ -1,7 +1,9 @@
 """Run an application on a socket: uvicorn, TLS by certificate files, deadlines for headers, JSON logs, clean ends."""
 
 import asyncio
+import errno
 import os
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ def serve(
         Nothing.
 
     Raises:
-        ValueError: a certificate without private key or the reverse.
+        ValueError: see `check_certificate`.
 
     Example:
         >>> callable(serve)
@@ -83,14 +85,13 @@ def server_config(
         The configuration.
 
     Raises:
-        ValueError: a certificate without private key or the reverse.
+        ValueError: see `check_certificate`.
 
     Example:
         >>> callable(server_config)
         True
     """
-    if (certificate is None) != (private_key is None):
-        raise ValueError("certificate: TLS needs both a certificate and a private key file")
+    check_certificate(certificate, private_key)
     return uvicorn.Config(
         app,
         host=host,
@@ -110,6 +111,42 @@ def server_config(
         limit_concurrency=most_connections,
         h11_max_incomplete_event_size=16384,
     )
+
+
+def check_certificate(certificate: str | os.PathLike | None, private_key: str | os.PathLike | None) -> None:
+    """Check the files that TLS is to be served with, before anything listens.
+
+    Args:
+        certificate: PEM file with the certificate chain, or None for no TLS.
+        private_key: PEM file with its private key, or None.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: one without the other, or they are no certificate and the private key of it.
+        FileNotFoundError: one is not there.
+
+    Example:
+        >>> check_certificate("cloud.pem", None)
+        Traceback (most recent call last):
+        ...
+        ValueError: certificate: TLS needs both a certificate and a private key file
+    """
+    if certificate is None and private_key is None:
+        return
+    if certificate is None or private_key is None:
+        raise ValueError("certificate: TLS needs both a certificate and a private key file")
+    for file in (certificate, private_key):
+        # The library's error would not name it.
+        if not os.path.exists(file):
+            raise FileNotFoundError(errno.ENOENT, "no such file", os.fspath(file))
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
+    except ssl.SSLError as error:
+        raise ValueError(
+            f"certificate: {certificate} and {private_key} do not belong together ({error.reason})"
+        ) from None
 
 
 def hasty_protocol(header_seconds: float) -> type[asyncio.Protocol]:
@@ -168,4 +205,4 @@ def _log_config() -> dict[str, Any]:
     }
 
 
-__all__ = ["HEADER_SECONDS", "hasty_protocol", "serve", "server_config"]
+__all__ = ["HEADER_SECONDS", "check_certificate", "hasty_protocol", "serve", "server_config"]

@@ -1,63 +1,26 @@
 """The owner's and the user's commands in one process; both services are the pure protocol behind the client's calls."""
 
-import contextlib
 import json
-import secrets
-import sys
-import time
-import types
 
 import pytest
-from command_world import BITS, PASSPHRASE, open_home, run, write_network, write_photographs
+from command_world import (
+    ADDRESSES,
+    BITS,
+    PASSPHRASE,
+    install_services,
+    open_home,
+    run,
+    write_network,
+    write_photographs,
+)
 from paillier_vectors import stored_key
 
 from jcbir.cli import run_command
 from jcbir.commands import owner as owner_commands
 from jcbir.commands import publishing
-from jcbir.io import keys, wire
+from jcbir.io import keys
 from jcbir.io.images import read_image
-from jcbir.protocol import authority, owner, server
-from jcbir.protocol.messages import Catalogue, Publication, Revocation, Withdrawal
-
-ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
-
-
-class Services:
-    """Cloud and authority as the commands see them: orders in, queries answered; every message goes through bytes."""
-
-    def __init__(self, delegation):
-        self.cloud = server.Server(delegation.card)
-        self.holder = authority.appoint(delegation)
-        self.owner_state = None
-        self.orders = []
-        self.unreachable = False
-
-    @contextlib.contextmanager
-    def connect(self, url, *, certificate=None, timeout=60.0):
-        yield url
-
-    def send_order(self, url, message):
-        if self.unreachable:
-            raise ConnectionError(f"{url}: nobody answers")
-        message = wire.from_bytes(wire.to_bytes(message))
-        self.orders.append((url, type(message).__name__))
-        if url == "http://cloud":
-            take = {Publication: server.accept, Withdrawal: server.withdraw, Revocation: server.revoke}
-            known = {segment.number for segment in self.cloud.segments}
-            if not (isinstance(message, Publication) and message.segment in known):
-                self.cloud = take[type(message)](self.cloud, message)
-        else:
-            take = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
-            self.holder = take[type(message)](self.holder, message)
-
-    def search(self, url, query):
-        query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
-        count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.owner_state, count, draw=secrets.token_bytes)
-        self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, now=now)
-        self.holder, ranking = authority.answer(self.holder, report, now=now)
-        self.cloud, delivery = server.deliver(self.cloud, ranking)
-        return delivery
+from jcbir.protocol import owner
 
 
 @pytest.fixture(autouse=True)
@@ -80,12 +43,7 @@ def services(found, monkeypatch, tmp_path):
     delegation = keys.read_secret(
         tmp_path / found["delegation"], passphrase=PASSPHRASE, expect=owner.Delegation
     )  # fmt: skip
-    made = Services(delegation)
-    module = types.ModuleType("jcbir.service.client")
-    for name in ("connect", "send_order", "search"):
-        setattr(module, name, getattr(made, name))
-    monkeypatch.setitem(sys.modules, "jcbir.service.client", module)
-    return made
+    return install_services(monkeypatch, delegation)
 
 
 def test_photographs_in_query_out(capsys, tmp_path, found, services):
@@ -213,7 +171,8 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     run(capsys, "owner", "publish", "album")
     write_photographs(tmp_path / "album", 1, label="late")
     run(capsys, "owner", "publish", "album")  # waits, and must not reach the next epoch
-    new = run(capsys, "owner", "rekey")
+    assert "both addresses" in run(capsys, "owner", "rekey", status=2)["reason"]
+    new = run(capsys, "owner", "rekey", "--fresh")
     assert new["epoch"] == 1 and new["fingerprint"] != found["fingerprint"]
     assert keys.read_card(tmp_path / found["card"]).epoch == 1
     delegation = keys.read_secret(tmp_path / found["delegation"], passphrase=PASSPHRASE, expect=owner.Delegation)

@@ -29,6 +29,7 @@ def test_the_page_has_every_step():
     script = "\n".join(blocks)
     steps = ["owner train", "owner init", "owner publish", "owner grant", "owner revoke", "user init", "user join"]
     steps += ["user query", "serve cloud", "serve authority", "store verify", "store backup", "store compact"]
+    steps += ["owner rekey"]
     for step in steps:
         assert f"jcbir {step}" in script
     assert len(blocks) >= 10
@@ -61,11 +62,13 @@ def test_the_page_runs(tmp_path):
     assert shell.returncode == 0, output
     assert PASSPHRASE not in output and "Traceback" not in output
 
+    after = json.loads((work / "afterwards" / "results.json").read_text())["queries"]
     names = dict(re.findall(r"^([0-9a-f]{32})  (\S+\.png)$", output, re.M))
     assert sorted(names.values()) == [f"{number:03d}.png" for number in range(60)]
     queries = json.loads((work / "results" / "results.json").read_text())["queries"]
     assert [len(query["matches"]) for query in queries] == [5, 5]
-    for query in queries:
+    assert [len(query["matches"]) for query in after] == [3]
+    for query in queries + after:
         distances = [match["distance"] for match in query["matches"]]
         assert distances == sorted(distances)
         for match in query["matches"]:
@@ -74,7 +77,8 @@ def test_the_page_runs(tmp_path):
                 assert (opened.mode, opened.size) == (own.mode, own.size)
                 assert opened.tobytes() == own.tobytes()
     # Asked with a published photograph, it is found, at distance 0.
-    assert "007.png" in {names[m["image_id"]] for m in queries[1]["matches"] if m["distance"] == 0}
+    for query in (queries[1], after[0]):
+        assert "007.png" in {names[m["image_id"]] for m in query["matches"] if m["distance"] == 0}
     logs = (work / "cloud.log").read_text() + (work / "authority.log").read_text()
     assert PASSPHRASE not in logs and "Traceback" not in logs
     assert not (work / "refused").exists() or not any((work / "refused").rglob("*.png"))

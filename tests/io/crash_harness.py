@@ -16,7 +16,7 @@ from jcbir.io import store as disk
 from jcbir.io import wire
 from jcbir.io.snapshot import load_server
 from jcbir.io.upkeep import compact_store, verify_store
-from jcbir.protocol.messages import Publication, Revocation, Withdrawal
+from jcbir.protocol.messages import Publication, Revocation, Succession, Withdrawal
 
 
 def steps(folder):
@@ -31,6 +31,9 @@ def steps(folder):
 
 
 def perform(store, step):
+    """Take one step; gives the store, which a succession makes another one."""
+    if isinstance(step, Succession):
+        return disk.turn_store(store, step)
     if isinstance(step, Publication):
         disk.append_segment(store, step)
     elif isinstance(step, Withdrawal):
@@ -39,6 +42,7 @@ def perform(store, step):
         disk.keep_revocation(store, step)
     else:
         compact_store(store)
+    return store
 
 
 def models(script):
@@ -52,6 +56,8 @@ def models(script):
             living = {name: sealed for name, sealed in living.items() if name not in step.image_ids}
         elif isinstance(step, Revocation):
             revoked = step.serial
+        elif isinstance(step, Succession):
+            living, segments, revoked = {}, 0, 0
         states.append((living, segments, revoked))
     return states
 
@@ -93,7 +99,7 @@ def writer(path, script, pipe, count):
     with disk.open_store(path, write=True) as store:
         left = arm(store, count)
         for step in script:
-            perform(store, step)
+            store = perform(store, step)
             os.write(pipe, b".")
         os.write(pipe, f" {count - left[0]}".encode())
 

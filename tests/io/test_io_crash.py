@@ -13,16 +13,21 @@ from protocol_world import make_world
 import jcbir
 from jcbir.io import wire
 from jcbir.protocol import owner
+from jcbir.protocol.appointments import announce
 
 HARNESS = pathlib.Path(__file__).with_name("crash_harness.py")
 
 
 def write_script(folder):
-    """Publications, withdrawals and a revocation of a real owner, in files."""
+    """Publications, withdrawals, a revocation and a new epoch of a real owner, in files."""
     world = make_world()
     own = owner.rekey(world.own, draw=secrets.token_bytes)
     card, steps = own.card, []
     for number in range(4):
+        if number == 3:
+            following = owner.rekey(own, draw=secrets.token_bytes)
+            steps.append(announce(own, following)[0])
+            own = following
         part = slice(7 * number, 7 * number + 7)
         own, publication, _ = owner.publish(
             own,

@@ -16,6 +16,7 @@ from jcbir.io import store as disk
 from jcbir.io.snapshot import load_server
 from jcbir.io.upkeep import backup_store, compact_store, verify_store
 from jcbir.protocol import authority, owner, server
+from jcbir.protocol.appointments import announce
 from jcbir.protocol.messages import Publication
 
 
@@ -299,3 +300,32 @@ def test_the_store_loads_no_secret_code():
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_next_epoch_begins_empty_under_another_card(filled):
+    world = make_world()
+    new = owner.rekey(world.own, draw=secrets.token_bytes)
+    succession, _ = announce(world.own, new)
+    sealed = list(world.cloud.images.values())
+    with disk.open_store(filled) as reader, disk.open_store(filled, write=True) as writer:
+        before = load_server(reader)
+        disk.keep_revocation(writer, owner.revoke(world.own, [bytes(16)])[1])
+        turned = disk.turn_store(writer, succession)
+        assert turned.card == new.card and turned.store_id != writer.store_id
+        # Who has it mapped can still read; nobody else can.
+        assert dict(before.images) == dict(world.cloud.images)
+        assert not list((filled / disk.SEGMENTS).iterdir())
+        new, publication, _ = owner.publish(
+            new, world.codes[:3], world.images[:3], world.names[:3], schemes=["packed"], cipher="aes-gcm",
+            draw=secrets.token_bytes,
+        )  # fmt: skip
+        assert disk.append_segment(turned, publication)
+        with pytest.raises(KeyMismatchError):
+            disk.append_segment(turned, dataclasses.replace(publications(world)[0], segment=1))
+    with disk.open_store(filled, card=new.card) as store:
+        found = load_server(store)
+        assert (verify_store(store).images, found.revoked, found.revocation_serial) == (3, frozenset(), 0)
+    with pytest.raises(KeyMismatchError), disk.open_store(filled, card=world.own.card):
+        pass
+    content = b"".join(path.read_bytes() for path in filled.rglob("*") if path.is_file())
+    assert not any(body in content for body in sealed)

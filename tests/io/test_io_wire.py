@@ -14,7 +14,8 @@ from protocol_world import BITS, NOW, make_world, search
 
 from jcbir.errors import FormatError
 from jcbir.io import wire
-from jcbir.protocol import authority, owner, server, user
+from jcbir.protocol import authority, epochs, owner, server, user
+from jcbir.protocol.appointments import announce
 from jcbir.protocol.digests import digest
 from jcbir.protocol.messages import SCHEMES, Refusal
 
@@ -27,7 +28,11 @@ def messages() -> dict:
         world = search(world, world.codes[:2], scheme=scheme).world
     _, withdrawal = owner.withdraw(world.own, world.names[:2])
     _, revocation = owner.revoke(world.own, [world.me.grant.grant_id])
+    succession, appointment = announce(world.own, owner.rekey(world.own, draw=secrets.token_bytes))
+    recall = owner.recall(world.own, list(world.cloud.images), now=NOW)
+    recalled = epochs.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
     extra = [withdrawal, revocation, world.own.card, Refusal("stale-query", "too late")]
+    extra += [succession, appointment, recall, recalled]
     for message in [
         line.message for line in world.transcript if not isinstance(line.message, owner.Delegation)
     ] + extra:

@@ -8,5 +8,5 @@ PAGE = pathlib.Path(__file__).parents[2] / "docs" / "protocol.md"
 
 def test_the_examples_run():
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     exec(compile("\n".join(blocks), str(PAGE), "exec"), {})

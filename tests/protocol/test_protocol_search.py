@@ -144,18 +144,3 @@ def test_scores_are_fresh_each_time():
     first, second = (report.scores[0][0].ciphertexts for report in reports)
     assert not (first == second).all(axis=1).any()
     del me
-
-
-def test_rekey_ends_the_old_epoch_and_reseals():
-    world = make_world()
-    new = owner.rekey(world.own, draw=secrets.token_bytes)
-    old_image = SealedImage(
-        owner.pseudonym(world.own, world.names[0]), world.cloud.images[owner.pseudonym(world.own, world.names[0])]
-    )
-    fresh = owner.reseal(world.own, new, old_image, draw=secrets.token_bytes, cipher="aes-gcm")
-    assert fresh.image_id == old_image.image_id
-    with pytest.raises(IntegrityError):
-        owner.reseal(world.own, new, fresh, draw=secrets.token_bytes)
-    assert new.card.epoch == 1
-    assert new.masking_key != world.own.masking_key
-    assert new.card.authority_key != world.own.card.authority_key

@@ -19,6 +19,7 @@ from jcbir.service import authority as authority_service
 from jcbir.service import cloud as cloud_service
 from jcbir.service.client import ROUTES
 from jcbir.service.limits import Rate
+from jcbir.service.pool import Pool
 
 OFF = Rate(0.0, 0.0)
 
@@ -138,7 +139,7 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
             return asyncio.run_coroutine_threadsafe(coroutine, loop).result(120)
 
         workers = []
-        pool_enter = cloud_service.Pool.__aenter__
+        pool_enter = Pool.__aenter__
 
         async def enter(pool):
             # The first pool that starts here is the cloud's.
@@ -146,13 +147,13 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
             return await pool_enter(pool)
 
         stack = contextlib.AsyncExitStack()
-        cloud_service.Pool.__aenter__ = enter
+        Pool.__aenter__ = enter
         try:
             for app in (cloud_app, authority_app.app):
                 do(stack.enter_async_context(app.router.lifespan_context(app)))
             yield Rig(world, root, loop, Recorder(cloud_app), authority_app, workers)
         finally:
-            cloud_service.Pool.__aenter__ = pool_enter
+            Pool.__aenter__ = pool_enter
             do(stack.aclose())
 
 

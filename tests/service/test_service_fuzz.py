@@ -1,6 +1,7 @@
 """Whatever is posted: a typed refusal, soon, and the service is as it was. 10^5 bodies in the nightly profile."""
 
 import hashlib
+import os
 import time
 import urllib.parse
 
@@ -8,10 +9,12 @@ import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from protocol_world import NOW
 from service_rig import random_codes, refusal, running
 
 from jcbir.io import wire
 from jcbir.protocol import owner
+from jcbir.protocol.appointments import announce
 from jcbir.protocol.messages import Catalogue, Publication
 from jcbir.protocol.refusals import REFUSALS
 
@@ -46,16 +49,24 @@ def seeds(rig):
     report = b"".join(rig.authority.seen).split(b"JCBM\x01\x08")[1]
     own, withdrawal = owner.withdraw(world.own, world.names[:2])
     revocation = owner.revoke(own, [bytes(16)])[1]
+    succession, appointment = announce(own, owner.rekey(own, draw=os.urandom))
     bodies = {
         ("cloud", "/v1/queries"): wire.to_bytes(query),
         ("cloud", "/v1/publications"): wire.to_bytes(sent[Publication]),
         ("cloud", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("cloud", "/v1/revocations"): wire.to_bytes(revocation),
+        ("cloud", "/v1/successions"): wire.to_bytes(succession),
+        ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW)),
         ("authority", "/v1/catalogues"): wire.to_bytes(sent[Catalogue]),
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("authority", "/v1/revocations"): wire.to_bytes(revocation),
+        ("authority", "/v1/appointments"): wire.to_bytes(appointment),
         ("authority", "/v1/reports"): b"JCBM\x01\x08" + report.split(b"JCBM")[0],
     }
+    posts = {
+        route.path for app in (rig.cloud.app, rig.authority.app) for route in app.routes if "POST" in route.methods
+    }
+    assert {path for _, path in bodies} == posts, "a route without a seed"
     return list(bodies.items())
 
 
@@ -99,7 +110,7 @@ def state_of(rig):
 
 
 @hypothesis.settings(max_examples=COUNT, deadline=None, suppress_health_check=list(hypothesis.HealthCheck))
-@given(pick=st.integers(0, 7), mutate=mutations())
+@given(pick=st.integers(0, 10), mutate=mutations())
 def test_mutated_bodies(rig, seeds, pick, mutate):
     (side, path), honest = seeds[pick]
     body = mutate(honest)

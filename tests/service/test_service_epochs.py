@@ -1,0 +1,145 @@
+"""A new epoch at running services: searches go on in it, everything of the old one is refused, restarts included."""
+
+import asyncio
+import os
+import secrets
+import signal
+import time
+
+import numpy as np
+import pytest
+from paillier_vectors import stored_key
+from protocol_world import NOW, expected_order, make_world, new_user, positions
+from service_rig import random_codes, refusal, running
+
+from jcbir.io import wire
+from jcbir.io.store import open_store
+from jcbir.protocol import owner
+from jcbir.protocol.appointments import announce
+from jcbir.protocol.messages import Recalled
+from jcbir.protocol.signatures import sign
+
+CODES = random_codes(2)
+
+
+def take_back(rig, world):
+    """Recall all images, answer after answer, and open them."""
+    left = [owner.pseudonym(world.own, name) for name in world.names]
+    images = []
+    while left:
+        answer = rig.post("cloud", owner.recall(world.own, left, now=NOW), "/v1/recalls")
+        assert answer.status_code == 200, refusal(answer)
+        got = wire.from_bytes(answer.content, expect=Recalled).images
+        images += got
+        left = left[len(got) :]
+    return owner.unseal(world.own, images)
+
+
+def turn(rig, world, *, secret=None):
+    """The owner's part: a new epoch with the same pictures; gives the world in it and the orders that made it."""
+    pictures = take_back(rig, world)
+    new = owner.rekey(world.own, draw=secrets.token_bytes, secret=secret)
+    succession, appointment = announce(world.own, new)
+    new, publication, catalogue = owner.publish(
+        new, world.codes, pictures, world.names, schemes=("packed", "bitsliced"), cipher="aes-gcm",
+        draw=secrets.token_bytes,
+    )  # fmt: skip
+    orders = [("cloud", succession), ("authority", appointment), ("cloud", publication), ("authority", catalogue)]
+    for side, order in orders:
+        answer = rig.post(side, order)
+        assert answer.status_code == 200, refusal(answer)
+    return world._replace(own=new, me=new_user(new)[0]), orders
+
+
+def check_search(rig, world):
+    for scheme in ("packed", "bitsliced"):
+        rows = rig.search(CODES, scheme=scheme, me=world.me)
+        for row, code in zip(rows, CODES, strict=True):
+            assert positions(world, row) == expected_order(world, code)
+            for place, match in zip(positions(world, row), row, strict=True):
+                np.testing.assert_array_equal(match.image, world.images[place])
+
+
+@pytest.mark.parametrize("secret", [None, "medium"])
+def test_the_next_epoch_over_restarts(tmp_path, secret):
+    world = make_world()
+    with running(tmp_path, world=world, cloud={"recalled_bytes": 700}) as rig:
+        rig.publish()
+        _, old_query = rig.ask(CODES)
+        assert rig.post("cloud", old_query).status_code == 200
+        after, orders = turn(rig, world, secret=secret and stored_key(secret))
+        check_search(rig, after)
+        for side in ("cloud", "authority"):
+            health = rig.send(side, "GET", "/health").json()
+            assert (health["epoch"], health["segments"]) == (1, 1)
+        for message in (old_query, rig.ask(CODES)[1]):
+            answer = rig.post("cloud", message)
+            assert (answer.status_code, refusal(answer).code) == (403, "revoked-grant")
+        # The same words again change nothing.
+        for side, order in orders:
+            assert rig.post(side, order).status_code == 200
+        check_search(rig, after)
+        # The crew of the old epoch is gone.
+        assert not rig.worker_ids()
+    # Both start again with the files of the old epoch, and are in the new one.
+    with running(tmp_path, world=world) as rig:
+        check_search(rig, after)
+        answer = rig.post("cloud", rig.ask(CODES)[1])
+        assert (answer.status_code, refusal(answer).code) == (403, "revoked-grant")
+        # A second turn from there; the first one's orders are history.
+        last, _ = turn(rig, after)
+        for side, order in orders[:2]:
+            answer = rig.post(side, order)
+            assert (answer.status_code, refusal(answer).code) == (409, "stale-query")
+        check_search(rig, last)
+    with running(tmp_path, world=last) as rig:
+        check_search(rig, last)
+
+
+def test_recalls_are_the_owners(tmp_path):
+    world = make_world()
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+        names = [owner.pseudonym(world.own, name) for name in world.names[:2]]
+        honest = owner.recall(world.own, names, now=NOW)
+        cases = {
+            (403, "forged-reply"): sign(honest, secret=world.me.keys.signing_secret),
+            (409, "stale-query"): owner.recall(world.own, names, now=NOW - 1000),
+            (409, "conflict"): owner.recall(world.own, ["0" * 32], now=NOW),
+            (404, "foreign-collection"): owner.recall(owner.rekey(world.own, draw=os.urandom), names, now=NOW),
+        }
+        for expected, message in cases.items():
+            answer = rig.post("cloud", message, "/v1/recalls")
+            assert (answer.status_code, refusal(answer).code) == expected
+        assert rig.post("cloud", honest, "/v1/recalls").status_code == 200
+
+
+def test_a_query_at_hand_is_finished_by_those_who_began_it(tmp_path):
+    world = make_world()
+    with running(tmp_path, world=world) as rig:
+        rig.publish()
+        _, query = rig.ask(CODES)
+        stopped = rig.worker_ids()
+        for process in stopped:
+            os.kill(process, signal.SIGSTOP)
+        at_hand = asyncio.run_coroutine_threadsafe(
+            rig.send_later("cloud", "POST", "/v1/queries", wire.to_bytes(query)), rig.loop
+        )
+        while rig.send("cloud", "GET", "/health").json()["pending"] == 0:
+            time.sleep(0.01)
+        new = owner.rekey(world.own, draw=secrets.token_bytes)
+        succession, _ = announce(world.own, new)
+        turning = asyncio.run_coroutine_threadsafe(
+            rig.send_later("cloud", "POST", "/v1/successions", wire.to_bytes(succession)), rig.loop
+        )
+        while rig.send("cloud", "GET", "/health").json()["epoch"] == 0:
+            time.sleep(0.01)
+        assert not at_hand.done()
+        for process in stopped:
+            os.kill(process, signal.SIGCONT)
+        answer = at_hand.result(60)
+        assert (answer.status_code, refusal(answer).code) == (403, "revoked-grant")
+        assert turning.result(60).status_code == 200
+        assert rig.metric("cloud", "jcbir_cloud_worker_deaths") == 0
+        with open_store(tmp_path / "store", card=new.card):
+            pass
