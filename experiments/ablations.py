@@ -129,12 +129,18 @@ def main(config: Config) -> dict[str, Any]:
 
 def train(prepared: methods.Bench, variant: Variant, bits: int, seed: int, title: str) -> float:
     """One run, continued where it was killed; mAP of the queries with the epoch that validation chose."""
-    config, net = prepared.config, network(prepared, variant, bits)
     labels = prepared.task.labels[prepared.task.rows["train"]]
-    per_epoch = max(1, len(labels) // config.batch)
-    optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
-    key, init_key, table_key, tie_key = jax.random.split(jax.random.key(seed), 4)
+    *_, table_key, tie_key = jax.random.split(jax.random.key(seed), 4)
     targets = semantic_targets(tie_key, labels, variant.table(table_key, labels.shape[1], bits), variant.fresh_ties)
+    return train_to(prepared, variant, targets, bits, seed, title)
+
+
+def train_to(prepared: methods.Bench, variant: Variant, targets: np.ndarray, bits: int, seed: int, title: str) -> float:
+    """The same with targets from elsewhere."""
+    config, net = prepared.config, network(prepared, variant, bits)
+    per_epoch = max(1, len(targets) // config.batch)
+    optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
+    key, init_key, *_ = jax.random.split(jax.random.key(seed), 4)
     fresh = training.init_state(key, net.init(init_key), optimizer=optimizer)
     step = jax.jit(
         partial(
