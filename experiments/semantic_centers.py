@@ -75,14 +75,12 @@ def main(config: Config) -> dict[str, Any]:
     labels = {part: prepared.task.labels[rows] for part, rows in prepared.task.rows.items()}
     table: dict[str, dict[str, Any]] = {}
     for bits in config.learn.bits:
+        train = ablations.trainer(prepared, ablations.Variant(), bits)
         for name, targets in kinds(labels["train"], bits).items():
             made = {part: targets(labels[part]) for part in ("train", "query", "database")}
             row = about_targets(labels["query"], labels["database"], made["query"], made["database"])
             row["target_map"] = methods.score(prepared, made["query"], made["database"])[0]
-            seeds = range(config.learn.seeds)
-            row["learned"] = tasks.spread(
-                [ablations.train_to(prepared, ablations.Variant(), made["train"], bits, seed, name) for seed in seeds]
-            )
+            row["learned"] = tasks.spread([train(made["train"], seed, name) for seed in range(config.learn.seeds)])
             table.setdefault(name, {})[str(bits)] = row
             print(
                 f"{bits:3} bits {name:28} target itself {row['target_map']:.4f}, learned {row['learned']['mean']:.4f}, "
