@@ -121,21 +121,28 @@ def main(config: Config) -> dict[str, Any]:
         for group, named in chosen.items():
             for name, variant in named.items():
                 title = f"{group}: {name}" if group else name
-                values = [train(prepared, variant, bits, seed, title) for seed in range(config.learn.seeds)]
+                train, seeds = trainer(prepared, variant, bits), range(config.learn.seeds)
+                values = [train(targets_of(prepared, variant, bits, seed), seed, title) for seed in seeds]
                 table.setdefault(title, {})[str(bits)] = tasks.spread(values)
                 print(f"{bits:3} bits {title:55} mAP {np.mean(values):.4f}", flush=True)
     return finish(run, {**tasks.about(prepared), "map": table})
 
 
-def train(prepared: methods.Bench, variant: Variant, bits: int, seed: int, title: str) -> float:
-    """One run, continued where it was killed; mAP of the queries with the epoch that validation chose."""
-    config, net = prepared.config, network(prepared, variant, bits)
+def targets_of(prepared: methods.Bench, variant: Variant, bits: int, seed: int) -> np.ndarray:
+    """The semantic centers that a variant trains towards."""
     labels = prepared.task.labels[prepared.task.rows["train"]]
-    per_epoch = max(1, len(labels) // config.batch)
+    *_, table_key, tie_key = jax.random.split(jax.random.key(seed), 4)
+    return semantic_targets(tie_key, labels, variant.table(table_key, labels.shape[1], bits), variant.fresh_ties)
+
+
+def trainer(prepared: methods.Bench, variant: Variant, bits: int) -> Callable[[np.ndarray, int, str], float]:
+    """A function of (targets, seed, title) to the mAP of the queries with the epoch that validation chose.
+
+    Step and encoder are compiled once for all its runs; a run continues where it was killed.
+    """
+    config, net = prepared.config, network(prepared, variant, bits)
+    per_epoch = max(1, len(prepared.task.rows["train"]) // config.batch)
     optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
-    key, init_key, table_key, tie_key = jax.random.split(jax.random.key(seed), 4)
-    targets = semantic_targets(tie_key, labels, variant.table(table_key, labels.shape[1], bits), variant.fresh_ties)
-    fresh = training.init_state(key, net.init(init_key), optimizer=optimizer)
     step = jax.jit(
         partial(
             training.train_step,
@@ -145,26 +152,31 @@ def train(prepared: methods.Bench, variant: Variant, bits: int, seed: int, title
             augment=crop_and_flip if config.tune == "all" else None,
         )
     )
-    place = prepared.folder / "".join(c if c.isalnum() else "-" for c in f"{title}-{bits}-{seed}")
-    about = {"config": methods.about_run(config), "variant": title, "bits": bits, "seed": seed}
 
     def validate(state: training.TrainState) -> dict[str, float]:
         return {"validation": methods.score_validation(prepared, methods.codes_of(net, state, "validation"))}
 
-    train_run(
-        place,
-        fresh,
-        net.inputs["train"],
-        targets,
-        step=step,
-        epochs=config.epochs,
-        batch=config.batch,
-        about=about,
-        validate=validate,
-        monitor="validation",
-    )
-    state = best_state(place, fresh, about=about)
-    return methods.score(prepared, *(methods.codes_of(net, state, part) for part in ("query", "database")))[0]
+    def train(targets: np.ndarray, seed: int, title: str) -> float:
+        key, init_key, *_ = jax.random.split(jax.random.key(seed), 4)
+        fresh = training.init_state(key, net.init(init_key), optimizer=optimizer)
+        place = prepared.folder / "".join(c if c.isalnum() else "-" for c in f"{title}-{bits}-{seed}")
+        about = {"config": methods.about_run(config), "variant": title, "bits": bits, "seed": seed}
+        train_run(
+            place,
+            fresh,
+            net.inputs["train"],
+            targets,
+            step=step,
+            epochs=config.epochs,
+            batch=config.batch,
+            about=about,
+            validate=validate,
+            monitor="validation",
+        )
+        state = best_state(place, fresh, about=about)
+        return methods.score(prepared, *(methods.codes_of(net, state, part) for part in ("query", "database")))[0]
+
+    return train
 
 
 def semantic_targets(key: jax.Array, labels: np.ndarray, table: np.ndarray, fresh_ties: bool) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any
 import tyro
 
 from experiments import hashing_zoo as zoo
+from experiments.report_tables import semantic
 
 ROOT = Path(__file__).parent.parent
 NOTE = "written by python -m experiments.hashing_page"
@@ -93,10 +94,13 @@ def comparison(results: Path, name: str) -> str:
     how = "a two-layer head on frozen features"
     if config["tune"] == "all":
         how = "all layers trained, shallow methods fitted on the features that CSQ fine-tuned"
+    # Reports made before environments were recorded name neither device nor commit.
+    made = report.get("environment")
+    where = f", {made['device']}, commit {made['commit']}{', DIRTY' * made['dirty']}" if made else ""
     about = (
         f"{report['protocol']}. Backbone `{config['backbone']}` at {config['size']} px, {how}; "
         f"{config['epochs']} epochs, {config['seeds']} seed(s). {report['convention']}, mean ± standard deviation; "
-        f"`experiments/results/{name}.json`, {report['seconds'] / 60:.0f} minutes."
+        f"`experiments/results/{name}.json`, {report['seconds'] / 60:.0f} minutes{where}."
     )
     verdicts = "\n".join(f"- {verdict(report, length)}" for length in lengths)
     return f"{about}\n\n{table(['method', *(f'{length} bits' for length in lengths)], rows)}\n\n{verdicts}"
@@ -124,6 +128,14 @@ def verdict(report: dict[str, Any], length: str) -> str:
                 where = f"{abs(gap):.4f} {'below' if gap > 0 else 'above'} CSQ"
                 parts.append(f"Best {kind} shallow method: {zoo.title(found[0])}, {where}.")
     return " ".join(parts)
+
+
+def several_labels(results: Path) -> str:
+    """The targets of photographs with several labels."""
+    if not (results / "semantic_centers_cpu.json").exists():
+        return "Not run yet: no `experiments/results/semantic_centers_cpu.json`."
+    report = load(results, "semantic_centers_cpu")
+    return f"{report['protocol']}. `experiments/results/semantic_centers_cpu.json`.\n\n{semantic(report)}"
 
 
 def published(results: Path) -> str:
@@ -174,6 +186,7 @@ PAGES: dict[str, dict[str, Callable[[Path], str]]] = {
         "fine-tuned": _compared("hashing_methods_all"),
         "rows": _compared("hashing_methods_rows"),
         "imagenette": _compared("hashing_methods_imagenette"),
+        "several labels": several_labels,
         "corel5k": _compared("hashing_methods_corel5k"),
         "cifar10": _compared("hashing_methods_cifar10"),
     },

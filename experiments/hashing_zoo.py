@@ -15,13 +15,15 @@ import optax
 
 from jcbir.hashing import centers, classic, classic_embedding, classic_kernel, losses, separated, training
 from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hashnet, orthohash, pairs
+from jcbir.hashing.label_codes import label_codes
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
-VARIANTS = ("csq_drawn",)
-"""CSQ with its rows of the Hadamard matrix drawn at random: asked for by name, not part of the comparison."""
+VARIANTS = ("csq_drawn", "csq_labels")
+"""CSQ with its rows of the Hadamard matrix drawn at random, or with the codes of the label rows as targets (photographs
+with several labels): asked for by name, not part of the comparison."""
 NAMES = (
-    {"csq_drawn": "CSQ, rows drawn"}
+    {"csq_drawn": "CSQ, rows drawn", "csq_labels": "CSQ, label codes"}
     | {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"}
     | {"hashnet": "HashNet"}
 )
@@ -51,6 +53,11 @@ def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) ->
     if method in ("csq", "csq_drawn"):
         table = class_centers(labels.shape[1], bits=bits, drawn=method == "csq_drawn")
         return np.asarray(centers.semantic(labels, table))
+    if method == "csq_labels":
+        return (
+            np.asarray(classic.project(_label_codes()(jax.random.key(0), labels, bits=bits), labels.astype(np.float32)))
+            >= 0
+        )
     if method == "cnnh":
         return np.asarray(_factorizer()(key, pairs.similar_pairs(labels), bits=bits, rounds=3))
     return labels
@@ -89,6 +96,7 @@ def step_of(
     loss = {
         "csq": losses.csq,
         "csq_drawn": losses.csq,
+        "csq_labels": losses.csq,
         "cnnh": cnnh.cnnh,
         "dnnh": dnnh.dnnh,
         "dhn": dhn.dhn,
@@ -130,6 +138,11 @@ def shallow_fitter(
 @cache
 def _factorizer() -> Callable[..., jax.Array]:
     return jax.jit(cnnh.similarity_codes, static_argnames=("bits", "rounds"))
+
+
+@cache
+def _label_codes() -> Callable[..., classic.LinearHash]:
+    return jax.jit(label_codes, static_argnames="bits")
 
 
 def _classified(apply: training.TrainApply) -> training.TrainApply:

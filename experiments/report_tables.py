@@ -154,6 +154,26 @@ def encrypted(report: Mapping[str, Any]) -> str:
     )
 
 
+def semantic(report: Mapping[str, Any]) -> str:
+    """Targets for photographs with several labels, a table a code length."""
+    labels, parts = report["labels"], []
+    for bits in next(iter(report["targets"].values())):
+        rows = []
+        for name, by_bits in report["targets"].items():
+            row = by_bits[bits]
+            others = f"{row['irrelevant']:.3f} ± {row['irrelevant_spread']:.3f}"
+            cells = [f"{row['relevant']:.3f}", others, f"{row['correlation']:.3f}", f"{row['target_map']:.4f}"]
+            rows.append([name, *cells, cell(row["learned"])])
+        head = ["relevant pairs", "other pairs", "correlation", "target itself, mAP", "learned, mAP"]
+        parts.append(f"{bits} bits:\n\n" + table(["target", *head], rows))
+    return (
+        f"{report['convention']}. {labels['labels_used']} labels on the training photographs, "
+        f"{labels['labels_per_photograph']:.2f} a photograph; {labels['relevant_share']:.1%} of all pairs share one. "
+        "Distances as shares of the code length; *other pairs* mean ± spread; *correlation* of distance with the share "
+        "of labels in common; *target itself*: a network that never errs.\n\n" + "\n\n".join(parts)
+    )
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "table1_backbones": ("Table 1: networks", backbones),
     "table2_methods": ("Table 2: methods", lambda report: map_table(report, "method", method_title)),
@@ -163,5 +183,6 @@ SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "fig6_transfer": ("Fig. 6: transfer", transfer),
     "fig7_pr_curves": ("Fig. 7: precision and recall", curves),
     "encrypted_retrieval": ("Encrypted retrieval", encrypted),
+    "semantic_centers": ("Photographs with several labels", semantic),
     "ablations": ("Ablations", lambda report: map_table(report, "variant")),
 }

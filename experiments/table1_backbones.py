@@ -15,7 +15,7 @@ Status: smoke: run by the tests. cpu: the bundled network on the bundled sample,
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -33,11 +33,13 @@ class Config:
         where: scale and places.
         learn: what every network learns from.
         backbones: names that `jcbir.io.backbones.load_backbone` knows, `bundled` or `untrained`.
+        method: what they learn by; `csq_labels` takes the codes of label rows as targets (several labels a photograph).
     """
 
     where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
     learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
     backbones: tuple[str, ...] = ("bundled",)
+    method: Literal["csq", "csq_labels"] = "csq"
 
 
 SCALES: dict[Scale, Config] = {
@@ -78,7 +80,7 @@ def main(config: Config) -> dict[str, Any]:
         note = tasks.about(prepared)
         table[backbone] = {}
         for bits in config.learn.bits:
-            cell = tasks.run_cell(prepared, "csq", bits)
+            cell = tasks.run_cell(prepared, config.method, bits)
             table[backbone][str(bits)] = tasks.spread(cell.test)
             asked, stored = cell.codes[0]
             np.savez(folder / f"codes-{bits}.npz", query=np.packbits(asked, 1), database=np.packbits(stored, 1))

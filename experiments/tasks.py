@@ -145,7 +145,7 @@ def run_cell(prepared: methods.Bench, method: str, bits: int, *, seeds: int | No
     Returns:
         The runs.
     """
-    run = (methods.deep_runner if method in zoo.DEEP else methods.shallow_runner)(prepared, method, bits)
+    run = (methods.shallow_runner if method in zoo.SHALLOW else methods.deep_runner)(prepared, method, bits)
     test, codes = [], []
     for seed in range(prepared.config.seeds if seeds is None else seeds):
         found = run(seed)

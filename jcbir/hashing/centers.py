@@ -10,7 +10,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer
 
 from jcbir.typing import Array
 
@@ -128,24 +128,33 @@ def hash_centers(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray,
 
 
 def semantic(
-    labels: Bool[Array, "*b c"], centers: Bool[Array, "c k"], *, ties: Bool[Array, " k"] | None = None
+    labels: Bool[Array, "*b c"],
+    centers: Bool[Array, "c k"],
+    *,
+    ties: Bool[Array, " k"] | None = None,
+    weights: Float[Array, " c"] | None = None,
 ) -> Bool[jax.Array, "*b k"]:
     """The semantic center of each label row: the majority of its classes' centers, bit by bit.
 
-    bit_k = [sum_c y_c (2 m_ck - 1) > 0], and `ties[k]` where the sum is 0. A row with one label gets that
-    class's center; a row without a label is a tie in every bit, so it gets `ties` itself.
+    bit_k = [sum_c w_c y_c (2 m_ck - 1) > 0], and `ties[k]` where the sum is 0. A row with one label gets that
+    class's center; a row without a label is a tie in every bit, so it gets `ties` itself. With equal weights two rows
+    that share one label of four are hardly closer than two that share none; weights that grow with the frequency of a
+    class bring the rows of a common class together. `jcbir.hashing.label_codes` does better where bits <= classes.
 
     Args:
         labels: multi-hot rows.
         centers: one center per class.
         ties: the bits that decide ties, one vector for the whole collection, to be saved with the centers (the
             article samples fresh bits, with which no two runs agree). Default: alternating 1, 0, 1, 0.
+        weights: votes of the classes, e.g. the root of how many training rows have them; 0 leaves a class out. All 1 by
+            default.
 
     Returns:
         Boolean semantic centers, one per label row.
 
     Raises:
-        ValueError: labels and centers disagree about the number of classes, or ties and centers about the bits.
+        ValueError: labels and centers disagree about the number of classes, ties and centers about the bits, or weights
+            and centers about the classes.
 
     Example:
         >>> import numpy as np
@@ -165,6 +174,10 @@ def semantic(
     if settled.shape != (bits,):
         raise ValueError(f"ties must have shape ({bits},), one bit per column of centers, got {settled.shape}")
     signs = jnp.where(jnp.asarray(centers), 1.0, -1.0).astype(jnp.float32)
+    if weights is not None:
+        if np.shape(weights) != (classes,):
+            raise ValueError(f"weights must have shape ({classes},), one a center, got {np.shape(weights)}")
+        signs = signs * jnp.asarray(weights, jnp.float32)[:, None]
     votes = jnp.asarray(labels).astype(jnp.float32) @ signs
     return jnp.where(votes == 0, jnp.broadcast_to(settled, votes.shape), votes > 0)
 

@@ -13,6 +13,7 @@ from experiments import (
     fig6_transfer,
     fig7_pr_curves,
     report_tables,
+    semantic_centers,
     table1_backbones,
     table2_methods,
     table3_published,
@@ -28,6 +29,7 @@ MODULES = {
         fig4_fig5_cipher,
         fig6_transfer,
         fig7_pr_curves,
+        semantic_centers,
         table1_backbones,
         table2_methods,
         table3_published,
@@ -131,6 +133,16 @@ def test_encrypted_retrieval(runs, tmp_path):
     assert found["integer"]["map"] < found["plaintext"]["map"] and not found["integer"]["hamming_exact"]
     assert found["map_integer_unmasked"] < found["plaintext"]["map"]
     assert found["integer"]["index_bytes_per_code"] > found["bitsliced"]["index_bytes_per_code"] > 2
+
+
+def test_semantic_centers(runs, tmp_path):
+    found = smoke("semantic_centers", runs, tmp_path)["targets"]
+    for by_bits in found.values():
+        # One label a photograph: every target tells the classes apart, and there is nothing to weigh.
+        row = by_bits["8"]
+        assert row["target_map"] == 1 and row["relevant"] == 0 < row["irrelevant"]
+        assert 0.1 < row["learned"]["mean"] < 1
+    assert found["majority"] == found["by frequency"]
 
 
 def test_ablations(runs, tmp_path):

@@ -95,6 +95,29 @@ def test_semantic_names_what_disagrees(unchecked):
         centers.semantic(np.zeros((2, 3), bool), np.zeros((4, 8), bool))
     with pytest.raises(ValueError, match=r"ties must have shape \(8,\)"):
         centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), ties=np.zeros(7, bool))
+    with pytest.raises(ValueError, match=r"weights must have shape \(4,\)"):
+        centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), weights=np.ones(3, np.float32))
+
+
+@given(hnp.arrays(bool, (6, 5)), hnp.arrays(bool, (5, 8)), hnp.arrays(np.int32, 5, elements=st.integers(0, 9)))
+def test_votes_count_as_much_as_they_weigh(labels, table, weights):
+    votes = [
+        [sum(w if m else -w for y, m, w in zip(row, bit, weights, strict=True) if y) for bit in table.T]
+        for row in labels
+    ]
+    wanted = np.where(np.array(votes) == 0, np.arange(8) % 2 == 0, np.array(votes) > 0)
+    np.testing.assert_array_equal(centers.semantic(labels, table, weights=weights.astype(np.float32)), wanted)
+
+
+@given(hnp.arrays(bool, (6, 5)), hnp.arrays(bool, (5, 8)), st.integers(0, 4))
+def test_equal_votes_are_the_majority_and_a_heavy_one_decides(labels, table, heavy):
+    one = centers.semantic(labels, table)
+    np.testing.assert_array_equal(centers.semantic(labels, table, weights=np.full(5, 4, np.float32)), one)
+    weights = np.where(np.arange(5) == heavy, 8, 1).astype(np.float32)
+    found = np.asarray(centers.semantic(labels, table, weights=weights))
+    with_it = labels[:, heavy]
+    np.testing.assert_array_equal(found[with_it], np.broadcast_to(table[heavy], found.shape)[with_it])
+    np.testing.assert_array_equal(found[~with_it], np.asarray(one)[~with_it])
 
 
 def test_one_hot_leaves_unknown_classes_empty():
