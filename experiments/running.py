@@ -202,16 +202,17 @@ def tree_state() -> dict[str, Any]:
     """Commit of the tree, and whether it has changes that no commit holds.
 
     Returns:
-        `{"commit": digits or None, "dirty": bool}`. A copy without its repository is vouched for by the stamp it came
-        with (`experiments.stamp`): clean while its modules are those of the stamped commit, and marked `"copy": True`.
+        `{"commit": digits or None, "dirty": bool}`. A copy without the repository that knows its commit is vouched for
+        by the stamp it came with (`experiments.stamp`): clean while its modules are those of the stamped commit, and
+        marked `"copy": True`.
         Without either nothing vouches for the code: dirty.
     """
-    commit = _git("rev-parse", "HEAD")
-    if commit is None:
-        if not (ROOT / STAMP).exists():
-            return {"commit": None, "dirty": True}
-        stamp = json.loads((ROOT / STAMP).read_text())
+    commit, stamp = _git("rev-parse", "HEAD"), _stamp()
+    # A copy may have a repository of its own, whose commits nobody else knows.
+    if stamp is not None and (commit is None or _git("cat-file", "-e", stamp["commit"]) is None):
         return {"commit": stamp["commit"], "dirty": stamp["modules"] != modules_digest(), "copy": True}
+    if commit is None:
+        return {"commit": None, "dirty": True}
     # New files count: a module that is not committed may be the one that ran. Results are what a clean tree writes.
     changes = _git("status", "--porcelain", "--", ".", ":!experiments/results", ":!docs") or ""
     return {"commit": commit.strip()[:12], "dirty": bool(changes.strip())}
@@ -228,6 +229,11 @@ def modules_digest() -> str:
         content = path.read_bytes()
         found.update(f"{path.relative_to(ROOT).as_posix()} {len(content)}\n".encode() + content)
     return found.hexdigest()
+
+
+def _stamp() -> dict[str, str] | None:
+    place = ROOT / STAMP
+    return json.loads(place.read_text()) if place.exists() else None
 
 
 def _check(source: Mapping[str, Any], where: Where) -> None:

@@ -144,6 +144,14 @@ def test_a_stamped_copy_reports_with_the_commit_it_is_of(tree, copy, tmp_path):
     assert report["environment"]["copy"] and report["environment"]["commit"] == head[:12]
 
 
+def test_a_stamp_outweighs_a_repository_that_does_not_know_its_commit(copy):
+    who = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "copied")):
+        subprocess.run(["git", *command], cwd=copy, check=True, capture_output=True)
+    assert running.tree_state()["copy"]
+    assert not running.tree_state()["dirty"]
+
+
 @pytest.mark.parametrize("name", ["jcbir/a.py", "jcbir/b.py"])
 def test_a_copy_that_was_changed_is_dirty(copy, tmp_path, name):
     (copy / name).write_text("2\n")
