@@ -51,7 +51,7 @@ class Config:
         segment: images of one publication.
         segments: segments of an epoch; then the next one begins.
         pause: seconds between two orders of the owner.
-        modulus_bits: Paillier key size.
+        modulus_bits: Paillier key size; blinders live in a subgroup, as in `experiments.service_load`.
         bits: code length.
         top: results of each query.
     """
@@ -87,7 +87,7 @@ class Soak:
 
 
 def main(config: Config) -> dict[str, Any]:
-    secret = generate_keys(bits=config.modulus_bits, draw=secrets.token_bytes)
+    secret = generate_keys(bits=config.modulus_bits, draw=secrets.token_bytes, subgroup_bits=256)
     own = owner.create(collection="soak", bits=config.bits, secret=secret, draw=secrets.token_bytes)
     begin, machine_record = time.perf_counter(), machine()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
