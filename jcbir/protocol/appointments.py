@@ -35,13 +35,10 @@ def announce(old: Owner, new: Owner) -> tuple[Succession, Appointment]:
 
     Example:
         >>> import secrets
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> from jcbir.protocol import authority, owner
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> old = owner.create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
-        >>> new = owner.rekey(old, draw=secrets.token_bytes)
-        >>> _, appointment = announce(old, new)
-        >>> authority.succeed(authority.appoint(owner.delegate(old)), appointment)
+        >>> from jcbir.protocol import authority, example, owner
+        >>> system = example.small_system()
+        >>> _, appointment = announce(system.owner, owner.rekey(system.owner, draw=secrets.token_bytes))
+        >>> authority.succeed(system.authority, appointment)
         Authority('photos', epoch 1, 0 segments, redacted)
     """
     info = digest(new.card, domain=DOMAIN)
@@ -67,10 +64,8 @@ def open_appointment(held: Delegation, appointment: Appointment) -> Delegation:
 
     Example:
         >>> import secrets
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> from jcbir.protocol import owner
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> old = owner.create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
+        >>> from jcbir.protocol import example, owner
+        >>> old = example.small_system().owner
         >>> new = owner.rekey(old, draw=secrets.token_bytes)
         >>> open_appointment(owner.delegate(old), announce(old, new)[1]) == owner.delegate(new)
         True

@@ -67,9 +67,9 @@ def appoint(delegation: Delegation) -> Authority:
         The state.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.appoint)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> appoint(small_system().delegation)
+        Authority('photos', epoch 0, 0 segments, redacted)
     """
     return Authority(delegation.card, delegation.secret, delegation.image_master, delegation.authority_secret)
 
@@ -90,14 +90,11 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
 
     Example:
         >>> import secrets
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> from jcbir.protocol import owner
-        >>> from jcbir.protocol.appointments import announce
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> old = owner.create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
-        >>> new = owner.rekey(old, draw=secrets.token_bytes)
-        >>> succeed(appoint(owner.delegate(old)), announce(old, new)[1]).image_master == new.image_master
-        True
+        >>> from jcbir.protocol import appointments, example, owner
+        >>> system = example.small_system()
+        >>> new = owner.rekey(system.owner, draw=secrets.token_bytes)
+        >>> succeed(system.authority, appointments.announce(system.owner, new)[1])
+        Authority('photos', epoch 1, 0 segments, redacted)
     """
     held = Delegation(authority.card, authority.secret, authority.image_master, authority.signing_secret)
     following = open_appointment(held, appointment)
@@ -120,9 +117,10 @@ def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
         ValueError: another catalogue of that segment is known.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.catalog)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> system = small_system()
+        >>> catalog(appoint(system.delegation), system.catalogue)
+        Authority('photos', epoch 0, 1 segments, redacted)
     """
     _check_order(authority, catalogue)
     known = authority.catalogues.get(catalogue.segment, catalogue.image_ids)
@@ -147,9 +145,10 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
         ForgedReplyError: the owner did not sign it.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.withdraw)
-        True
+        >>> from jcbir.protocol import example, owner
+        >>> system = example.small_system()
+        >>> list(withdraw(system.authority, owner.withdraw(system.owner, ["a"])[1]).withdrawn.values())
+        [1]
     """
     _check_order(authority, withdrawal)
     bounds = {name: max(withdrawal.segments, authority.withdrawn.get(name, 0)) for name in withdrawal.image_ids}
@@ -172,9 +171,11 @@ def revoke(authority: Authority, revocation: Revocation) -> Authority:
         StaleQueryError: a newer list is in force.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.revoke)
-        True
+        >>> from jcbir.protocol import example, owner
+        >>> system = example.small_system()
+        >>> revocation = owner.revoke(system.owner, [system.admission.grant.grant_id])[1]
+        >>> revoke(system.authority, revocation).revocation_serial
+        1
     """
     _check_order(authority, revocation)
     if revocation.serial < authority.revocation_serial:
@@ -198,9 +199,13 @@ def admit(authority: Authority, report: ScoreReport, *, now: int) -> Authority:
         FormatError: the report does not have one row of scores per query and one record per segment.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.admit)
-        True
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> admitted = admit(system.authority, system.report, now=NOW)
+        >>> admit(admitted, system.report, now=NOW)
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
     """
     request = report.request
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
@@ -225,9 +230,9 @@ def open_report(
         `jcbir.ranking.layouts.DEAD` for images that are withdrawn.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.open_report)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> open_report(small_system().authority, small_system().report)[0].tolist()
+        [2, 0, 2]
     """
     # One decryption for the whole batch: an array engine is several times faster on many rows than on few.
     parts = [scores for row in report.scores for scores in row]
@@ -255,9 +260,10 @@ def release(authority: Authority, report: ScoreReport, distances: Sequence[Int32
         The ranking for the server to relay: sorted pseudonyms in the clear, the rest for the user alone.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.release)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> system = small_system()
+        >>> len(release(system.authority, system.report, open_report(system.authority, system.report)).image_ids)
+        2
     """
     request = report.request
     image_ids = [image_id for number in report.segments for image_id in authority.catalogues[number]]
@@ -297,8 +303,10 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
         RefusalError: in the form that names the reason.
 
     Example:
-        >>> import jcbir.protocol.authority as authority
-        >>> callable(authority.answer)
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> _, ranking = answer(system.authority, system.report, now=NOW)
+        >>> ranking.nonce == system.query.request.nonce
         True
     """
     state = admit(authority, report, now=now)

@@ -43,10 +43,14 @@ def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes
         ExpiredGrantError: it is not valid yet, or no more.
 
     Example:
-        >>> from jcbir.protocol.messages import Grant
-        >>> import jcbir.protocol.grants as grants
-        >>> [grants.WINDOW_SECONDS, grants.RIGHTS]
-        [300, ('rank', 'open')]
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> grant = system.admission.grant
+        >>> check_grant(grant, card=system.server.card, now=NOW)
+        >>> check_grant(grant, card=system.server.card, now=NOW, revoked=[grant.grant_id])
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.RevokedGrantError: grant: ... is revoked
     """
     # The signature comes first: of an unsigned grant no field means anything.
     check_signature(grant, public=card.owner_key, refusal=ForgedGrantError)
@@ -77,9 +81,13 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
             TamperedQueryError, ForeignCollectionError, StaleQueryError, MissingRightError for the request's own.
 
     Example:
-        >>> from jcbir.protocol.refusals import REFUSALS
-        >>> [error.code for error in REFUSALS][:3]
-        ['forged-grant', 'expired-grant', 'revoked-grant']
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> check_request(system.query.request, card=system.server.card, now=NOW)
+        >>> check_request(system.query.request, card=system.server.card, now=NOW + 301)
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.StaleQueryError: query: issued at 1800000000, it is 1800000301; at most 300 s apart
     """
     grant = request.grant
     check_grant(grant, card=card, now=now, revoked=revoked)
@@ -128,9 +136,12 @@ def check_commitment(query: Query) -> None:
         TamperedQueryError: it does not.
 
     Example:
-        >>> from jcbir.protocol.grants import commit
-        >>> commit(bytes(32), ()) != commit(bytes(31) + b"1", ())
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> check_commitment(small_system().query)
+        >>> check_commitment(Query(small_system().query.request, bytes(32), ()))
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.TamperedQueryError: query: 0 trapdoors, the user signed 1
     """
     if len(query.trapdoors) != query.request.queries:
         raise TamperedQueryError(f"query: {len(query.trapdoors)} trapdoors, the user signed {query.request.queries}")

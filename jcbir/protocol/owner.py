@@ -65,9 +65,12 @@ def publish(
         ValueError: no image, lengths differ, a name twice or published before, codes of another length, no such scheme.
 
     Example:
-        >>> import jcbir.protocol.owner as owner
-        >>> owner.SCHEMES
-        ('integer', 'packed', 'bitsliced')
+        >>> import secrets
+        >>> from jcbir.protocol.example import small_system
+        >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
+        >>> state, publication, _ = publish(small_system().owner, codes, images, ["d"], draw=secrets.token_bytes)
+        >>> publication.segment, state.segments
+        (1, 2)
     """
     image_ids = tuple(pseudonym(owner, name) for name in names)
     _check_batch(owner, codes, images, image_ids, schemes)
@@ -98,9 +101,10 @@ def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], eng
         uint8[count, w] fresh encryptions of zero. The owner knows them: they hide the server's sums from anybody else.
 
     Example:
-        >>> import jcbir.protocol.owner as owner
-        >>> callable(owner.blinder_stock)
-        True
+        >>> import secrets
+        >>> from jcbir.protocol.example import small_system
+        >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
+        (2, 64)
     """
     return owner_blinders(owner.secret, count, draw=draw, engine=engine)
 
@@ -134,7 +138,10 @@ def admit(
         ValueError: no such right, lifetime or number of results below 1.
 
     Example:
-        >>> RIGHTS
+        >>> import secrets
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> admit(system.owner, system.enrollment, now=NOW, draw=secrets.token_bytes)[1].grant.rights
         ('rank', 'open')
     """
     check_signature(enrollment, public=enrollment.signing_key)
@@ -173,8 +180,10 @@ def revoke(owner: Owner, grant_ids: Sequence[bytes]) -> tuple[Owner, Revocation]
         ValueError: an identifier is not 16 bytes long.
 
     Example:
-        >>> GRANT_ID_BYTES
-        16
+        >>> from jcbir.protocol.example import small_system
+        >>> system = small_system()
+        >>> revoke(system.owner, [system.admission.grant.grant_id])[1].serial
+        1
     """
     if any(len(grant_id) != GRANT_ID_BYTES for grant_id in grant_ids):
         raise ValueError(f"grant_ids: identifiers have {GRANT_ID_BYTES} bytes")
@@ -198,9 +207,10 @@ def withdraw(owner: Owner, names: Sequence[str]) -> tuple[Owner, Withdrawal]:
         ValueError: a name is not published.
 
     Example:
-        >>> import jcbir.protocol.owner as owner
-        >>> callable(owner.withdraw)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> state, _ = withdraw(small_system().owner, ["a"])
+        >>> len(state.image_ids)
+        2
     """
     image_ids = tuple(pseudonym(owner, name) for name in names)
     unknown = [name for name, image_id in zip(names, image_ids, strict=True) if image_id not in owner.image_ids]
@@ -226,9 +236,10 @@ def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | Non
         The state of the new epoch.
 
     Example:
-        >>> import jcbir.protocol.owner as owner
-        >>> callable(owner.rekey)
-        True
+        >>> import secrets
+        >>> from jcbir.protocol.example import small_system
+        >>> rekey(small_system().owner, draw=secrets.token_bytes)
+        Owner('photos', epoch 1, 0 segments, secrets redacted)
     """
     pair = owner.secret if secret is None else secret
     authority = draw(KEY_BYTES)
@@ -250,12 +261,10 @@ def recall(owner: Owner, image_ids: Sequence[str], *, now: int) -> Recall:
         The message for the server; it answers with the first of them.
 
     Example:
-        >>> import secrets
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> own = create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
-        >>> recall(own, ["a"], now=1000).image_ids
-        ('a',)
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> len(recall(system.owner, system.catalogue.image_ids, now=NOW).image_ids)
+        3
     """
     card = owner.card
     return sign(Recall(card.collection, card.epoch, now, tuple(image_ids)), secret=owner.signing_secret)
@@ -275,14 +284,9 @@ def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray
         IntegrityError: altered, or not sealed in this epoch.
 
     Example:
-        >>> import secrets
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> own = create(collection="photos", bits=16, secret=key, draw=secrets.token_bytes)
-        >>> codes, images = np.zeros((1, 16), bool), [np.full((2, 2, 3), 7, np.uint8)]
-        >>> own, publication, _ = publish(own, codes, images, ["a"], draw=secrets.token_bytes)
-        >>> unseal(own, publication.images)[0].tolist() == images[0].tolist()
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> [image[0, 0].tolist() for image in unseal(small_system().owner, small_system().publication.images[:2])]
+        [[10, 10, 10], [20, 20, 20]]
     """
     image_ids = [image.image_id for image in images]
     image_keys = [image_key(owner.image_master, image_id=image_id) for image_id in image_ids]

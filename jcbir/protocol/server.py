@@ -84,9 +84,9 @@ def accept(server: Server, publication: Publication) -> Server:
         ValueError: its number is not the next, its parts differ in length, or a pseudonym is taken.
 
     Example:
-        >>> import jcbir.protocol.server as server
-        >>> server.Server.__name__
-        'Server'
+        >>> from jcbir.protocol.example import small_system
+        >>> len(accept(Server(small_system().server.card), small_system().publication).images)
+        3
     """
     segment = check_publication(server, publication)
     images = {**server.images, **{image.image_id: image.sealed for image in publication.images}}
@@ -110,9 +110,9 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
         ValueError: its number is not the next, its parts differ in length, or a pseudonym is taken.
 
     Example:
-        >>> import jcbir.protocol.server as server
-        >>> callable(server.check_publication)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> check_publication(Server(small_system().server.card), small_system().publication).number
+        0
     """
     _check_card(server, publication.card)
     check_signature(publication, public=server.card.owner_key, refusal=ForgedReplyError)
@@ -204,9 +204,10 @@ def check_withdrawal(server: Server, withdrawal: Withdrawal) -> frozenset[str]:
         ForgedReplyError: the owner did not sign it.
 
     Example:
-        >>> import jcbir.protocol.server as server
-        >>> callable(server.check_withdrawal)
-        True
+        >>> from jcbir.protocol import example, owner
+        >>> system = example.small_system()
+        >>> len(check_withdrawal(system.server, owner.withdraw(system.owner, ["a"])[1]))
+        1
     """
     _check_place(server, withdrawal.collection, withdrawal.epoch)
     check_signature(withdrawal, public=server.card.owner_key, refusal=ForgedReplyError)
@@ -255,9 +256,9 @@ def blinders_needed(server: Server, query: Query) -> int:
         ValueError: the collection offers no index of that scheme.
 
     Example:
-        >>> import jcbir.protocol.server as server
-        >>> callable(server.blinders_needed)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> blinders_needed(small_system().server, small_system().query)
+        1
     """
     return len(query.trapdoors) * sum(
         scheme_index(segment, query.request.scheme).layout.blocks for segment in server.segments
@@ -289,9 +290,10 @@ def score_query(
         ValueError: too few blinders, or no index of that scheme.
 
     Example:
-        >>> import jcbir.protocol.server as server
-        >>> callable(server.score_query)
-        True
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> system = small_system()
+        >>> score_query(system.server, system.query, blinders=system.blinders, now=NOW)[1].segments
+        (0,)
 
     References:
         Wang, Zhang, Meng and Liu (2023), section 3.4: there the server ranks as well, which it cannot without the key.
@@ -332,9 +334,11 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
         ValueError: an image was withdrawn meanwhile.
 
     Example:
-        >>> import jcbir.protocol.server as server
-        >>> callable(server.deliver)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> system = small_system()
+        >>> waiting = dataclasses.replace(system.server, awaited=frozenset([system.ranking.nonce]))
+        >>> len(deliver(waiting, system.ranking)[1].images)
+        2
     """
     check_signature(ranking, public=server.card.authority_key, refusal=ForgedReplyError)
     if ranking.nonce not in server.awaited:

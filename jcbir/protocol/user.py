@@ -135,9 +135,10 @@ def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
         IntegrityError: the masking key is not sealed to these keys.
 
     Example:
-        >>> import jcbir.protocol.user as user
-        >>> callable(user.join)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> system = small_system()
+        >>> join(system.keys, system.admission, owner_key=system.owner.card.owner_key)
+        User('photos', grant ..., 0 pending)
     """
     check_signature(admission, public=owner_key, refusal=ForgedReplyError)
     grant = admission.grant
@@ -211,9 +212,11 @@ def ask(
         ValueError: no code, codes of another length, `top` beyond the grant, no such scheme.
 
     Example:
-        >>> import jcbir.protocol.user as user
-        >>> callable(user.ask)
-        True
+        >>> import secrets
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> me, query = ask(small_system().user, np.zeros((2, 16), bool), top=1, now=NOW, draw=secrets.token_bytes)
+        >>> query.request.queries, len(me.pending)
+        (2, 2)
     """
     if scheme not in SCHEMES:
         raise ValueError(f"scheme: expected one of {SCHEMES}, got {scheme!r}")
@@ -259,9 +262,10 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
         IntegrityError: an image is missing or was altered, or the release is not for this request.
 
     Example:
-        >>> import jcbir.protocol.user as user
-        >>> callable(user.receive)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> _, matches = receive(small_system().user, small_system().delivery)
+        >>> [(match.distance, match.image[0, 0].tolist()) for match in matches[0]]
+        [(0, [20, 20, 20]), (2, [10, 10, 10])]
     """
     ranking = delivery.ranking
     check_signature(ranking, public=user.card.authority_key, refusal=ForgedReplyError)

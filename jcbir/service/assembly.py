@@ -60,8 +60,8 @@ def build_app(
         return reply
 
     own = {"/health": answer_health, "/metrics": answer_metrics}
-    routes = [Route(path, _Endpoint(handler, "POST"), methods=["POST"]) for path, handler in posts.items()]
-    routes += [Route(path, _Endpoint(handler, "GET"), methods=["GET"]) for path, handler in {**gets, **own}.items()]
+    routes = [Route(path, _Endpoint(handler), methods=["POST"]) for path, handler in posts.items()]
+    routes += [Route(path, _Endpoint(handler), methods=["GET"]) for path, handler in {**gets, **own}.items()]
     known = frozenset((*posts, *gets, *own))
     handlers = dict.fromkeys((DeclinedError, ValueError, OSError, HTTPException, Exception), on_error)
     watch = Middleware(Watch, telemetry=telemetry, routes=known, send_seconds=send_seconds)  # type: ignore[arg-type]
@@ -117,12 +117,10 @@ def limit_name(name: str, buckets: Buckets, now: float) -> None:
 class _Endpoint:
     """An endpoint as an ASGI application, so that Starlette sends the reply as it is."""
 
-    def __init__(self, handler: Handler, method: str) -> None:
-        self._handler, self._methods = handler, (method, "HEAD") if method == "GET" else (method,)
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in self._methods:
-            raise HTTPException(405)
         reply: ASGIApp = await self._handler(Request(scope, receive))
         await reply(scope, receive, send)
 

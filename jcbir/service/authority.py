@@ -6,6 +6,7 @@ What it notes is on the disk before an answer leaves. The key stays in this proc
 import asyncio
 import contextlib
 import dataclasses
+import math
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
@@ -64,6 +65,7 @@ class AuthoritySettings:
         pace: how slowly a body may arrive.
         send_seconds: most seconds that one piece of an answer may take to leave.
         job_seconds: most seconds that a worker may take for a share.
+        lag_seconds: how long after a catalogue a report may still lack its segment: the query was on its way before.
     """
 
     delegation: Delegation
@@ -79,6 +81,7 @@ class AuthoritySettings:
     pace: Pace = PACE
     send_seconds: float = 30.0
     job_seconds: float = 120.0
+    lag_seconds: float = 120.0
 
 
 def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time.time) -> Starlette:
@@ -140,6 +143,7 @@ class _Holder:
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
         self.benches = contextlib.AsyncExitStack()
+        self.since: dict[int, float] = {}
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
@@ -150,6 +154,7 @@ class _Holder:
             # Left before the journal is closed: SQLite does not survive a connection closed under its feet.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
             self.state = memory.load_authority(self.journal, authority.appoint(delegation))
+            self.since = dict.fromkeys(self.state.catalogues, -math.inf)
             stack.push_async_callback(self._dismiss)
             await self._engage()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
@@ -207,7 +212,7 @@ class _Holder:
     async def _answer(self, request: Request, body: bytes) -> Ranking:
         state, bench, now = self.state, self.bench, int(self.clock())
         with bench.shift.working():
-            report = await asyncio.to_thread(_check_report, state, body, now)
+            report = await asyncio.to_thread(_check_report, state, body, now, self._settled(state))
             asked = report.request
             request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
             limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
@@ -229,11 +234,17 @@ class _Holder:
         async with receive_body(request, kind=kind, **options) as body, self.ordering:
             taken = await asyncio.get_running_loop().run_in_executor(self.writer, self._take, kind, body)
             self.state = dataclasses.replace(taken, answered=self.state.answered)
+            self.since = {number: self.since.get(number, time.monotonic()) for number in taken.catalogues}
             former = await self._engage() if self.bench.public != self.state.card.public else None
         if former is not None:
             await former.aclose()
         log_event("order", kind=kind.__name__, segments=len(self.state.catalogues))
         return Reply()
+
+    def _settled(self, state: Authority) -> int:
+        """How many segments every report must have by now."""
+        end = time.monotonic() - self.settings.lag_seconds
+        return sum(self.since.get(number, -math.inf) <= end for number in state.catalogues)
 
     def _take(self, kind: type, body: bytes) -> Authority:
         """In the one writing thread: decide, write, and only then is it true."""
@@ -274,17 +285,21 @@ async def _decrypt(bench: Bench, ciphertexts: Rows) -> Rows:
     return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, bench.public.plaintext_bytes)
 
 
-def _check_report(state: Authority, body: bytes, now: int) -> ScoreReport:
+def _check_report(state: Authority, body: bytes, now: int, settled: int) -> ScoreReport:
     report = wire.from_bytes(body, expect=ScoreReport)
+    known, told = sorted(state.catalogues), list(report.segments)
+    if settled <= len(told) and told == known[: len(told)]:
+        # Scored before the latest segments came: were it refused, no query would be answered while the owner publishes.
+        state = dataclasses.replace(state, catalogues={number: state.catalogues[number] for number in told})
     try:
         authority.admit(state, report, now=now)
     except FormatError:
-        if list(report.segments) != sorted(state.catalogues):
+        if told != sorted(state.catalogues):
             # The owner is between telling the cloud and telling the authority.
             reason = "cloud and authority know other segments"
             raise DeclinedError(503, "out-of-step", reason, retry_after=1.0) from None
         raise
-    if not report.segments:
+    if not told:
         raise DeclinedError(409, "empty", "the collection has no images yet")
     return report
 

@@ -7,7 +7,8 @@ import asyncio
 import contextlib
 import errno
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
@@ -26,6 +27,7 @@ from jcbir.protocol.refusals import (
 
 MEDIA_TYPE = "application/vnd.jcbir"
 CHUNK_BYTES = 1 << 18
+EMPTY: Mapping[str, str] = MappingProxyType({})
 _HEAD = wire.HEADER.size + wire.CHECK_BYTES
 _CONFLICTS = (ReplayedQueryError, StaleQueryError)
 
@@ -75,7 +77,13 @@ class Reply:
     """
 
     def __init__(
-        self, body: bytes = b"", *, status: int = 200, media_type: str = MEDIA_TYPE, code: str = "", retry: str = ""
+        self,
+        body: bytes = b"",
+        *,
+        status: int = 200,
+        media_type: str = MEDIA_TYPE,
+        code: str = "",
+        headers: Mapping[str, str] = EMPTY,
     ) -> None:
         self.status, self.body, self.code = status, body, code
         self._headers = [
@@ -83,8 +91,7 @@ class Reply:
             (b"content-length", str(len(body)).encode()),
             (b"cache-control", b"no-store"),
         ]
-        if retry:
-            self._headers.append((b"retry-after", retry.encode()))
+        self._headers += [(name.lower().encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self._headers})
@@ -127,10 +134,12 @@ def refuse(error: Exception) -> Reply:
         409
     """
     declined = _declined(error)
-    seconds = declined.retry_after
-    retry = "" if seconds is None else str(max(1, round(seconds + 0.5)))
+    # Of a method that a route does not have, Starlette says which it has.
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if declined.retry_after is not None:
+        headers["retry-after"] = str(max(1, round(declined.retry_after + 0.5)))
     body = wire.to_bytes(declined.refusal)
-    return Reply(body, status=declined.status, code=declined.refusal.code, retry=retry)
+    return Reply(body, status=declined.status, code=declined.refusal.code, headers=headers)
 
 
 class Pace(NamedTuple):

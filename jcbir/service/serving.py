@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import resource
 import ssl
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def serve(
         app, host=host, port=port, certificate=certificate, private_key=private_key, header_seconds=header_seconds,
         idle_seconds=idle_seconds, drain_seconds=drain_seconds, most_connections=most_connections,
     )  # fmt: skip
+    allow_files()
     uvicorn.Server(config).run()
 
 
@@ -149,6 +151,21 @@ def check_certificate(certificate: str | os.PathLike | None, private_key: str | 
         ) from None
 
 
+def allow_files() -> int:
+    """Let this process, and the workers it starts, open as many files as the system lets them; each map holds one.
+
+    Returns:
+        How many that are.
+
+    Example:
+        >>> allow_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        True
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return most
+
+
 def hasty_protocol(header_seconds: float) -> type[asyncio.Protocol]:
     """Make an HTTP/1.1 protocol that closes connections whose headers do not arrive in time.
 
@@ -205,4 +222,4 @@ def _log_config() -> dict[str, Any]:
     }
 
 
-__all__ = ["HEADER_SECONDS", "check_certificate", "hasty_protocol", "serve", "server_config"]
+__all__ = ["HEADER_SECONDS", "allow_files", "check_certificate", "hasty_protocol", "serve", "server_config"]

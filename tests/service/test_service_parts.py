@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import subprocess
+import sys
 
 import httpx
 import pytest
@@ -248,3 +250,14 @@ def test_client_sends_orders_only(unchecked):
 def test_tls_needs_both_files():
     with pytest.raises(ValueError, match="both"):
         serving.server_config(lambda: None, host="127.0.0.1", port=0, certificate="a.pem")
+
+
+def test_a_service_may_open_as_many_files_as_the_system_allows():
+    probe = """
+import resource
+from jcbir.service.serving import allow_files
+most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+raise SystemExit(0 if allow_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most > 64 else 1)
+"""
+    assert subprocess.run([sys.executable, "-c", probe]).returncode == 0

@@ -159,6 +159,9 @@ def test_routes_and_methods(rig):
         ):  # fmt: skip
             answer = rig.send(side, method, path)
             assert answer.status_code == status and refusal(answer).code.startswith("no-such")
+            # RFC 9110, section 15.5.6: who asks by a wrong method is told the right ones.
+            allowed = {"GET", "HEAD"} if path in ("/health", "/metrics") else {"POST"}
+            assert status == 404 or set(answer.headers["allow"].split(", ")) == allowed
     assert rig.send("authority", "GET", "/v1/card").status_code == 404
     assert rig.send("cloud", "POST", "/v1/reports").status_code == 404
 

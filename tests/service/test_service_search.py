@@ -1,6 +1,7 @@
 """A search over HTTP gives what the plain codes give, whatever happens to workers, stores and processes meanwhile."""
 
 import asyncio
+import dataclasses
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ from service_rig import random_codes, refusal, running
 from jcbir.io import wire
 from jcbir.io.store import open_store
 from jcbir.io.upkeep import compact_store
-from jcbir.protocol import owner, user
+from jcbir.protocol import owner, server, user
 from jcbir.protocol.messages import Delivery
 
 CODES = random_codes(2)
@@ -217,6 +218,32 @@ def test_readers_beside_a_writer(tmp_path):
         assert not withdrawn & {match.image_id for match in row}
         assert len(row) == 30
         assert rig.send("cloud", "GET", "/health").json()["images"] == 30 + 12 - len(gone)
+
+
+def test_a_query_on_its_way_while_segments_come_is_answered(tmp_path):
+    """A report that lacks the latest segment is answered for a while, and one that lacks an older one is not."""
+    world = make_world()
+    before = dataclasses.replace(world.cloud, segments=world.cloud.segments[:1])
+    after = dataclasses.replace(world.cloud, segments=world.cloud.segments[1:])
+
+    def report_of(state):
+        _, query = rig.ask(CODES)
+        count = server.blinders_needed(state, query)
+        blinders = owner.blinder_stock(world.own, count, draw=os.urandom)
+        return server.score_query(state, query, blinders=blinders, now=NOW)[1]
+
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+        assert rig.post("authority", report_of(before), "/v1/reports").status_code == 200
+        answer = rig.post("authority", report_of(after), "/v1/reports")
+        assert (answer.status_code, refusal(answer).code) == (503, "out-of-step")
+        right(rig, rig.search(CODES), CODES)
+    # After a restart, or a while, a cloud that lacks a segment is out of step.
+    for options in ({}, {"lag_seconds": 0.0}):
+        with running(tmp_path, world=world, cloud={"workers": 1}, authority=options) as rig:
+            rig.publish()
+            answer = rig.post("authority", report_of(before), "/v1/reports")
+            assert (answer.status_code, refusal(answer).code) == (503, "out-of-step")
 
 
 def test_an_empty_collection_says_so(tmp_path):
