@@ -126,7 +126,7 @@ def encrypted(report: Mapping[str, Any]) -> str:
     """Encrypted against plaintext retrieval."""
     rows = []
     for bits, found in report["bits"].items():
-        for scheme in ("plaintext", "bitsliced", "packed", "integer"):
+        for scheme in (name for name in ("plaintext", "bitsliced", "packed", "integer") if name in found):
             row = found[scheme]
             equal = {None: "", True: "equal", False: "NOT equal"}[row.get("equals_plaintext_arithmetic")]
             asked = row.get("encrypted_queries", "")
