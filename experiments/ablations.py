@@ -8,7 +8,7 @@ Time: smoke: half a minute; cpu: ten minutes on the bundled sample; full: not me
 Expected: the head decides, the quantization loss hardly matters, Hadamard centers are ahead of random ones at 16 bits
     and within their spread at 64, and the paper's ReLU hash layer is far behind the published tanh one.
 Paper: prints none of these; its lambda is "obtained by network search".
-Status: smoke: run by the tests. cpu: run on the bundled sample; not on Corel-5k. full: not run.
+Status: smoke: run by the tests. cpu: run on the bundled sample and on Corel-5k. full: not run.
 """
 
 from collections.abc import Callable

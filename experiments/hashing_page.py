@@ -19,6 +19,7 @@ from experiments import hashing_zoo as zoo
 from experiments.report_tables import semantic
 
 ROOT = Path(__file__).parent.parent
+JUDGED = ("majority", "by inverse frequency", "by root of frequency", "codes of the label rows")
 NOTE = "written by python -m experiments.hashing_page"
 
 
@@ -135,7 +136,14 @@ def several_labels(results: Path) -> str:
     if not (results / "semantic_centers_cpu.json").exists():
         return "Not run yet: no `experiments/results/semantic_centers_cpu.json`."
     report = load(results, "semantic_centers_cpu")
-    return f"{report['protocol']}. `experiments/results/semantic_centers_cpu.json`.\n\n{semantic(report)}"
+    found, verdicts = report["targets"], []
+    for bits in found["majority"]:
+        row = {name: by_bits[bits] for name, by_bits in found.items()}
+        said = [f"{name} {row[name]['target_map']:.4f} and {row[name]['learned']['mean']:.4f}" for name in JUDGED]
+        best = max(row, key=lambda name: row[name]["learned"]["mean"])
+        verdicts.append(f"- {bits} bits, target itself and learned: {'; '.join(said)}. Best learned: {best}.")
+    about = f"{report['protocol']}. `experiments/results/semantic_centers_cpu.json`."
+    return f"{about}\n\n{semantic(report)}\n\n" + "\n".join(verdicts)
 
 
 def published(results: Path) -> str:

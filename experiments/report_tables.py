@@ -43,7 +43,9 @@ def backbones(report: Mapping[str, Any]) -> str:
     """Table 1."""
     pooled = [f"`{name}` {value:.4f}" for name, value in report["map_pooled_features"].items()]
     note = f"\n\nFrozen pooled features by cosine, no hashing: {', '.join(pooled)}." if pooled else ""
-    return map_table(report, "network", lambda name: f"`{name}`") + note
+    # Reports made before there was a choice are of `csq`.
+    learned = f"Learned by {method_title(report['config'].get('method', 'csq'))}. "
+    return learned + map_table(report, "network", lambda name: f"`{name}`") + note
 
 
 def published(report: Mapping[str, Any]) -> str:
@@ -124,7 +126,7 @@ def encrypted(report: Mapping[str, Any]) -> str:
     """Encrypted against plaintext retrieval."""
     rows = []
     for bits, found in report["bits"].items():
-        for scheme in ("plaintext", "bitsliced", "packed", "integer"):
+        for scheme in (name for name in ("plaintext", "bitsliced", "packed", "integer") if name in found):
             row = found[scheme]
             equal = {None: "", True: "equal", False: "NOT equal"}[row.get("equals_plaintext_arithmetic")]
             asked = row.get("encrypted_queries", "")

@@ -1,4 +1,4 @@
-"""One of the two services as a process of its own, for `experiments.service_load`.
+"""One of the two services as a process of its own, for `experiments.service_load` and `experiments.service_soak`.
 
 `python -m experiments.service_process (cloud|authority) FOLDER PORT WORKERS [AUTHORITY_URL]`; the authority's
 delegation is a key file in the folder, its passphrase comes by standard input.

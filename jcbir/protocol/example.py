@@ -8,7 +8,8 @@ import numpy as np
 
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import authority, owner, server, user
-from jcbir.protocol.holdings import Delegation
+from jcbir.protocol.authority import Authority
+from jcbir.protocol.holdings import Delegation, Owner
 from jcbir.protocol.messages import (
     Admission,
     Catalogue,
@@ -19,6 +20,8 @@ from jcbir.protocol.messages import (
     Ranking,
     ScoreReport,
 )
+from jcbir.protocol.server import Server
+from jcbir.protocol.user import User, UserKeys
 from jcbir.typing import Rows
 
 NOW = 1_800_000_000
@@ -45,11 +48,11 @@ class System(NamedTuple):
         delivery: server to user.
     """
 
-    owner: owner.Owner
-    server: server.Server
-    authority: authority.Authority
-    user: user.User
-    keys: user.UserKeys
+    owner: Owner
+    server: Server
+    authority: Authority
+    user: User
+    keys: UserKeys
     delegation: Delegation
     publication: Publication
     catalogue: Catalogue

@@ -135,6 +135,11 @@ def test_encrypted_retrieval(runs, tmp_path):
     assert found["integer"]["index_bytes_per_code"] > found["bitsliced"]["index_bytes_per_code"] > 2
 
 
+def test_a_scheme_without_queries_is_left_out(runs, tmp_path):
+    found = smoke("encrypted_retrieval", runs, tmp_path, queries=(1, 0, 0))["bits"]["16"]
+    assert {"plaintext", "bitsliced"} == {name for name, row in found.items() if isinstance(row, dict)}
+
+
 def test_semantic_centers(runs, tmp_path):
     found = smoke("semantic_centers", runs, tmp_path)["targets"]
     for by_bits in found.values():

@@ -11,6 +11,7 @@ import pytest
 
 from experiments import features, hashing_data, hashing_page, hashing_report, hashing_zoo
 from jcbir.data import bundled as sample
+from jcbir.data import lazy
 from jcbir.hashing.separated import separation
 from jcbir.models.backbone import Backbone
 from jcbir.models.preprocessing import Preprocessing
@@ -137,3 +138,19 @@ def test_reports_are_of_the_metric_they_name():
         assert report["convention"] == f"mAP@{report['config']['top']}[retrieved,expected]"
         for row in report["map"].values():
             assert all(len(cell["values"]) == report["config"]["seeds"] for cell in row.values())
+
+
+def test_cifar10_may_come_packed(tmp_path):
+    g = np.random.default_rng(0)
+    images, arrays = g.integers(0, 256, (5, 32, 32, 3), np.uint8), {"names": np.array(list("0123456789"))}
+    for part, rows in (("train", slice(0, 3)), ("test", slice(3, 5))):
+        files = [b"P6 32 32 255\n" + image.tobytes() for image in images[rows]]
+        arrays[f"{part}_blob"] = np.frombuffer(b"".join(files), np.uint8)
+        arrays[f"{part}_offsets"] = np.arange(len(files) + 1) * len(files[0])
+        arrays[f"{part}_labels"] = np.arange(len(files)) % 10
+    np.savez(tmp_path / "cifar10.npz", **arrays)
+    source = features.open_source("cifar10", tmp_path / "cifar10.npz")
+    assert source.ids == ("train/00000", "train/00001", "train/00002", "test/00000", "test/00001")
+    split, skipped = lazy.load(source, size=32)
+    assert not skipped
+    np.testing.assert_array_equal(split.images, images)
