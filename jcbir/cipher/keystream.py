@@ -26,12 +26,24 @@ from jcbir.cipher.fixed import (
     DITHER,
     LANE_BYTES,
     SEED_BYTES,
+    STEP,
     STEP_BYTES,
     TRANSIENT_STEP,
     TRANSIENT_STEPS,
     VERSION,
+    Integrator,
 )
-from jcbir.cipher.lorenz import State, advance, counter, dither, drop_transient, mix, start
+from jcbir.cipher.lorenz import (
+    State,
+    advance,
+    advance_xy,
+    advance_zw,
+    counter,
+    dither,
+    drop_transient,
+    mix,
+    start,
+)
 from jcbir.typing import Array
 
 KEY_BYTES = 32
@@ -171,7 +183,19 @@ def _expand_host(seeds: np.ndarray, steps: int) -> np.ndarray:
 
 def _expand_compiled(seeds: np.ndarray, steps: int) -> np.ndarray:
     with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
-        return _in_blocks(seeds, steps, _COMPILED_LANES, _fill_compiled)
+        # One buffer that every call hands on: fresh pages would cost a third of the time.
+        loop = [jnp.zeros((_COMPILED_STEPS, 2, _COMPILED_LANES), np.uint64)]
+
+        def fill(words: np.ndarray, state: State) -> None:
+            rows, steps, _, columns = words.shape
+            padding = (0, _COMPILED_LANES - rows * columns)
+            loop.append(_trajectories_host(loop.pop(), State(*(np.pad(v.ravel(), padding) for v in state))))
+            kept = np.asarray(loop[0])[:steps, :, : rows * columns].reshape(steps, 2, rows, columns)
+            # Lanes of a stream as one item: NumPy moves a short run word by word.
+            run = np.dtype((np.void, columns * words.itemsize))
+            words.view(run)[...] = kept.view(run).transpose(2, 0, 1, 3)
+
+        return _in_blocks(seeds, steps, _COMPILED_LANES, fill)
 
 
 def _in_blocks(seeds: np.ndarray, steps: int, size: int, fill: Callable[[np.ndarray, State], None]) -> np.ndarray:
@@ -193,15 +217,6 @@ def _fill(words: np.ndarray, state: State) -> None:
         words[:, step, 0], words[:, step, 1] = mix(state, np.uint64(counter(number)))
 
 
-def _fill_compiled(words: np.ndarray, state: State) -> None:
-    rows, steps, _, columns = words.shape
-    padding = (0, _COMPILED_LANES - rows * columns)
-    padded = State(*(jnp.asarray(np.pad(v.ravel(), padding)) for v in state))
-    for half, part in enumerate(_scan_host(padded)):
-        kept = np.asarray(part)[:steps, : rows * columns].reshape(steps, rows, columns)
-        words[:, :, half] = kept.transpose(1, 0, 2)
-
-
 def _expand_device(seeds: Array, steps: int) -> jax.Array:
     with jax.enable_x64(True):
         return _bytes(jnp.asarray(seeds), steps)
@@ -209,31 +224,49 @@ def _expand_device(seeds: Array, steps: int) -> jax.Array:
 
 @partial(jax.jit, static_argnums=1)
 def _bytes(seeds: jax.Array, steps: int) -> jax.Array:
-    words = jnp.stack(_scan(start(seeds), steps), axis=2)
-    octets = jax.lax.bitcast_convert_type(words.transpose(1, 0, 2, 3), np.uint8)
+    words = _trajectories(jnp.zeros((steps, 2, *seeds.shape[:2]), np.uint64), start(seeds))
+    octets = jax.lax.bitcast_convert_type(words.transpose(2, 0, 1, 3), np.uint8)
     return octets.reshape(len(seeds), -1)
 
 
+def _trajectories(words: jax.Array, state: State) -> jax.Array:
+    """Fill `UInt64[steps 2 *b]` with the mixed words of each step after the transient."""
+    # As loops: unrolled, the transient alone takes seconds to compile.
+    begin, end = np.int64(0), np.int64(TRANSIENT_STEPS)
+    packed = _packed(state.x, state.y), _packed(state.z, state.w)
+    packed = jax.lax.fori_loop(begin, end, partial(_step, integrator=TRANSIENT_STEP), packed)
+
+    def body(number: Any, carry: Any) -> Any:
+        packed, words = carry
+        packed = _step(number, packed, integrator=STEP)
+        mixed = mix(_unpacked(*packed), number.astype(np.uint64) * np.uint64(COUNTER))
+        for half, word in enumerate(mixed):
+            place = (number - TRANSIENT_STEPS, np.int64(half), *[begin] * word.ndim)
+            words = jax.lax.dynamic_update_slice(words, word[None, None], place)
+        return packed, words
+
+    return jax.lax.fori_loop(end, end + words.shape[0], body, (packed, words))[1]
+
+
 # XLA keeps to 256-bit vectors where 512 are there; the products of this loop gain half again from them.
-@partial(jax.jit, compiler_options={"xla_cpu_prefer_vector_width": 512})
-def _scan_host(state: State) -> Any:
-    return _scan(state, _COMPILED_STEPS)
+_trajectories_host = jax.jit(_trajectories, donate_argnums=0, compiler_options={"xla_cpu_prefer_vector_width": 512})
 
 
-def _scan(state: State, steps: int) -> Any:
-    # As a loop: unrolled, the transient alone takes seconds to compile.
-    state = jax.lax.fori_loop(np.int64(0), np.int64(TRANSIENT_STEPS), _transient, state)
-    numbers = jnp.arange(TRANSIENT_STEPS, TRANSIENT_STEPS + steps, dtype=np.int64)
-    return jax.lax.scan(_body, state, numbers)[1]
+def _step(number: Any, packed: tuple[Any, Any], *, integrator: Integrator) -> tuple[Any, Any]:
+    """A step of states packed into two words: XLA computes all that leads to a value once for every value that a loop
+    carries, so there are two of them, and the second begins where the first ended."""
+    half = advance_xy(_unpacked(*packed), number * DITHER & 0xFFFFFFFF, integrator=integrator)
+    first = jax.lax.optimization_barrier(_packed(half.x, half.y))
+    whole = advance_zw(_unpacked(first, packed[1]), integrator=integrator)
+    return first, jax.lax.optimization_barrier(_packed(whole.z, whole.w))
 
 
-def _transient(number: Any, state: State) -> State:
-    return advance(state, number * DITHER & 0xFFFFFFFF, integrator=TRANSIENT_STEP)
+def _packed(high: Any, low: Any) -> Any:
+    return (high << 32) | (low & 0xFFFFFFFF)
 
 
-def _body(state: State, number: Any) -> tuple[State, Any]:
-    state = advance(state, number * DITHER & 0xFFFFFFFF)
-    return state, mix(state, number.astype(np.uint64) * np.uint64(COUNTER))
+def _unpacked(first: Any, second: Any) -> State:
+    return State(first >> 32, (first << 32) >> 32, second >> 32, (second << 32) >> 32)
 
 
 _EXPANSIONS: dict[str, Callable[[Any, int], Any]] = {

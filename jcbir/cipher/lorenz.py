@@ -141,10 +141,49 @@ def advance(state: State, offset: Any, *, integrator: Integrator = STEP) -> Stat
     References:
         Lin and Li 2021; the closed form of its integrator is in `jcbir.cipher.fixed`.
     """
+    return advance_zw(advance_xy(state, offset, integrator=integrator), integrator=integrator)
+
+
+def advance_xy(state: State, offset: Any, *, integrator: Integrator = STEP) -> State:
+    """First half of `advance`: x, then y with the new x.
+
+    Args:
+        state: Lanes of any shape.
+        offset: `dither(step)`, a Python int or an int64 scalar.
+        integrator: Constants of the step size.
+
+    Returns:
+        State with new x and y, the old z and w.
+
+    Example:
+        >>> lane = start(np.full((1, 16), 128, np.uint8))
+        >>> [v.item() for v in advance_xy(lane, dither(0))]
+        [265256, 264732, 100926468, 1052688]
+    """
     x, y, z, w = state
     k = integrator
     x = (k.px * x + k.qx * (A * y + w) + offset) >> CONSTANT_BITS
     y = (k.py * y + k.qy * ((x * (C - z)) >> STATE_BITS)) >> CONSTANT_BITS
+    return State(x, y, z, w)
+
+
+def advance_zw(state: State, *, integrator: Integrator = STEP) -> State:
+    """Second half of `advance`: z with the new x and y, then w with the new y and z.
+
+    Args:
+        state: Lanes of any shape, after `advance_xy`.
+        integrator: Constants of the step size.
+
+    Returns:
+        State one step later.
+
+    Example:
+        >>> lane = start(np.full((1, 16), 128, np.uint8))
+        >>> [v.item() for v in advance_zw(advance_xy(lane, dither(0)))]
+        [265256, 264732, 100389659, 1037924]
+    """
+    x, y, z, w = state
+    k = integrator
     z = (k.pz * z + k.qz * ((x * y) >> STATE_BITS)) >> CONSTANT_BITS
     w = (k.pw * w + k.qw * ((y * z) >> STATE_BITS)) >> CONSTANT_BITS
     return State(x, y, z, w)
