@@ -59,7 +59,7 @@ def loaded(report: dict[str, Any]) -> str:
         rows.append(cells)
     text = f"""
         `python -m experiments.service_load --report experiments/results/service_load.json` runs both services as
-        processes on one machine under {config["users"]} concurrent users and as many intruders, opens every delivery
+        processes on one machine under {config["users"]} concurrent users and intruders, opens every delivery
         and compares it with the plain ranking ({report["wrong_rankings"]} were wrong;
         {report["unauthorised_refused"]:,} of {report["unauthorised_tried"]:,} intrusions were refused).
         {machine["cores"]} cores, load average {machine["load_at_start"][0]:.1f} at the start: the users' own threads
