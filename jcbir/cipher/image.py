@@ -30,7 +30,7 @@ _GROUP = 1 << 21
 # Samples of a batch that a device is given at once: few long loops of the key stream, and 0.5 GB of keys and sort keys.
 _ON_DEVICE = 1 << 24
 # Planes go through the stages together up to this many samples: a level-2 cache holds them and their keys in turn.
-_CACHED = 1 << 18
+_CACHED = 1 << 19
 
 
 class Stage(NamedTuple):
@@ -316,7 +316,11 @@ def _run(
         group = range(begin, min(begin + size, len(planes)))
         owners, names = [secrets[plane // channels] for plane in group], [plane % channels for plane in group]
         out[begin : group.stop] = _chain_planes(planes[begin : group.stop], owners, names, steps, chosen, forward)
-    return np.ascontiguousarray(np.moveaxis(out.reshape(count, channels, height, width), 1, -1))
+    mixed = np.empty(shape, np.uint8)
+    # Channel by channel: at once, NumPy's innermost loop would be the channels.
+    for channel in range(channels):
+        mixed[..., channel] = out[channel::channels]
+    return mixed
 
 
 def _chain_planes(

@@ -223,13 +223,16 @@ def _passes(planes: Planes, keys: Array) -> int:
 
 
 def _running_sum(planes: Array, key: Array, *, backward: bool) -> Array:
-    sums = planes + key
     later, earlier, last = _ends(backward)
-    if isinstance(sums, jax.Array):
+    if isinstance(planes, jax.Array):
+        sums = planes + key
         down = jax.lax.cumsum(sums, axis=sums.ndim - 2, reverse=backward)
         totals = jax.lax.cumsum(down[..., last, :], axis=sums.ndim - 2, reverse=backward)
         return down.at[..., later].add(totals[..., None, earlier])
-    height, width = sums.shape[-2:]
+    height, width = planes.shape[-2:]
+    # Rows of all planes side by side in memory: to add one row to the next is one long loop.
+    sums = np.moveaxis(np.empty((height, *planes.shape[:-2], width), np.uint8), 0, -2)
+    np.add(planes, key, out=sums)
     flip = slice(None, None, -1 if backward else 1)
     if sums.size // height < _WIDE:
         columns = np.ascontiguousarray(np.swapaxes(sums, -1, -2)).reshape(*sums.shape[:-2], -1)
