@@ -16,7 +16,7 @@ Status: smoke: run by the tests. cpu: the bundled network on the bundled sample,
     with its layers frozen, which falls short of 0.95 by less than 0.01; the same on CIFAR-10 at 64 px, far below the
     0.79 of a fine-tuned AlexNet since the layers that saw ImageNet at 224 px stay as they are, and on Corel-5k, where
     the targets decide; the other depths need weights that could not be fetched. full: not run on the sets of the paper;
-    ResNet50 with all layers trained on imagenette at 160 px, in bfloat16, for 3 epochs, by one H100: above 0.95 at every
+    ResNet50 with all layers trained on imagenette at 160 px, in bfloat16, 3 epochs on one H100: above 0.95 at every
     length; CIFAR-10 and Corel-5k were not fine-tuned beyond the head.
 """
 
