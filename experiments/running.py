@@ -191,7 +191,7 @@ def environment() -> dict[str, Any]:
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "device": device.device_kind if device.platform != "cpu" else f"{_processor()}, {os.cpu_count()} cores",
+        "device": device.device_kind if device.platform != "cpu" else f"{processor()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "load": round(os.getloadavg()[0], 1),
@@ -252,12 +252,18 @@ def _git(*arguments: str) -> str | None:
     return done.stdout
 
 
-def _processor() -> str:
+def cpu_lines() -> list[str]:
+    """What the system says of its processors, a line a fact; empty where it says nothing."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.machine()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+        return []
+
+
+def processor() -> str:
+    """Name of the processor, or of its kind."""
+    names = (line.split(":", 1)[1].strip() for line in cpu_lines() if line.startswith("model name"))
+    return next(names, platform.machine())
 
 
 def _write(path: Path, content: Any) -> None:

@@ -1,7 +1,6 @@
 """The measurements of `experiments.bench_paillier`: this project's side, and the bookkeeping of the run."""
 
 import importlib.metadata
-import itertools
 import json
 import os
 import platform
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments import search_peers
+from experiments import running, search_peers
 from experiments.bench_paillier import Config
 from jcbir.paillier import blinding
 from jcbir.paillier import public as public_half
@@ -349,7 +348,7 @@ def against(report, contender: str, count: int, peer: str, scheme: str) -> dict[
 def machine(config: Config) -> dict[str, Any]:
     names = ("jax", "jaxlib", "numpy", "gmpy2", *search_peers.PACKAGES)
     return {
-        "processor": processor(),
+        "processor": running.processor(),
         "avx512": "avx512f" in cpu_flags(),
         "cores_used": len(os.sched_getaffinity(0)) if config.pin else os.cpu_count(),
         "device": jax.devices()[0].device_kind,
@@ -387,21 +386,9 @@ def version(name: str) -> str:
         return "not installed"
 
 
-def cpu_lines() -> list[str]:
-    try:
-        with open("/proc/cpuinfo") as handle:
-            return list(itertools.islice(handle, 40))
-    except OSError:
-        return []
-
-
-def processor() -> str:
-    names = [line.split(":", 1)[1].strip() for line in cpu_lines() if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def cpu_flags() -> set[str]:
-    return {flag for line in cpu_lines() if line.startswith("flags") for flag in line.split()}
+    lines = running.cpu_lines()
+    return {flag for line in lines if line.startswith("flags") for flag in line.split()}
 
 
 def say(text: str) -> None:
