@@ -90,8 +90,14 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
         Nothing.
 
     Example:
-        >>> callable(keep_order)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> system, folder = small_system(), tempfile.TemporaryDirectory()
+        >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
+        ...     keep_order(journal, system.catalogue)
+        ...     keep_order(journal, system.catalogue)
+        ...     journal.execute("SELECT count(*) FROM orders").fetchone()
+        (1,)
     """
     with transaction(journal):
         journal.execute("INSERT OR IGNORE INTO orders (message) VALUES (?)", [wire.to_bytes(order)])
@@ -138,8 +144,15 @@ def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: 
         ReplayedQueryError: it was answered before, by this process or another one.
 
     Example:
-        >>> callable(note_answer)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import NOW, small_system
+        >>> card, folder = small_system().delegation.card, tempfile.TemporaryDirectory()
+        >>> with folder as path, open_journal(f"{path}/journal.sqlite", card) as journal:
+        ...     for _ in range(2):
+        ...         note_answer(journal, bytes(4), issued=NOW, now=NOW)
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.ReplayedQueryError: query: 00000000 was answered before
     """
     try:
         with transaction(journal):
@@ -166,8 +179,13 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         KeyMismatchError: no appointment leads from this key to the journal's epoch.
 
     Example:
-        >>> callable(load_authority)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> system, folder = small_system(), tempfile.TemporaryDirectory()
+        >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
+        ...     keep_order(journal, system.catalogue)
+        ...     load_authority(journal, authority.appoint(system.delegation))
+        Authority('photos', epoch 0, 1 segments, redacted)
     """
     state = appointed
     query = "SELECT value FROM meta WHERE name LIKE 'appointment-%' ORDER BY name"

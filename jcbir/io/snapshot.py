@@ -49,8 +49,16 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         FormatError: a segment file is not what the catalogue says.
 
     Example:
-        >>> callable(load_server)
-        True
+        >>> import tempfile
+        >>> from jcbir.io.store import append_segment, create_store, open_store
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, small_system().publication)
+        ...         state = load_server(store)
+        >>> len(state.segments), state.images == small_system().server.images
+        (1, True)
     """
     with explained(store.path):
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
@@ -78,8 +86,17 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
         FormatError: an index does not lie in the file, or has another size than its layout.
 
     Example:
-        >>> callable(read_indexes)
-        True
+        >>> import tempfile
+        >>> from jcbir.io.store import append_segment, create_store, open_store
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, small_system().publication)
+        ...         read_indexes(store, 0, mmap.mmap(-1, 64))
+        Traceback (most recent call last):
+        ...
+        jcbir.errors.FormatError: ...: an index of segment 0 does not fit its file
     """
     indexes = []
     query = "SELECT record, offset, size FROM indexes WHERE segment = ? ORDER BY position"

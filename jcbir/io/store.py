@@ -152,8 +152,13 @@ def append_segment(store: Store, publication: Publication) -> bool:
         OSError: the disk is full or read-only; nothing is changed.
 
     Example:
-        >>> callable(append_segment)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         [append_segment(store, small_system().publication) for _ in range(2)]
+        [True, False]
     """
     check_writable(store)
     mark = digest(publication, domain="jcbir store v1")
@@ -190,8 +195,15 @@ def remove_images(store: Store, withdrawal: Withdrawal) -> int:
         OSError: the disk is full or read-only; nothing is changed.
 
     Example:
-        >>> callable(remove_images)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol import example, owner
+        >>> system = example.small_system()
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, system.server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, system.publication)
+        ...         remove_images(store, owner.withdraw(system.owner, ["a", "b"])[1])
+        2
     """
     check_writable(store)
     with explained(store.path), transaction(store.catalogue):
@@ -214,8 +226,15 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
         Nothing.
 
     Example:
-        >>> callable(keep_revocation)
-        True
+        >>> import tempfile
+        >>> from jcbir.io.snapshot import load_server
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         keep_revocation(store, Revocation("photos", 0, 3, (bytes(16),), bytes(64)))
+        ...         load_server(store).revocation_serial
+        3
     """
     check_writable(store)
     with explained(store.path), transaction(store.catalogue):
@@ -271,8 +290,13 @@ def segment_path(store: Store, number: int, generation: int) -> pathlib.Path:
         Its path.
 
     Example:
-        >>> callable(segment_path)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path) as store:
+        ...         str(segment_path(store, 3, 0).relative_to(path))
+        'segments/00000003-0000.seg'
     """
     return store.path / SEGMENTS / segment_name(number, generation)
 
@@ -290,8 +314,15 @@ def check_writable(store: Store) -> None:
         PermissionError: it is.
 
     Example:
-        >>> callable(check_writable)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path) as store:
+        ...         check_writable(store)
+        Traceback (most recent call last):
+        ...
+        PermissionError: ...: open for reading; pass write=True
     """
     if not store.writable:
         raise PermissionError(f"{store.path}: open for reading; pass write=True")

@@ -44,7 +44,16 @@ def compact_store(store: Store) -> int:
         OSError: the disk is full or read-only; every segment is old or new, none is torn.
 
     Example:
-        >>> callable(compact_store)
+        >>> import tempfile
+        >>> from jcbir.io.store import append_segment, create_store, open_store, remove_images
+        >>> from jcbir.protocol import example, owner
+        >>> system = example.small_system()
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, system.server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, system.publication)
+        ...         _ = remove_images(store, owner.withdraw(system.owner, ["a"])[1])
+        ...         compact_store(store) == len(system.publication.images[0].sealed)
         True
     """
     check_writable(store)
@@ -69,8 +78,15 @@ def verify_store(store: Store) -> Health:
         IntegrityError: a file is missing or altered, or the catalogue contradicts itself.
 
     Example:
-        >>> callable(verify_store)
-        True
+        >>> import tempfile
+        >>> from jcbir.io.store import append_segment, create_store, open_store
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, small_system().publication)
+        ...         verify_store(store)
+        Health(segments=1, images=3, gone=0, size=...)
     """
     with explained(store.path):
         fault = store.catalogue.execute("PRAGMA integrity_check").fetchone()[0]
@@ -106,8 +122,16 @@ def backup_store(store: Store, target: str | os.PathLike) -> None:
         FileExistsError: the folder is not empty.
 
     Example:
-        >>> callable(backup_store)
-        True
+        >>> import tempfile
+        >>> from jcbir.io.store import create_store, open_store
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     create_store(f"{folder}/store", small_system().server.card)
+        ...     with open_store(f"{folder}/store") as store:
+        ...         backup_store(store, f"{folder}/copy")
+        ...     with open_store(f"{folder}/copy") as copy:
+        ...         verify_store(copy)
+        Health(segments=0, images=0, gone=0, size=0)
     """
     root = pathlib.Path(target)
     root.mkdir(parents=True, exist_ok=True)
