@@ -98,8 +98,17 @@ def create_home(
         FileExistsError: there is an owner in it already.
 
     Example:
-        >>> callable(create_home)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> words = {"passphrase": "correct horse", "authority_passphrase": "battery staple"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path, network = Path(folder, "home"), Path(folder, "network")
+        ...     _ = network.write_bytes(b"weights")
+        ...     _ = create_home(path, small_system().owner, settings, network, **words, work=14)
+        ...     sorted(file.name for file in path.iterdir())
+        ['authority.secret', 'collection.public', 'names', 'network.safetensors', 'outbox', 'owner.secret',
+         'settings.json']
     """
     check_vacant(path)
     for folder in (path, path / OUTBOX, path / NAMES):
@@ -185,8 +194,15 @@ def commit(home: Home, owner: Owner, writers: Mapping[str, Writer]) -> Home:
         OSError: the disk is full or read-only; the old state is in force.
 
     Example:
-        >>> callable(commit)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol import example, owner
+        >>> old, settings = example.small_system().owner, Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> new, withdrawal = owner.withdraw(old, ["a"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), old, settings, "correct horse", 14)
+        ...     home = commit(home, new, {"outbox/0-withdrawal": write_message(withdrawal)})
+        ...     sorted(str(file.relative_to(folder)) for file in home.path.rglob("*")), len(home.owner.image_ids)
+        (['outbox', 'outbox/0-withdrawal', 'owner.secret'], 2)
     """
     draft = home.path / NEXT
     _discard(home.path)
@@ -237,7 +253,11 @@ def write_message(message: Any) -> Writer:
         The writer.
 
     Example:
-        >>> callable(write_message)
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_message(small_system().catalogue)(Path(folder, "order"))
+        ...     wire.from_bytes(Path(folder, "order").read_bytes()) == small_system().catalogue
         True
     """
     return partial(write_file, content=wire.to_bytes(message), mode=PRIVATE)

@@ -185,8 +185,11 @@ def hash_squares(network: Backbone, squares: Sequence[UInt8[np.ndarray, "s s 3"]
         ValueError: no photograph, or logits that are not finite.
 
     Example:
-        >>> callable(hash_squares)
-        True
+        >>> from jcbir.models.preprocessing import Preprocessing
+        >>> hash_squares(Backbone(None, None, Preprocessing(size=32)), [])
+        Traceback (most recent call last):
+        ...
+        ValueError: need at least one array to stack
     """
     # Powers of two: few programs are compiled whatever the numbers.
     batch = min(LARGEST_BATCH, 1 << (len(squares) - 1).bit_length())
@@ -206,8 +209,13 @@ def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:
         A line of JSON.
 
     Example:
-        >>> callable(vouch)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> owner = small_system().owner
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "network").write_bytes(b"weights")
+        ...     vouch(owner.card, Path(folder, "network"), secret=owner.signing_secret)
+        '{"collection": "photos", "epoch": 0, "sha256": "9a129038d9a0...", "signature": "..."}\\n'
     """
     signed = sign(NetworkRecord(card.collection, card.epoch, file_digest(path)), secret=secret)
     return json.dumps({**dataclasses.asdict(signed), "signature": signed.signature.hex()}) + "\n"
@@ -230,8 +238,14 @@ def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
         IntegrityError: the file is another one.
 
     Example:
-        >>> callable(check_network)
-        True
+        >>> import tempfile
+        >>> from jcbir.protocol.example import small_system
+        >>> owner = small_system().owner
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "network")
+        ...     _ = path.write_bytes(b"weights")
+        ...     check_network(owner.card, path, vouch(owner.card, path, secret=owner.signing_secret))
+        '9a129038d9a0...'
     """
     try:
         plain = json.loads(record)

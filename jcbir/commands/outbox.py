@@ -46,8 +46,12 @@ def post(home: Home, messages: Sequence[Any]) -> dict[str, Writer]:
         Place in the folder to writer.
 
     Example:
-        >>> callable(post)
-        True
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> system, settings = small_system(), Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> home = Home(Path("no/such"), system.owner, settings, "correct horse", 14)
+        >>> list(post(home, [system.publication, system.catalogue]))
+        ['outbox/00000000-publication.cloud', 'outbox/00000001-catalogue.authority']
     """
     number = max((int(file.name.split("-")[0]) for file in pending(home.path)), default=-1) + 1
     writers = {}
@@ -91,8 +95,15 @@ def deliver(home: Home, carriers: Mapping[str, Carrier], *, advance: Advance | N
         ConnectionError: a service cannot be reached.
 
     Example:
-        >>> callable(deliver)
-        True
+        >>> import tempfile
+        >>> from jcbir.commands.home import Settings, commit
+        >>> from jcbir.protocol.example import small_system
+        >>> system, settings = small_system(), Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), system.owner, settings, "correct horse", 14)
+        ...     home = commit(home, home.owner, post(home, [system.publication, system.catalogue]))
+        ...     deliver(home, {"cloud": lambda message: None}), [file.name for file in pending(home.path)]
+        (1, ['00000001-catalogue.authority'])
     """
     sent, files = 0, [file for file in pending(home.path) if file.suffix[1:] in carriers]
     for file in files:

@@ -100,8 +100,17 @@ def publish_folder(
         OSError: the disk is full; all segments reported so far are committed.
 
     Example:
-        >>> callable(publish_folder)
-        True
+        >>> import tempfile
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.models.preprocessing import Preprocessing
+        >>> from jcbir.protocol.example import small_system
+        >>> network = Backbone(None, None, Preprocessing(size=32))
+        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> home = Home(Path("no/such"), small_system().owner, settings, "correct horse", 14)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "note.png").write_bytes(b"not a picture")
+        ...     publish_folder(home, Path(folder), network=network)[1].skipped
+        [{'path': 'note.png', 'reason': '...'}]
     """
     if segment is not None and segment < 1:
         raise ValueError(f"segment: at least 1 photograph, got {segment}")
@@ -139,8 +148,16 @@ def publish_segment(home: Home, pictures: Sequence[np.ndarray], entries: Sequenc
         OSError: the disk is full; nothing is changed.
 
     Example:
-        >>> callable(publish_segment)
-        True
+        >>> import tempfile
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> entry = {"sha256": "d", "path": "d.png", "code": "00000001"}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), small_system().owner, settings, "correct horse", 14)
+        ...     home = publish_segment(home, [np.zeros((2, 2, 3), np.uint8)], [entry])
+        ...     list(published_names(home).values()), home.owner.segments
+        ([{'sha256': 'd', 'path': 'd.png', 'code': '00000001'}], 2)
     """
     state, publication, catalogue = protocol.publish(
         home.owner,
@@ -191,8 +208,14 @@ def withdraw_missing(home: Home, seen: set[str], *, tally: Tally) -> Home:
         ValueError: nothing at all was seen: rather a wrong folder than the wish to withdraw everything.
 
     Example:
-        >>> callable(withdraw_missing)
-        True
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> home = Home(Path("no/such"), small_system().owner, settings, "correct horse", 14)
+        >>> withdraw_missing(home, set(), tally=Tally())
+        Traceback (most recent call last):
+        ...
+        ValueError: withdraw-missing: the folder has no photograph, which would withdraw the whole collection
     """
     if not seen:
         raise ValueError("withdraw-missing: the folder has no photograph, which would withdraw the whole collection")
@@ -217,8 +240,16 @@ def published_names(home: Home) -> dict[str, Entry]:
         FormatError: a file of names is damaged.
 
     Example:
-        >>> callable(published_names)
-        True
+        >>> import tempfile
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> names = dict.fromkeys(["foreign", *small_system().catalogue.image_ids], {"path": "a.png"})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), small_system().owner, Settings((), "aes-gcm", "", None), "correct horse", 14)
+        ...     Path(folder, NAMES).mkdir()
+        ...     _ = Path(folder, NAMES, "000000-00000000.json").write_text(json.dumps(names))
+        ...     list(published_names(home).values())
+        [{'path': 'a.png'}, {'path': 'a.png'}, {'path': 'a.png'}]
     """
     found: dict[str, Entry] = {}
     for file in sorted((home.path / NAMES).glob(f"{home.owner.card.epoch:06d}-*.json")):

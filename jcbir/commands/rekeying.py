@@ -71,8 +71,16 @@ def rekey_collection(
         ConnectionError: a service cannot be reached.
 
     Example:
-        >>> callable(rekey_collection)
-        True
+        >>> import dataclasses, secrets, tempfile
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> empty = dataclasses.replace(small_system().owner, image_ids=frozenset())
+        >>> make = partial(protocol.rekey, empty, draw=secrets.token_bytes)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), empty, Settings(("bitsliced",), "aes-gcm", "", None), "correct horse", 14)
+        ...     _ = (home.path / NETWORK).write_bytes(b"weights")
+        ...     rekey_collection(home, make, carriers={}, fetch=print, authority_passphrase="battery staple")[0].owner
+        Owner('photos', epoch 1, 0 segments, secrets redacted)
     """
     going_on = interrupted_sending(home.path)
     sent = deliver(home, carriers)
@@ -158,8 +166,17 @@ def open_epoch(home: Home, make: Callable[[], Owner], *, authority_passphrase: s
         The open folder; its outbox begins with the orders that end the old epoch.
 
     Example:
-        >>> callable(open_epoch)
-        True
+        >>> import secrets, tempfile
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> old, settings = small_system().owner, Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> make = partial(protocol.rekey, old, draw=secrets.token_bytes)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), old, settings, "correct horse", 14)
+        ...     _ = (home.path / NETWORK).write_bytes(b"weights")
+        ...     with open_epoch(home, make, authority_passphrase="battery staple") as following:
+        ...         [file.name for file in pending(following.path)]
+        ['00000000-succession.cloud', '00000001-appointment.authority']
     """
     path = home.path / EPOCH
     if not (path / SECRET).exists():
@@ -193,8 +210,14 @@ def move_images(home: Home, following: Home, *, fetch: Fetch, advance: Advance |
         RefusalError: the cloud refuses, or has not all images.
 
     Example:
-        >>> callable(move_images)
-        True
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> home = Home(Path("no/such"), small_system().owner, settings, "correct horse", 14)
+        >>> move_images(home, home, fetch=print)
+        Traceback (most recent call last):
+        ...
+        jcbir.errors.FormatError: no/such/names: no code of 3 images, which an earlier version published
     """
     names, most = published_names(home), segment_length(home.owner.card)
     uncoded = len(home.owner.image_ids) - sum("code" in entry for entry in names.values())
@@ -231,8 +254,17 @@ def take_epoch(home: Home, following: Home) -> Home:
         The owner's folder in the new epoch.
 
     Example:
-        >>> callable(take_epoch)
-        True
+        >>> import secrets, tempfile
+        >>> from jcbir.commands.home import Settings
+        >>> from jcbir.protocol.example import small_system
+        >>> old, settings = small_system().owner, Settings(("bitsliced",), "aes-gcm", "", None)
+        >>> make = partial(protocol.rekey, old, draw=secrets.token_bytes)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     home = Home(Path(folder), old, settings, "correct horse", 14)
+        ...     _ = (home.path / NETWORK).write_bytes(b"weights")
+        ...     with open_epoch(home, make, authority_passphrase="battery staple") as following:
+        ...         take_epoch(home, following).owner.card.epoch
+        1
     """
     files = [following.path / CARD, following.path / DELEGATION]
     files += [file for folder in (NAMES, OUTBOX) for file in sorted((following.path / folder).glob("[0-9]*"))]
