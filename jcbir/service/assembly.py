@@ -42,8 +42,15 @@ def build_app(
         The application; each error becomes a `Refusal`.
 
     Example:
-        >>> callable(build_app)
-        True
+        >>> import contextlib
+        >>> async def answer(request):
+        ...     return Reply(b"pong")
+        >>> app = build_app(
+        ...     {"/v1/ping": answer}, {}, telemetry=Telemetry("demo"), lifespan=contextlib.nullcontext,
+        ...     health=lambda: {"ok": True}, send_seconds=5.0,
+        ... )
+        >>> [route.path for route in app.routes]
+        ['/v1/ping', '/health', '/metrics']
     """
 
     async def answer_health(request: Request) -> Reply:
@@ -85,8 +92,13 @@ def limit_client(request: Request, buckets: Buckets, now: float) -> None:
         DeclinedError: too often.
 
     Example:
-        >>> callable(limit_client)
-        True
+        >>> from jcbir.service.limits import Rate
+        >>> request, buckets = Request({"type": "http", "client": ("192.0.2.1", 5000)}), Buckets(Rate(1, 1))
+        >>> limit_client(request, buckets, 0.0)
+        >>> limit_client(request, buckets, 0.1)
+        Traceback (most recent call last):
+        ...
+        jcbir.service.exchange.DeclinedError: slow down
     """
     limit_name(client_name(request.scope), buckets, now)
 

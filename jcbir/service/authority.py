@@ -95,8 +95,11 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         The application, for `serving.serve` or any ASGI server; it opens the journal when it starts.
 
     Example:
-        >>> callable(create_app)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> app = create_app(AuthoritySettings(small_system().delegation, Path("journal.sqlite")))
+        >>> [route.path for route in app.routes]
+        ['/v1/catalogues', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
+         '/health', '/metrics']
     """
     holder = _Holder(settings, clock)
     return build_app(

@@ -201,8 +201,12 @@ def search(link: Link, query: Query) -> Delivery:
         FormatError: the answer is no delivery.
 
     Example:
-        >>> callable(search)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> body = wire.to_bytes(small_system().delivery)
+        >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:
+        ...     len(search(Link("http://cloud", client, 60.0, MOST_BYTES), small_system().query).images)
+        2
     """
     return wire.from_bytes(_call(link, "POST", "/v1/queries", wire.to_bytes(query)), expect=Delivery)
 
@@ -223,8 +227,14 @@ def recall(link: Link, message: Recall) -> Recalled:
         FormatError: the answer is none.
 
     Example:
-        >>> callable(recall)
-        True
+        >>> from jcbir.protocol import example, owner
+        >>> system = example.small_system()
+        >>> message = owner.recall(system.owner, system.catalogue.image_ids, now=example.NOW)
+        >>> body = wire.to_bytes(Recalled(system.publication.images[:1]))
+        >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:
+        ...     len(recall(Link("http://cloud", client, 60.0, MOST_BYTES), message).images)
+        1
     """
     return wire.from_bytes(_call(link, "POST", "/v1/recalls", wire.to_bytes(message)), expect=Recalled)
 

@@ -79,8 +79,12 @@ def score_job(hello: bytes, job: bytes) -> bytes:
         The answer.
 
     Example:
-        >>> callable(score_job)
-        True
+        >>> from jcbir.paillier.public import PublicKey
+        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> score_job(msgpack.packb(["no/such", wire.to_bytes(card), "auto"]), msgpack.packb(1))
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: [Errno 2] no store: 'no/such/catalogue.sqlite'
     """
     return answer_job(_desk(hello), job)
 

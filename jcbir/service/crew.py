@@ -96,8 +96,17 @@ async def muster(
         ValueError: no such scorer, or the store is not of this card.
 
     Example:
-        >>> callable(muster)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> async def start(scorer):
+        ...     async with muster(
+        ...         small_system().server.card, store=Path("no/such"), scorer=scorer, workers=1, engine="auto",
+        ...         ray_address=None, job_seconds=60.0, blinder_stock=0, idle=lambda: True, telemetry=Telemetry("demo"),
+        ...     ):
+        ...         pass
+        >>> asyncio.run(start("threads"))
+        Traceback (most recent call last):
+        ...
+        ValueError: scorer: 'pool' or 'ray', got 'threads'
     """
     hello = msgpack.packb([str(store.resolve()), wire.to_bytes(card), engine])
     async with contextlib.AsyncExitStack() as stack:

@@ -23,8 +23,12 @@ def write_hello(secret: SecretKey, *, engine: str) -> bytes:
         Its bytes.
 
     Example:
-        >>> callable(write_hello)
-        True
+        >>> import secrets
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> secret = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> plain, engine = msgpack.unpackb(write_hello(secret, engine="python"))
+        >>> read_plain(SECRET_KEY, plain, name="key") == secret, engine
+        (True, 'python')
     """
     name = engines.choose_engine("auto", count=1) if engine == "auto" else engine
     return msgpack.packb([write_plain(SECRET_KEY, secret), name])

@@ -176,8 +176,14 @@ async def receive_body(request: Request, *, kind: type, limit: int, pace: Pace, 
         FormatError: not the message that belongs here.
 
     Example:
-        >>> callable(receive_body)
-        True
+        >>> async def read(message):
+        ...     async def receive():
+        ...         return {"type": "http.request", "body": wire.to_bytes(message)}
+        ...     request, budget = Request({"type": "http", "headers": []}, receive), Budget(99)
+        ...     async with receive_body(request, kind=Refusal, limit=99, pace=Pace(5.0, 1.0), budget=budget) as body:
+        ...         return wire.from_bytes(body)
+        >>> asyncio.run(read(Refusal("busy", "later")))
+        Refusal(code='busy', reason='later')
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:

@@ -192,8 +192,11 @@ def run_worker(prepare: Callable[[bytes], Callable[[bytes], bytes]]) -> None:
         Nothing.
 
     Example:
-        >>> callable(run_worker)
-        True
+        >>> import subprocess
+        >>> code = "from jcbir.service.pool import run_worker; run_worker(lambda hello: bytes.upper)"
+        >>> frames = b"".join(len(body).to_bytes(8) + body for body in (b"hello", b"job"))
+        >>> subprocess.run([sys.executable, "-c", code], input=frames, capture_output=True).stdout[-4:]
+        b'+JOB'
     """
     # Ctrl-C goes to the whole foreground group; the service ends its workers when it is done with them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -89,8 +89,11 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
         ValueError: a segment does not offer the scheme, or the trapdoor does not fit it.
 
     Example:
-        >>> callable(score_share)
-        True
+        >>> from jcbir.protocol.example import small_system
+        >>> system = small_system()
+        >>> share = Share(wire.to_bytes(system.query), (0,), system.blinders.tobytes())
+        >>> score_share(system.server, system.query, share, engine="python").shape
+        (1, 64)
     """
     public = server.card.public
     known = {segment.number: segment for segment in server.segments}
@@ -193,8 +196,15 @@ def answer_job(desk: Desk, job: bytes) -> bytes:
         ValueError: the query does not fit the index.
 
     Example:
-        >>> callable(answer_job)
-        True
+        >>> import tempfile
+        >>> from jcbir.io.store import create_store
+        >>> from jcbir.protocol.example import small_system
+        >>> card = small_system().server.card
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, card)
+        ...     with contextlib.closing(Desk(path, card, engine="python")) as desk:
+        ...         len(answer_job(desk, msgpack.packb(3))) // card.public.ciphertext_bytes
+        3
     """
     fields = msgpack.unpackb(job)
     if isinstance(fields, int):

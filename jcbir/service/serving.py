@@ -47,8 +47,11 @@ def serve(
         ValueError: see `check_certificate`.
 
     Example:
-        >>> callable(serve)
-        True
+        >>> from starlette.applications import Starlette
+        >>> serve(Starlette(), certificate="no/such.pem", private_key="no/such.key")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: [Errno 2] no such file: 'no/such.pem'
     """
     config = server_config(
         app, host=host, port=port, certificate=certificate, private_key=private_key, header_seconds=header_seconds,
@@ -90,8 +93,11 @@ def server_config(
         ValueError: see `check_certificate`.
 
     Example:
-        >>> callable(server_config)
-        True
+        >>> from starlette.applications import Starlette
+        >>> server_config(Starlette(), host="127.0.0.1", port=8443, private_key="cloud.key")
+        Traceback (most recent call last):
+        ...
+        ValueError: certificate: TLS needs both a certificate and a private key file
     """
     check_certificate(certificate, private_key)
     return uvicorn.Config(

@@ -33,8 +33,12 @@ async def open_upstream(
         The connections.
 
     Example:
-        >>> callable(open_upstream)
-        True
+        >>> async def look():
+        ...     link = {"certificate": None, "seconds": 5.0, "most": 4, "transport": None}
+        ...     async with open_upstream("http://127.0.0.1:9", **link) as client:
+        ...         return str(client.base_url), client.is_closed
+        >>> asyncio.run(look())
+        ('http://127.0.0.1:9', False)
     """
     context = trusted_context(url, certificate=certificate)
     async with httpx.AsyncClient(
@@ -62,7 +66,13 @@ async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranki
         DeclinedError: what the authority refused, or that it cannot be reached.
 
     Example:
-        >>> callable(ask_authority)
+        >>> from jcbir.protocol.example import small_system
+        >>> body = wire.to_bytes(small_system().ranking)
+        >>> async def ask():
+        ...     answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        ...     async with httpx.AsyncClient(base_url="http://authority", transport=answers) as client:
+        ...         return await ask_authority(client, small_system().report)
+        >>> asyncio.run(ask()) == small_system().ranking
         True
     """
     content = await asyncio.to_thread(wire.to_bytes, report)
