@@ -19,7 +19,7 @@ from typing import Any
 
 import tyro
 
-from experiments.report_tables import SECTIONS, heading
+from experiments.report_tables import INSTEAD, SECTIONS, heading
 from experiments.running import RESULTS, ROOT
 
 EXPERIMENTS = ROOT / "experiments"
@@ -90,7 +90,7 @@ def results_page(reports: Mapping[str, Any]) -> str:
             picture = f"\n\n![{title}](images/{stem}.png)" if name in DRAWN else ""
             parts.append(f"{heading(stem, report)}\n\n{render(report)}{picture}")
         if not shown:
-            parts.append("No report yet.")
+            parts.append(INSTEAD[name]() if name in INSTEAD else "No report yet.")
     return "\n\n".join(parts) + "\n"
 
 
