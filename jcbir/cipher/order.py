@@ -81,7 +81,7 @@ def _by_words(length: int) -> bool:
 
 @cache
 def _words_are_faster() -> bool:
-    """Is NumPy faster at sorting words than bytes by radix here? By a third with Intel's AVX-512; far from it on Zen 4."""
+    """Does NumPy sort words faster than bytes by radix here? By a third with Intel's AVX-512; by no means on Zen 4."""
     length = _RADIX >> 1
     keys = (np.arange(4 * length, dtype=np.uint32) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
     keys = keys.reshape(4, length)
