@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.cipher.order import stable_order
+from jcbir.cipher.order import in_order, stable_order
 from jcbir.typing import Array
 
 Planes = UInt8[Array, "*b h w"]
@@ -28,8 +28,8 @@ Planes = UInt8[Array, "*b h w"]
 
 # Below this width a NumPy call per row costs more than numpy.cumsum over the samples.
 _WIDE = 192
-# Bytes a substitution handles at once.
-_PIECE = 1 << 16
+# Pairs of bytes a substitution handles at once.
+_PIECE = 1 << 14
 
 
 def modular_diffusion(planes: Planes, keys: UInt8[Array, "*b p h w"]) -> Planes:
@@ -113,10 +113,11 @@ def scramble(planes: Planes, keys: UInt8[Array, "*b p h w"]) -> Planes:
     """
     flat, octets = _flattened(planes, keys)
     if isinstance(octets, jax.Array):
-        return jnp.take_along_axis(flat, stable_order(octets), axis=-1).reshape(planes.shape)
+        return in_order(flat, octets).reshape(planes.shape)
+    # Plane by plane: the words of one stay in the cache.
     out = np.empty(flat.shape, np.uint8)
     for place in np.ndindex(flat.shape[:-1]):
-        np.take(flat[place], stable_order(octets[place]), out=out[place], mode="clip")
+        out[place] = in_order(flat[place], octets[place])
     return out.reshape(planes.shape)
 
 
@@ -206,13 +207,21 @@ def _tables() -> tuple[np.ndarray, np.ndarray]:
 def _substitute(planes: Planes, table: np.ndarray) -> Planes:
     if not isinstance(planes, np.ndarray):
         return jnp.asarray(table)[planes]
-    # bytes.translate is twice as fast as a gather of single bytes, on pieces that stay in the cache.
-    flat, mapping = planes.reshape(-1), table.tobytes()
-    out = np.empty_like(flat)
-    for begin in range(0, flat.size, _PIECE):
-        piece = flat[begin : begin + _PIECE]
-        out[begin : begin + _PIECE] = np.frombuffer(piece.tobytes().translate(mapping), np.uint8)
+    # Two samples at once: half as many gathers, on pieces whose indices stay in the cache.
+    flat, out, even = planes.reshape(-1), np.empty(planes.size, np.uint8), planes.size // 2 * 2
+    pairs, mapped, mapping = flat[:even].view(np.uint16), out[:even].view(np.uint16), _pairs(table.tobytes())
+    for begin in range(0, pairs.size, _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        np.take(mapping, pairs[piece], out=mapped[piece], mode="clip")
+    out[even:] = table[flat[even:]]
     return out.reshape(planes.shape)
+
+
+@cache
+def _pairs(table: bytes) -> np.ndarray:
+    """What a pair of bytes, in either byte order, becomes."""
+    single = np.frombuffer(table, np.uint8).astype(np.uint16)
+    return (single[:, None] * np.uint16(256) + single).reshape(-1)
 
 
 def _passes(planes: Planes, keys: Array) -> int:

@@ -54,13 +54,36 @@ def test_field_diffusion_is_multiplication_in_gf_257():
     assert stages.field_diffusion(planes, keys).T.ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("words", [False, True])
 @pytest.mark.parametrize("n", [1, 1000, 1 << 16, (1 << 16) + 1, 200_000, (1 << 22) + 5])
-def test_order_is_a_stable_argsort(n):
-    octets = _planes(n, 4, n)
+def test_order_is_a_stable_argsort(n, words, monkeypatch):
+    monkeypatch.setattr(order, "_words_are_faster", lambda: words)
+    octets, samples = _planes(n, 4, n), _planes(n + 1, n)
     octets[2:] &= 1  # ties
-    words = np.ascontiguousarray(octets.T).view("<u4")[:, 0]
-    assert np.array_equal(order.stable_order(octets), np.argsort(words, kind="stable"))
+    keys = np.ascontiguousarray(octets.T).view("<u4")[:, 0]
+    expected = np.argsort(keys, kind="stable")
+    assert np.array_equal(order.stable_order(octets), expected)
+    assert np.array_equal(order.in_order(samples, octets), samples[expected])
     assert np.array_equal(order.stable_order(np.zeros((4, n), np.uint8)), np.arange(n))
+
+
+@given(
+    arrays(np.uint8, st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 40)), elements=st.integers(0, 3)),
+    st.booleans(),
+    st.booleans(),
+)
+def test_samples_follow_their_keys(keys, words, carried):
+    samples = np.arange(keys.shape[0] * keys.shape[2], dtype=np.uint8).reshape(keys.shape[0], -1)
+    expected = np.stack([s[np.lexsort(k)] for s, k in zip(samples, keys, strict=True)])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(order, "_words_are_faster", lambda: words)
+        patch.setattr(order, "_CARRIED", 40 if carried else 20)
+        assert np.array_equal(order.in_order(samples, keys), expected)
+    assert np.array_equal(order.in_order(jnp.asarray(samples), jnp.asarray(keys)), expected)
+
+
+def test_the_choice_of_sort_is_made_once():
+    assert order._words_are_faster() is order._words_are_faster()
 
 
 @given(
@@ -189,3 +212,5 @@ def test_bad_input(unchecked):
         stages.scramble(good[..., 0], np.zeros((4, 2, 3), np.uint8))
     with pytest.raises(ValueError, match="at least one"):
         order.stable_order(np.zeros((0, 3), np.uint8))
+    with pytest.raises(ValueError, match="at least one"):
+        order.in_order(np.zeros(0, np.uint8), np.zeros((4, 0), np.uint8))
