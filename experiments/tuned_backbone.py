@@ -11,9 +11,9 @@ Expected: far above the same network with all layers frozen.
 Paper: fine-tunes all layers of a network trained on ImageNet.
 Status: smoke: run by the tests. cpu: run on CIFAR-10 and Corel-5k. full: not run.
 
-Two cores train all of ResNet50 at this size at a third of the speed. The stem and the first two stages stay as they are,
-batch statistics too; photographs are cropped and flipped, so that nothing of them can be kept. Only training and
-validation photographs are looked at. The head is thrown away: whoever uses the weights learns one for each code length.
+The stem and the first two stages stay as they are, batch statistics too: two cores train the rest in little more than
+half the time of all. Only training and validation photographs are looked at. The head is thrown away: whoever uses the
+weights learns one for each code length.
 """
 
 import json
