@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from experiments.features import Dataset, open_source
-from jcbir.data.lazy import Source, load
+from jcbir.data.lazy import Source, load, subset
 from jcbir.data.splits import choose
 
 SPLITS = {"imagenette": "imagenette", "cifar10": "cifar10-1", "corel5k": "corel5k"}
@@ -69,10 +69,12 @@ def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: 
     return Task(whole, labels.astype(bool), rows, f"{SPLITS.get(dataset, 'CIFAR-10 sample of the package')}: {counts}")
 
 
-def pixels(task: Task, *, size: int) -> dict[str, UInt8[np.ndarray, "n s s 3"]]:
-    """The photographs of each part, every one decoded once: training photographs are searched as well."""
-    large = len(task.source.ids) > LARGE
-    split, skipped = load(task.source, size=size, processes=min(4, os.cpu_count() or 1) if large else 0)
+def pixels(task: Task, *, size: int, parts: tuple[str, ...] = PARTS) -> dict[str, UInt8[np.ndarray, "n s s 3"]]:
+    """The photographs of some parts, every one decoded once: training photographs are searched as well."""
+    needed = np.unique(np.concatenate([task.rows[part] for part in parts]))
+    large = len(needed) > LARGE
+    chosen = subset(task.source, needed)
+    split, skipped = load(chosen, size=size, processes=min(4, os.cpu_count() or 1) if large else 0)
     if skipped:
         raise ValueError(f"every photograph must be readable; {skipped[0]}")
-    return {part: split.images[task.rows[part]] for part in PARTS}
+    return {part: split.images[np.searchsorted(needed, task.rows[part])] for part in parts}

@@ -60,6 +60,7 @@ class Config:
         methods: names in lower case; all of them by default.
         seeds: runs a cell.
         tune: a head on frozen features, or all layers.
+        frozen: with all layers, how many leading parts (stem, then stages) stay as they are.
         epochs: passes over the training photographs, for every deep method.
         batch: photographs a step.
         rate: learning rate of the head.
@@ -82,6 +83,7 @@ class Config:
     methods: tuple[str, ...] = zoo.SHALLOW + zoo.DEEP
     seeds: int = 3
     tune: Literal["head", "all"] = "head"
+    frozen: int = 0
     epochs: int = 20
     batch: int = 100
     rate: float = 2e-3
@@ -258,7 +260,8 @@ def learner(bench: Bench, net: Network, method: str, bits: int) -> Callable[[int
 def network(bench: Bench, bits: int) -> Network:
     """Training and evaluation `apply`, initialization, and inputs: all layers, or a head on the frozen features."""
     if bench.config.tune == "all":
-        module = bench.backbone.module.clone(classes=0, bits=bits, dtype=jnp.dtype(bench.config.compute))
+        compute, frozen = jnp.dtype(bench.config.compute), bench.config.frozen
+        module = bench.backbone.module.clone(classes=0, bits=bits, dtype=compute, frozen=frozen)
         record, variables = bench.backbone.preprocessing, bench.backbone.variables
         # Compiled, only the new head is computed: op by op, the whole network would be.
         fresh = jax.jit(lambda key, old: attach(key, bench.backbone._replace(variables=old), module).variables)

@@ -125,6 +125,17 @@ def transfer(report: Mapping[str, Any]) -> str:
     return "mAP of the validation photographs by epoch, and of the queries at the best of them:\n\n" + table(head, rows)
 
 
+def tuned(report: Mapping[str, Any]) -> str:
+    """Fine-tuned networks."""
+    learn, values = report["config"]["learn"], report["validation_by_epoch"]
+    rows = [[str(epoch), f"{value:.4f}"] for epoch, value in enumerate(values, 1)]
+    return (
+        f"`{learn['backbone']}`, {method_title(report['config']['method'])}, {learn['bits'][0]} bits, "
+        f"{learn['size']} px, {learn['frozen']} leading parts frozen; weights of SHA-256 `{report['weights_sha256']}`. "
+        "mAP of each validation photograph among the others:\n\n" + table(["epoch", "validation"], rows)
+    )
+
+
 def curves(report: Mapping[str, Any]) -> str:
     """Fig. 7."""
     names = list(next(iter(report["bits"].values())))
@@ -193,6 +204,7 @@ def semantic(report: Mapping[str, Any]) -> str:
 
 SECTIONS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "table1_backbones": ("Table 1: networks", backbones),
+    "tuned_backbone": ("Fine-tuned networks", tuned),
     "table2_methods": ("Table 2: methods", lambda report: map_table(report, "method", method_title)),
     "table3_published": ("Table 3: published figures", published),
     "table4_training_time": ("Table 4: training time", times),

@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 STAMP = "stamp.json"
 """Beside the modules of a copy: which commit it is of (`experiments.stamp`)."""
-_PLACES = ("where", "source", "features", "images")
+_PLACES = ("where", "source", "features", "images", "weights")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 

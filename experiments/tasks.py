@@ -40,6 +40,7 @@ class Learning:
         features: folder of frozen features (`tune="head"`), filled where it is empty; None keeps them beside the runs.
         backbone: `bundled`, `untrained`, or a name or file that `jcbir.io.backbones.load_backbone` knows.
         tune: a head on frozen features, or all layers.
+        frozen: with all layers, how many leading parts (stem, then stages) stay as they are.
         bits: code lengths.
         seeds: runs a cell.
         epochs: passes over the training photographs.
@@ -58,6 +59,7 @@ class Learning:
     features: Path | None = None
     backbone: str = "bundled"
     tune: Literal["head", "all"] = "head"
+    frozen: int = 0
     bits: tuple[int, ...] = (16,)
     seeds: int = 1
     epochs: int = 3
@@ -97,13 +99,14 @@ class Cell(NamedTuple):
     codes: list[tuple[np.ndarray, np.ndarray]]
 
 
-def bench(learning: Learning, *, folder: Path, cache: Path) -> methods.Bench:
+def bench(learning: Learning, *, folder: Path, cache: Path, parts: tuple[str, ...] = PARTS) -> methods.Bench:
     """Data, backbone and frozen features of a configuration.
 
     Args:
         learning: the configuration.
         folder: of the checkpoints.
         cache: folder of what is decoded or computed once for all runs.
+        parts: those whose photographs are needed, where all layers are trained.
 
     Returns:
         What `experiments.hashing_methods` runs its methods on.
@@ -118,9 +121,9 @@ def bench(learning: Learning, *, folder: Path, cache: Path) -> methods.Bench:
     backbone = _backbone(learning)
     if learning.tune == "all":
         if learning.dataset in LISTED:
-            images = {part: _decoded(task, part, learning, cache) for part in PARTS}
+            images = {part: _decoded(task, part, learning, cache) for part in parts}
         else:
-            images = pixels(task, size=learning.size)
+            images = pixels(task, size=learning.size, parts=parts)
         return methods.Bench(config, task, backbone, {}, images, folder, {})
     found = cached_features(
         task.source,

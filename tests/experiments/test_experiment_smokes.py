@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import replace
 
+import jax
+import numpy as np
 import pytest
 
 from experiments import (
@@ -18,7 +20,12 @@ from experiments import (
     table2_methods,
     table3_published,
     table4_training_time,
+    tuned_backbone,
 )
+from jcbir.io.backbones import load_backbone
+from jcbir.io.fetching import file_digest
+from jcbir.models.backbone import Backbone
+from jcbir.models.bundled import bundled
 
 pytestmark = pytest.mark.slow
 MODULES = {
@@ -34,6 +41,7 @@ MODULES = {
         table2_methods,
         table3_published,
         table4_training_time,
+        tuned_backbone,
     )
 }
 
@@ -75,6 +83,23 @@ def test_table1_and_its_resuming(runs, tmp_path):
     again = smoke("table1_backbones", runs, tmp_path)
     assert again["map"] == found["map"]
     assert states[0].stat().st_mtime_ns == times[0] and states[1].stat().st_mtime_ns != times[1]
+
+
+def test_a_tuned_backbone_serves_the_table(runs, tmp_path):
+    path = tmp_path / "tuned.safetensors"
+    found = smoke("tuned_backbone", runs, tmp_path, weights=path)
+    assert len(found["validation_by_epoch"]) == 1 and found["weights_sha256"] == file_digest(path)
+    before, after = Backbone(*bundled()).variables, load_backbone(path).variables
+    assert set(after["params"]) == set(before["params"]) - {"fc", "hash"}
+    for tree in ("params", "batch_stats"):
+        same = {name: all(jax.tree.leaves(jax.tree.map(np.array_equal, leaf, before[tree][name])))
+                for name, leaf in after[tree].items()}  # fmt: skip
+        # Two leading parts: the stem and the first stage.
+        frozen = [name for name in same if not name.startswith("layer") or name.startswith("layer1")]
+        assert {name for name in same if same[name]} == set(frozen), tree
+    learn = replace(table1_backbones.SCALES["smoke"].learn, epochs=1)
+    table = smoke("table1_backbones", runs, tmp_path, learn=learn, backbones=(str(path),))
+    assert 0.1 < table["map"][str(path)]["16"]["mean"] < 1
 
 
 def test_table2(runs, tmp_path):
