@@ -263,7 +263,7 @@ def network(bench: Bench, bits: int) -> Network:
         compute, frozen = jnp.dtype(bench.config.compute), bench.config.frozen
         module = bench.backbone.module.clone(classes=0, bits=bits, dtype=compute, frozen=frozen)
         record, variables = bench.backbone.preprocessing, bench.backbone.variables
-        # Compiled, only the new head is computed: op by op, the whole network would be.
+        # Compiled once for all seeds.
         fresh = jax.jit(lambda key, old: attach(key, bench.backbone._replace(variables=old), module).variables)
         inner = linen_apply(module, select=lambda outputs: outputs.hash_logits)
         return Network(

@@ -143,18 +143,26 @@ def attach(key: jax.Array, backbone: Backbone, module: ResNet) -> Backbone:
         ['bn1', 'conv1', 'hash', 'layer1_0']
     """
     expected = shapes(module)
-    params, kept, fresh = dict(expected["params"]), backbone.variables["params"], None
-    for name, leaves in expected["params"].items():
-        same = name in kept and _signature(kept[name]) == _signature(leaves)
-        if same:
-            params[name] = kept[name]
-            continue
+    kept = backbone.variables["params"]
+    same = {
+        name: kept[name]
+        for name, leaves in expected["params"].items()
+        if name in kept and _signature(kept[name]) == _signature(leaves)
+    }
+    new = [name for name in expected["params"] if name not in same]
+    for name in new:
         if name != "fc" and not name.startswith("hash"):
             raise ValueError(f"module must agree with the backbone outside its heads; {name} differs or is missing")
-        fresh = module.init(key, jnp.zeros((1, 64, 64, 3)))["params"] if fresh is None else fresh
-        params[name] = fresh[name]
     if _signature(expected["batch_stats"]) != _signature(backbone.variables["batch_stats"]):
         raise ValueError("module must have the backbone's normalization layers; they differ in name or shape")
+
+    def fresh(key: jax.Array) -> dict[str, Any]:
+        params = module.init(key, jnp.zeros((1, 64, 64, 3)))["params"]
+        return {name: params[name] for name in new}
+
+    # Compiled, only the new heads are computed: op by op, the whole network would be.
+    heads = jax.jit(fresh)(key) if new else {}
+    params = {name: {**same, **heads}[name] for name in expected["params"]}
     return Backbone(module, {**backbone.variables, "params": params}, backbone.preprocessing)
 
 
