@@ -109,7 +109,7 @@ def describe(name: str) -> dict[str, str]:
         if match:
             last = match[1]
             fields[last] = match[2]
-        elif last:
+        elif last and line.strip():
             fields[last] += " " + line.strip()
     return fields
 
@@ -166,9 +166,12 @@ def draw(reports: Mapping[str, Any], folder: Path) -> None:
             figure, axis = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
             for start, by_bits in report["validation_by_epoch"].items():
                 for bits, runs in by_bits.items():
-                    mean = [statistics.mean(values) for values in zip(*runs, strict=True)]
-                    axis.plot(range(1, len(mean) + 1), mean, label=f"{start}, {bits} bits")
+                    epochs, by_epoch = range(1, len(runs[0]) + 1), list(zip(*runs, strict=True))
+                    label = f"{start}, {bits} bits, mean and range of {len(runs)} seed(s)"
+                    axis.plot(epochs, [statistics.mean(values) for values in by_epoch], label=label)
+                    axis.fill_between(epochs, [*map(min, by_epoch)], [*map(max, by_epoch)], alpha=0.25)
             axis.set(xlabel="epoch", ylabel="mAP of validation photographs", ylim=(0, 1))
+            axis.xaxis.get_major_locator().set_params(integer=True)
             axis.legend(fontsize=8)
             figure.savefig(folder / f"{stem}.png", dpi=100)
             pyplot.close(figure)
