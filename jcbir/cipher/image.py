@@ -312,6 +312,8 @@ def _run(
     planes = np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)).reshape(-1, height, width)
     out = np.empty_like(planes)
     size = max(1, _GROUP // (height * width))
+    if chosen == "compiled":
+        size = keystream.whole_blocks(size, streams=sum(stage.streams for stage in steps), length=height * width)
     for begin in range(0, len(planes), size):
         group = range(begin, min(begin + size, len(planes)))
         owners, names = [secrets[plane // channels] for plane in group], [plane % channels for plane in group]

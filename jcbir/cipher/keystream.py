@@ -10,6 +10,7 @@ The same bytes come out of NumPy on the host (the default: nothing to compile), 
 """
 
 import hashlib
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -175,6 +176,27 @@ def expand(seeds: UInt8[Array, "*b l s"], *, length: int, engine: Engine = "nump
     flat = seeds.reshape(-1, lanes, SEED_BYTES)
     steps = -(-length // (STEP_BYTES * lanes))
     return _EXPANSIONS[engine](flat, steps)[:, :length].reshape(*batch, length)
+
+
+def whole_blocks(planes: int, *, streams: int, length: int) -> int:
+    """Planes to hand to `expand` at once, so that engine "compiled" computes few lanes that nobody asked for.
+
+    Args:
+        planes: As many as there is room for.
+        streams: Streams of a plane.
+        length: Bytes of a stream.
+
+    Returns:
+        The largest number up to `planes` whose streams fill whole blocks of lanes; `planes` if there is none.
+
+    Example:
+        >>> whole_blocks(41, streams=12, length=224 * 224)
+        39
+    """
+    # Streams of a block; one longer than a block is cut anyway.
+    rows = max(1, _COMPILED_LANES // lane_count(length))
+    step = rows // math.gcd(rows, streams)
+    return planes - planes % step or planes
 
 
 def _expand_host(seeds: np.ndarray, steps: int) -> np.ndarray:
