@@ -2,7 +2,8 @@
 
 Command: python -m experiments.encrypted_retrieval --scale cpu --source imagenette_160.npz
     --report experiments/results/encrypted_retrieval_cpu.json
-    (also --dataset corel5k; --dataset cifar10 --size 64 --queries 5 1 0)
+    (also --dataset corel5k; --dataset cifar10 --size 64 --queries 5 1 0; either with --size 128 --backbone FILE, the
+    network of `experiments.tuned_backbone`)
 Hardware: two cores.
 Time: smoke: seconds; cpu: a minute a code length once the codes are there; full: not measured.
 Expected: packed and bitsliced: distances equal to plaintext for every query, so the same mAP to the last digit.
@@ -10,7 +11,8 @@ Expected: packed and bitsliced: distances equal to plaintext for every query, so
 Paper: ranks by the difference of codes read as integers (Eq. 8) and reports the mAP of Hamming codes: one of the two
     cannot be.
 Status: smoke: run by the tests. cpu: run on the bundled sample, and on Corel-5k, imagenette and CIFAR-10 (ResNet50,
-    layers frozen; CIFAR-10 without `integer`, which takes minutes a query at 59,000 codes). full: not run.
+    layers frozen, and fine-tuned on Corel-5k and CIFAR-10; CIFAR-10 without `integer`, which takes minutes a query at
+    59,000 codes). full: not run.
 """
 
 import secrets

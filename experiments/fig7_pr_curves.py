@@ -2,14 +2,16 @@
 
 Command: python -m experiments.fig7_pr_curves --scale cpu --source imagenette_160.npz
     --report experiments/results/fig7_pr_curves_cpu.json
-    (Corel-5k: --dataset corel5k --source corel5k.npz --methods csq csq_labels itq_cca itq lsh)
+    (Corel-5k: --dataset corel5k --source corel5k.npz --methods csq csq_labels itq_cca itq lsh; --size 128 --backbone
+    FILE: the network of `experiments.tuned_backbone`)
 Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
 Time: smoke: half a minute; cpu: minutes once the features are there; full: not measured.
 Expected: central similarity above the shallow methods; the same codes ranked by the paper's integer difference (Eq. 8)
     far below themselves ranked by Hamming distance.
 Paper: largest area of four schemes on all sets. The other three have no public code; the curves could not be read.
 Status: smoke: run by the tests. cpu: run on the bundled sample, and on Corel-5k and imagenette (ResNet50, layers
-    frozen); on Corel-5k CSQ needs the codes of label rows to be above ITQ at 16 bits. full: not run.
+    frozen); on Corel-5k CSQ needs the codes of label rows to be above ITQ at 16 bits. Also on the networks fine-tuned on
+    Corel-5k and CIFAR-10. full: not run.
 """
 
 from dataclasses import dataclass, field
