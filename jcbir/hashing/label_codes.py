@@ -15,8 +15,8 @@ def label_codes(key: Key[Array, ""], labels: Bool[Array, "n c"], *, bits: int, i
     """A hash of label rows whose Hamming distances follow how many labels two rows share.
 
     bit_k = [(y - mean y) . p_k >= 0], p_k the rotated principal components of the training label rows. Targets of a
-    training set are `classic.project(hash, labels as floats) >= 0`; equal rows get equal codes. Save the hash: its rounds
-    amplify rounding, so that another processor or number of threads ends in another rotation, as good as this.
+    training set are `classic.project(hash, labels as floats) >= 0`; equal rows get equal codes. Save the hash: its
+    rounds amplify rounding, so that another processor or number of threads ends in another rotation, as good as this.
 
     Args:
         key: PRNG key of the first rotation.
