@@ -196,6 +196,7 @@ PAGES: dict[str, dict[str, Callable[[Path], str]]] = {
         "imagenette": _compared("hashing_methods_imagenette"),
         "several labels": several_labels,
         "corel5k": _compared("hashing_methods_corel5k"),
+        "corel5k tuned": _compared("hashing_methods_corel5k_tuned"),
         "cifar10": _compared("hashing_methods_cifar10"),
     },
     "metrics.md": {"published": published, "speed": speed},
