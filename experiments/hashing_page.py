@@ -198,6 +198,7 @@ PAGES: dict[str, dict[str, Callable[[Path], str]]] = {
         "corel5k": _compared("hashing_methods_corel5k"),
         "corel5k tuned": _compared("hashing_methods_corel5k_tuned"),
         "cifar10": _compared("hashing_methods_cifar10"),
+        "cifar10 tuned": _compared("hashing_methods_cifar10_tuned"),
     },
     "metrics.md": {"published": published, "speed": speed},
 }
