@@ -2,13 +2,12 @@
 
 Command: python -m experiments.fig6_transfer --scale cpu --report experiments/results/fig6_transfer_cpu.json
 Hardware: smoke and cpu: two cores; full: one GPU of 24 GB.
-Time: smoke: half a minute; cpu: an hour on one core; full: not measured.
+Time: smoke: half a minute; cpu: half an hour on one core; full: not measured.
 Expected: pretrained far above random weights at every epoch, and above where random weights end after one epoch.
 Paper: "greater and more consistent test accuracy after a few iterations". Its curves could not be read.
 Status: smoke: run by the tests. cpu: run on the bundled sample. full: not run.
 """
 
-import json
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
@@ -56,10 +55,7 @@ def main(config: Config) -> dict[str, Any]:
         curves[start], test[start] = {}, {}
         for bits in learn.bits:
             test[start][str(bits)] = tasks.spread(tasks.run_cell(prepared, "csq", bits).test)
-            runs = sorted(folder.glob(f"*-csq-{bits}-*/metrics.jsonl"))
-            curves[start][str(bits)] = [
-                [json.loads(line)["validation"] for line in path.read_text().splitlines()] for path in runs
-            ]
+            curves[start][str(bits)] = tasks.validation_curves(folder, "csq", bits)
     return finish(run, {**note, "map": test, "validation_by_epoch": curves})
 
 

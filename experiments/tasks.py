@@ -158,6 +158,21 @@ def run_cell(prepared: methods.Bench, method: str, bits: int, *, seeds: int | No
     return Cell(test, codes)
 
 
+def validation_curves(folder: Path, method: str, bits: int) -> list[list[float]]:
+    """mAP of the validation photographs by epoch, a list a run.
+
+    Args:
+        folder: of the bench that ran.
+        method: name in lower case.
+        bits: code length.
+
+    Returns:
+        The runs in the order of their seeds.
+    """
+    runs = sorted(folder.glob(f"*-{method}-{bits}-*/metrics.jsonl"))
+    return [[json.loads(line)["validation"] for line in path.read_text().splitlines()] for path in runs]
+
+
 def spread(values: list[float]) -> dict[str, Any]:
     """Mean and standard deviation of a cell.
 

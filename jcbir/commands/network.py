@@ -189,8 +189,10 @@ def hash_squares(network: Backbone, squares: Sequence[UInt8[np.ndarray, "s s 3"]
         >>> hash_squares(Backbone(None, None, Preprocessing(size=32)), [])
         Traceback (most recent call last):
         ...
-        ValueError: need at least one array to stack
+        ValueError: squares: need at least one photograph
     """
+    if not squares:
+        raise ValueError("squares: need at least one photograph")
     # Powers of two: few programs are compiled whatever the numbers.
     batch = min(LARGEST_BATCH, 1 << (len(squares) - 1).bit_length())
     logits = encode(partial(_logits, network), network.variables, np.stack(list(squares)), batch=batch)

@@ -162,8 +162,7 @@ def attach(key: jax.Array, backbone: Backbone, module: ResNet) -> Backbone:
 
     # Compiled, only the new heads are computed: op by op, the whole network would be.
     heads = jax.jit(fresh)(key) if new else {}
-    params = {name: {**same, **heads}[name] for name in expected["params"]}
-    return Backbone(module, {**backbone.variables, "params": params}, backbone.preprocessing)
+    return Backbone(module, {**backbone.variables, "params": {**same, **heads}}, backbone.preprocessing)
 
 
 def _signature(tree: Any) -> dict[str, tuple[int, ...]]:

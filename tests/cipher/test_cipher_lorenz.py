@@ -105,6 +105,14 @@ def test_compiled_blocks_of_several_streams_and_of_parts_of_one():
         )
 
 
+@given(st.integers(1, 500), st.integers(1, 12), st.integers(1, 1 << 24))
+def test_whole_blocks_leave_no_lane_idle_that_could_be_used(planes, streams, length):
+    chosen = keystream.whole_blocks(planes, streams=streams, length=length)
+    rows = max(1, keystream._COMPILED_LANES // keystream.lane_count(length))
+    full = [n for n in range(1, planes + 1) if n * streams % rows == 0]
+    assert chosen == (full[-1] if full else planes)
+
+
 def test_streams_differ_by_every_name():
     base = {"key": bytes(32), "nonce": bytes(16), "shape": (8, 8, 3), "order": "paper"}
     changes = [{"key": bytes(31) + b"\1"}, {"nonce": bytes(15) + b"\1"}, {"shape": (8, 3, 8)}, {"order": "reference50"}]

@@ -82,8 +82,24 @@ def test_samples_follow_their_keys(keys, words, carried):
     assert np.array_equal(order.in_order(jnp.asarray(samples), jnp.asarray(keys)), expected)
 
 
-def test_the_choice_of_sort_is_made_once():
-    assert order._words_are_faster() is order._words_are_faster()
+@pytest.mark.parametrize("words", [False, True])
+def test_the_faster_sort_is_chosen_once(words, monkeypatch):
+    seconds, trials = [0.0], []
+
+    def sort(cost):
+        trials.append(cost)
+        seconds[0] += cost
+
+    monkeypatch.setattr(order.time, "perf_counter", lambda: seconds[0])
+    monkeypatch.setattr(order, "_sorted", lambda keys, samples: sort(1 if words else 3))
+    monkeypatch.setattr(order.np, "lexsort", lambda keys: sort(2))
+    order._words_are_faster.cache_clear()
+    try:
+        assert order._words_are_faster() is words
+        once = len(trials)
+        assert order._words_are_faster() is words and len(trials) == once
+    finally:
+        order._words_are_faster.cache_clear()
 
 
 @given(

@@ -102,6 +102,13 @@ def test_a_tuned_backbone_serves_the_table(runs, tmp_path):
     assert 0.1 < table["map"][str(path)]["16"]["mean"] < 1
 
 
+@pytest.mark.parametrize("change", [{"tune": "head"}, {"bits": (16, 32)}, {"seeds": 2}])
+def test_a_backbone_is_tuned_by_one_run_of_all_layers(runs, tmp_path, change):
+    learn = replace(tuned_backbone.SCALES["smoke"].learn, **change)
+    with pytest.raises(SystemExit, match="--tune must be all"):
+        smoke("tuned_backbone", runs, tmp_path, learn=learn)
+
+
 def test_table2(runs, tmp_path):
     found = smoke("table2_methods", runs, tmp_path)
     cells = {name: row["16"]["mean"] for name, row in found["map"].items()}
