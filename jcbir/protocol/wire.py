@@ -10,13 +10,12 @@ import hashlib
 import struct
 from typing import Any
 
-import numpy as np
-
 from jcbir.errors import FormatError
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol._schema import (
     Codec,
     many,
+    marks,
     number,
     octets,
     optional,
@@ -71,25 +70,7 @@ _HASH = octets(low=32, high=32)
 _FINGERPRINT = text(low=64, high=64)
 _SEALED = octets(low=1, high=256 * _MEBI)
 _ROWS = rows(width=2048)
-
-
-def _pack_marks(marks: np.ndarray) -> list:
-    return [len(marks), np.packbits(marks).tobytes()]
-
-
-def _parse_marks(plain: Any, name: str) -> np.ndarray:
-    if not isinstance(plain, list) or [type(item) for item in plain] != [int, bytes]:
-        raise FormatError(f"{name}: expected a count and packed bits")
-    count, body = plain
-    if not 0 <= count <= 8 * len(body) < count + 8:
-        raise FormatError(f"{name}: {count} marks are not {len(body)} bytes")
-    bits = np.unpackbits(np.frombuffer(body, np.uint8)).astype(bool)
-    if bits[count:].any():
-        raise FormatError(f"{name}: padding bits are set")
-    return bits[:count]
-
-
-_MARKS = optional(Codec(_pack_marks, _parse_marks))
+_MARKS = optional(marks())
 PUBLIC_KEY = record(PublicKey, n=number(), g=number(), h=optional(number()), h_bits=whole(low=0, high=1 << 15))
 CARD = record(
     Card,
@@ -261,7 +242,7 @@ def to_bytes(message: Any) -> bytes:
     return b"".join([header, body, _checksum(header, body)])
 
 
-def from_bytes(blob: bytes, *, expect: type | None = None, limit: int | None = None) -> Any:
+def from_bytes(blob: bytes | memoryview, *, expect: type | None = None, limit: int | None = None) -> Any:
     """Read a message back.
 
     Args:
@@ -293,10 +274,10 @@ def from_bytes(blob: bytes, *, expect: type | None = None, limit: int | None = N
     header, body = view[: HEADER.size], view[HEADER.size : HEADER.size + length]
     if _checksum(header, body) != view[HEADER.size + length :]:
         raise FormatError(f"message: the checksum of the {kind.__name__} does not match")
-    return read_plain(MESSAGES[kind][1], bytes(body), name=kind.__name__)
+    return read_plain(MESSAGES[kind][1], body, name=kind.__name__)
 
 
-def read_header(start: bytes, *, limit: int | None = None) -> tuple[type, int]:
+def read_header(start: bytes | memoryview, *, limit: int | None = None) -> tuple[type, int]:
     """Read what a message says of itself, before the rest has arrived.
 
     Args:

@@ -40,11 +40,10 @@ _KEY = octets(low=32, high=32)
 _PRIME = record(StructuredPrime, prime=number(), small=number(), large=number())
 SECRET_KEY = record(SecretKey, public=PUBLIC_KEY, p=_PRIME, q=_PRIME)
 _USER_KEYS = record(UserKeys, sealing_secret=octets(low=32, high=4096), signing_secret=_KEY)
+_NAMES = many(many(text(low=1, high=64)))
 _IMAGE_IDS = Codec(
-    lambda values: [list(names) for names in _batches(sorted(values))],
-    lambda plain, name: frozenset(
-        image_id for names in many(many(text(low=1, high=64))).parse(plain, name) for image_id in names
-    ),
+    lambda values: _NAMES.pack(_batches(sorted(values))),
+    lambda reader, name: frozenset(image_id for names in _NAMES.parse(reader, name) for image_id in names),
 )
 _OWNER = record(
     Owner,
@@ -173,7 +172,8 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
         body = AESGCM(_stretch(passphrase, salt, work)).decrypt(nonce, content[_HEADER.size :], header)
     except InvalidTag:
         raise IntegrityError(f"{path}: wrong passphrase, or the file was altered") from None
-    return read_plain(SECRETS[expect][1], body, name=expect.__name__)
+    # Whoever wrote this knows the passphrase: an owner's list of names may take more room than a stranger's message.
+    return read_plain(SECRETS[expect][1], body, name=expect.__name__, room=8 * MAXIMUM_BYTES)
 
 
 def _stretch(passphrase: str, salt: bytes, work: int) -> bytes:
@@ -193,8 +193,8 @@ def _check_private(path: str | os.PathLike) -> None:
         raise PermissionError(f"{path}: mode {mode:o} lets others read a secret; set it to 600")
 
 
-def _batches(names: list[str], size: int = 1 << 15) -> list[list[str]]:
-    return [names[start : start + size] for start in range(0, len(names), size)]
+def _batches(names: list[str], size: int = 1 << 15) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))
 
 
 __all__ = ["SECRETS", "card_fingerprint", "read_card", "read_secret", "write_card", "write_secret"]
