@@ -25,12 +25,12 @@ from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import note_answered
 from jcbir.protocol.holdings import Delegation
 from jcbir.protocol.messages import Appointment, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.service.app import build_app, limit_client, limit_name
-from jcbir.service.decrypting import write_hello
-from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
-from jcbir.service.limits import Buckets, Rate
-from jcbir.service.pool import Pool, Shift
-from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.service._app import build_app, limit_client, limit_name
+from jcbir.service._decrypting import write_hello
+from jcbir.service._http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
+from jcbir.service._limits import Buckets, Rate
+from jcbir.service._pool import Pool, InFlight
+from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import journal as memory
 from jcbir.typing import Rows
 
@@ -117,7 +117,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
     )
 
 
-class Bench(NamedTuple):
+class DecryptionPool(NamedTuple):
     """What decrypts under one key.
 
     Attributes:
@@ -128,7 +128,7 @@ class Bench(NamedTuple):
 
     public: PublicKey
     pool: Pool
-    shift: Shift
+    shift: InFlight
 
 
 class _Holder:
@@ -136,7 +136,7 @@ class _Holder:
 
     state: Authority
     journal: sqlite3.Connection
-    bench: "Bench"
+    bench: "DecryptionPool"
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
@@ -262,9 +262,9 @@ class _Holder:
         """Have workers for the key in force; gives the former ones, to be dismissed when their reports are done."""
         hello = write_hello(self.state.secret, engine=self.settings.engine)
         pool = Pool(
-            "jcbir.service.decrypting", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds
+            "jcbir.service._decrypting", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds
         )
-        bench, stack = Bench(self.state.card.public, pool, Shift()), contextlib.AsyncExitStack()
+        bench, stack = DecryptionPool(self.state.card.public, pool, InFlight()), contextlib.AsyncExitStack()
         await stack.enter_async_context(pool)
         stack.push_async_callback(bench.shift.over)
         self.bench = bench
@@ -275,7 +275,7 @@ class _Holder:
         await self.benches.aclose()
 
 
-async def _decrypt(bench: Bench, ciphertexts: Rows) -> Rows:
+async def _decrypt(bench: DecryptionPool, ciphertexts: Rows) -> Rows:
     size = max(SHARE_ROWS, -(-len(ciphertexts) // bench.pool.count))
     spans = range(0, len(ciphertexts), size)
     jobs = (bench.pool.run(ciphertexts[start : start + size].tobytes()) for start in spans)
@@ -312,6 +312,3 @@ def _release(state: Authority, report: ScoreReport, plaintexts: Rows) -> Ranking
     except ValueError:
         raise DeclinedError(422, "malformed", "the scores do not decode") from None
     return authority.release(state, report, distances)
-
-
-__all__ = ["AuthoritySettings", "create_app"]

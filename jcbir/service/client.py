@@ -309,19 +309,3 @@ def _read_refusal(link: Link, status: int, body: bytes) -> Any:
         return wire.from_bytes(body, expect=Refusal, limit=1 << 16)
     except FormatError:
         return Refusal("unexpected", f"{link.url} answered status {status} and no message of this version")
-
-
-__all__ = [
-    "ROUTES",
-    "BusyError",
-    "DeclinedRequestError",
-    "Link",
-    "UnreachableError",
-    "connect",
-    "fetch_card",
-    "rebuild_error",
-    "recall",
-    "search",
-    "send_order",
-    "trusted_context",
-]

@@ -22,12 +22,12 @@ from jcbir.protocol.grants import check_commitment, check_grant, check_request, 
 from jcbir.protocol.messages import Publication, Query, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.server import Server
-from jcbir.service.app import build_app, limit_client, limit_name
-from jcbir.service.authority_client import ask_authority, open_upstream
-from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
-from jcbir.service.limits import Buckets, Rate
-from jcbir.service.scoring_pool import Crew, finish, muster
-from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.service._app import build_app, limit_client, limit_name
+from jcbir.service._authority_client import ask_authority, open_upstream
+from jcbir.service._http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
+from jcbir.service._limits import Buckets, Rate
+from jcbir.service._scoring_pool import ScoringPool, finish, start
+from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import store as disk
 from jcbir.storage.load import load_server
 
@@ -130,7 +130,7 @@ class _Cloud:
     """The running service: the state, replaced as a whole by every order, and what computes on it."""
 
     state: Server
-    crew: Crew
+    crew: ScoringPool
     upstream: httpx.AsyncClient
     reader: disk.Store
 
@@ -336,7 +336,7 @@ class _Cloud:
         """Have a crew for the epoch; gives the former one, to be dismissed when its queries are done."""
         asked, stack = self.settings, contextlib.AsyncExitStack()
         self.crew = await stack.enter_async_context(
-            muster(
+            start(
                 self.state.card, store=asked.store, scorer=asked.scorer, workers=asked.workers, engine=asked.engine,
                 ray_address=asked.ray_address, job_seconds=asked.job_seconds, blinder_stock=asked.blinder_stock,
                 idle=lambda: not self.pending, telemetry=self.telemetry,
@@ -366,6 +366,3 @@ def _check_query(state: Server, body: bytes, now: int) -> Query:
 
 def _recall(state: Server, body: bytes, now: int, most_bytes: int) -> Reply:
     return reply_with(epochs.recall(state, wire.from_bytes(body, expect=Recall), now=now, most_bytes=most_bytes))
-
-
-__all__ = ["CloudSettings", "create_app"]

@@ -15,8 +15,8 @@ from jcbir.protocol import holdings, user, wire
 from jcbir.protocol.messages import Catalogue, Delivery, Publication, Refusal
 from jcbir.service import authority as authority_service, cloud as cloud_service
 from jcbir.service.client import ROUTES
-from jcbir.service.limits import Rate
-from jcbir.service.pool import Pool
+from jcbir.service._limits import Rate
+from jcbir.service._pool import Pool
 from jcbir.storage import store as disk
 
 OFF = Rate(0.0, 0.0)

@@ -16,12 +16,12 @@ from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, ReplayedQueryError
-from jcbir.service import client, http as exchange, serving
-from jcbir.service.blinder_pool import Stock
-from jcbir.service.limits import Buckets, Rate
-from jcbir.service.pool import Pool
-from jcbir.service.scoring import make_blinders, split_segments
-from jcbir.service.telemetry import Telemetry
+from jcbir.service import _http as exchange, client, serving
+from jcbir.service._blinder_pool import Stock
+from jcbir.service._limits import Buckets, Rate
+from jcbir.service._pool import Pool
+from jcbir.service._scoring import make_blinders, split_segments
+from jcbir.service._telemetry import Telemetry
 
 
 @given(

@@ -13,8 +13,8 @@ from service_rig import random_codes, refusal, running
 from jcbir.protocol import owner, server, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport
-from jcbir.service.http import Pace
-from jcbir.service.limits import Rate
+from jcbir.service._http import Pace
+from jcbir.service._limits import Rate
 
 DAY = 86400
 CODES = random_codes(1)

@@ -1,4 +1,4 @@
-"""HTTP bodies in and out: read under a limit and a deadline, answered as messages; every error has one status and code.
+"""HTTP for both services: routes, rates, bodies read under a limit and a deadline, one status and code for every error.
 
 Nothing here knows a key: the cloud and the authority share it.
 """
@@ -6,25 +6,34 @@ Nothing here knows a key: the cloud and the authority share it.
 import asyncio
 import contextlib
 import errno
+import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive, Scope, Send
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import ForeignCollectionError, RefusalError, ReplayedQueryError, StaleQueryError
+from jcbir.service._telemetry import Telemetry, Watch, client_name
 
 MEDIA_TYPE = "application/vnd.jcbir"
 CHUNK_BYTES = 1 << 18
 EMPTY: Mapping[str, str] = MappingProxyType({})
 _HEAD = wire.HEADER.size + wire.CHECK_BYTES
 _CONFLICTS = (ReplayedQueryError, StaleQueryError)
+
+MOST_KEYS = 1 << 16
 
 
 class DeclinedError(Exception):
@@ -100,34 +109,12 @@ class Reply:
 
 
 def reply_with(message: Any) -> Reply:
-    """Answer with a message.
-
-    Args:
-        message: a record of `jcbir.protocol.messages`.
-
-    Returns:
-        The response.
-
-    Example:
-        >>> reply_with(Refusal("busy", "later")).status
-        200
-    """
+    """Answer with a message."""
     return Reply(wire.to_bytes(message))
 
 
 def refuse(error: Exception) -> Reply:
-    """Answer an error: its status, and a `Refusal` as the body.
-
-    Args:
-        error: what went wrong.
-
-    Returns:
-        The response; an error that nobody foresaw says nothing but "internal".
-
-    Example:
-        >>> refuse(ReplayedQueryError("query: answered before")).status
-        409
-    """
+    """Answer an error: its status, and a `Refusal` as the body."""
     declined = _declined(error)
     # Of a method that a route does not have, Starlette says which it has.
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
@@ -151,35 +138,7 @@ class Pace(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def receive_body(request: Request, *, kind: type, limit: int, pace: Pace, budget: Budget) -> AsyncIterator[bytes]:
-    """Read one message's bytes; never hold more than the limit, never wait longer than the pace allows.
-
-    The first bytes name the message and its length: a body of another kind or beyond the limit is refused before it
-    has arrived.
-
-    Args:
-        request: the request.
-        kind: the class of message that belongs here.
-        limit: most bytes.
-        pace: how slowly it may arrive.
-        budget: bytes held by all requests together; these are held until the end of the block.
-
-    Yields:
-        The body.
-
-    Raises:
-        DeclinedError: too large, too slow, gone away, or too much at once.
-        FormatError: not the message that belongs here.
-
-    Example:
-        >>> async def read(message):
-        ...     async def receive():
-        ...         return {"type": "http.request", "body": wire.to_bytes(message)}
-        ...     request, budget = Request({"type": "http", "headers": []}, receive), Budget(99)
-        ...     async with receive_body(request, kind=Refusal, limit=99, pace=Pace(5.0, 1.0), budget=budget) as body:
-        ...         return wire.from_bytes(body)
-        >>> asyncio.run(read(Refusal("busy", "later")))
-        Refusal(code='busy', reason='later')
-    """
+    """Read one message's bytes; never hold more than the limit, never wait longer than the pace allows."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
@@ -252,4 +211,99 @@ def _declined(error: Exception) -> DeclinedError:
     return DeclinedError(500, "internal", "an error inside the service; see its log")
 
 
-__all__ = ["MEDIA_TYPE", "Budget", "DeclinedError", "Pace", "Reply", "receive_body", "refuse", "reply_with"]
+class Rate(NamedTuple):
+    """How often something may be asked.
+
+    Attributes:
+        per_second: requests a second in the long run; 0 switches the limit off.
+        burst: requests at once after a pause.
+    """
+
+    per_second: float
+    burst: float
+
+
+class Buckets:
+    """Token buckets by name; the ones not used longest are forgotten first.
+
+    Attributes:
+        rate: of each bucket.
+    """
+
+    def __init__(self, rate: Rate, *, most: int = MOST_KEYS) -> None:
+        self.rate = rate
+        self._most = most
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def spend(self, name: str, now: float) -> float:
+        """Take one token: 0 if there was one, else the seconds until there is."""
+        if not self.rate.per_second:
+            return 0.0
+        level, since = self._levels.pop(name, (self.rate.burst, now))
+        level = min(self.rate.burst, level + max(0.0, now - since) * self.rate.per_second)
+        allowed = level >= 1
+        self._levels[name] = (level - 1 if allowed else level, now)
+        if len(self._levels) > self._most:
+            self._levels.popitem(last=False)
+        return 0.0 if allowed else (1 - level) / self.rate.per_second
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+def build_app(
+    posts: Mapping[str, Handler],
+    gets: Mapping[str, Handler],
+    *,
+    telemetry: Telemetry,
+    lifespan: Callable[[Starlette], AbstractAsyncContextManager[None]],
+    health: Callable[[], dict[str, Any]],
+    send_seconds: float,
+) -> Starlette:
+    """Put an application together."""
+
+    async def answer_health(request: Request) -> Reply:
+        state = health()
+        return Reply(json.dumps(state).encode(), status=200 if state["ok"] else 503, media_type="application/json")
+
+    async def answer_metrics(request: Request) -> Reply:
+        return Reply(telemetry.text().encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def on_error(request: Request, error: Exception) -> Any:
+        reply = refuse(error)
+        request.scope["jcbir"] = {**request.scope.get("jcbir", {}), "code": reply.code}
+        telemetry.count("refusals_total", code=reply.code)
+        return reply
+
+    own = {"/health": answer_health, "/metrics": answer_metrics}
+    routes = [Route(path, _Endpoint(handler), methods=["POST"]) for path, handler in posts.items()]
+    routes += [Route(path, _Endpoint(handler), methods=["GET"]) for path, handler in {**gets, **own}.items()]
+    known = frozenset((*posts, *gets, *own))
+    handlers = dict.fromkeys((DeclinedError, ValueError, OSError, HTTPException, Exception), on_error)
+    watch = Middleware(Watch, telemetry=telemetry, routes=known, send_seconds=send_seconds)  # type: ignore[arg-type]
+    app = Starlette(routes=routes, middleware=[watch], exception_handlers=handlers, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
+
+
+def limit_client(request: Request, buckets: Buckets, now: float) -> None:
+    """Refuse an address that asks too often."""
+    limit_name(client_name(request.scope), buckets, now)
+
+
+def limit_name(name: str, buckets: Buckets, now: float) -> None:
+    """Refuse a name that asks too often."""
+    wait = buckets.spend(name, now)
+    if wait:
+        raise DeclinedError(429, "too-often", "slow down", retry_after=wait)
+
+
+class _Endpoint:
+    """An endpoint as an ASGI application, so that Starlette sends the reply as it is."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        reply: ASGIApp = await self._handler(Request(scope, receive))
+        await reply(scope, receive, send)
