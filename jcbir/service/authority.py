@@ -18,13 +18,13 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.errors import FormatError
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol import authority, wire
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import note_answered
 from jcbir.protocol.holdings import Delegation
 from jcbir.protocol.messages import Appointment, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.refusals import RefusalError
 from jcbir.service.app import build_app, limit_client, limit_name
 from jcbir.service.decrypting import write_hello
 from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
@@ -227,7 +227,7 @@ class _Holder:
             ciphertexts = np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
             plaintexts = await _decrypt(bench, ciphertexts)
             self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
-            return await asyncio.to_thread(_release, state, report, plaintexts)
+            return await asyncio.to_thread(_release, state, report, plaintexts, now)
 
     async def _order(self, request: Request, kind: type) -> Reply:
         limit_client(request, self.clients, time.monotonic())
@@ -289,29 +289,17 @@ async def _decrypt(bench: Bench, ciphertexts: Rows) -> Rows:
 
 def _check_report(state: Authority, body: bytes, now: int, settled: int) -> ScoreReport:
     report = wire.from_bytes(body, expect=ScoreReport)
-    known, told = sorted(state.catalogues), list(report.segments)
-    if settled <= len(told) and told == known[: len(told)]:
-        # Scored before the latest segments came: were it refused, no query would be answered while the owner publishes.
-        state = dataclasses.replace(state, catalogues={number: state.catalogues[number] for number in told})
-    try:
-        authority.admit(state, report, now=now)
-    except FormatError:
-        if told != sorted(state.catalogues):
-            # The owner is between telling the cloud and telling the authority.
-            reason = "cloud and authority know other segments"
-            raise DeclinedError(503, "out-of-step", reason, retry_after=1.0) from None
-        raise
-    if not told:
-        raise DeclinedError(409, "empty", "the collection has no images yet")
+    authority.admit(state, report, now=now, settled=settled)
     return report
 
 
-def _release(state: Authority, report: ScoreReport, plaintexts: Rows) -> Ranking:
+def _release(state: Authority, report: ScoreReport, plaintexts: Rows, now: int) -> Ranking:
     try:
-        distances = authority.open_report(state, report, decrypt=lambda _: plaintexts)
+        return authority.rank(state, report, plaintexts, now=now)[2]
+    except RefusalError:
+        raise
     except ValueError:
         raise DeclinedError(422, "malformed", "the scores do not decode") from None
-    return authority.release(state, report, distances)
 
 
 __all__ = ["AuthoritySettings", "create_app"]
