@@ -12,17 +12,34 @@ from jcbir.paillier.secret import SecretKey
 from jcbir.protocol._digests import digest
 from jcbir.protocol._results import Release, write_release
 from jcbir.protocol._signatures import check_signature, sign
-from jcbir.protocol.grants import check_request, note_answered
+from jcbir.protocol.grants import check_grant, check_request, note_answered
 from jcbir.protocol.handover import open_appointment
 from jcbir.protocol.holdings import Delegation
-from jcbir.protocol.messages import Appointment, Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
+from jcbir.protocol.messages import (
+    Appointment,
+    Card,
+    Catalogue,
+    Ranking,
+    Revocation,
+    ScoreReport,
+    Spending,
+    Withdrawal,
+)
+from jcbir.protocol.refusals import (
+    EmptyCollectionError,
+    ForeignCollectionError,
+    ForgedReplyError,
+    OutOfStepError,
+    StaleQueryError,
+)
 from jcbir.protocol.user import RELEASE_DOMAIN
 from jcbir.ranking._decode import decode_scores
-from jcbir.ranking._layouts import DEAD, check_layout, rank
-from jcbir.ranking._open import Decrypt
+from jcbir.ranking._layouts import DEAD, check_layout, rank as nearest
 from jcbir.ranking.integer import differences, magnitude_ranks
 from jcbir.sealing import image_key, seal_to
+from jcbir.typing import Rows
+
+DAY_SECONDS = 86400
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -183,25 +200,34 @@ def revoke(authority: Authority, revocation: Revocation) -> Authority:
     return dataclasses.replace(authority, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
 
 
-def admit(authority: Authority, report: ScoreReport, *, now: int) -> Authority:
+def admit(
+    authority: Authority, report: ScoreReport, *, now: int, settled: int | None = None
+) -> tuple[Authority, Spending]:
     """Decide whether a report may be answered, and note that it is.
 
     Args:
         authority: state.
         report: from the server.
         now: seconds since 1970.
+        settled: how many segments every report must have; None is all. The latest ones may be missing from a query
+            that was scored before they came: were it refused, nothing would be answered while the owner publishes.
 
     Returns:
-        The new state, in which the same request is refused.
+        The new state, in which the same request is refused, and what it takes from the grant's budget: a service has
+        both on its disk before it goes on.
 
     Raises:
         RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        EmptyCollectionError: nothing is published yet.
+        OutOfStepError: the server scored other segments than the owner's catalogs name.
         FormatError: the report does not have one row of scores per query and one record per segment.
 
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
-        >>> admitted = admit(system.authority, system.report, now=NOW)
+        >>> admitted, spending = admit(system.authority, system.report, now=NOW)
+        >>> spending.rows
+        1
         >>> admit(admitted, system.report, now=NOW)
         Traceback (most recent call last):
         ...
@@ -209,36 +235,75 @@ def admit(authority: Authority, report: ScoreReport, *, now: int) -> Authority:
     """
     request = report.request
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
+    _check_segments(authority, report, len(authority.catalogues) if settled is None else settled)
     _check_shape(authority, report)
     answered = note_answered(authority.answered, request.nonce, issued=request.issued, now=now)
-    return dataclasses.replace(authority, answered=answered)
+    spending = Spending(request.grant.grant_id, now // DAY_SECONDS, request.queries, ())
+    return dataclasses.replace(authority, answered=answered), spending
 
 
-def open_report(
-    authority: Authority, report: ScoreReport, *, engine: str = "auto", decrypt: Decrypt | None = None
-) -> tuple[Int32[np.ndarray, " n"], ...]:
-    """Decrypt a report: for each query the distances to all images, segment after segment.
+def ciphertext_rows(report: ScoreReport) -> Rows:
+    """All ciphertexts of a report, to be decrypted at once: an array engine is several times faster on many rows.
+
+    Args:
+        report: from the server.
+
+    Returns:
+        uint8[m, w], query after query, segment after segment.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> ciphertext_rows(small_system().report).shape
+        (1, 64)
+    """
+    return np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
+
+
+def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "auto") -> Rows:
+    """Decrypt the scores of a report in this process.
 
     Args:
         authority: state.
         report: from the server, admitted.
         engine: arithmetic engine.
-        decrypt: what decrypts the rows instead, such as a pool of workers; `engine` is then not used.
 
     Returns:
-        For each query int32[n] Hamming distances (`integer`: dense ranks of the absolute differences);
-        `jcbir.ranking._layouts.DEAD` for images that are withdrawn.
+        uint8[m, w], a plaintext for each of `ciphertext_rows(report)`.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> open_report(small_system().authority, small_system().report)[0].tolist()
+        >>> decrypt_report(small_system().authority, small_system().report).shape
+        (1, 32)
+    """
+    return paillier.decrypt(authority.secret, ciphertext_rows(report), engine=engine)
+
+
+def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> tuple[Int32[np.ndarray, " i"], ...]:
+    """Read the distances off decrypted scores, for each query to all images, segment after segment.
+
+    Args:
+        authority: state.
+        report: from the server, admitted.
+        plaintexts: a plaintext for each of `ciphertext_rows(report)`.
+
+    Returns:
+        For each query int32[i] Hamming distances (`integer`: dense ranks of the absolute differences);
+        `jcbir.ranking._layouts.DEAD` for images that are withdrawn.
+
+    Raises:
+        ValueError: other numbers than scores of these layouts.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> plaintexts = decrypt_report(system.authority, system.report)
+        >>> read_scores(system.authority, system.report, plaintexts)[0].tolist()
         [2, 0, 2]
     """
-    # One decryption for the whole batch: an array engine is several times faster on many rows than on few.
     parts = [scores for row in report.scores for scores in row]
-    rows = np.concatenate([scores.ciphertexts for scores in parts])
-    plaintexts = decrypt(rows) if decrypt else paillier.decrypt(authority.secret, rows, engine=engine)
     ends = np.cumsum([len(scores.ciphertexts) for scores in parts])
+    if len(plaintexts) != ends[-1]:
+        raise ValueError(f"plaintexts: must be {ends[-1]} rows, got {len(plaintexts)}")
     pieces = iter(zip(parts, np.split(plaintexts, ends[:-1]), strict=True))
     dead = _dead(authority, report.segments)
     opened = []
@@ -248,26 +313,37 @@ def open_report(
     return tuple(opened)
 
 
-def release(authority: Authority, report: ScoreReport, distances: Sequence[Int32[np.ndarray, " n"]]) -> Ranking:
+def rank(
+    authority: Authority, report: ScoreReport, plaintexts: Rows, *, now: int
+) -> tuple[Authority, Spending, Ranking]:
     """Rank, and seal order, distances and the image keys of the results to the user.
 
     Args:
-        authority: state.
+        authority: state, at the moment of ranking: what was withdrawn or spent since the admission counts.
         report: the report, admitted.
-        distances: for each query, from `open_report`.
+        plaintexts: a plaintext for each of `ciphertext_rows(report)`.
+        now: seconds since 1970.
 
     Returns:
-        The ranking for the server to relay: sorted pseudonyms in the clear, the rest for the user alone.
+        The new state, what the answer takes from the grant's budget, and the ranking for the server to relay: sorted
+        pseudonyms in the clear, the rest for the user alone.
+
+    Raises:
+        RefusalError: the epoch ended since the admission.
+        ValueError: the plaintexts are no scores.
 
     Example:
-        >>> from jcbir.protocol.session import small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
-        >>> len(release(system.authority, system.report, open_report(system.authority, system.report)).image_ids)
+        >>> plaintexts = decrypt_report(system.authority, system.report)
+        >>> len(rank(system.authority, system.report, plaintexts, now=NOW)[2].image_ids)
         2
     """
     request = report.request
+    check_grant(request.grant, card=authority.card, now=now, revoked=authority.revoked)
+    distances = read_scores(authority, report, plaintexts)
     image_ids = [image_id for number in report.segments for image_id in authority.catalogues[number]]
-    orders = [rank(row, top=request.top) for row in distances]
+    orders = [nearest(row, top=request.top) for row in distances]
     chosen = sorted({image_ids[position] for order in orders for position in order})
     place = {image_id: number for number, image_id in enumerate(chosen)}
     opens = "open" in request.grant.rights
@@ -284,11 +360,12 @@ def release(authority: Authority, report: ScoreReport, distances: Sequence[Int32
     info = digest(request, domain=RELEASE_DOMAIN)
     body = seal_to(request.grant.sealing_key, write_release(sealed), info=info, aad=b"")
     ranking = Ranking(request.nonce, tuple(chosen) if opens else (), body)
-    return sign(ranking, secret=authority.signing_secret)
+    spending = Spending(request.grant.grant_id, now // DAY_SECONDS, 0, ())
+    return authority, spending, sign(ranking, secret=authority.signing_secret)
 
 
 def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str = "auto") -> tuple[Authority, Ranking]:
-    """Answer a report: `admit`, `open_report`, `release`.
+    """Answer a report in one process: `admit`, `decrypt_report`, `rank`.
 
     Args:
         authority: state.
@@ -309,8 +386,9 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
         >>> ranking.nonce == system.query.request.nonce
         True
     """
-    state = admit(authority, report, now=now)
-    return state, release(state, report, open_report(state, report, engine=engine))
+    admitted, _ = admit(authority, report, now=now)
+    state, _, ranking = rank(admitted, report, decrypt_report(admitted, report, engine=engine), now=now)
+    return state, ranking
 
 
 def _read_row(pieces: list, modulus: int) -> np.ndarray:
@@ -337,12 +415,18 @@ def _check_order(authority: Authority, message: Catalogue | Withdrawal | Revocat
     check_signature(message, public=authority.card.owner_key, refusal=ForgedReplyError)
 
 
+def _check_segments(authority: Authority, report: ScoreReport, settled: int) -> None:
+    known, told = sorted(authority.catalogues), list(report.segments)
+    if not known:
+        raise EmptyCollectionError("report: the collection has no images yet")
+    if len(told) < max(settled, 1) or told != known[: len(told)]:
+        raise OutOfStepError(f"report: segments {told} are scored, segments {known} are known")
+
+
 def _check_shape(authority: Authority, report: ScoreReport) -> None:
     request = report.request
     if len(report.scores) != request.queries:
         raise FormatError(f"report: scores of {len(report.scores)} queries, the user asked {request.queries}")
-    if list(report.segments) != sorted(authority.catalogues):
-        raise FormatError(f"report: segments {report.segments}, the catalogue has {sorted(authority.catalogues)}")
     for row in report.scores:
         if len(row) != len(report.segments):
             raise FormatError(f"report: scores of {len(row)} segments, expected {len(report.segments)}")
@@ -356,17 +440,3 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
                 raise FormatError(f"report: {len(scores.ciphertexts)} scores, {scores.layout.blocks} blocks, in order")
             if scores.fingerprint != authority.card.public.fingerprint:
                 raise ForeignCollectionError("report: scores under another key")
-
-
-__all__ = [
-    "Authority",
-    "admit",
-    "answer",
-    "appoint",
-    "catalog",
-    "open_report",
-    "release",
-    "revoke",
-    "succeed",
-    "withdraw",
-]

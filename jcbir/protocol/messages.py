@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from jcbir.paillier.public import PublicKey
-from jcbir.ranking._layouts import SCHEMES
+from jcbir.ranking._layouts import SCHEMES as SCHEMES
 from jcbir.ranking._records import Index, Scores, Trapdoor
 
 
@@ -262,6 +262,23 @@ class Ranking:
 
 
 @dataclasses.dataclass(frozen=True)
+class Spending:
+    """Authority to its own journal: what one step of one answer takes from a grant's budget of a day.
+
+    Attributes:
+        grant_id: whose budget.
+        day: days since 1970, UTC.
+        rows: query images.
+        image_ids: pseudonyms of images opened that were not opened before on that day.
+    """
+
+    grant_id: bytes
+    day: int
+    rows: int
+    image_ids: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Delivery:
     """Server to user: the authority's ranking and the sealed images it names.
 
@@ -358,28 +375,3 @@ class Sent:
     sender: str
     receiver: str
     message: Any
-
-
-__all__ = [
-    "SCHEMES",
-    "Admission",
-    "Appointment",
-    "Card",
-    "Catalogue",
-    "Delivery",
-    "Enrollment",
-    "Grant",
-    "Publication",
-    "Query",
-    "Ranking",
-    "Recall",
-    "Recalled",
-    "Refusal",
-    "Request",
-    "Revocation",
-    "ScoreReport",
-    "SealedImage",
-    "Sent",
-    "Succession",
-    "Withdrawal",
-]

@@ -24,9 +24,9 @@ from jcbir.protocol.messages import (
     SealedImage,
     Withdrawal,
 )
-from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
+from jcbir.protocol.refusals import EmptyCollectionError, ForeignCollectionError, ForgedReplyError, StaleQueryError
 from jcbir.ranking._layouts import check_layout
-from jcbir.ranking._records import Index
+from jcbir.ranking._records import Index, Scores
 from jcbir.ranking._score import prepare, score
 
 
@@ -242,27 +242,167 @@ def revoke(server: Server, revocation: Revocation) -> Server:
     return dataclasses.replace(server, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
 
 
-def blinders_needed(server: Server, query: Query) -> int:
+def admit_query(server: Server, query: Query, *, now: int) -> Server:
+    """Decide whether a query may be scored, and note that it waits for a ranking: a second one is refused meanwhile.
+
+    Args:
+        server: state.
+        query: from the user.
+        now: seconds since 1970.
+
+    Returns:
+        The new state.
+
+    Raises:
+        RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        EmptyCollectionError: nothing is published yet.
+        ValueError: no index of that scheme.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> admitted = admit_query(system.server, system.query, now=NOW)
+        >>> admit_query(admitted, system.query, now=NOW)
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
+    """
+    request = query.request
+    check_request(request, card=server.card, now=now, revoked=server.revoked)
+    check_commitment(query)
+    if not server.segments:
+        raise EmptyCollectionError("query: the collection has no images yet")
+    for segment in server.segments:
+        _index(segment, request.scheme)
+    answered = note_answered(server.answered, request.nonce, issued=request.issued, now=now)
+    awaited = {nonce for nonce in server.awaited if nonce in answered} | {request.nonce}
+    return dataclasses.replace(server, answered=answered, awaited=frozenset(awaited))
+
+
+def abandon_query(server: Server, nonce: bytes) -> Server:
+    """Forget a query that could not be delivered, so that its user may try again; the authority has its own memory.
+
+    Args:
+        server: state.
+        nonce: the request's name.
+
+    Returns:
+        The new state.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> admitted = admit_query(system.server, system.query, now=NOW)
+        >>> abandon_query(admitted, system.query.request.nonce) == system.server
+        True
+    """
+    answered = {known: time for known, time in server.answered.items() if known != nonce}
+    return dataclasses.replace(server, answered=answered, awaited=server.awaited - {nonce})
+
+
+def blinders_needed(server: Server, query: Query, *, segments: Sequence[int] | None = None) -> int:
     """Count the fresh blinders that scoring a query consumes: one for each ciphertext that leaves.
 
     Args:
         server: state.
         query: the query.
+        segments: numbers of the segments to score; None is all.
 
     Returns:
         Their number.
 
     Raises:
-        ValueError: the collection offers no index of that scheme.
+        ValueError: the collection offers no index of that scheme, or has no such segment.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> blinders_needed(small_system().server, small_system().query)
         1
     """
-    return len(query.trapdoors) * sum(
-        scheme_index(segment, query.request.scheme).layout.blocks for segment in server.segments
+    indexes = _indexes(server, query.request.scheme, segments)
+    return len(query.trapdoors) * sum(index.layout.blocks for index in indexes)
+
+
+def score_share(
+    server: Server,
+    query: Query,
+    *,
+    segments: Sequence[int],
+    blinders: UInt8[np.ndarray, "m w"],
+    engine: str = "auto",
+) -> UInt8[np.ndarray, "q b w"]:
+    """Score a batch of trapdoors against some segments; each ciphertext is re-randomized before it leaves.
+
+    Args:
+        server: state.
+        query: from the user, admitted.
+        segments: numbers of the segments, in order.
+        blinders: at least `blinders_needed(server, query, segments=segments)` fresh encryptions of zero, never used
+            before.
+        engine: arithmetic engine.
+
+    Returns:
+        uint8[q, b, w]: for each trapdoor the ciphertexts of all blocks, segment after segment.
+
+    Raises:
+        ValueError: too few blinders, no index of that scheme or no such segment, or a trapdoor that does not fit.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> score_share(system.server, system.query, segments=[0], blinders=system.blinders).shape
+        (1, 1, 64)
+
+    References:
+        Wang, Zhang, Meng and Liu (2023), section 3.4: there the server ranks as well, which it cannot without the key.
+    """
+    needed = blinders_needed(server, query, segments=segments)
+    if len(blinders) < needed:
+        raise ValueError(f"blinders: must be at least {needed}, got {len(blinders)}")
+    indexes = _indexes(server, query.request.scheme, segments)
+    fresh = np.split(blinders[:needed], np.cumsum([index.layout.blocks for index in indexes] * len(query.trapdoors)))
+    jobs = zip(((trapdoor, index) for trapdoor in query.trapdoors for index in indexes), fresh, strict=False)
+    rows = [
+        score(server.card.public, index, trapdoor, blinders=part, engine=engine).ciphertexts
+        for (trapdoor, index), part in jobs
+    ]
+    return np.concatenate(rows).reshape(len(query.trapdoors), -1, server.card.public.ciphertext_bytes)
+
+
+def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"]) -> ScoreReport:
+    """Make the report for the authority of the scores of all segments.
+
+    Args:
+        server: the state that admitted the query.
+        query: from the user, admitted.
+        rows: uint8[q, b, w] of `score_share` over all segments; shares of spans of segments join along their blocks.
+
+    Returns:
+        The report.
+
+    Raises:
+        ValueError: other rows than the query and the segments give.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> rows = score_share(system.server, system.query, segments=[0], blinders=system.blinders)
+        >>> finish_query(system.server, system.query, rows).segments
+        (0,)
+    """
+    public = server.card.public
+    layouts = [index.layout for index in _indexes(server, query.request.scheme, None)]
+    expected = (len(query.trapdoors), sum(layout.blocks for layout in layouts), public.ciphertext_bytes)
+    if rows.shape != expected:
+        raise ValueError(f"rows: must be uint8{list(expected)}, got {rows.dtype}{list(rows.shape)}")
+    ends = np.cumsum([layout.blocks for layout in layouts])[:-1]
+    scores = tuple(
+        tuple(
+            Scores(layout, public.fingerprint, part) for layout, part in zip(layouts, np.split(row, ends), strict=True)
+        )
+        for row in rows
     )
+    return ScoreReport(query.request, tuple(segment.number for segment in server.segments), scores)
 
 
 def score_query(
@@ -273,7 +413,7 @@ def score_query(
     now: int,
     engine: str = "auto",
 ) -> tuple[Server, ScoreReport]:
-    """Score a batch of trapdoors against every segment; each ciphertext is re-randomised before it leaves.
+    """Answer a query in one process: `admit_query`, `score_share` over all segments, `finish_query`.
 
     Args:
         server: state.
@@ -286,7 +426,7 @@ def score_query(
         The new state and the report for the authority.
 
     Raises:
-        RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        RefusalError: in the form that names the reason.
         ValueError: too few blinders, or no index of that scheme.
 
     Example:
@@ -294,29 +434,11 @@ def score_query(
         >>> system = small_system()
         >>> score_query(system.server, system.query, blinders=system.blinders, now=NOW)[1].segments
         (0,)
-
-    References:
-        Wang, Zhang, Meng and Liu (2023), section 3.4: there the server ranks as well, which it cannot without the key.
     """
-    request = query.request
-    check_request(request, card=server.card, now=now, revoked=server.revoked)
-    check_commitment(query)
-    answered = note_answered(server.answered, request.nonce, issued=request.issued, now=now)
-    needed = blinders_needed(server, query)
-    if len(blinders) < needed:
-        raise ValueError(f"blinders: {needed} needed, got {len(blinders)}")
-    scores, used = [], 0
-    for trapdoor in query.trapdoors:
-        row = []
-        for segment in server.segments:
-            index = scheme_index(segment, request.scheme)
-            fresh = blinders[used : used + index.layout.blocks]
-            row.append(score(server.card.public, index, trapdoor, blinders=fresh, engine=engine))
-            used += index.layout.blocks
-        scores.append(tuple(row))
-    report = ScoreReport(request, tuple(segment.number for segment in server.segments), tuple(scores))
-    awaited = {nonce for nonce in server.awaited if nonce in answered} | {request.nonce}
-    return dataclasses.replace(server, answered=answered, awaited=frozenset(awaited)), report
+    state = admit_query(server, query, now=now)
+    segments = [segment.number for segment in state.segments]
+    rows = score_share(state, query, segments=segments, blinders=blinders, engine=engine)
+    return state, finish_query(state, query, rows)
 
 
 def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
@@ -350,26 +472,22 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
     return dataclasses.replace(server, awaited=server.awaited - {ranking.nonce}), Delivery(ranking, images)
 
 
-def scheme_index(segment: Segment, scheme: str) -> Any:
-    """A segment's index for a scheme.
-
-    Args:
-        segment: the segment.
-        scheme: ranking scheme.
-
-    Returns:
-        The index.
-
-    Raises:
-        ValueError: the segment does not offer the scheme.
-
-    Example:
-        >>> scheme_index(Segment(0, {"packed": "index"}, ()), "packed")
-        'index'
-    """
+def _index(segment: Segment, scheme: str) -> Any:
     if scheme not in segment.indexes:
-        raise ValueError(f"scheme: segment {segment.number} offers {sorted(segment.indexes)}, got {scheme!r}")
+        raise ValueError(
+            f"scheme: must be one of {sorted(segment.indexes)} in segment {segment.number}, got {scheme!r}"
+        )
     return segment.indexes[scheme]
+
+
+def _indexes(server: Server, scheme: str, segments: Sequence[int] | None) -> list[Any]:
+    """Indexes of the numbered segments, in that order."""
+    known = {segment.number: segment for segment in server.segments}
+    numbers = list(known) if segments is None else segments
+    missing = [number for number in numbers if number not in known]
+    if missing:
+        raise ValueError(f"segments: must be among the {len(known)} published, got {missing}")
+    return [_index(known[number], scheme) for number in numbers]
 
 
 def _check_place(server: Server, collection: str, epoch: int) -> None:
@@ -382,19 +500,3 @@ def _check_card(server: Server, card: Card) -> None:
     _check_place(server, card.collection, card.epoch)
     if card != server.card:
         raise ForeignCollectionError(f"publication: keys of another system ({card.public.fingerprint[:16]})")
-
-
-__all__ = [
-    "Segment",
-    "Server",
-    "accept",
-    "blinders_needed",
-    "check_publication",
-    "check_withdrawal",
-    "deliver",
-    "prepare_segment",
-    "revoke",
-    "scheme_index",
-    "score_query",
-    "withdraw",
-]

@@ -14,6 +14,8 @@ from jcbir.errors import FormatError
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol._schema import (
     Codec,
+    Reader,
+    building_room as building_room,
     many,
     marks,
     number,
@@ -54,6 +56,8 @@ MAGIC = b"JCBM"
 VERSION = 1
 HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
+START_BYTES = 8192
+"""A request, with what stands before it in a query or a report, is no longer than this."""
 
 _MEBI = 1 << 20
 _TIME = whole(low=0, high=1 << 40)
@@ -306,6 +310,30 @@ def read_header(start: bytes | memoryview, *, limit: int | None = None) -> tuple
     if length > most:
         raise FormatError(f"message: a {kind.__name__} of {length} bytes, at most {most} are accepted")
     return kind, length
+
+
+def read_request(start: bytes | memoryview) -> Request:
+    """Read the request that a query or a report begins with, before the rest has arrived.
+
+    Args:
+        start: its first `START_BYTES`, or all of it.
+
+    Returns:
+        The request; nothing says yet that the rest belongs to it.
+
+    Raises:
+        FormatError: no request stands there.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> query = small_system().query
+        >>> read_request(to_bytes(query)[:START_BYTES]) == query.request
+        True
+    """
+    reader = Reader(memoryview(start)[HEADER.size :], room=building_room(START_BYTES))
+    if reader.head("message")[0] != "list":
+        raise FormatError("message: must be a record, got something else")
+    return _REQUEST.parse(reader, "request")
 
 
 def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:

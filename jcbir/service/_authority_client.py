@@ -10,14 +10,14 @@ import httpx
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Ranking, Refusal, ScoreReport
-from jcbir.service.client import trusted_context
 from jcbir.service._http import MEDIA_TYPE, DeclinedError
+from jcbir.service.client import trusted_context
 
 MOST_BYTES = 64 << 20
 
 
 @contextlib.asynccontextmanager
-async def open_upstream(
+async def open_authority(
     url: str, *, certificate: Path | None, seconds: float, most: int, transport: httpx.AsyncBaseTransport | None
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Keep connections to the authority for the length of a block."""

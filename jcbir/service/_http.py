@@ -9,7 +9,7 @@ import errno
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -22,17 +22,24 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.protocol import wire
+from jcbir.protocol import messages, wire
 from jcbir.protocol.messages import Refusal
-from jcbir.protocol.refusals import ForeignCollectionError, RefusalError, ReplayedQueryError, StaleQueryError
+from jcbir.protocol.refusals import (
+    EmptyCollectionError,
+    ForeignCollectionError,
+    OutOfStepError,
+    OverBudgetError,
+    RefusalError,
+    ReplayedQueryError,
+    StaleQueryError,
+)
 from jcbir.service._telemetry import Telemetry, Watch, client_name
 
 MEDIA_TYPE = "application/vnd.jcbir"
 CHUNK_BYTES = 1 << 18
 EMPTY: Mapping[str, str] = MappingProxyType({})
 _HEAD = wire.HEADER.size + wire.CHECK_BYTES
-_CONFLICTS = (ReplayedQueryError, StaleQueryError)
-
+_CONFLICTS = (ReplayedQueryError, StaleQueryError, EmptyCollectionError)
 MOST_KEYS = 1 << 16
 
 
@@ -53,7 +60,7 @@ class DeclinedError(Exception):
 
 
 class Budget:
-    """Bytes of request bodies that one process holds in memory at the same time.
+    """Bytes of memory that request bodies, and what is read of them, take in one process at the same time.
 
     Attributes:
         limit: most bytes.
@@ -69,6 +76,34 @@ class Budget:
         if self.used + count > self.limit:
             raise DeclinedError(503, "busy", "too many bodies are here at once", retry_after=1.0)
         self.used += count
+
+
+class Work:
+    """Seconds of work at hand, by prediction; what would make them too many is declined before it begins.
+
+    Attributes:
+        limit: most seconds.
+        used: seconds at hand.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self.limit = limit
+        self.used = 0.0
+
+    @contextlib.contextmanager
+    def hold(self, seconds: float) -> Iterator[None]:
+        """Have work at hand for the length of a block, or decline it."""
+        if seconds > self.limit:
+            reason = f"{seconds:.3g} s of work, at most {self.limit:g} s: ask fewer at once"
+            raise DeclinedError(413, "too-much", reason)
+        if self.used + seconds > self.limit:
+            wait = self.used + seconds - self.limit
+            raise DeclinedError(429, "busy", f"{self.used:.3g} s of work are at hand already", retry_after=wait)
+        self.used += seconds
+        try:
+            yield
+        finally:
+            self.used -= seconds
 
 
 class Reply:
@@ -137,47 +172,69 @@ class Pace(NamedTuple):
 
 
 @contextlib.asynccontextmanager
-async def receive_body(request: Request, *, kind: type, limit: int, pace: Pace, budget: Budget) -> AsyncIterator[bytes]:
-    """Read one message's bytes; never hold more than the limit, never wait longer than the pace allows."""
+async def receive_message(
+    request: Request,
+    *,
+    kind: type,
+    limit: int,
+    pace: Pace,
+    budget: Budget,
+    check: Callable[[messages.Request], None] | None = None,
+) -> AsyncIterator[Any]:
+    """Read one message, in a thread; hold no more than the limit and the budget, wait no longer than the pace allows.
+
+    The first bytes name the message and its length, and of a query or a report `check` sees the request that it begins
+    with: what does not belong here is refused before it has arrived. What is held, is held until the end of the block.
+    """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
-    body = bytearray()
+    body, held = bytearray(), 0
     try:
         try:
-            await _fill(body, request, kind, limit, pace, budget)
+            async with contextlib.aclosing(_pieces(request, pace)) as pieces:
+                async for piece in pieces:
+                    if len(body) + len(piece) > limit:
+                        raise _too_large(limit)
+                    budget.take(len(piece))
+                    held += len(piece)
+                    seen = len(body)
+                    body += piece
+                    if seen < _HEAD <= len(body):
+                        _check_head(body[:_HEAD], kind, limit)
+                    if check and seen < wire.START_BYTES <= len(body):
+                        await asyncio.to_thread(check, wire.read_request(body[: wire.START_BYTES]))
         except TimeoutError:
             raise DeclinedError(408, "too-slow", "the body did not arrive in time") from None
         except ClientDisconnect:
             raise DeclinedError(400, "gone", "the sender went away") from None
-        yield bytes(body)
+        room = wire.building_room(len(body))
+        budget.take(room)
+        held += room
+        yield await asyncio.to_thread(wire.from_bytes, memoryview(body), expect=kind)
     finally:
-        budget.used -= len(body)
+        budget.used -= held
 
 
-async def _fill(body: bytearray, request: Request, kind: type, limit: int, pace: Pace, budget: Budget) -> None:
-    started, checked = time.monotonic(), False
+async def _pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
+    """The pieces of a body, or TimeoutError."""
+    started, size = time.monotonic(), 0
     pieces = request.stream().__aiter__()
     while True:
-        left = started + pace.patience + len(body) / pace.slowest - time.monotonic()
+        left = started + pace.patience + size / pace.slowest - time.monotonic()
         try:
             async with asyncio.timeout(max(0.0, min(pace.patience, left))):
                 piece = await pieces.__anext__()
         except StopAsyncIteration:
             return
-        if len(body) + len(piece) > limit:
-            raise _too_large(limit)
-        budget.take(len(piece))
-        body += piece
-        if not checked and len(body) >= _HEAD:
-            _check_head(bytes(body[:_HEAD]), kind, limit)
-            checked = True
+        size += len(piece)
+        yield piece
 
 
-def _check_head(head: bytes, kind: type, limit: int) -> None:
+def _check_head(head: bytearray, kind: type, limit: int) -> None:
     found, _ = wire.read_header(head, limit=limit)
     if found is not kind:
-        raise FormatError(f"message: expected a {kind.__name__}, got a {found.__name__}")
+        raise FormatError(f"message: must be a {kind.__name__}, got a {found.__name__}")
 
 
 def _too_large(limit: int) -> DeclinedError:
@@ -190,6 +247,10 @@ def _declined(error: Exception) -> DeclinedError:
             return error
         case ForeignCollectionError():
             return DeclinedError(404, error.code, str(error))
+        case OutOfStepError():
+            return DeclinedError(503, error.code, str(error), retry_after=error.retry_after)
+        case OverBudgetError():
+            return DeclinedError(429, error.code, str(error), retry_after=error.retry_after)
         case RefusalError():
             return DeclinedError(409 if isinstance(error, _CONFLICTS) else 403, error.code, str(error))
         case FormatError():

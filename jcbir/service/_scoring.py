@@ -5,7 +5,7 @@ the two take. The worker looks into the store again when it does not know a segm
 """
 
 import contextlib
-import functools
+import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -92,7 +92,7 @@ class Worker:
 
 
 def make_blinders(public: PublicKey, count: int) -> Rows:
-    """Make blinders with the public key, by the number engine: the array engine would compile in the middle of a query."""
+    """Make blinders with the public key, by a number engine: the array engine would compile in mid-query."""
     return blinding.blinders(public, count, draw=secrets.token_bytes, engine=engines.choose_engine("auto", count=1))
 
 
@@ -114,20 +114,18 @@ def measure(public: PublicKey) -> Pace:
 
 
 def predict(layouts: Sequence, pace: Pace) -> list[float]:
-    """Predict the seconds that one trapdoor costs in each segment, its blinders apart: products of rows, re-randomizing."""
+    """Predict the seconds that one trapdoor costs in each segment, its blinders apart."""
     return [pace.product * (layout.ciphertexts + 2 * layout.blocks) for layout in layouts]
 
 
 def split_query(layouts: Sequence, trapdoors: int, pace: Pace, *, workers: int, seconds: float) -> list[Part]:
-    """Split a query's work among the workers so that no part takes longer than `seconds`, a single trapdoor apart."""
+    """Split a query's work evenly among the workers, no part longer than `seconds` unless it is a single score."""
     costs = predict(layouts, pace)
-    total = trapdoors * sum(costs)
-    spans = split_segments(costs, max(workers, int(trapdoors * max(costs) // seconds) and len(costs)))
-    longest = max(min(seconds, total / workers), min(costs))
+    longest = min(seconds, trapdoors * sum(costs) / workers)
     parts = []
-    for span in spans:
+    for span in split_segments(costs, max(workers, math.ceil(sum(costs) / seconds))):
         cost, blocks = sum(costs[position] for position in span), sum(layouts[position].blocks for position in span)
-        size = max(1, min(trapdoors, int(longest / cost))) if trapdoors * cost > longest * 1.01 else trapdoors
+        size = min(trapdoors, max(1, round(longest / cost)))
         for first in range(0, trapdoors, size):
             some = range(first, min(first + size, trapdoors))
             parts.append(Part(span, some, len(some) * blocks, len(some) * cost))

@@ -74,6 +74,8 @@ class ScoringPool:
     def __init__(self, card: Card, workers: Any, pace: Pace, blinders: BlinderPool, telemetry: Telemetry) -> None:
         self.card, self.workers, self.pace, self.blinders, self.queries = card, workers, pace, blinders, InFlight()
         self._telemetry = telemetry
+        # A long query's parts neither fill the memory nor stand between others and the workers.
+        self._turns = asyncio.Semaphore(2 * workers.count)
 
     def predict(self, state: Server, query: Query) -> float:
         """Predict the seconds that all workers need for a query when each of its blinders is made on demand."""
@@ -84,9 +86,7 @@ class ScoringPool:
     async def score(self, state: Server, query: Query) -> Rows:
         """Have a query scored in parts: its rows as `server.finish_query` takes them."""
         layouts, width = _layouts(state, query), state.card.public.ciphertext_bytes
-        parts = split_query(
-            layouts, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS
-        )
+        parts = split_query(layouts, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
         fresh = await self._blind(sum(part.blinders for part in parts))
         jobs, used = [], 0
         for part in parts:
@@ -102,9 +102,10 @@ class ScoringPool:
 
     async def _score(self, state: Server, query: Query, part: Part, blinders: bytes) -> bytes:
         trapdoors = query.trapdoors[part.trapdoors.start : part.trapdoors.stop]
-        body = await asyncio.to_thread(wire.to_bytes, dataclasses.replace(query, trapdoors=trapdoors))
         numbers = [state.segments[position].number for position in part.segments]
-        return await self.workers.run(msgpack.packb(["score", body, numbers, blinders]))
+        async with self._turns:
+            body = await asyncio.to_thread(wire.to_bytes, dataclasses.replace(query, trapdoors=trapdoors))
+            return await self.workers.run(msgpack.packb(["score", body, numbers, blinders]))
 
     async def _blind(self, count: int) -> bytes:
         """Take blinders from the pool, and have what is missing made by all workers."""

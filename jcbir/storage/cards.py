@@ -88,6 +88,3 @@ def card_fingerprint(card: Card) -> str:
     """
     shown = hashlib.sha256(b"jcbir card v1\0" + write_plain(CARD, card)).hexdigest()[:32]
     return " ".join(shown[start : start + 4] for start in range(0, 32, 4))
-
-
-__all__ = ["card_fingerprint", "read_card", "write_card"]

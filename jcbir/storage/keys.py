@@ -25,7 +25,6 @@ from jcbir.protocol._schema import Codec, many, number, octets, read_plain, reco
 from jcbir.protocol.holdings import Delegation, Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT, PUBLIC_KEY
-from jcbir.storage.cards import card_fingerprint, read_card, write_card
 from jcbir.storage.files import PRIVATE, write_file
 
 SECRET_MAGIC = b"JCBS"
@@ -195,6 +194,3 @@ def _check_private(path: str | os.PathLike) -> None:
 
 def _batches(names: list[str], size: int = 1 << 15) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))
-
-
-__all__ = ["SECRETS", "card_fingerprint", "read_card", "read_secret", "write_card", "write_secret"]

@@ -246,12 +246,18 @@ def test_reports_of_another_shape():
     for bad in (
         dataclasses.replace(report, scores=report.scores[:1]),
         dataclasses.replace(report, scores=tuple(row[:1] for row in report.scores)),
-        dataclasses.replace(report, segments=(0,), scores=tuple(row[:1] for row in report.scores)),
-        dataclasses.replace(report, segments=(1, 0)),
         dataclasses.replace(report, scores=tuple(row[::-1] for row in report.scores)),
     ):
         with pytest.raises(FormatError):
             authority.answer(world.holder, bad, now=NOW)
+    first = dataclasses.replace(report, segments=(0,), scores=tuple(row[:1] for row in report.scores))
+    for bad in (first, dataclasses.replace(report, segments=(1, 0))):
+        with pytest.raises(refusals.OutOfStepError):
+            authority.answer(world.holder, bad, now=NOW)
+    # Scored before the second segment came, and answered all the same while that is recent.
+    authority.admit(world.holder, first, now=NOW, settled=1)
+    with pytest.raises(refusals.OutOfStepError):
+        authority.admit(world.holder, first, now=NOW, settled=2)
     other_key = tuple(tuple(scores._replace(fingerprint="0" * 64) for scores in row) for row in report.scores)
     with pytest.raises(KeyMismatchError):
         authority.answer(world.holder, dataclasses.replace(report, scores=other_key), now=NOW)
@@ -293,3 +299,27 @@ def test_no_secret_in_any_repr():
                 assert repr(value) not in shown
                 assert value.hex() not in shown
         assert str(world.own.secret.p) not in shown
+
+
+def test_an_empty_collection_and_a_scheme_that_is_not_offered():
+    world = make_world()
+    query = ask(world)[1]
+    with pytest.raises(refusals.EmptyCollectionError):
+        server.admit_query(server.Server(world.own.card), query, now=NOW)
+    empty = authority.appoint(owner.delegate(world.own))
+    with pytest.raises(refusals.EmptyCollectionError):
+        authority.admit(empty, report_of(world), now=NOW)
+    other = make_world(schemes=("bitsliced",), label="one scheme")
+    with pytest.raises(ValueError, match="scheme: must be one of"):
+        server.admit_query(other.cloud, ask(other)[1], now=NOW)
+
+
+def test_an_abandoned_query_may_come_again_and_a_delivered_one_may_not():
+    world = make_world()
+    query = ask(world)[1]
+    admitted = server.admit_query(world.cloud, query, now=NOW)
+    assert server.abandon_query(admitted, query.request.nonce) == world.cloud
+    found = search(world, CODES, scheme="packed")
+    assert found.query.request.nonce not in found.world.cloud.awaited
+    with pytest.raises(refusals.ReplayedQueryError):
+        server.admit_query(found.world.cloud, found.query, now=NOW)

@@ -55,10 +55,11 @@ def test_batch_equals_single_queries():
         assert positions(world, alone) == positions(world, row)
 
 
-def test_open_report_gives_every_distance():
+def test_scores_give_every_distance():
     world, codes = make_world(), draw_codes(2)
     report = search(world, codes, scheme="bitsliced").report
-    for code, distances in zip(codes, authority.open_report(world.holder, report), strict=True):
+    plaintexts = authority.decrypt_report(world.holder, report)
+    for code, distances in zip(codes, authority.read_scores(world.holder, report, plaintexts), strict=True):
         np.testing.assert_array_equal(distances, (world.codes ^ code).sum(axis=1))
 
 
@@ -143,3 +144,27 @@ def test_scores_are_fresh_each_time():
     first, second = (report.scores[0][0].ciphertexts for report in reports)
     assert not (first == second).all(axis=1).any()
     del me
+
+
+def test_shares_of_segments_join_to_the_whole():
+    world, codes = make_world(), draw_codes(2)
+    _, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
+    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    shares, used = [], 0
+    for number in (0, 1):
+        needed = server.blinders_needed(world.cloud, query, segments=[number])
+        fresh = blinders[used : used + needed]
+        shares.append(server.score_share(world.cloud, query, segments=[number], blinders=fresh))
+        used += needed
+    assert used == len(blinders)
+    report = server.finish_query(world.cloud, query, np.concatenate(shares, axis=1))
+    plaintexts = authority.decrypt_report(world.holder, report)
+    for code, distances in zip(codes, authority.read_scores(world.holder, report, plaintexts), strict=True):
+        np.testing.assert_array_equal(distances, (world.codes ^ code).sum(axis=1))
+    for rows in (shares[0], np.concatenate(shares[::-1], axis=1)[:1]):
+        with pytest.raises(ValueError, match="rows: must be"):
+            server.finish_query(world.cloud, query, rows)
+    with pytest.raises(ValueError, match="segments: must be among the 2"):
+        server.score_share(world.cloud, query, segments=[0, 7], blinders=blinders)
+    with pytest.raises(ValueError, match="blinders: must be at least"):
+        server.score_share(world.cloud, query, segments=[0, 1], blinders=blinders[:1])

@@ -190,9 +190,10 @@ def search(
         cloud, report = server.score_query(cloud, query, blinders=blinders, now=now)
     report = send(ledger, report, sender="server", receiver="authority", topic=f"{scheme}: scores")
     with timed(ledger, f"{scheme}: authority opens and ranks"):
-        holder = authority.admit(holder, report, now=now)
-        distances = authority.open_report(holder, report)
-        ranking = authority.release(holder, report, distances)
+        holder, _ = authority.admit(holder, report, now=now)
+        plaintexts = authority.decrypt_report(holder, report)
+        holder, _, ranking = authority.rank(holder, report, plaintexts, now=now)
+        distances = authority.read_scores(holder, report, plaintexts)
     ranking = send(ledger, ranking, sender="authority", receiver="server", topic=f"{scheme}: ranking")
     cloud, delivery = server.deliver(cloud, ranking)
     delivery = send(ledger, delivery, sender="server", receiver="user", topic=f"{scheme}: sealed results")
