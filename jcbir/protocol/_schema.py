@@ -19,7 +19,7 @@ MAX_ITEMS = 1 << 16
 # Numbers beyond this are not keys that anybody uses, and would cost the reader time.
 MAX_NUMBER_BYTES = 4096
 _MAX_ROWS = 1 << 28
-# What objects take in memory beside their content, measured with CPython 3.12 and rounded up.
+# What objects take in memory beside their content, as CPython lays them out, rounded up.
 _VALUE_BYTES, _FIELD_BYTES, _ROWS_BYTES = 64, 24, 400
 _NOTHING = 0xC0
 # Tag to kind, bytes of the number that follows, and the least number that needs so many.

@@ -201,9 +201,9 @@ async def receive_message(
                     seen = len(body)
                     body += piece
                     if seen < _HEAD <= len(body):
-                        _check_head(body[:_HEAD], kind, limit)
+                        _check_head(bytes(body[:_HEAD]), kind, limit)
                     if check and seen < wire.START_BYTES <= len(body):
-                        await asyncio.to_thread(check, wire.read_request(body[: wire.START_BYTES]))
+                        await asyncio.to_thread(check, wire.read_request(bytes(body[: wire.START_BYTES])))
         except TimeoutError:
             raise DeclinedError(408, "too-slow", "the body did not arrive in time") from None
         except ClientDisconnect:
@@ -231,7 +231,7 @@ async def _pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
         yield piece
 
 
-def _check_head(head: bytearray, kind: type, limit: int) -> None:
+def _check_head(head: bytes, kind: type, limit: int) -> None:
     found, _ = wire.read_header(head, limit=limit)
     if found is not kind:
         raise FormatError(f"message: must be a {kind.__name__}, got a {found.__name__}")
