@@ -22,7 +22,7 @@ from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol._schema import Codec, many, number, octets, read_plain, record, text, whole, write_plain
-from jcbir.protocol.holdings import Delegation, Owner
+from jcbir.protocol.owner import Delegation, Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT, PUBLIC_KEY
 from jcbir.storage.cards import card_fingerprint, read_card, write_card
