@@ -11,7 +11,7 @@ from jcbir.cli.workspace import OUTBOX, Home, Writer, write_message
 from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
-    Catalogue,
+    Catalog,
     Publication,
     Recall,
     Recalled,
@@ -22,7 +22,7 @@ from jcbir.protocol.messages import (
 
 RECIPIENTS = {
     Publication: ("cloud",),
-    Catalogue: ("authority",),
+    Catalog: ("authority",),
     Withdrawal: ("cloud", "authority"),
     Revocation: ("cloud", "authority"),
     Succession: ("cloud",),
@@ -50,7 +50,7 @@ def post(home: Home, messages: Sequence[Any]) -> dict[str, Writer]:
         >>> from jcbir.protocol.session import small_system
         >>> system, settings = small_system(), Settings(("bitsliced",), "aes-gcm", "", None)
         >>> home = Home(Path("no/such"), system.owner, settings, "correct horse", 14)
-        >>> list(post(home, [system.publication, system.catalogue]))
+        >>> list(post(home, [system.publication, system.catalog]))
         ['outbox/00000000-publication.cloud', 'outbox/00000001-catalogue.authority']
     """
     number = max((int(file.name.split("-")[0]) for file in pending(home.path)), default=-1) + 1
@@ -101,7 +101,7 @@ def deliver(home: Home, carriers: Mapping[str, Carrier], *, advance: Advance | N
         >>> system, settings = small_system(), Settings(("bitsliced",), "aes-gcm", "", None)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     home = Home(Path(folder), system.owner, settings, "correct horse", 14)
-        ...     home = commit(home, home.owner, post(home, [system.publication, system.catalogue]))
+        ...     home = commit(home, home.owner, post(home, [system.publication, system.catalog]))
         ...     deliver(home, {"cloud": lambda message: None}), [file.name for file in pending(home.path)]
         (1, ['00000001-catalogue.authority'])
     """

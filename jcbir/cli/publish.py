@@ -243,7 +243,7 @@ def published_names(home: Home) -> dict[str, Entry]:
         >>> import tempfile
         >>> from jcbir.cli.workspace import Settings
         >>> from jcbir.protocol.session import small_system
-        >>> names = dict.fromkeys(["foreign", *small_system().catalogue.image_ids], {"path": "a.png"})
+        >>> names = dict.fromkeys(["foreign", *small_system().catalog.image_ids], {"path": "a.png"})
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     home = Home(Path(folder), small_system().owner, Settings((), "aes-gcm", "", None), "correct horse", 14)
         ...     Path(folder, NAMES).mkdir()

@@ -6,7 +6,7 @@ from jcbir.cli import options
 from jcbir.cli.console import Screen, answer
 from jcbir.cli.passphrase import AUTHORITY_VARIABLE, VARIABLE, read_passphrase
 from jcbir.protocol.authority import appoint
-from jcbir.protocol.holdings import Delegation
+from jcbir.protocol.owner import Delegation
 from jcbir.service.authority import AuthoritySettings, create_app
 from jcbir.service.serving import check_certificate, serve
 from jcbir.storage.cards import card_fingerprint

@@ -5,7 +5,7 @@ import os
 from jcbir.cli import options
 from jcbir.cli.console import Screen, answer
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol.epochs import same_collection
+from jcbir.protocol.grants import same_collection
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import check_certificate, serve
 from jcbir.storage.cards import card_fingerprint, read_card

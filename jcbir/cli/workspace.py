@@ -21,7 +21,7 @@ from typing import Any
 
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
-from jcbir.protocol.holdings import Owner, delegate
+from jcbir.protocol.owner import Owner, delegate
 from jcbir.storage.files import PRIVATE, sync_folder, write_file
 from jcbir.storage.keys import WORK, read_secret, write_card, write_secret
 
@@ -256,8 +256,8 @@ def write_message(message: Any) -> Writer:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_message(small_system().catalogue)(Path(folder, "order"))
-        ...     wire.from_bytes(Path(folder, "order").read_bytes()) == small_system().catalogue
+        ...     write_message(small_system().catalog)(Path(folder, "order"))
+        ...     wire.from_bytes(Path(folder, "order").read_bytes()) == small_system().catalog
         True
     """
     return partial(write_file, content=wire.to_bytes(message), mode=PRIVATE)

@@ -203,9 +203,9 @@ def many(codec: Codec, *, low: int = 0, high: int = MAX_ITEMS) -> Codec:
     return Codec(pack, parse)
 
 
-def rows(*, width: int) -> Codec:
-    """Describe byte rows `uint8[n, w]`, `1 <= w <= width`; what is parsed is a read-only view of the message."""
-    count_codec, columns_codec = whole(low=0, high=_MAX_ROWS), whole(low=1, high=width)
+def rows(*, width: int, low: int = 1) -> Codec:
+    """Describe byte rows `uint8[n, w]`, `low <= w <= width`; what is parsed is a read-only view of the message."""
+    count_codec, columns_codec = whole(low=0, high=_MAX_ROWS), whole(low=low, high=width)
 
     def pack(value: np.ndarray) -> list:
         plain = np.ascontiguousarray(value)
@@ -279,6 +279,18 @@ def read_plain(codec: Codec, body: bytes | memoryview, *, name: str, room: int |
     if reader.at != len(body):
         raise FormatError(f"{name}: must end after {reader.at} bytes, got {len(body)}")
     return value
+
+
+def write_versioned(codec: Codec, value: Any, *, version: int) -> bytes:
+    """Write a version byte and the value as msgpack: the form of what is sealed."""
+    return bytes([version]) + write_plain(codec, value)
+
+
+def read_versioned(codec: Codec, body: bytes, *, version: int, name: str) -> Any:
+    """Read the value back; FormatError for another version."""
+    if body[:1] != bytes([version]):
+        raise FormatError(f"{name}: must be of version {version}, got {body[0] if body else 'nothing'}")
+    return read_plain(codec, body[1:], name=name)
 
 
 def _shown(value: Any) -> str:

@@ -1,24 +1,25 @@
 """The owner's key holder: checks grants, decrypts scores, ranks, releases the image keys of the results only."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
 
-from jcbir.errors import FormatError
+from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.paillier import secret as paillier
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._digests import digest
-from jcbir.protocol._results import Release, write_release
-from jcbir.protocol._signatures import check_signature, sign
-from jcbir.protocol.grants import check_grant, check_request, note_answered
-from jcbir.protocol.handover import open_appointment
-from jcbir.protocol.holdings import Delegation
+from jcbir.protocol._digests import digest, score_blocks
+from jcbir.protocol._handover import Delegation, open_delegation, sealing_secret
+from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
+from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
+from jcbir.protocol.grants import check_grant, check_request, check_successor, note_answered
 from jcbir.protocol.messages import (
     Appointment,
     Card,
-    Catalogue,
+    Catalog,
+    Grant,
     Ranking,
     Revocation,
     ScoreReport,
@@ -30,16 +31,30 @@ from jcbir.protocol.refusals import (
     ForeignCollectionError,
     ForgedReplyError,
     OutOfStepError,
+    OverBudgetError,
     StaleQueryError,
 )
-from jcbir.protocol.user import RELEASE_DOMAIN
 from jcbir.ranking._decode import decode_scores
 from jcbir.ranking._layouts import DEAD, check_layout, rank as nearest
 from jcbir.ranking.integer import differences, magnitude_ranks
-from jcbir.sealing import image_key, seal_to
+from jcbir.sealing import image_key, public_half, seal_to
 from jcbir.typing import Rows
 
 DAY_SECONDS = 86400
+
+
+class Spent(NamedTuple):
+    """What a grant has used up on one day.
+
+    Attributes:
+        day: days since 1970, UTC.
+        rows: query images.
+        image_ids: images opened.
+    """
+
+    day: int
+    rows: int = 0
+    image_ids: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -50,49 +65,78 @@ class Authority:
         card: the collection.
         secret: Paillier secret key.
         image_master: 32 bytes, image keys derive from it.
-        signing_secret: 32 bytes, Ed25519 key that rankings are signed with.
-        catalogues: number of a segment to its pseudonyms in index order.
+        identity: what rankings are signed with.
+        catalogs: number of a segment to its catalog.
         withdrawn: pseudonym to the number of segments that its withdrawal speaks of.
         revoked: revoked grants.
         revocation_serial: number of the revocation list in force.
         answered: nonces of recent requests, with their time.
+        spent: grant to what it has used up on the last day it asked.
+        seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
     """
 
     card: Card
     secret: SecretKey
     image_master: bytes
-    signing_secret: bytes
-    catalogues: Mapping[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    identity: Identity
+    catalogs: Mapping[int, Catalog] = dataclasses.field(default_factory=dict)
     withdrawn: Mapping[str, int] = dataclasses.field(default_factory=dict)
     revoked: frozenset[bytes] = frozenset()
     revocation_serial: int = 0
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
+    spent: Mapping[bytes, Spent] = dataclasses.field(default_factory=dict)
+    seen: int = 0
 
     def __repr__(self) -> str:
-        return (
-            f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogues)} segments, redacted)"
-        )
+        return f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogs)} segments, redacted)"
 
 
-def appoint(delegation: Delegation) -> Authority:
+def make_identity(*, draw: Callable[[int], bytes]) -> Identity:
+    """Make the keys of this authority, once, at its first start: the owner never has their secret.
+
+    Args:
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The identity; its `public` and `sealing_key` go to the owner, who writes them into the card.
+
+    Example:
+        >>> import secrets
+        >>> len(make_identity(draw=secrets.token_bytes).sealing_key)
+        32
+    """
+    secret = draw(KEY_BYTES)
+    return Identity(secret, verifying_key(secret), public_half(sealing_secret(secret)))
+
+
+def appoint(delegation: Delegation, identity: Identity) -> Authority:
     """Become the authority of a collection.
 
     Args:
         delegation: the owner's secrets for it.
+        identity: the authority's own.
 
     Returns:
         The state.
 
+    Raises:
+        KeyMismatchError: the card names another authority.
+
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> appoint(small_system().delegation)
+        >>> appoint(small_system().delegation, small_system().authority.identity)
         Authority('photos', epoch 0, 0 segments, redacted)
     """
-    return Authority(delegation.card, delegation.secret, delegation.image_master, delegation.authority_secret)
+    card = delegation.card
+    if (identity.public, identity.sealing_key) != (card.authority_key, card.authority_sealing_key):
+        raise KeyMismatchError(f"identity: must be the card's {card.authority_key.hex()}, got {identity.public.hex()}")
+    return Authority(card, delegation.secret, delegation.image_master, identity)
 
 
 def succeed(authority: Authority, appointment: Appointment) -> Authority:
-    """Turn to the next epoch with the secrets that the owner sends: nothing catalogued, nothing revoked.
+    """Turn to the next epoch with the secrets that the owner sends: nothing in the catalog, nothing revoked.
+
+    What grants have used up today stays: the owner may grant the same user anew, under another identifier.
 
     Args:
         authority: state.
@@ -102,28 +146,32 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol.epochs.check_successor`.
+        RefusalError: see `jcbir.protocol.grants.check_successor`.
         IntegrityError: it was sealed to another authority.
+        FormatError: what it holds is no delegation of that card.
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol import handover as appointments, session as example, owner
-        >>> system = example.small_system()
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
         >>> new = owner.rekey(system.owner, draw=secrets.token_bytes)
-        >>> succeed(system.authority, appointments.announce(system.owner, new)[1])
+        >>> succeed(system.authority, owner.announce(new)[1])
         Authority('photos', epoch 1, 0 segments, redacted)
     """
-    held = Delegation(authority.card, authority.secret, authority.image_master, authority.signing_secret)
-    following = open_appointment(held, appointment)
-    return authority if following is held else appoint(following)
+    if not check_successor(authority.card, appointment):
+        return authority
+    delegation = open_delegation(authority.identity.secret, appointment.card, appointment.sealed)
+    following = appoint(delegation, authority.identity)
+    return dataclasses.replace(following, spent=authority.spent, seen=authority.seen)
 
 
-def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
+def catalog(authority: Authority, message: Catalog) -> Authority:
     """Learn which image stands where in a segment.
 
     Args:
         authority: state.
-        catalogue: from the owner.
+        message: from the owner.
 
     Returns:
         The new state.
@@ -131,20 +179,21 @@ def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
     Raises:
         ForeignCollectionError: another collection or epoch.
         ForgedReplyError: the owner did not sign it.
-        ValueError: another catalogue of that segment is known.
+        ValueError: another catalog of that segment is known, or it does not have one hash per image.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
-        >>> catalog(appoint(system.delegation), system.catalogue)
+        >>> catalog(appoint(system.delegation, system.authority.identity), system.catalog)
         Authority('photos', epoch 0, 1 segments, redacted)
     """
-    _check_order(authority, catalogue)
-    known = authority.catalogues.get(catalogue.segment, catalogue.image_ids)
-    if known != catalogue.image_ids:
-        raise ValueError(f"catalogue: segment {catalogue.segment} is known with other images")
-    catalogues = {**authority.catalogues, catalogue.segment: catalogue.image_ids}
-    return dataclasses.replace(authority, catalogues=catalogues)
+    _check_order(authority, message)
+    if len(message.hashes) != len(message.image_ids):
+        raise ValueError(f"catalog: must have {len(message.image_ids)} hashes, got {len(message.hashes)}")
+    known = authority.catalogs.get(message.segment, message)
+    if (known.image_ids, known.hashes) != (message.image_ids, message.hashes):
+        raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
+    return dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: message})
 
 
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
@@ -217,7 +266,9 @@ def admit(
         both on its disk before it goes on.
 
     Raises:
+        ForgedReplyError: the card's server did not sign it.
         RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        OverBudgetError: more query images than the grant allows on this day.
         EmptyCollectionError: nothing is published yet.
         OutOfStepError: the server scored other segments than the owner's catalogs name.
         FormatError: the report does not have one row of scores per query and one record per segment.
@@ -233,27 +284,83 @@ def admit(
         ...
         jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
     """
-    request = report.request
+    # Of a report that the server did not sign no field means anything; no score is looked at before.
+    header = dataclasses.replace(report, scores=())
+    check_signature(header, public=authority.card.cloud_key, refusal=ForgedReplyError)
+    request, now = report.request, max(now, authority.seen)
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
-    _check_segments(authority, report, len(authority.catalogues) if settled is None else settled)
+    _check_segments(authority, report, len(authority.catalogs) if settled is None else settled)
     _check_shape(authority, report)
     answered = note_answered(authority.answered, request.nonce, issued=request.issued, now=now)
-    spending = Spending(request.grant.grant_id, now // DAY_SECONDS, request.queries, ())
-    return dataclasses.replace(authority, answered=answered), spending
+    grant, spending = request.grant, Spending(request.grant.grant_id, now // DAY_SECONDS, request.queries, ())
+    rows = spent_today(authority, grant.grant_id, now=now).rows
+    if rows + request.queries > grant.queries_per_day:
+        raise OverBudgetError(
+            f"queries: {rows} of {grant.queries_per_day} were answered today, {request.queries} more are asked",
+            retry_after=DAY_SECONDS - now % DAY_SECONDS,
+        )
+    return spend(dataclasses.replace(authority, answered=answered, seen=now), spending), spending
 
 
-def ciphertext_rows(report: ScoreReport) -> Rows:
+def spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
+    """Say what a grant has used up on the day of `now`.
+
+    Args:
+        authority: state.
+        grant_id: the grant.
+        now: seconds since 1970.
+
+    Returns:
+        Rows and images of that day.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> spent_today(small_system().authority, bytes(16), now=NOW).rows
+        0
+    """
+    day = now // DAY_SECONDS
+    held = authority.spent.get(grant_id, Spent(day))
+    return held if held.day == day else Spent(day)
+
+
+def spend(authority: Authority, spending: Spending) -> Authority:
+    """Take from a grant's budget: what `admit` and `rank` do, and what a restart does again from its journal.
+
+    Args:
+        authority: state.
+        spending: what one step took; of an earlier day than the last one it changes nothing.
+
+    Returns:
+        The new state.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> again = spend(small_system().authority, Spending(bytes(16), NOW // DAY_SECONDS, 3, ("a",)))
+        >>> spent_today(again, bytes(16), now=NOW).rows
+        3
+    """
+    held = authority.spent.get(spending.grant_id, Spent(spending.day))
+    if spending.day < held.day:
+        return authority
+    if spending.day > held.day:
+        held = Spent(spending.day)
+    after = Spent(held.day, held.rows + spending.rows, held.image_ids.union(spending.image_ids))
+    return dataclasses.replace(authority, spent={**authority.spent, spending.grant_id: after})
+
+
+def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
     """All ciphertexts of a report, to be decrypted at once: an array engine is several times faster on many rows.
 
     Args:
-        report: from the server.
+        authority: state.
+        report: from the server, admitted.
 
     Returns:
         uint8[m, w], query after query, segment after segment.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> ciphertext_rows(small_system().report).shape
+        >>> ciphertext_rows(small_system().authority, small_system().report).shape
         (1, 64)
     """
     return np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
@@ -268,14 +375,14 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
         engine: arithmetic engine.
 
     Returns:
-        uint8[m, w], a plaintext for each of `ciphertext_rows(report)`.
+        uint8[m, w], a plaintext for each of `ciphertext_rows(authority, report)`.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> decrypt_report(small_system().authority, small_system().report).shape
         (1, 32)
     """
-    return paillier.decrypt(authority.secret, ciphertext_rows(report), engine=engine)
+    return paillier.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
 
 
 def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> tuple[Int32[np.ndarray, " i"], ...]:
@@ -284,7 +391,7 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
     Args:
         authority: state.
         report: from the server, admitted.
-        plaintexts: a plaintext for each of `ciphertext_rows(report)`.
+        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
 
     Returns:
         For each query int32[i] Hamming distances (`integer`: dense ranks of the absolute differences);
@@ -321,7 +428,7 @@ def rank(
     Args:
         authority: state, at the moment of ranking: what was withdrawn or spent since the admission counts.
         report: the report, admitted.
-        plaintexts: a plaintext for each of `ciphertext_rows(report)`.
+        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
         now: seconds since 1970.
 
     Returns:
@@ -329,7 +436,8 @@ def rank(
         pseudonyms in the clear, the rest for the user alone.
 
     Raises:
-        RefusalError: the epoch ended since the admission.
+        RefusalError: the epoch or the grant ended since the admission.
+        OverBudgetError: it would open more images than the grant allows on this day; nothing is sealed or spent then.
         ValueError: the plaintexts are no scores.
 
     Example:
@@ -339,29 +447,43 @@ def rank(
         >>> len(rank(system.authority, system.report, plaintexts, now=NOW)[2].image_ids)
         2
     """
-    request = report.request
-    check_grant(request.grant, card=authority.card, now=now, revoked=authority.revoked)
+    request, grant, now = report.request, report.request.grant, max(now, authority.seen)
+    check_grant(grant, card=authority.card, now=now, revoked=authority.revoked)
     distances = read_scores(authority, report, plaintexts)
-    image_ids = [image_id for number in report.segments for image_id in authority.catalogues[number]]
+    catalogs = [authority.catalogs[number] for number in report.segments]
+    image_ids = [image_id for part in catalogs for image_id in part.image_ids]
     orders = [nearest(row, top=request.top) for row in distances]
-    chosen = sorted({image_ids[position] for order in orders for position in order})
+    positions = {image_ids[position]: position for order in orders for position in order}
+    chosen = sorted(positions)
+    spending = Spending(grant.grant_id, now // DAY_SECONDS, 0, ())
+    keys: tuple[bytes, ...] = ()
+    hashes: tuple[bytes, ...] = ()
+    if "open" in grant.rights:
+        spending = _spend_images(authority, grant, chosen, now)
+        segments = [part.segment for part in catalogs for _ in part.image_ids]
+        digests = [sealed for part in catalogs for sealed in part.hashes]
+        epoch = authority.card.epoch
+        keys = tuple(
+            image_key(authority.image_master, image_id=name, epoch=epoch, segment=segments[positions[name]])
+            for name in chosen
+        )
+        hashes = tuple(digests[positions[name]] for name in chosen)
     place = {image_id: number for number, image_id in enumerate(chosen)}
-    opens = "open" in request.grant.rights
-    keys = [image_key(authority.image_master, image_id=image_id) for image_id in chosen] if opens else []
     # All rows have the same length: every query ranks the same living images.
-    sealed = Release(
+    results = Results(
         tuple(chosen),
-        np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
+        keys,
+        hashes,
         np.array([[place[image_ids[position]] for position in order] for order in orders], np.int32).reshape(
             len(orders), -1
         ),
         np.array([row[order] for row, order in zip(distances, orders, strict=True)], np.int32).reshape(len(orders), -1),
     )
-    info = digest(request, domain=RELEASE_DOMAIN)
-    body = seal_to(request.grant.sealing_key, write_release(sealed), info=info, aad=b"")
-    ranking = Ranking(request.nonce, tuple(chosen) if opens else (), body)
-    spending = Spending(request.grant.grant_id, now // DAY_SECONDS, 0, ())
-    return authority, spending, sign(ranking, secret=authority.signing_secret)
+    info = digest(request, domain=RESULTS_DOMAIN)
+    body = seal_to(grant.sealing_key, write_results(results), info=info, aad=b"")
+    ranking = Ranking(request.nonce, tuple(chosen) if keys else (), body)
+    state = spend(dataclasses.replace(authority, seen=now), spending)
+    return state, spending, sign(ranking, secret=authority.identity.secret)
 
 
 def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str = "auto") -> tuple[Authority, Ranking]:
@@ -391,6 +513,18 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
     return state, ranking
 
 
+def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now: int) -> Spending:
+    """What opening these images takes from the day's budget; an image opened before on that day costs nothing."""
+    opened = spent_today(authority, grant.grant_id, now=now).image_ids
+    fresh = tuple(image_id for image_id in chosen if image_id not in opened)
+    if len(opened) + len(fresh) > grant.images_per_day:
+        raise OverBudgetError(
+            f"images: {len(opened)} of {grant.images_per_day} were opened today, {len(fresh)} more would be",
+            retry_after=DAY_SECONDS - now % DAY_SECONDS,
+        )
+    return Spending(grant.grant_id, now // DAY_SECONDS, 0, fresh)
+
+
 def _read_row(pieces: list, modulus: int) -> np.ndarray:
     """Distances of one query to all segments; ranks of `integer` are dense over all of them, so that they compare."""
     if pieces[0][0].layout.scheme == "integer":
@@ -403,12 +537,12 @@ def _read_row(pieces: list, modulus: int) -> np.ndarray:
 
 def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
     return np.array(
-        [number < authority.withdrawn.get(name, 0) for number in segments for name in authority.catalogues[number]],
+        [number < authority.withdrawn.get(name, 0) for number in segments for name in authority.catalogs[number].image_ids],
         bool,
     )
 
 
-def _check_order(authority: Authority, message: Catalogue | Withdrawal | Revocation) -> None:
+def _check_order(authority: Authority, message: Catalog | Withdrawal | Revocation) -> None:
     here = (authority.card.collection, authority.card.epoch)
     if (message.collection, message.epoch) != here:
         raise ForeignCollectionError(f"message for {message.collection!r} epoch {message.epoch}, this is {here}")
@@ -416,7 +550,7 @@ def _check_order(authority: Authority, message: Catalogue | Withdrawal | Revocat
 
 
 def _check_segments(authority: Authority, report: ScoreReport, settled: int) -> None:
-    known, told = sorted(authority.catalogues), list(report.segments)
+    known, told = sorted(authority.catalogs), list(report.segments)
     if not known:
         raise EmptyCollectionError("report: the collection has no images yet")
     if len(told) < max(settled, 1) or told != known[: len(told)]:
@@ -427,11 +561,13 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
     request = report.request
     if len(report.scores) != request.queries:
         raise FormatError(f"report: scores of {len(report.scores)} queries, the user asked {request.queries}")
+    if report.blocks != score_blocks(report.scores):
+        raise FormatError("report: the scores are not those that its signed header names")
     for row in report.scores:
         if len(row) != len(report.segments):
             raise FormatError(f"report: scores of {len(row)} segments, expected {len(report.segments)}")
         for number, scores in zip(report.segments, row, strict=True):
-            expected = (request.scheme, len(authority.catalogues[number]), authority.card.bits)
+            expected = (request.scheme, len(authority.catalogs[number].image_ids), authority.card.bits)
             got = (scores.layout.scheme, scores.layout.count, scores.layout.bits)
             if got != expected:
                 raise FormatError(f"report: segment {number} is {got}, expected scheme, count, bits {expected}")

@@ -1,9 +1,9 @@
 """What the parties say to one another: frozen records of plain fields, free of any code that could use a secret.
 
 Owner to server: `Publication`, `Withdrawal`, `Revocation`, `Succession`, `Recall` (answered by `Recalled`). Owner to
-authority: `Delegation` (secret, see `owner`), `Catalogue`, `Withdrawal`, `Revocation`, `Appointment`. User to owner:
+authority: `Delegation` (secret, see `owner`), `Catalog`, `Withdrawal`, `Revocation`, `Appointment`. User to owner:
 `Enrollment`; owner to user: `Admission`. One search: `Query` (user to server), `ScoreReport` (server to authority),
-`Ranking` (authority to server), `Delivery` (server to user).
+`Ranking` (authority to server), `Delivery` (server to user). `Spending` the authority writes to itself.
 """
 
 import dataclasses
@@ -24,7 +24,9 @@ class Card:
         bits: length of its hash codes.
         public: the Paillier public key.
         owner_key: Ed25519 public key of the owner (32 bytes): publications, grants, revocations.
-        authority_key: Ed25519 public key of the authority (32 bytes): rankings.
+        cloud_key: Ed25519 public key of the server (32 bytes), made by it: score reports.
+        authority_key: Ed25519 public key of the authority (32 bytes), made by it: rankings.
+        authority_sealing_key: HPKE public key of the authority (32 bytes), made by it: what is for it alone.
     """
 
     collection: str
@@ -32,7 +34,9 @@ class Card:
     bits: int
     public: PublicKey
     owner_key: bytes
+    cloud_key: bytes
     authority_key: bytes
+    authority_sealing_key: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +72,15 @@ class Publication:
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalogue:
-    """Owner to authority: which image stands at which position of a segment.
+class Catalog:
+    """Owner to authority: which image stands at which position of a segment, and what its sealed bytes are.
 
     Attributes:
         collection: name of the collection.
         epoch: epoch of the collection.
         segment: number of the segment.
         image_ids: pseudonyms in index order.
+        hashes: SHA-256 of each sealed image: whoever opened an image knows its key, and could seal another one.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -83,6 +88,7 @@ class Catalogue:
     epoch: int
     segment: int
     image_ids: tuple[str, ...]
+    hashes: tuple[bytes, ...]
     signature: bytes = b""
 
 
@@ -150,7 +156,9 @@ class Grant:
         sealing_key: HPKE public key of the user.
         signing_key: Ed25519 public key of the user.
         rights: what is allowed: `"rank"` (learn pseudonyms and distances) and `"open"` (receive image keys).
-        max_results: most results per query.
+        max_results: most results per query image.
+        queries_per_day: most query images that are answered on one day (UTC).
+        images_per_day: most different images that are opened on one day (UTC).
         issued: seconds since 1970.
         expires: seconds since 1970; refused from then on.
         signature: the owner's Ed25519 signature over the rest.
@@ -163,6 +171,8 @@ class Grant:
     signing_key: bytes
     rights: tuple[str, ...]
     max_results: int
+    queries_per_day: int
+    images_per_day: int
     issued: int
     expires: int
     signature: bytes = b""
@@ -231,17 +241,21 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreReport:
-    """Server to authority: encrypted scores; no trapdoor.
+    """Server to authority: encrypted scores; no trapdoor. All but the scores is a small header that is signed.
 
     Attributes:
         request: as the user signed it.
         segments: numbers of the segments scored, in order.
+        blocks: for each query and segment, the digest of its scores.
+        signature: the server's Ed25519 signature over request, segments and blocks.
         scores: for each query, one record for each segment.
     """
 
     request: Request
     segments: tuple[int, ...]
-    scores: tuple[tuple[Scores, ...], ...]
+    blocks: tuple[tuple[bytes, ...], ...]
+    signature: bytes = b""
+    scores: tuple[tuple[Scores, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +265,7 @@ class Ranking:
     Attributes:
         nonce: the request answered.
         image_ids: pseudonyms of all results of the batch, sorted: neither rank nor query can be read off.
-        sealed: HPKE to the user, with the request as context: order, distances, image keys.
+        sealed: HPKE to the user, with the request as context: order, distances, image keys, SHA-256 of sealed images.
         signature: the authority's Ed25519 signature over the rest.
     """
 
@@ -310,7 +324,7 @@ class Appointment:
 
     Attributes:
         card: the collection in its new epoch.
-        sealed: the new `Delegation`, sealed to a key that derives from the secret of the epoch before.
+        sealed: the new `Delegation`, sealed to the authority that the card names.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -327,6 +341,7 @@ class Recall:
         collection: name of the collection.
         epoch: epoch of the collection.
         issued: seconds since 1970.
+        nonce: 16 random bytes; a recall is answered once.
         image_ids: pseudonyms of the images.
         signature: the owner's Ed25519 signature over the rest.
     """
@@ -334,6 +349,7 @@ class Recall:
     collection: str
     epoch: int
     issued: int
+    nonce: bytes
     image_ids: tuple[str, ...]
     signature: bytes = b""
 
@@ -356,10 +372,12 @@ class Refusal:
     Attributes:
         code: `code` of a `jcbir.protocol.refusals` error, or of a service's own.
         reason: one sentence without secrets.
+        retry_after: seconds after which the same may succeed; 0 where time alone changes nothing.
     """
 
     code: str
     reason: str
+    retry_after: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,8 +388,10 @@ class Sent:
         sender: "owner", "server", "authority" or "user".
         receiver: likewise.
         message: one of the records of this module (or the owner's `Delegation`).
+        size: its bytes on the wire; 0 for what is handed over in person.
     """
 
     sender: str
     receiver: str
     message: Any
+    size: int = 0

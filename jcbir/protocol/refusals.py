@@ -69,7 +69,7 @@ class MissingRightError(RefusalError):
 
 
 class ForgedReplyError(RefusalError, IntegrityError):
-    """A publication, ranking or delivery does not carry the signature of the party that must have made it."""
+    """A publication, report, ranking or delivery does not carry the signature of the party that must have made it."""
 
     code = "forged-reply"
 

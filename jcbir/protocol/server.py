@@ -4,24 +4,34 @@ Nothing imported here, directly or not, can decrypt, open an image, or hash one;
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.grants import check_commitment, check_request, note_answered
+from jcbir.protocol._digests import score_blocks
+from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
+from jcbir.protocol.grants import (
+    check_commitment,
+    check_issued,
+    check_request,
+    check_successor,
+    note_answered,
+)
 from jcbir.protocol.messages import (
     Card,
     Delivery,
     Publication,
     Query,
     Ranking,
+    Recall,
+    Recalled,
     Revocation,
     ScoreReport,
     SealedImage,
+    Succession,
     Withdrawal,
 )
 from jcbir.protocol.refusals import EmptyCollectionError, ForeignCollectionError, ForgedReplyError, StaleQueryError
@@ -47,7 +57,7 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """What the cloud holds. No field of it is a secret.
+    """What the cloud holds. No field of it is a secret: its `Identity` it holds beside this.
 
     Attributes:
         card: the collection.
@@ -55,8 +65,9 @@ class Server:
         images: pseudonym to sealed image; any mapping, so a store on disk serves as well.
         revoked: revoked grants.
         revocation_serial: number of the revocation list in force.
-        answered: nonces of recent requests, with their time.
+        answered: nonces of recent requests and recalls, with their time.
         awaited: nonces of requests scored and not delivered yet.
+        seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
     """
 
     card: Card
@@ -66,6 +77,25 @@ class Server:
     revocation_serial: int = 0
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
     awaited: frozenset[bytes] = frozenset()
+    seen: int = 0
+
+
+def make_identity(*, draw: Callable[[int], bytes]) -> Identity:
+    """Make the key that this server signs its reports with, once, at its first start.
+
+    Args:
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The identity; its `public` goes to the owner, who writes it into the card.
+
+    Example:
+        >>> import secrets
+        >>> len(make_identity(draw=secrets.token_bytes).public)
+        32
+    """
+    secret = draw(KEY_BYTES)
+    return Identity(secret, verifying_key(secret))
 
 
 def accept(server: Server, publication: Publication) -> Server:
@@ -154,8 +184,8 @@ def prepare_segment(
         The segment.
 
     Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> prepare_segment(Card("photos", 0, 8, PublicKey(n=35, g=36), b"", b""), 0, (), ("a",)).image_ids
+        >>> from jcbir.protocol.session import small_system
+        >>> prepare_segment(small_system().owner.card, 0, (), ("a",)).image_ids
         ('a',)
     """
     ready = {
@@ -180,9 +210,11 @@ def withdraw(server: Server, withdrawal: Withdrawal) -> Server:
         ForgedReplyError: the owner did not sign it.
 
     Example:
-        >>> from jcbir.protocol.messages import Withdrawal
-        >>> Withdrawal("photos", 0, 1, ("a",)).image_ids
-        ('a',)
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> len(withdraw(system.server, owner.withdraw(system.owner, ["a"])[1]).images)
+        2
     """
     gone = check_withdrawal(server, withdrawal)
     kept = {image_id: sealed for image_id, sealed in server.images.items() if image_id not in gone}
@@ -231,8 +263,11 @@ def revoke(server: Server, revocation: Revocation) -> Server:
         StaleQueryError: a newer list is in force.
 
     Example:
-        >>> from jcbir.protocol.messages import Revocation
-        >>> Revocation("photos", 0, 1, (bytes(16),)).serial
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> revocation = owner.revoke(system.owner, [system.admission.grant.grant_id])[1]
+        >>> revoke(system.server, revocation).revocation_serial
         1
     """
     _check_place(server, revocation.collection, revocation.epoch)
@@ -267,7 +302,7 @@ def admit_query(server: Server, query: Query, *, now: int) -> Server:
         ...
         jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
     """
-    request = query.request
+    request, now = query.request, max(now, server.seen)
     check_request(request, card=server.card, now=now, revoked=server.revoked)
     check_commitment(query)
     if not server.segments:
@@ -276,7 +311,7 @@ def admit_query(server: Server, query: Query, *, now: int) -> Server:
         _index(segment, request.scheme)
     answered = note_answered(server.answered, request.nonce, issued=request.issued, now=now)
     awaited = {nonce for nonce in server.awaited if nonce in answered} | {request.nonce}
-    return dataclasses.replace(server, answered=answered, awaited=frozenset(awaited))
+    return dataclasses.replace(server, answered=answered, awaited=frozenset(awaited), seen=now)
 
 
 def abandon_query(server: Server, nonce: bytes) -> Server:
@@ -293,11 +328,135 @@ def abandon_query(server: Server, nonce: bytes) -> Server:
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> admitted = admit_query(system.server, system.query, now=NOW)
-        >>> abandon_query(admitted, system.query.request.nonce) == system.server
-        True
+        >>> len(admitted.awaited), len(abandon_query(admitted, system.query.request.nonce).awaited)
+        (1, 0)
     """
     answered = {known: time for known, time in server.answered.items() if known != nonce}
     return dataclasses.replace(server, answered=answered, awaited=server.awaited - {nonce})
+
+
+def succeed(server: Server, succession: Succession) -> Server:
+    """Turn to the next epoch: nothing published, nothing revoked; grants of the old one are refused from now on.
+
+    Args:
+        server: state.
+        succession: from the owner.
+
+    Returns:
+        The state of the new epoch; the old one for a repeated message.
+
+    Raises:
+        RefusalError: see `jcbir.protocol.grants.check_successor`.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> succession, _ = owner.announce(owner.rekey(system.owner, draw=secrets.token_bytes))
+        >>> succeed(system.server, succession).card.epoch
+        1
+    """
+    return Server(succession.card) if check_successor(server.card, succession) else server
+
+
+def admit_recall(server: Server, message: Recall, *, now: int) -> Server:
+    """Decide whether the owner may have sealed images back, and note the recall: a second one is refused.
+
+    Args:
+        server: state.
+        message: from the owner.
+        now: seconds since 1970.
+
+    Returns:
+        The new state.
+
+    Raises:
+        ForeignCollectionError: another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+        StaleQueryError: issued too long ago, or in the future.
+        ReplayedQueryError: it was answered before.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = owner.recall(system.owner, list(system.server.images), now=NOW, draw=secrets.token_bytes)
+        >>> asked.nonce in admit_recall(system.server, asked, now=NOW).answered
+        True
+    """
+    _check_place(server, message.collection, message.epoch)
+    check_signature(message, public=server.card.owner_key, refusal=ForgedReplyError)
+    now = max(now, server.seen)
+    check_issued(message.issued, now=now, name="recall")
+    answered = note_answered(server.answered, message.nonce, issued=message.issued, now=now)
+    return dataclasses.replace(server, answered=answered, seen=now)
+
+
+def recalled(server: Server, message: Recall, *, most_bytes: int) -> Recalled:
+    """Take the first of the recalled images that fit into one answer; the owner asks again for the rest.
+
+    Args:
+        server: state.
+        message: from the owner, admitted.
+        most_bytes: of all images together; one image goes whatever its size.
+
+    Returns:
+        The images.
+
+    Raises:
+        ValueError: an image is not here.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = owner.recall(system.owner, list(system.server.images), now=NOW, draw=secrets.token_bytes)
+        >>> len(recalled(system.server, asked, most_bytes=10).images)
+        1
+    """
+    missing = sum(image_id not in server.images for image_id in message.image_ids)
+    if missing:
+        raise ValueError(f"recall: must name images that are here, got {missing} of {len(message.image_ids)} others")
+    images: list[SealedImage] = []
+    size = 0
+    for image_id in message.image_ids:
+        sealed = server.images[image_id]
+        size += len(sealed)
+        if images and size > most_bytes:
+            break
+        images.append(SealedImage(image_id, sealed))
+    return Recalled(tuple(images))
+
+
+def recall(server: Server, message: Recall, *, now: int, most_bytes: int) -> tuple[Server, Recalled]:
+    """Hand sealed images back to the owner: `admit_recall`, `recalled`.
+
+    Args:
+        server: state.
+        message: from the owner.
+        now: seconds since 1970.
+        most_bytes: of all images together; one image goes whatever its size.
+
+    Returns:
+        The new state and the images.
+
+    Raises:
+        RefusalError: in the form that names the reason.
+        ValueError: an image is not here.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = owner.recall(system.owner, list(system.server.images), now=NOW, draw=secrets.token_bytes)
+        >>> len(recall(system.server, asked, now=NOW, most_bytes=1 << 20)[1].images)
+        3
+    """
+    return admit_recall(server, message, now=now), recalled(server, message, most_bytes=most_bytes)
 
 
 def blinders_needed(server: Server, query: Query, *, segments: Sequence[int] | None = None) -> int:
@@ -369,27 +528,33 @@ def score_share(
     return np.concatenate(rows).reshape(len(query.trapdoors), -1, server.card.public.ciphertext_bytes)
 
 
-def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"]) -> ScoreReport:
-    """Make the report for the authority of the scores of all segments.
+def finish_query(
+    server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"], *, identity: Identity
+) -> ScoreReport:
+    """Make the report for the authority of the scores of all segments, and sign it.
 
     Args:
         server: the state that admitted the query.
         query: from the user, admitted.
         rows: uint8[q, b, w] of `score_share` over all segments; shares of spans of segments join along their blocks.
+        identity: the server's.
 
     Returns:
         The report.
 
     Raises:
+        KeyMismatchError: the card names another server.
         ValueError: other rows than the query and the segments give.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> rows = score_share(system.server, system.query, segments=[0], blinders=system.blinders)
-        >>> finish_query(system.server, system.query, rows).segments
+        >>> finish_query(system.server, system.query, rows, identity=system.cloud).segments
         (0,)
     """
+    if identity.public != server.card.cloud_key:
+        raise KeyMismatchError(f"identity: must be the card's {server.card.cloud_key.hex()}, got {identity.public.hex()}")
     public = server.card.public
     layouts = [index.layout for index in _indexes(server, query.request.scheme, None)]
     expected = (len(query.trapdoors), sum(layout.blocks for layout in layouts), public.ciphertext_bytes)
@@ -402,7 +567,8 @@ def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"])
         )
         for row in rows
     )
-    return ScoreReport(query.request, tuple(segment.number for segment in server.segments), scores)
+    header = ScoreReport(query.request, tuple(segment.number for segment in server.segments), score_blocks(scores))
+    return dataclasses.replace(sign(header, secret=identity.secret), scores=scores)
 
 
 def score_query(
@@ -410,6 +576,7 @@ def score_query(
     query: Query,
     *,
     blinders: UInt8[np.ndarray, "m w"],
+    identity: Identity,
     now: int,
     engine: str = "auto",
 ) -> tuple[Server, ScoreReport]:
@@ -419,6 +586,7 @@ def score_query(
         server: state.
         query: from the user.
         blinders: at least `blinders_needed(server, query)` fresh encryptions of zero, never used before.
+        identity: the server's.
         now: seconds since 1970.
         engine: arithmetic engine.
 
@@ -432,13 +600,16 @@ def score_query(
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
-        >>> score_query(system.server, system.query, blinders=system.blinders, now=NOW)[1].segments
+        >>> _, report = score_query(
+        ...     system.server, system.query, blinders=system.blinders, identity=system.cloud, now=NOW
+        ... )
+        >>> report.segments
         (0,)
     """
     state = admit_query(server, query, now=now)
     segments = [segment.number for segment in state.segments]
     rows = score_share(state, query, segments=segments, blinders=blinders, engine=engine)
-    return state, finish_query(state, query, rows)
+    return state, finish_query(state, query, rows, identity=identity)
 
 
 def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:

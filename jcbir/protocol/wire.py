@@ -32,7 +32,7 @@ from jcbir.protocol.messages import (
     Admission,
     Appointment,
     Card,
-    Catalogue,
+    Catalog,
     Delivery,
     Enrollment,
     Grant,
@@ -46,14 +46,15 @@ from jcbir.protocol.messages import (
     Revocation,
     ScoreReport,
     SealedImage,
+    Spending,
     Succession,
     Withdrawal,
 )
-from jcbir.ranking._layouts import Layout
+from jcbir.ranking._layouts import SCHEMES, Layout
 from jcbir.ranking._records import Index, Scores, Trapdoor
 
 MAGIC = b"JCBM"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
 START_BYTES = 8192
@@ -83,7 +84,9 @@ CARD = record(
     bits=whole(low=8, high=512),
     public=PUBLIC_KEY,
     owner_key=_KEY,
+    cloud_key=_KEY,
     authority_key=_KEY,
+    authority_sealing_key=_KEY,
 )
 LAYOUT = record(
     Layout,
@@ -116,6 +119,8 @@ GRANT = record(
     signing_key=_KEY,
     rights=many(text(low=1, high=16), high=8),
     max_results=_COUNT,
+    queries_per_day=_COUNT,
+    images_per_day=_COUNT,
     issued=_TIME,
     expires=_TIME,
     signature=_SIGNATURE,
@@ -149,15 +154,22 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             Publication,
             card=CARD,
             segment=_COUNT,
-            indexes=many(INDEX, low=1, high=3),
+            indexes=many(INDEX, low=1, high=len(SCHEMES)),
             images=many(_SEALED_IMAGE, low=1),
             signature=_SIGNATURE,
         ),
         4096 * _MEBI,
     ),
-    Catalogue: (
+    Catalog: (
         2,
-        record(Catalogue, **_PLACE, segment=_COUNT, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
+        record(
+            Catalog,
+            **_PLACE,
+            segment=_COUNT,
+            image_ids=many(_IMAGE_ID, low=1),
+            hashes=many(_HASH, low=1),
+            signature=_SIGNATURE,
+        ),
         16 * _MEBI,
     ),
     Withdrawal: (
@@ -191,6 +203,8 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             ScoreReport,
             request=_REQUEST,
             segments=many(_COUNT),
+            blocks=many(many(_HASH), low=1, high=4096),
+            signature=_SIGNATURE,
             scores=many(many(_SCORES), low=1, high=4096),
         ),
         4096 * _MEBI,
@@ -198,7 +212,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     Ranking: (9, _RANKING, 256 * _MEBI),
     Delivery: (10, record(Delivery, ranking=_RANKING, images=many(_SEALED_IMAGE)), 4096 * _MEBI),
     Card: (11, CARD, _MEBI),
-    Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000)), _MEBI),
+    Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000), retry_after=_COUNT), _MEBI),
     Succession: (13, record(Succession, card=CARD, signature=_SIGNATURE), _MEBI),
     Appointment: (
         14,
@@ -207,10 +221,11 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     ),
     Recall: (
         15,
-        record(Recall, **_PLACE, issued=_TIME, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
+        record(Recall, **_PLACE, issued=_TIME, nonce=_NONCE, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
         16 * _MEBI,
     ),
     Recalled: (16, record(Recalled, images=many(_SEALED_IMAGE, low=1)), 4096 * _MEBI),
+    Spending: (17, record(Spending, grant_id=_NONCE, day=_COUNT, rows=_COUNT, image_ids=many(_IMAGE_ID)), 16 * _MEBI),
 }
 """Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
 
@@ -232,7 +247,7 @@ def to_bytes(message: Any) -> bytes:
     Example:
         >>> from jcbir.protocol.messages import Refusal
         >>> to_bytes(Refusal("stale-query", "too late"))[:6]
-        b'JCBM\\x01\\x0c'
+        b'JCBM\\x02\\x0c'
     """
     if type(message) not in MESSAGES:
         raise ValueError(f"message: expected a record of jcbir.protocol.messages, got {type(message).__name__}")
@@ -303,8 +318,12 @@ def read_header(start: bytes | memoryview, *, limit: int | None = None) -> tuple
     if len(start) < HEADER.size + CHECK_BYTES:
         raise FormatError(f"message: {len(start)} bytes are less than a header and a checksum")
     magic, version, number, reserved, length = HEADER.unpack_from(start)
-    if magic != MAGIC or version != VERSION or reserved or number not in _KINDS:
-        raise FormatError(f"message: not a message of version {VERSION}")
+    if magic != MAGIC:
+        raise FormatError(f"message: must begin with {MAGIC!r}")
+    if version != VERSION:
+        raise FormatError(f"message: must be of version {VERSION}, got {version}")
+    if reserved or number not in _KINDS:
+        raise FormatError(f"message: must be of a kind that this version has, got {number}")
     kind = _KINDS[number]
     most = MESSAGES[kind][2] if limit is None else min(limit - HEADER.size - CHECK_BYTES, MESSAGES[kind][2])
     if length > most:
@@ -341,5 +360,3 @@ def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
     state.update(body)
     return state.digest()[:CHECK_BYTES]
 
-
-__all__ = ["CARD", "GRANT", "INDEX", "LAYOUT", "MESSAGES", "PUBLIC_KEY", "from_bytes", "read_header", "to_bytes"]

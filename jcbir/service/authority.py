@@ -18,10 +18,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.protocol import authority, messages, wire
-from jcbir.protocol.authority import Authority
+from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.grants import check_request
-from jcbir.protocol.holdings import Delegation
-from jcbir.protocol.messages import Appointment, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.messages import Appointment, Catalog, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service._decrypting import DecryptionPool, start
 from jcbir.service._http import (
@@ -44,7 +43,7 @@ from jcbir.typing import Rows
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
 _TAKE = {
-    Catalogue: authority.catalog,
+    Catalog: authority.catalog,
     Withdrawal: authority.withdraw,
     Revocation: authority.revoke,
     Appointment: authority.succeed,
@@ -53,10 +52,11 @@ _TAKE = {
 
 @dataclasses.dataclass(frozen=True)
 class AuthoritySettings:
-    """How an authority serves. Secret: it holds the delegation, which `repr` does not show.
+    """How an authority serves. Secret: it holds delegation and identity, whose `repr` shows nothing.
 
     Attributes:
         delegation: the owner's secrets for the collection.
+        identity: the authority's own, which the card names.
         journal: SQLite file of orders and answered requests.
         workers: decrypting processes.
         engine: arithmetic engine of the workers.
@@ -71,10 +71,11 @@ class AuthoritySettings:
         pace: how slowly a body may arrive.
         send_seconds: most seconds that one piece of an answer may take to leave.
         job_seconds: most seconds that a worker may take for a job; none is cut longer than a few.
-        lag_seconds: how long after a catalogue a report may still lack its segment: the query was on its way before.
+        lag_seconds: how long after a catalog a report may still lack its segment: the query was on its way before.
     """
 
     delegation: Delegation
+    identity: Identity
     journal: Path
     workers: int = 2
     engine: str = "auto"
@@ -103,15 +104,16 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> app = create_app(AuthoritySettings(small_system().delegation, Path("journal.sqlite")))
+        >>> system = small_system()
+        >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
-        ['/v1/catalogues', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
+        ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
          '/health', '/metrics']
     """
     holder = _Holder(settings, clock)
     return build_app(
         {
-            "/v1/catalogues": holder.answer_catalogue,
+            "/v1/catalogs": holder.answer_catalog,
             "/v1/withdrawals": holder.answer_withdrawal,
             "/v1/revocations": holder.answer_revocation,
             "/v1/appointments": holder.answer_appointment,
@@ -150,8 +152,8 @@ class _Holder:
             # Left before the journal is closed: SQLite does not survive a connection closed under its feet. Each step
             # from state to state is taken in this one thread, after it is on the disk.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
-            self.state = memory.load_authority(self.journal, authority.appoint(delegation))
-            self.since = dict.fromkeys(self.state.catalogues, -math.inf)
+            self.state = memory.load_authority(self.journal, authority.appoint(delegation, self.settings.identity))
+            self.since = dict.fromkeys(self.state.catalogs, -math.inf)
             stack.push_async_callback(self._close)
             await self._replace()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
@@ -160,7 +162,7 @@ class _Holder:
             self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.budget.used)
             self.ready = True
-            log_event("started", segments=len(self.state.catalogues), workers=self.decryption.workers.count)
+            log_event("started", segments=len(self.state.catalogs), workers=self.decryption.workers.count)
             yield
             self.ready = False
 
@@ -169,13 +171,13 @@ class _Holder:
         if not self.ready:
             return {"ok": False}
         return {
-            "ok": True, "segments": len(self.state.catalogues), "epoch": self.state.card.epoch,
+            "ok": True, "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
             "pending": self.pending,
         }  # fmt: skip
 
-    async def answer_catalogue(self, request: Request) -> Reply:
-        """POST /v1/catalogues."""
-        return await self._order(request, Catalogue)
+    async def answer_catalog(self, request: Request) -> Reply:
+        """POST /v1/catalogs."""
+        return await self._order(request, Catalog)
 
     async def answer_withdrawal(self, request: Request) -> Reply:
         """POST /v1/withdrawals."""
@@ -226,7 +228,7 @@ class _Holder:
             await self._step(self._admit, report, self._settled())
             started = time.monotonic()
             try:
-                plaintexts = await pool.decrypt(authority.ciphertext_rows(report))
+                plaintexts = await pool.decrypt(authority.ciphertext_rows(self.state, report))
             except ValueError:
                 # The error's text may speak of what was decrypted.
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
@@ -257,17 +259,17 @@ class _Holder:
         # An order is judged by the state that the one before it left.
         async with self._receive(request, kind, self.settings.order_bytes) as order, self.ordering:
             await self._step(self._take, order)
-            self.since = {number: self.since.get(number, time.monotonic()) for number in self.state.catalogues}
+            self.since = {number: self.since.get(number, time.monotonic()) for number in self.state.catalogs}
             former = await self._replace() if self.decryption.public != self.state.card.public else None
         if former is not None:
             await former.aclose()
-        log_event("order", kind=kind.__name__, segments=len(self.state.catalogues))
+        log_event("order", kind=kind.__name__, segments=len(self.state.catalogs))
         return Reply()
 
     def _settled(self) -> int:
         """How many segments every report must have by now."""
         end = time.monotonic() - self.settings.lag_seconds
-        return sum(self.since.get(number, -math.inf) <= end for number in self.state.catalogues)
+        return sum(self.since.get(number, -math.inf) <= end for number in self.state.catalogs)
 
     def _take(self, order: Any) -> None:
         state = _TAKE[type(order)](self.state, order)

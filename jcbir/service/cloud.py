@@ -16,10 +16,20 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.protocol import epochs, messages, server, wire
-from jcbir.protocol._signatures import check_signature
+from jcbir.protocol import messages, server, wire
+from jcbir.protocol._signatures import Identity, check_signature
 from jcbir.protocol.grants import check_grant, check_request
-from jcbir.protocol.messages import Delivery, Publication, Query, Ranking, Recall, Revocation, Succession, Withdrawal
+from jcbir.protocol.messages import (
+    Delivery,
+    Publication,
+    Query,
+    Ranking,
+    Recall,
+    Recalled,
+    Revocation,
+    Succession,
+    Withdrawal,
+)
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.server import Server
 from jcbir.service._authority_client import ask_authority, open_authority
@@ -53,6 +63,7 @@ class CloudSettings:
 
     Attributes:
         store: folder of the store.
+        identity: what it signs reports with, which the card names; `repr` does not show its secret.
         authority_url: where the authority listens.
         workers: scoring processes.
         authority_certificate: PEM file to trust for the authority; None trusts the system's issuers.
@@ -77,6 +88,7 @@ class CloudSettings:
     """
 
     store: Path
+    identity: Identity
     authority_url: str
     workers: int = 2
     authority_certificate: Path | None = None
@@ -116,7 +128,8 @@ def create_app(
         The application, for `serving.serve` or any ASGI server; it opens the store when it starts.
 
     Example:
-        >>> app = create_app(CloudSettings(Path("store"), "http://127.0.0.1:8001"))
+        >>> from jcbir.protocol.session import small_system
+        >>> app = create_app(CloudSettings(Path("store"), small_system().cloud, "http://127.0.0.1:8001"))
         >>> sorted(route.path for route in app.routes)[:3]
         ['/health', '/metrics', '/v1/card']
     """
@@ -218,9 +231,8 @@ class _Cloud:
     async def answer_recall(self, request: Request) -> Reply:
         """POST /v1/recalls: the owner takes back sealed images."""
         limit_client(request, self.clients, time.monotonic())
-        now, most = int(self.clock()), self.settings.recalled_bytes
         async with self._receive(request, Recall, self.settings.order_bytes) as recall:
-            recalled = await asyncio.to_thread(epochs.recall, self.state, recall, now=now, most_bytes=most)
+            recalled = await self._step(self._recall, recall)
             return Reply(await asyncio.to_thread(wire.to_bytes, recalled))
 
     async def answer_query(self, request: Request) -> Reply:
@@ -264,7 +276,7 @@ class _Cloud:
                     started = time.monotonic()
                     rows = await pool.score(state, query)
                     self.telemetry.observe("score_seconds", time.monotonic() - started)
-                    report = server.finish_query(state, query, rows)
+                    report = server.finish_query(state, query, rows, identity=self.settings.identity)
                     ranking = await ask_authority(self.authority, report)
                     delivery = await self._step(self._deliver, ranking)
                 delivered = True
@@ -289,6 +301,11 @@ class _Cloud:
     def _deliver(self, ranking: Ranking) -> Delivery:
         self.state, delivery = server.deliver(self.state, ranking)
         return delivery
+
+    def _recall(self, recall: Recall) -> Recalled:
+        most = self.settings.recalled_bytes
+        self.state, recalled = server.recall(self.state, recall, now=int(self.clock()), most_bytes=most)
+        return recalled
 
     def _abandon(self, nonce: bytes) -> None:
         self.state = server.abandon_query(self.state, nonce)
@@ -328,7 +345,7 @@ class _Cloud:
         return f"list {revocation.serial}"
 
     def _succeed(self, succession: Succession) -> str:
-        if epochs.succeed(self.state, succession) is self.state:
+        if server.succeed(self.state, succession) is self.state:
             return "repeated"
         with self._writing() as store:
             disk.turn_store(store, succession)
@@ -347,7 +364,9 @@ class _Cloud:
         await self._step(self._turn_to, seen)
 
     def _turn_to(self, seen: Server) -> None:
-        self.state = dataclasses.replace(seen, answered=self.state.answered, awaited=self.state.awaited)
+        self.state = dataclasses.replace(
+            seen, answered=self.state.answered, awaited=self.state.awaited, seen=self.state.seen
+        )
 
     async def _keep_looking(self) -> None:
         """Notice what another process did to the store: let go of files that a compaction replaced."""

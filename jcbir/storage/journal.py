@@ -16,15 +16,14 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, wire
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
-from jcbir.protocol.epochs import same_collection
-from jcbir.protocol.grants import WINDOW_SECONDS
-from jcbir.protocol.messages import Appointment, Card, Catalogue, Revocation, Spending, Withdrawal
+from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
+from jcbir.protocol.messages import Appointment, Card, Catalog, Revocation, Spending, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage.database import connect, explained, transaction
 from jcbir.storage.files import locked
 
 VERSION = 2
-Order = Catalogue | Withdrawal | Revocation
+Order = Catalog | Withdrawal | Revocation
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE orders (number INTEGER PRIMARY KEY, message BLOB NOT NULL UNIQUE);
@@ -92,7 +91,7 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
 
     Args:
         journal: open.
-        order: a catalogue, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
+        order: a catalog, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
 
     Returns:
         Nothing.
@@ -102,8 +101,8 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
         >>> from jcbir.protocol.session import small_system
         >>> system, folder = small_system(), tempfile.TemporaryDirectory()
         >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
-        ...     keep_order(journal, system.catalogue)
-        ...     keep_order(journal, system.catalogue)
+        ...     keep_order(journal, system.catalog)
+        ...     keep_order(journal, system.catalog)
         ...     journal.execute("SELECT count(*) FROM orders").fetchone()
         (1,)
     """
@@ -217,8 +216,8 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         >>> from jcbir.protocol.session import small_system
         >>> system, folder = small_system(), tempfile.TemporaryDirectory()
         >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
-        ...     keep_order(journal, system.catalogue)
-        ...     load_authority(journal, authority.appoint(system.delegation))
+        ...     keep_order(journal, system.catalog)
+        ...     load_authority(journal, authority.appoint(system.delegation, system.authority.identity))
         Authority('photos', epoch 0, 1 segments, redacted)
     """
     state = appointed
@@ -232,14 +231,18 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     held = read_plain(wire.CARD, card, name="card")
     if state.card != held:
         raise KeyMismatchError(f"journal: of epoch {held.epoch}, the key is of epoch {state.card.epoch}")
-    take = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
+    take = {Catalog: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
     for (message,) in journal.execute("SELECT message FROM orders ORDER BY number").fetchall():
         order = wire.from_bytes(message)
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    return dataclasses.replace(state, answered=answered)
+    state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
+    for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent").fetchall():
+        opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
+        state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
+    return state
 
 
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:

@@ -14,8 +14,8 @@ import PIL.Image
 from jcbir.cli import workspace as homes
 from jcbir.cli.main import run_command
 from jcbir.models import Preprocessing, describe, small
-from jcbir.protocol import authority, epochs, owner, server, wire
-from jcbir.protocol.messages import Appointment, Catalogue, Publication, Revocation, Succession, Withdrawal
+from jcbir.protocol import authority, owner, server, wire
+from jcbir.protocol.messages import Appointment, Catalog, Publication, Revocation, Succession, Withdrawal
 from jcbir.storage.weights import write_weights
 
 PASSPHRASE = "correct horse battery"
@@ -80,14 +80,14 @@ class Services:
                 Publication: server.accept,
                 Withdrawal: server.withdraw,
                 Revocation: server.revoke,
-                Succession: epochs.succeed,
+                Succession: server.succeed,
             }
             known = {segment.number for segment in self.cloud.segments}
             if not (isinstance(message, Publication) and message.segment in known):
                 self.cloud = take[type(message)](self.cloud, message)
         else:
             take = {
-                Catalogue: authority.catalog,
+                Catalog: authority.catalog,
                 Withdrawal: authority.withdraw,
                 Revocation: authority.revoke,
                 Appointment: authority.succeed,
@@ -97,7 +97,7 @@ class Services:
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))
         self.recalls += 1
-        return epochs.recall(self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes)
+        return server.recall(self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes)
 
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())

@@ -89,7 +89,7 @@ def test_killed_before_every_change(prepared, tmp_path, kill):
         attempt(path, second, log)
         attempt(path, second, log)
         # Whoever received the segment received one and the same, however often, and the state counts it.
-        kinds = [{wire.to_bytes(m) for m in log if type(m).__name__ == name} for name in ("Publication", "Catalogue")]
+        kinds = [{wire.to_bytes(m) for m in log if type(m).__name__ == name} for name in ("Publication", "Catalog")]
         assert [len(kind) for kind in kinds] == [1, 1], f"killed before change {limit}"
         with open_home(path) as home:
             assert home.owner.segments == 1 and not pending(path)
@@ -122,7 +122,7 @@ def test_a_draft_half_thrown_away_does_not_count(prepared, tmp_path, kill):
     disarm()
     log = []
     attempt(tmp_path / "home", second, log)
-    assert wire.to_bytes(log[1] if type(log[0]).__name__ == "Catalogue" else log[0]) == wire.to_bytes(second[1])
+    assert wire.to_bytes(log[1] if type(log[0]).__name__ == "Catalog" else log[0]) == wire.to_bytes(second[1])
 
 
 def test_one_process_at_a_time_and_no_second_owner(prepared, tmp_path):

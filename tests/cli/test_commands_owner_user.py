@@ -49,7 +49,7 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 9)
     record = run(capsys, "owner", "publish", "album", "--segment", "4", *ADDRESSES)
     assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 6, 0)
-    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalogue")]
+    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalog")]
 
     assert run(capsys, "user", "init", "--hybrid")["hybrid"]
     granted = run(
@@ -148,7 +148,7 @@ def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     assert (half["sent"], half["waiting"]) == (3, 3)
     assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2]
-    assert sorted(services.holder.catalogues) == [0, 1, 2]
+    assert sorted(services.holder.catalogs) == [0, 1, 2]
 
 
 def test_revoked_and_rekeyed(capsys, tmp_path, found, services):

@@ -9,9 +9,9 @@ from paillier_vectors import stored_key
 from protocol_world import NOW, TOP, expected_order, make_world, new_user, positions, search
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.protocol import authority, epochs, owner, server, user
+from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.handover import announce, open_appointment
+from jcbir.protocol.owner import announce, open_appointment
 from jcbir.protocol.messages import Appointment
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RevokedGrantError, StaleQueryError
 
@@ -19,15 +19,15 @@ from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, Re
 def turned(world, *, secret=None):
     """Everything of the world again in the next epoch, from what the server holds and the owner knows."""
     new = owner.rekey(world.own, draw=secrets.token_bytes, secret=secret)
-    succession, appointment = announce(world.own, new)
+    succession, appointment = announce(new)
     image_ids = [owner.pseudonym(world.own, name) for name in world.names]
     message = owner.recall(world.own, image_ids, now=NOW)
-    recalled = epochs.recall(world.cloud, message, now=NOW, most_bytes=1 << 20)
+    recalled = server.recall(world.cloud, message, now=NOW, most_bytes=1 << 20)
     pictures = owner.unseal(world.own, recalled.images)
     new, publication, catalogue = owner.publish(
         new, world.codes, pictures, world.names, schemes=("bitsliced",), cipher="aes-gcm", draw=secrets.token_bytes
     )
-    cloud = server.accept(epochs.succeed(world.cloud, succession), publication)
+    cloud = server.accept(server.succeed(world.cloud, succession), publication)
     holder = authority.catalog(authority.succeed(world.holder, appointment), catalogue)
     return world._replace(own=new, cloud=cloud, holder=holder, me=new_user(new)[0]), (succession, appointment)
 
@@ -67,24 +67,24 @@ def test_epochs_follow_one_another_and_never_go_back():
     world = make_world()
     first, orders = turned(world)
     second, later = turned(first)
-    for state, take, place in ((second.cloud, epochs.succeed, 0), (second.holder, authority.succeed, 1)):
+    for state, take, place in ((second.cloud, server.succeed, 0), (second.holder, authority.succeed, 1)):
         assert take(state, later[place]) is state
         with pytest.raises(StaleQueryError):
             take(state, orders[place])
-    for state, take, place in ((world.cloud, epochs.succeed, 0), (world.holder, authority.succeed, 1)):
+    for state, take, place in ((world.cloud, server.succeed, 0), (world.holder, authority.succeed, 1)):
         with pytest.raises(ForeignCollectionError, match="the next one here is 1"):
             take(state, later[place])
         with pytest.raises(ForgedReplyError):
             take(state, sign(orders[place], secret=bytes(32)))
     other = dataclasses.replace(orders[0].card, collection="others")
     with pytest.raises(ForeignCollectionError):
-        epochs.succeed(world.cloud, sign(dataclasses.replace(orders[0], card=other), secret=world.own.signing_secret))
+        server.succeed(world.cloud, sign(dataclasses.replace(orders[0], card=other), secret=world.own.signing_secret))
 
 
 def test_an_appointment_opens_for_that_authority_alone():
     world, other = make_world(), make_world(label="others")
     new = owner.rekey(world.own, draw=secrets.token_bytes)
-    _, appointment = announce(world.own, new)
+    _, appointment = announce(new)
     for secret in (new.image_master, new.authority_secret, new.secret.p.prime.to_bytes(16)):
         assert secret not in appointment.sealed
     stranger = dataclasses.replace(owner.delegate(world.own), authority_secret=other.own.authority_secret)
@@ -105,7 +105,7 @@ def test_what_is_sealed_must_be_a_delegation(monkeypatch):
     for body in bodies:
         monkeypatch.setattr("jcbir.protocol.handover._write", lambda _, body=body: body)
         with pytest.raises(FormatError, match="no delegation"):
-            authority.succeed(world.holder, announce(world.own, new)[1])
+            authority.succeed(world.holder, announce(new)[1])
     monkeypatch.undo()
     appointment = announce(world.own, wrong_key)[1]
     assert isinstance(appointment, Appointment)
@@ -118,15 +118,15 @@ def test_a_recall_is_the_owners_and_fresh():
     image_ids = [owner.pseudonym(world.own, name) for name in world.names]
     message = owner.recall(world.own, image_ids, now=NOW)
     sizes = [len(world.cloud.images[image_id]) for image_id in image_ids]
-    got = epochs.recall(world.cloud, message, now=NOW, most_bytes=sum(sizes[:7]))
+    got = server.recall(world.cloud, message, now=NOW, most_bytes=sum(sizes[:7]))
     assert [image.image_id for image in got.images] == image_ids[:7]
-    assert len(epochs.recall(world.cloud, message, now=NOW, most_bytes=1).images) == 1
+    assert len(server.recall(world.cloud, message, now=NOW, most_bytes=1).images) == 1
     with pytest.raises(ForgedReplyError):
-        epochs.recall(world.cloud, sign(message, secret=bytes(32)), now=NOW, most_bytes=1)
+        server.recall(world.cloud, sign(message, secret=bytes(32)), now=NOW, most_bytes=1)
     with pytest.raises(StaleQueryError):
-        epochs.recall(world.cloud, message, now=NOW + 301, most_bytes=1)
+        server.recall(world.cloud, message, now=NOW + 301, most_bytes=1)
     with pytest.raises(ValueError, match="1 of 2 images are not here"):
-        epochs.recall(world.cloud, owner.recall(world.own, [image_ids[0], "0" * 32], now=NOW), now=NOW, most_bytes=1)
+        server.recall(world.cloud, owner.recall(world.own, [image_ids[0], "0" * 32], now=NOW), now=NOW, most_bytes=1)
     after, _ = turned(world)
     with pytest.raises(ForeignCollectionError):
-        epochs.recall(after.cloud, message, now=NOW, most_bytes=1)
+        server.recall(after.cloud, message, now=NOW, most_bytes=1)

@@ -52,7 +52,7 @@ def test_the_system_works_from_its_files(tmp_path):
     assert keys.card_fingerprint(card) == keys.card_fingerprint(world.own.card)
     cloud = dataclasses.replace(world.cloud, card=card)
     delegation = keys.read_secret(tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation)
-    holder = dataclasses.replace(authority.appoint(delegation), catalogues=world.holder.catalogues)
+    holder = dataclasses.replace(authority.appoint(delegation), catalogs=world.holder.catalogs)
     me = keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=user.User)
     own = keys.read_secret(tmp_path / "own", passphrase=PASSPHRASE, expect=owner.Owner)
     found = search(world._replace(own=own, cloud=cloud, holder=holder, me=me), world.codes[:1], scheme="packed", top=1)

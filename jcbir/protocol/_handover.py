@@ -1,0 +1,71 @@
+"""What the owner hands the authority, and how the next epoch's reaches it over a channel that others read.
+
+It travels sealed (HPKE) to the authority's own key, with the new card as context: whoever has stolen the authority's
+identity and sees the message has what is in it as well.
+"""
+
+import dataclasses
+import hmac
+from typing import Any
+
+from jcbir.errors import FormatError
+from jcbir.paillier._primes import StructuredPrime
+from jcbir.paillier.secret import SecretKey
+from jcbir.protocol import wire
+from jcbir.protocol._digests import digest
+from jcbir.protocol._schema import number, octets, read_versioned, record, write_versioned
+from jcbir.protocol.messages import Card
+from jcbir.sealing import open_from, seal_to
+
+VERSION = 2
+DOMAIN = "jcbir appointment v2"
+_SEALING_DOMAIN = b"jcbir authority sealing v1"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Delegation:
+    """Owner to authority, over a channel nobody else reads: what the authority needs to answer queries. Secret.
+
+    Attributes:
+        card: the collection.
+        secret: Paillier secret key.
+        image_master: 32 bytes, image keys derive from it.
+    """
+
+    card: Card
+    secret: SecretKey
+    image_master: bytes
+
+    def __repr__(self) -> str:
+        return f"Delegation({self.card.collection!r}, epoch {self.card.epoch}, secrets redacted)"
+
+
+_PRIME = record(StructuredPrime, prime=number(), small=number(), large=number())
+SECRET_KEY = record(SecretKey, public=wire.PUBLIC_KEY, p=_PRIME, q=_PRIME)
+DELEGATION = record(Delegation, card=wire.CARD, secret=SECRET_KEY, image_master=octets(low=32, high=32))
+
+
+def sealing_secret(identity_secret: bytes) -> bytes:
+    """The HPKE private key of an authority, from the secret of its identity."""
+    return hmac.digest(identity_secret, _SEALING_DOMAIN, "sha256")
+
+
+def seal_delegation(delegation: Delegation) -> bytes:
+    """The delegation sealed to the authority that its card names."""
+    card = delegation.card
+    body = write_versioned(DELEGATION, delegation, version=VERSION)
+    return seal_to(card.authority_sealing_key, body, info=digest(card, domain=DOMAIN), aad=b"")
+
+
+def open_delegation(identity_secret: bytes, card: Card, sealed: bytes) -> Delegation:
+    """The delegation again; FormatError where it is not that card's."""
+    info: Any = digest(card, domain=DOMAIN)
+    body = open_from(sealing_secret(identity_secret), sealed, info=info, aad=b"")
+    try:
+        delegation = read_versioned(DELEGATION, body, version=VERSION, name="appointment")
+    except FormatError:
+        # The reason would speak of the primes.
+        raise FormatError("appointment: what is sealed in it is no delegation") from None
+    if delegation.card != card or delegation.secret.public != card.public:
+        raise FormatError("appointment: the key sealed in it is not the card's")
+    return delegation
