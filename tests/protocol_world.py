@@ -24,6 +24,7 @@ class World(NamedTuple):
     own: owner.Owner
     cloud: server.Server
     holder: authority.Authority
+    identity: authority.Identity
     me: user.User
     codes: np.ndarray
     images: list
@@ -44,24 +45,29 @@ def make_world(*, schemes: tuple = SCHEMES, cipher: str = "aes-gcm", label: str 
     codes = numbers.random((30, BITS)) > 0.5
     images = [numbers.integers(0, 256, (4 + i % 3, 5, 3), np.uint8) for i in range(30)]
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
-    own = owner.create(collection="photos", bits=BITS, secret=stored_key("small"), draw=draw)
-    cloud, holder = server.Server(own.card), authority.appoint(owner.delegate(own))
+    identity, appointed = server.make_identity(draw=draw), authority.make_identity(draw=draw)
+    own = owner.create(
+        collection="photos", bits=BITS, secret=stored_key("small"), cloud_key=identity.public,
+        authority_key=appointed.public, authority_sealing_key=appointed.sealing_key, draw=draw,
+    )  # fmt: skip
+    cloud, holder = server.Server(own.card), authority.appoint(owner.delegate(own), appointed)
     transcript = [Sent("owner", "authority", owner.delegate(own))]
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
-        own, publication, catalogue = owner.publish(
+        own, publication, catalog = owner.publish(
             own, codes[part], images[part], names[part], schemes=schemes, cipher=cipher, draw=draw
         )
-        cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalogue)
-        transcript += [Sent("owner", "server", publication), Sent("owner", "authority", catalogue)]
+        cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
+        transcript += [Sent("owner", "server", publication), Sent("owner", "authority", catalog)]
     me, admission, enrollment, own = new_user(own, draw=draw)
     transcript += [Sent("user", "owner", enrollment), Sent("owner", "user", admission)]
-    return World(own, cloud, holder, me, codes, images, names, transcript)
+    return World(own, cloud, holder, identity, me, codes, images, names, transcript)
 
 
 def new_user(own, *, draw=secrets.token_bytes, **options):
     keys = user.make_keys(draw=draw)
     enrollment = user.enroll(keys)
-    own, admission = owner.admit(own, enrollment, now=NOW, draw=draw, **options)
+    budget = {"queries_per_day": 10**6, "images_per_day": 10**6}
+    own, admission = owner.admit(own, enrollment, now=NOW, draw=draw, **(budget | options))
     return user.join(keys, admission, owner_key=own.card.owner_key), admission, enrollment, own
 
 
@@ -80,7 +86,7 @@ def search(world: World, codes: np.ndarray, *, scheme: str, top: int = TOP, now:
     me, query = user.ask(world.me, codes, top=top, now=now, scheme=scheme, draw=secrets.token_bytes)
     count = server.blinders_needed(world.cloud, query)
     blinders = owner.blinder_stock(world.own, count, draw=secrets.token_bytes)
-    cloud, report = server.score_query(world.cloud, query, blinders=blinders, now=now)
+    cloud, report = server.score_query(world.cloud, query, blinders=blinders, identity=world.identity, now=now)
     holder, ranking = authority.answer(world.holder, report, now=now)
     cloud, delivery = server.deliver(cloud, ranking)
     me, matches = user.receive(me, delivery)

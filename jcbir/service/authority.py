@@ -136,7 +136,7 @@ class _Holder:
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
-        self.telemetry = Telemetry("jcbir_authority")
+        self.telemetry = Telemetry("jcbir_authority", times=False)
         self.budget, self.work = Budget(settings.body_budget), Work(settings.work_seconds)
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
@@ -157,7 +157,6 @@ class _Holder:
             stack.push_async_callback(self._close)
             await self._replace()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
-            self.telemetry.gauge("work_seconds", lambda: self.work.used)
             self.telemetry.gauge("waiting_jobs", lambda: self.decryption.workers.waiting)
             self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.budget.used)
@@ -226,13 +225,11 @@ class _Holder:
         count = sum(len(scores.ciphertexts) for row in report.scores for scores in row)
         with pool.reports.working(), self.work.hold(pool.predict(count)):
             await self._step(self._admit, report, self._settled())
-            started = time.monotonic()
             try:
                 plaintexts = await pool.decrypt(authority.ciphertext_rows(self.state, report))
             except ValueError:
                 # The error's text may speak of what was decrypted.
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
-            self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
             return await self._step(self._rank, report, plaintexts)
 
     def _admit(self, report: ScoreReport, settled: int) -> None:

@@ -67,6 +67,8 @@ class CloudSettings:
         authority_url: where the authority listens.
         workers: scoring processes.
         authority_certificate: PEM file to trust for the authority; None trusts the system's issuers.
+        insecure_http: reach the authority over plain http though it is on another machine; whoever is on the way reads
+            and replaces what passes.
         scorer: "pool" scores in processes of this machine, "ray" on a Ray cluster.
         ray_address: address of the cluster; None starts one on this machine.
         engine: arithmetic engine of the scorers.
@@ -92,6 +94,7 @@ class CloudSettings:
     authority_url: str
     workers: int = 2
     authority_certificate: Path | None = None
+    insecure_http: bool = False
     scorer: str = "pool"
     ray_address: str | None = None
     engine: str = "auto"
@@ -184,6 +187,7 @@ class _Cloud:
                 open_authority(
                     self.settings.authority_url,
                     certificate=self.settings.authority_certificate,
+                    insecure_http=self.settings.insecure_http,
                     seconds=self.settings.authority_seconds,
                     most=self.settings.most_pending,
                     transport=self.transport,
@@ -364,9 +368,9 @@ class _Cloud:
         await self._step(self._turn_to, seen)
 
     def _turn_to(self, seen: Server) -> None:
-        self.state = dataclasses.replace(
-            seen, answered=self.state.answered, awaited=self.state.awaited, seen=self.state.seen
-        )
+        # What the disk does not keep: who asked, and when.
+        now = self.state
+        self.state = dataclasses.replace(seen, answered=now.answered, awaited=now.awaited, seen=now.seen)
 
     async def _keep_looking(self) -> None:
         """Notice what another process did to the store: let go of files that a compaction replaced."""

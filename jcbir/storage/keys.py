@@ -13,6 +13,7 @@ from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, reco
 from jcbir.protocol.owner import Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT
+from jcbir.storage.cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
 from jcbir.storage.secret_files import MAXIMUM_BYTES, WORK, read_content, write_content
 
 

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 from protocol_world import NOW, make_world
 
-from jcbir.protocol import holdings, user, wire
+from jcbir.protocol import owner, user, wire
 from jcbir.protocol.messages import Catalog, Delivery, Publication, Refusal
 from jcbir.service import authority as authority_service, cloud as cloud_service
 from jcbir.service._http import Rate
@@ -124,10 +124,12 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
         disk.create_store(root / "store", world.own.card)
     cloud = {"workers": 2, "blinder_pool": 64, "client_rate": OFF, "grant_rate": OFF} | (cloud or {})
     authority = {"workers": 1, "client_rate": OFF, "grant_rate": OFF} | (authority or {})
-    settings = authority_service.AuthoritySettings(holdings.delegate(world.own), root / "journal", **authority)
+    settings = authority_service.AuthoritySettings(
+        owner.delegate(world.own), world.holder.identity, root / "journal", **authority
+    )
     authority_app = Recorder(authority_service.create_app(settings, clock=clock))
     cloud_app = cloud_service.create_app(
-        cloud_service.CloudSettings(root / "store", "http://authority", **cloud),
+        cloud_service.CloudSettings(root / "store", world.identity, "http://authority", **cloud),
         clock=clock,
         transport=httpx.ASGITransport(app=authority_app),
     )

@@ -14,8 +14,8 @@ from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Recalled
+from jcbir.protocol.owner import announce
 from jcbir.storage.store import open_store
 
 CODES = random_codes(2)

@@ -12,8 +12,8 @@ from protocol_world import NOW
 from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, wire
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Catalog, Publication
+from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import REFUSALS
 
 CODES = random_codes(1)

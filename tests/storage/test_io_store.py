@@ -13,8 +13,8 @@ from protocol_world import make_world, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Publication
+from jcbir.protocol.owner import announce
 from jcbir.storage import store as disk
 from jcbir.storage.load import load_server
 from jcbir.storage.maintenance import backup_store, compact_store, verify_store

@@ -14,8 +14,8 @@ from protocol_world import BITS, NOW, make_world, search
 from jcbir.errors import FormatError
 from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol._digests import digest
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import SCHEMES, Refusal
+from jcbir.protocol.owner import announce
 
 
 def messages() -> dict:
