@@ -10,11 +10,14 @@ import sys
 
 from protocol_world import NOW, make_world
 
+from jcbir.service._http import Rate
 from jcbir.service.serving import serve
 
 
 def main(side, root, port, *more):
     root, world, limits = pathlib.Path(root), make_world(), json.loads(os.environ.get("SERVICE_LIMITS", "{}"))
+    if "client_rate" in limits:
+        limits["client_rate"] = Rate(*limits["client_rate"])
     tls = {"certificate": root / "cert.pem", "private_key": root / "key.pem"}
     if side == "authority":
         from jcbir.protocol.owner import delegate
