@@ -1,4 +1,4 @@
-"""What the authority seals to the user: order and distances of the results of each query, and what opens their images."""
+"""What the authority seals to the user: order and distances of the results, and what opens their images."""
 
 import dataclasses
 

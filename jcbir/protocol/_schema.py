@@ -5,7 +5,7 @@ schema does not name, so a foreign byte string can never make an object of its o
 """
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgpack
@@ -124,7 +124,7 @@ def rows(*, width: int) -> Codec:
     return Codec(pack, parse)
 
 
-def record(kind: Callable[..., Any], **fields: Codec) -> Codec:
+def record(kind: Callable[..., Any], /, **fields: Codec) -> Codec:
     """A record: the fields in the order of the class, as a list; its constructor may refuse as well."""
     label = getattr(kind, "__name__", "record")
 
@@ -140,6 +140,32 @@ def record(kind: Callable[..., Any], **fields: Codec) -> Codec:
             raise FormatError(f"{name}: {error}") from None
 
     return Codec(lambda value: [codec.pack(getattr(value, key)) for key, codec in fields.items()], parse)
+
+
+def fields() -> Codec:
+    """The fields of a key by name, in order: whole numbers and bytes, each as name, `"n"` or `"b"`, bytes."""
+    name_of, integer, body = text(low=1, high=64), number(), octets(low=0, high=1 << 26)
+
+    def pack(values: Mapping[str, int | bytes]) -> list:
+        return [
+            [name, "b", body.pack(value)] if isinstance(value, bytes) else [name, "n", integer.pack(value)]
+            for name, value in values.items()
+        ]
+
+    def parse(plain: Any, name: str) -> dict[str, int | bytes]:
+        if not isinstance(plain, list) or not 1 <= len(plain) <= 64:
+            raise FormatError(f"{name}: expected 1 to 64 fields, got {_shown(plain)}")
+        found: dict[str, int | bytes] = {}
+        for item in plain:
+            if not isinstance(item, list) or len(item) != 3 or item[1] not in ("n", "b"):
+                raise FormatError(f"{name}: expected name, kind and bytes of a field, got {_shown(item)}")
+            key = name_of.parse(item[0], name)
+            found[key] = (integer if item[1] == "n" else body).parse(item[2], name)
+        if len(found) != len(plain):
+            raise FormatError(f"{name}: a field appears twice")
+        return found
+
+    return Codec(pack, parse)
 
 
 def write_plain(codec: Codec, value: Any) -> bytes:
@@ -172,4 +198,3 @@ def _shown(plain: Any) -> str:
     """A short description: content of a refused message does not belong into an error text."""
     size = f" of {len(plain)}" if isinstance(plain, (str, bytes, list)) else ""
     return f"{type(plain).__name__}{size}"
-

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.messages import SCHEMES, Appointment, Card, Grant, Query, Request, Succession
+from jcbir.protocol.messages import Appointment, Card, Grant, Query, Request, Succession
 from jcbir.protocol.refusals import (
     ExpiredGrantError,
     ForeignCollectionError,
@@ -17,6 +17,7 @@ from jcbir.protocol.refusals import (
     StaleQueryError,
     TamperedQueryError,
 )
+from jcbir.ranking._table import find_scheme
 
 RIGHTS = ("rank", "open")
 """`rank`: learn pseudonyms and distances of the best results. `open`: receive their image keys as well."""
@@ -98,8 +99,8 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
         raise MissingRightError(f"top: {request.top} results asked, the grant allows 1 to {grant.max_results}")
     if not 1 <= request.queries <= grant.queries_per_day:
         raise MissingRightError(f"queries: {request.queries} asked, the grant allows {grant.queries_per_day} a day")
-    if request.scheme not in SCHEMES:
-        raise ValueError(f"scheme: expected one of {SCHEMES}, got {request.scheme!r}")
+    if find_scheme(request.scheme).key_kind != card.public.kind:
+        raise ValueError(f"scheme: must be one for {card.public.kind} keys, got {request.scheme!r}")
 
 
 def check_issued(issued: int, *, now: int, name: str) -> None:

@@ -10,16 +10,12 @@ import hashlib
 import struct
 from typing import Any
 
-import numpy as np
-
 from jcbir.errors import FormatError
-from jcbir.paillier.public import PublicKey
 from jcbir.protocol._schema import (
     Codec,
+    fields,
     many,
-    number,
     octets,
-    optional,
     read_plain,
     record,
     rows,
@@ -35,6 +31,7 @@ from jcbir.protocol.messages import (
     Delivery,
     Enrollment,
     Grant,
+    Hint,
     Publication,
     Query,
     Ranking,
@@ -49,8 +46,8 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.ranking._layouts import SCHEMES, Layout
-from jcbir.ranking._records import Index, Scores, Trapdoor
+from jcbir.ranking._keys import KEY_KINDS, TaggedKey
+from jcbir.ranking._scheme import Index, Layout, Scores, Trapdoor
 
 MAGIC = b"JCBM"
 VERSION = 2
@@ -58,6 +55,7 @@ HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
 
 _MEBI = 1 << 20
+_SCHEMES = 16
 _TIME = whole(low=0, high=1 << 40)
 _COUNT = whole(low=0, high=1 << 31)
 _EPOCH = whole(low=0, high=1 << 31)
@@ -71,27 +69,20 @@ _SIGNATURE = octets(low=64, high=64)
 _HASH = octets(low=32, high=32)
 _FINGERPRINT = text(low=64, high=64)
 _SEALED = octets(low=1, high=256 * _MEBI)
-_ROWS = rows(width=2048)
+_ROWS = rows(width=_MEBI)
 
 
-def _pack_marks(marks: np.ndarray) -> list:
-    return [len(marks), np.packbits(marks).tobytes()]
+def _parse_key(plain: Any, name: str) -> TaggedKey:
+    kind, values = _TAGGED.parse(plain, name)
+    if kind not in KEY_KINDS:
+        raise FormatError(f"{name}: must be of a kind among {', '.join(KEY_KINDS)}, got another")
+    return TaggedKey(kind, KEY_KINDS[kind].from_fields(values))
 
 
-def _parse_marks(plain: Any, name: str) -> np.ndarray:
-    if not isinstance(plain, list) or [type(item) for item in plain] != [int, bytes]:
-        raise FormatError(f"{name}: expected a count and packed bits")
-    count, body = plain
-    if not 0 <= count <= 8 * len(body) < count + 8:
-        raise FormatError(f"{name}: {count} marks are not {len(body)} bytes")
-    bits = np.unpackbits(np.frombuffer(body, np.uint8)).astype(bool)
-    if bits[count:].any():
-        raise FormatError(f"{name}: padding bits are set")
-    return bits[:count]
-
-
-_MARKS = optional(Codec(_pack_marks, _parse_marks))
-PUBLIC_KEY = record(PublicKey, n=number(), g=number(), h=optional(number()), h_bits=whole(low=0, high=1 << 15))
+_TAGGED = record(TaggedKey, kind=text(low=1, high=32), key=fields())
+PUBLIC_KEY = Codec(
+    lambda value: _TAGGED.pack(TaggedKey(value.kind, KEY_KINDS[value.kind].to_fields(value.key))), _parse_key
+)
 CARD = record(
     Card,
     collection=_NAME,
@@ -113,7 +104,7 @@ LAYOUT = record(
     lanes=whole(low=1, high=1 << 15),
     blocks=whole(low=1, high=1 << 31),
 )
-INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
 _TRAPDOOR = record(
     Trapdoor,
     scheme=_SCHEME,
@@ -123,7 +114,8 @@ _TRAPDOOR = record(
     fingerprint=_FINGERPRINT,
     body=_ROWS,
 )
-_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
+_HINT = record(Hint, scheme=_SCHEME, rows=_ROWS)
 _SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
 GRANT = record(
     Grant,
@@ -150,6 +142,7 @@ _REQUEST = record(
     nonce=_NONCE,
     issued=_TIME,
     commitment=_HASH,
+    openings=octets(low=0, high=256 * _MEBI),
     grant=GRANT,
     signature=_SIGNATURE,
 )
@@ -169,7 +162,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             Publication,
             card=CARD,
             segment=_COUNT,
-            indexes=many(INDEX, low=1, high=len(SCHEMES)),
+            indexes=many(INDEX, low=1, high=_SCHEMES),
             images=many(_SEALED_IMAGE, low=1),
             signature=_SIGNATURE,
         ),
@@ -183,9 +176,10 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             segment=_COUNT,
             image_ids=many(_IMAGE_ID, low=1),
             hashes=many(_HASH, low=1),
+            hints=many(_HINT, high=_SCHEMES),
             signature=_SIGNATURE,
         ),
-        16 * _MEBI,
+        256 * _MEBI,
     ),
     Withdrawal: (
         3,
@@ -350,4 +344,3 @@ def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
     state = hashlib.sha256(header)
     state.update(body)
     return state.digest()[:CHECK_BYTES]
-

@@ -11,25 +11,26 @@ was read stays in the process's memory until it ends.
 import os
 import pathlib
 import struct
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._schema import Codec, many, number, octets, read_plain, record, text, whole, write_plain
+from jcbir.protocol._handover import DELEGATION, SECRET_KEY
+from jcbir.protocol._schema import Codec, many, octets, read_plain, record, text, whole, write_plain
+from jcbir.protocol._signatures import Identity
 from jcbir.protocol.owner import Delegation, Owner
 from jcbir.protocol.user import User, UserKeys
-from jcbir.protocol.wire import CARD, GRANT, PUBLIC_KEY
+from jcbir.protocol.wire import CARD, GRANT
 from jcbir.storage.cards import card_fingerprint, read_card, write_card
 from jcbir.storage.files import PRIVATE, write_file
 
 SECRET_MAGIC = b"JCBS"
-VERSION = 1
+VERSION = 2
 WORK = 17
 MINIMUM_WORK, MAXIMUM_WORK = 14, 20
 MINIMUM_PASSPHRASE = 8
@@ -37,15 +38,31 @@ MAXIMUM_BYTES = 1 << 28
 _HEADER = struct.Struct(">4sBBBB16s12s")
 
 _KEY = octets(low=32, high=32)
-_PRIME = record(StructuredPrime, prime=number(), small=number(), large=number())
-SECRET_KEY = record(SecretKey, public=PUBLIC_KEY, p=_PRIME, q=_PRIME)
 _USER_KEYS = record(UserKeys, sealing_secret=octets(low=32, high=4096), signing_secret=_KEY)
-_IMAGE_IDS = Codec(
-    lambda values: [list(names) for names in _batches(sorted(values))],
-    lambda plain, name: frozenset(
-        image_id for names in many(many(text(low=1, high=64))).parse(plain, name) for image_id in names
-    ),
-)
+
+
+
+class _Part(NamedTuple):
+    segment: int
+    image_ids: tuple[str, ...]
+
+
+_PARTS = many(record(_Part, segment=whole(low=0, high=1 << 31), image_ids=many(text(low=1, high=64))))
+
+
+def _pack_image_ids(values: Mapping[str, int]) -> Any:
+    segments: dict[int, list[str]] = {}
+    for image_id, segment in sorted(values.items()):
+        segments.setdefault(segment, []).append(image_id)
+    parts = [_Part(segment, tuple(names)) for segment, all_names in segments.items() for names in _batches(all_names)]
+    return _PARTS.pack(tuple(parts))
+
+
+def _parse_image_ids(plain: Any, name: str) -> dict[str, int]:
+    return {image_id: part.segment for part in _PARTS.parse(plain, name) for image_id in part.image_ids}
+
+
+_IMAGE_IDS = Codec(_pack_image_ids, _parse_image_ids)
 _OWNER = record(
     Owner,
     card=CARD,
@@ -54,13 +71,12 @@ _OWNER = record(
     masking_key=_KEY,
     naming_key=_KEY,
     signing_secret=_KEY,
-    authority_secret=_KEY,
     segments=whole(low=0, high=1 << 31),
     image_ids=_IMAGE_IDS,
     revoked=many(octets(low=16, high=16)),
     revocation_serial=whole(low=0, high=1 << 31),
 )
-_DELEGATION = record(Delegation, card=CARD, secret=SECRET_KEY, image_master=_KEY, authority_secret=_KEY)
+_IDENTITY = record(Identity, secret=_KEY, public=_KEY, sealing_key=octets(low=0, high=32))
 # Pending queries are not kept: a user who restarts asks again.
 _USER = record(
     lambda keys, card, grant, masking_key: User(keys, card, grant, masking_key),
@@ -73,9 +89,10 @@ _USER = record(
 SECRETS: dict[type, tuple[int, Codec]] = {
     SecretKey: (1, SECRET_KEY),
     Owner: (2, _OWNER),
-    Delegation: (3, _DELEGATION),
+    Delegation: (3, DELEGATION),
     UserKeys: (4, _USER_KEYS),
     User: (5, _USER),
+    Identity: (6, _IDENTITY),
 }
 """Every secret that has a file: its kind and its schema."""
 
@@ -93,7 +110,7 @@ def write_secret(
 
     Args:
         path: where; mode 0600, atomically.
-        secret: a `SecretKey`, `Owner`, `Delegation`, `UserKeys` or `User`.
+        secret: a `SecretKey`, `Owner`, `Delegation`, `Identity`, `UserKeys` or `User`.
         passphrase: at least 8 characters.
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
@@ -154,7 +171,7 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
         >>> read_secret(path, passphrase="correct horse", expect=UserKeys)
         Traceback (most recent call last):
         ...
-        jcbir.errors.FormatError: ...user.secret: not a secret file of version 1
+        jcbir.errors.FormatError: ...user.secret: not a secret file of version 2
     """
     _check_private(path)
     content = _read(path)
