@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from jcbir.ranking._keys import KEY_KINDS, TaggedKey
+
 
 def _feed(update: Callable[[bytes], object], tag: bytes, content: bytes) -> None:
     # Tag and length before content make the encoding injective: no two different records share a byte string.
@@ -30,6 +32,9 @@ def _walk(update: Callable[[bytes], object], record: object) -> None:
         _feed(update, b"s", record.encode())
     elif isinstance(record, (bytes, bytearray, memoryview)):
         _feed(update, b"b", bytes(record))
+    elif isinstance(record, TaggedKey):
+        # By its fields as they travel: the class of the key is its kind's own affair.
+        _walk(update, (record.kind, tuple(KEY_KINDS[record.kind].to_fields(record.key).items())))
     elif dataclasses.is_dataclass(record) and not isinstance(record, type):
         names = [field.name for field in dataclasses.fields(record)]
         _feed(update, b"r", type(record).__name__.encode())
@@ -45,7 +50,7 @@ def _walk(update: Callable[[bytes], object], record: object) -> None:
 
 
 def digest(record: object, *, domain: str = "jcbir") -> bytes:
-    """SHA-256 over domain and fields in order, each with tag and length; different domains never give the same digest."""
+    """SHA-256 over domain and fields in order, each with tag and length: no two records share a byte string."""
     state = hashlib.sha256()
     _feed(state.update, b"d", domain.encode())
     _walk(state.update, record)

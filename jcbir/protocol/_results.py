@@ -1,4 +1,4 @@
-"""What the authority seals to the user: order and distances of the results of each query, and what opens their images."""
+"""What the authority seals to the user: order and distances of the results, and what opens their images."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from jcbir.errors import FormatError
-from jcbir.protocol._schema import Codec, Reader, many, octets, read_versioned, record, rows, text, write_versioned
+from jcbir.protocol._schema import Codec, Reader, many, octets, read_versioned, record, text, whole, write_versioned
 
 VERSION = 2
 DOMAIN = "jcbir results v2"
@@ -53,19 +53,19 @@ def read_results(blob: bytes) -> Results:
 
 
 def _table() -> Codec:
-    """int32[q, r] as rows of big-endian bytes."""
-    inner = rows(low=0, width=1 << 24)
+    """int32[q, r] as its number of queries and big-endian bytes, row by row."""
+    count_codec, cells_codec = whole(low=1, high=1 << 16), octets(low=0, high=1 << 26)
 
     def pack(table: np.ndarray) -> list:
-        count, columns = table.shape
-        return inner.pack(np.frombuffer(table.astype(">i4").tobytes(), np.uint8).reshape(count, 4 * columns))
+        return [count_codec.pack(len(table)), cells_codec.pack(table.astype(">i4").tobytes())]
 
     def parse(reader: Reader, name: str) -> np.ndarray:
-        cells = inner.parse(reader, name)
-        count, columns = cells.shape
-        if columns % 4:
-            raise FormatError(f"{name}: must be rows of 4-byte numbers, got {columns} bytes")
-        return np.frombuffer(cells.tobytes(), ">i4").reshape(count, columns // 4).astype(np.int32)
+        if reader.head(name) != ("list", 2):
+            raise FormatError(f"{name}: must be a number of rows and cells, got something else")
+        count, cells = count_codec.parse(reader, name), cells_codec.parse(reader, name)
+        if len(cells) % (4 * count):
+            raise FormatError(f"{name}: must be {count} rows of 4-byte numbers, got {len(cells)} bytes")
+        return np.frombuffer(cells, ">i4").astype(np.int32).reshape(count, -1)
 
     return Codec(pack, parse)
 

@@ -5,7 +5,8 @@ the schema: nothing is built that the schema does not name, rows stay views of w
 encoding only, and what is built of a body never exceeds `building_room` of its length.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgpack
@@ -99,7 +100,7 @@ def building_room(length: int) -> int:
 
 
 def whole(*, low: int, high: int) -> Codec:
-    """Describe an integer in `low..high`, `0 <= low`, `high < 2^63`."""
+    """An integer in `low..high`, `0 <= low`, `high < 2^63`."""
 
     def check(value: int, name: str) -> int:
         if not low <= value <= high:
@@ -112,11 +113,11 @@ def whole(*, low: int, high: int) -> Codec:
             raise FormatError(f"{name}: must be an integer from {low} to {high}, got {kind}")
         return check(value, name)
 
-    return Codec(lambda value: check(int(value), "value"), parse)
+    return Codec(lambda value: check(operator.index(value), "value"), parse)
 
 
 def text(*, low: int = 0, high: int = 255) -> Codec:
-    """Describe text of `low..high` characters."""
+    """Text of `low..high` characters."""
 
     def check(value: str, name: str) -> str:
         if type(value) is not str or not low <= len(value) <= high:
@@ -138,7 +139,7 @@ def text(*, low: int = 0, high: int = 255) -> Codec:
 
 
 def octets(*, low: int, high: int) -> Codec:
-    """Describe a byte string of `low..high` bytes."""
+    """A byte string of `low..high` bytes."""
 
     def check(size: int, name: str, kind: str = "bytes") -> None:
         if kind != "bytes" or not low <= size <= high:
@@ -158,7 +159,7 @@ def octets(*, low: int, high: int) -> Codec:
 
 
 def number() -> Codec:
-    """Describe a non-negative integer of key size: its shortest big-endian bytes."""
+    """A non-negative integer of key size: its shortest big-endian bytes."""
     plain = octets(low=0, high=MAX_NUMBER_BYTES)
 
     def parse(reader: Reader, name: str) -> int:
@@ -171,7 +172,7 @@ def number() -> Codec:
 
 
 def optional(codec: Codec) -> Codec:
-    """Describe a field that may be absent."""
+    """A field that may be absent."""
     return Codec(
         lambda value: None if value is None else codec.pack(value),
         lambda reader, name: None if reader.absent() else codec.parse(reader, name),
@@ -179,7 +180,7 @@ def optional(codec: Codec) -> Codec:
 
 
 def many(codec: Codec, *, low: int = 0, high: int = MAX_ITEMS) -> Codec:
-    """Describe a tuple of `low..high` items of one kind."""
+    """A tuple of `low..high` items of one kind."""
 
     def check(count: int, name: str, kind: str = "list") -> None:
         if kind != "list" or not low <= count <= high:
@@ -203,9 +204,9 @@ def many(codec: Codec, *, low: int = 0, high: int = MAX_ITEMS) -> Codec:
     return Codec(pack, parse)
 
 
-def rows(*, width: int, low: int = 1) -> Codec:
-    """Describe byte rows `uint8[n, w]`, `low <= w <= width`; what is parsed is a read-only view of the message."""
-    count_codec, columns_codec = whole(low=0, high=_MAX_ROWS), whole(low=low, high=width)
+def rows(*, width: int) -> Codec:
+    """Byte rows `uint8[n, w]`, `1 <= w <= width`; what is parsed is a read-only view of the message."""
+    count_codec, columns_codec = whole(low=0, high=_MAX_ROWS), whole(low=1, high=width)
 
     def pack(value: np.ndarray) -> list:
         plain = np.ascontiguousarray(value)
@@ -224,31 +225,34 @@ def rows(*, width: int, low: int = 1) -> Codec:
     return Codec(pack, parse)
 
 
-def marks() -> Codec:
-    """Describe marks `bool[n]`: their count, and eight of them in a byte."""
-    count_codec = whole(low=0, high=_MAX_ROWS)
+def fields() -> Codec:
+    """The fields of a key by name, in order: whole numbers and bytes, each as name, `"n"` or `"b"`, content."""
+    name_codec, kind_codec = text(low=1, high=64), text(low=1, high=1)
+    contents = {"n": number(), "b": octets(low=0, high=1 << 26)}
 
-    def pack(value: np.ndarray) -> list:
-        return [len(value), np.packbits(value).tobytes()]
+    def pack(values: Mapping[str, int | bytes]) -> list:
+        kinds = {name: "b" if isinstance(value, bytes) else "n" for name, value in values.items()}
+        return [[name, kinds[name], contents[kinds[name]].pack(value)] for name, value in values.items()]
 
-    def parse(reader: Reader, name: str) -> np.ndarray:
-        if reader.head(name) != ("list", 2):
-            raise FormatError(f"{name}: must be a count and packed bits, got something else")
-        count = count_codec.parse(reader, name)
-        kind, size = reader.head(name)
-        if kind != "bytes" or not count <= 8 * size < count + 8:
-            raise FormatError(f"{name}: must be {count} marks, got {kind} of {size}")
-        reader.spend(_ROWS_BYTES + 16 * size, name)
-        bits = np.unpackbits(np.frombuffer(reader.take(size, name), np.uint8)).astype(bool)
-        if bits[count:].any():
-            raise FormatError(f"{name}: must be zero in its padding, got ones")
-        return bits[:count]
+    def parse(reader: Reader, name: str) -> dict[str, int | bytes]:
+        found, count = reader.head(name)
+        if found != "list" or not 1 <= count <= 64:
+            raise FormatError(f"{name}: must be 1 to 64 fields, got {found} of {count}")
+        values: dict[str, int | bytes] = {}
+        for _ in range(count):
+            if reader.head(name) != ("list", 3):
+                raise FormatError(f"{name}: must be name, kind and content of a field, got something else")
+            key, kind = name_codec.parse(reader, name), kind_codec.parse(reader, name)
+            if kind not in contents or key in values:
+                raise FormatError(f"{name}: must be fields of different names and a known kind, got others")
+            values[key] = contents[kind].parse(reader, key)
+        return values
 
     return Codec(pack, parse)
 
 
-def record(kind: Callable[..., Any], **fields: Codec) -> Codec:
-    """Describe a record: the fields in order, as a list; the constructor of `kind` may refuse as well."""
+def record(kind: Callable[..., Any], /, **fields: Codec) -> Codec:
+    """A record: the fields in order, as a list; the constructor of `kind` may refuse as well."""
     label = getattr(kind, "__name__", "record")
 
     def parse(reader: Reader, name: str) -> Any:
@@ -282,15 +286,15 @@ def read_plain(codec: Codec, body: bytes | memoryview, *, name: str, room: int |
 
 
 def write_versioned(codec: Codec, value: Any, *, version: int) -> bytes:
-    """Write a version byte and the value as msgpack: the form of what is sealed."""
+    """A version byte and the value as msgpack: the form of what is sealed."""
     return bytes([version]) + write_plain(codec, value)
 
 
 def read_versioned(codec: Codec, body: bytes, *, version: int, name: str) -> Any:
-    """Read the value back; FormatError for another version."""
+    """The value back; FormatError for another version."""
     if body[:1] != bytes([version]):
         raise FormatError(f"{name}: must be of version {version}, got {body[0] if body else 'nothing'}")
-    return read_plain(codec, body[1:], name=name)
+    return read_plain(codec, memoryview(body)[1:], name=name)
 
 
 def _shown(value: Any) -> str:

@@ -39,7 +39,7 @@ class Identity:
     sealing_key: bytes = b""
 
     def __repr__(self) -> str:
-        return f"Identity({self.public.hex()}, secret redacted)"
+        return f"Identity({self.public.hex()[:16]}, secret redacted)"
 
 
 def verifying_key(secret: bytes) -> bytes:

@@ -2,19 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
 
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.paillier import secret as paillier
-from jcbir.paillier.secret import SecretKey
 from jcbir.protocol._digests import digest, score_blocks
-from jcbir.protocol._handover import Delegation, open_delegation, sealing_secret
+from jcbir.protocol._handover import Delegation, open_delegation, open_openings, sealing_secret
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
-from jcbir.protocol.grants import check_grant, check_request, check_successor, note_answered
+from jcbir.protocol.grants import check_grant, check_request, check_successor, hash_openings, note_answered
 from jcbir.protocol.messages import (
     Appointment,
     Card,
@@ -34,9 +32,10 @@ from jcbir.protocol.refusals import (
     OverBudgetError,
     StaleQueryError,
 )
-from jcbir.ranking._decode import decode_scores
-from jcbir.ranking._layouts import DEAD, check_layout, rank as nearest
-from jcbir.ranking.integer import differences, magnitude_ranks
+from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt
+from jcbir.ranking._scheme import Layout
+from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
+from jcbir.ranking._table import check_layout, find_scheme
 from jcbir.sealing import image_key, public_half, seal_to
 from jcbir.typing import Rows
 
@@ -63,7 +62,7 @@ class Authority:
 
     Attributes:
         card: the collection.
-        secret: Paillier secret key.
+        secret: the secret key.
         image_master: 32 bytes, image keys derive from it.
         identity: what rankings are signed with.
         catalogs: number of a segment to its catalog.
@@ -76,7 +75,7 @@ class Authority:
     """
 
     card: Card
-    secret: SecretKey
+    secret: Any
     image_master: bytes
     identity: Identity
     catalogs: Mapping[int, Catalog] = dataclasses.field(default_factory=dict)
@@ -285,7 +284,7 @@ def admit(
         jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
     """
     # Of a report that the server did not sign no field means anything; no score is looked at before.
-    header = dataclasses.replace(report, scores=())
+    header = dataclasses.replace(report, openings=b"", scores=())
     check_signature(header, public=authority.card.cloud_key, refusal=ForgedReplyError)
     request, now = report.request, max(now, authority.seen)
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
@@ -349,21 +348,38 @@ def spend(authority: Authority, spending: Spending) -> Authority:
 
 
 def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
-    """All ciphertexts of a report, to be decrypted at once: an array engine is several times faster on many rows.
+    """All that is to be decrypted of a report, at once: an array engine is several times faster on many rows.
 
     Args:
         authority: state.
         report: from the server, admitted.
 
     Returns:
-        uint8[m, w], query after query, segment after segment.
+        uint8[m, w], query after query, segment after segment: each score, behind it what its scheme needs beside the
+        key to open it (hints of the catalog, openings of the request).
+
+    Raises:
+        IntegrityError: openings that were not sealed for this request.
+        FormatError: hints or openings of another number than the scores.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> ciphertext_rows(small_system().authority, small_system().report).shape
         (1, 64)
     """
-    return np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
+    request = report.request
+    openings = _openings(authority, report)
+    hints = [_hint(authority.catalogs[number], request.scheme) for number in report.segments]
+    try:
+        return np.concatenate(
+            [
+                rows_to_decrypt(scores, hint=hint, opening=None if openings is None else openings[place : place + 1])
+                for place, row in enumerate(report.scores)
+                for scores, hint in zip(row, hints, strict=True)
+            ]
+        )
+    except ValueError as error:
+        raise FormatError(f"report: {error}") from None
 
 
 def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "auto") -> Rows:
@@ -382,7 +398,35 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
         >>> decrypt_report(small_system().authority, small_system().report).shape
         (1, 32)
     """
-    return paillier.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
+    kind = SECRET_KEY_KINDS[authority.card.public.kind]
+    return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
+
+
+def split_plaintexts(report: ScoreReport, plaintexts: Rows) -> list[list[tuple[Layout, np.ndarray]]]:
+    """Say which decrypted rows belong to which query and segment.
+
+    Args:
+        report: from the server.
+        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
+
+    Returns:
+        For each query and segment the layout and its rows: what `decode` and `leakage` of a scheme take.
+
+    Raises:
+        ValueError: another number of rows.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> [[(layout, rows)]] = split_plaintexts(system.report, decrypt_report(system.authority, system.report))
+        >>> layout.count, len(rows)
+        (3, 1)
+    """
+    counts = [len(scores.ciphertexts) for row in report.scores for scores in row]
+    if len(plaintexts) != sum(counts):
+        raise ValueError(f"plaintexts: must be {sum(counts)} rows, got {len(plaintexts)}")
+    parts = iter(np.split(plaintexts, np.cumsum(counts)[:-1]))
+    return [[(scores.layout, next(parts)) for scores in row] for row in report.scores]
 
 
 def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> tuple[Int32[np.ndarray, " i"], ...]:
@@ -394,8 +438,8 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
         plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
 
     Returns:
-        For each query int32[i] Hamming distances (`integer`: dense ranks of the absolute differences);
-        `jcbir.ranking._layouts.DEAD` for images that are withdrawn.
+        For each query int32[i], distances that compare (Hamming distances in most schemes); `jcbir.ranking.DEAD` for
+        images that are withdrawn.
 
     Raises:
         ValueError: other numbers than scores of these layouts.
@@ -404,20 +448,14 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> plaintexts = decrypt_report(system.authority, system.report)
-        >>> read_scores(system.authority, system.report, plaintexts)[0].tolist()
-        [2, 0, 2]
+        >>> sorted(read_scores(system.authority, system.report, plaintexts)[0].tolist())
+        [0, 2, 2]
     """
-    parts = [scores for row in report.scores for scores in row]
-    ends = np.cumsum([len(scores.ciphertexts) for scores in parts])
-    if len(plaintexts) != ends[-1]:
-        raise ValueError(f"plaintexts: must be {ends[-1]} rows, got {len(plaintexts)}")
-    pieces = iter(zip(parts, np.split(plaintexts, ends[:-1]), strict=True))
-    dead = _dead(authority, report.segments)
-    opened = []
-    for row in report.scores:
-        distances = _read_row([next(pieces) for _ in row], authority.card.public.n)
-        opened.append(np.where(dead, np.int32(DEAD), distances))
-    return tuple(opened)
+    dead, public = _dead(authority, report.segments), authority.card.public.key
+    return tuple(
+        np.where(dead, np.int32(DEAD), decode_scores(pieces, public=public))
+        for pieces in split_plaintexts(report, plaintexts)
+    )
 
 
 def rank(
@@ -525,19 +563,27 @@ def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now
     return Spending(grant.grant_id, now // DAY_SECONDS, 0, fresh)
 
 
-def _read_row(pieces: list, modulus: int) -> np.ndarray:
-    """Distances of one query to all segments; ranks of `integer` are dense over all of them, so that they compare."""
-    if pieces[0][0].layout.scheme == "integer":
-        values = [value for _, plaintexts in pieces for value in differences(plaintexts, modulus=modulus)]
-        return magnitude_ranks(values)
-    return np.concatenate(
-        [decode_scores(plaintexts, scores.layout, modulus=modulus) for scores, plaintexts in pieces]
-    ).astype(np.int32)
+def _openings(authority: Authority, report: ScoreReport) -> Rows | None:
+    if not report.openings:
+        return None
+    request, secret = report.request, authority.identity.secret
+    body = open_openings(secret, authority.card, report.openings, scheme=request.scheme, nonce=request.nonce)
+    if not body or len(body) % request.queries:
+        raise FormatError(f"openings: must be one for each of {request.queries} queries, got {len(body)} bytes")
+    return np.frombuffer(body, np.uint8).reshape(request.queries, -1)
+
+
+def _hint(part: Catalog, scheme: str) -> Rows | None:
+    return next((hint.rows for hint in part.hints if hint.scheme == scheme), None)
 
 
 def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
     return np.array(
-        [number < authority.withdrawn.get(name, 0) for number in segments for name in authority.catalogs[number].image_ids],
+        [
+            number < authority.withdrawn.get(name, 0)
+            for number in segments
+            for name in authority.catalogs[number].image_ids
+        ],
         bool,
     )
 
@@ -563,6 +609,8 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
         raise FormatError(f"report: scores of {len(report.scores)} queries, the user asked {request.queries}")
     if report.blocks != score_blocks(report.scores):
         raise FormatError("report: the scores are not those that its signed header names")
+    if hash_openings(report.openings) != request.openings:
+        raise FormatError("report: the openings are not those that the user signed")
     for row in report.scores:
         if len(row) != len(report.segments):
             raise FormatError(f"report: scores of {len(row)} segments, expected {len(report.segments)}")
@@ -571,8 +619,9 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
             got = (scores.layout.scheme, scores.layout.count, scores.layout.bits)
             if got != expected:
                 raise FormatError(f"report: segment {number} is {got}, expected scheme, count, bits {expected}")
-            check_layout(authority.card.public, scores.layout)
-            if len(scores.ciphertexts) != scores.layout.blocks or scores.live is not None:
-                raise FormatError(f"report: {len(scores.ciphertexts)} scores, {scores.layout.blocks} blocks, in order")
+            check_layout(authority.card.public.key, scores.layout)
+            shape = find_scheme(request.scheme).shapes(scores.layout).scores
+            if scores.ciphertexts.shape != shape:
+                raise FormatError(f"report: scores must be {shape} bytes, got {scores.ciphertexts.shape}")
             if scores.fingerprint != authority.card.public.fingerprint:
                 raise ForeignCollectionError("report: scores under another key")

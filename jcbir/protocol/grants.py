@@ -1,11 +1,12 @@
 """Whether a message may be answered: grant, signature, time, collection, revocation, replay, epoch. Free of secrets."""
 
+import hashlib
 import hmac
 from collections.abc import Collection, Mapping
 
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.messages import SCHEMES, Appointment, Card, Grant, Query, Request, Succession
+from jcbir.protocol.messages import Appointment, Card, Grant, Query, Request, Succession
 from jcbir.protocol.refusals import (
     ExpiredGrantError,
     ForeignCollectionError,
@@ -17,6 +18,7 @@ from jcbir.protocol.refusals import (
     StaleQueryError,
     TamperedQueryError,
 )
+from jcbir.ranking._table import find_scheme
 
 RIGHTS = ("rank", "open")
 """`rank`: learn pseudonyms and distances of the best results. `open`: receive their image keys as well."""
@@ -98,8 +100,8 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
         raise MissingRightError(f"top: {request.top} results asked, the grant allows 1 to {grant.max_results}")
     if not 1 <= request.queries <= grant.queries_per_day:
         raise MissingRightError(f"queries: {request.queries} asked, the grant allows {grant.queries_per_day} a day")
-    if request.scheme not in SCHEMES:
-        raise ValueError(f"scheme: expected one of {SCHEMES}, got {request.scheme!r}")
+    if find_scheme(request.scheme).key_kind != card.public.kind:
+        raise ValueError(f"scheme: must be one for {card.public.kind} keys, got {request.scheme!r}")
 
 
 def check_issued(issued: int, *, now: int, name: str) -> None:
@@ -141,8 +143,24 @@ def commit(salt: bytes, trapdoors: tuple) -> bytes:
     return digest((salt, trapdoors), domain="jcbir trapdoors v1")
 
 
+def hash_openings(openings: bytes) -> bytes:
+    """Hash sealed openings: `SHA-256(openings)`, and nothing of nothing.
+
+    Args:
+        openings: as in a query or a report.
+
+    Returns:
+        32 bytes, or none.
+
+    Example:
+        >>> len(hash_openings(b"sealed")), hash_openings(b"")
+        (32, b'')
+    """
+    return hashlib.sha256(openings).digest() if openings else b""
+
+
 def check_commitment(query: Query) -> None:
-    """Check that a query carries the trapdoors its user committed to.
+    """Check that a query carries the trapdoors and openings its user committed to.
 
     Args:
         query: the query.
@@ -162,6 +180,8 @@ def check_commitment(query: Query) -> None:
         raise TamperedQueryError(f"query: {len(query.trapdoors)} trapdoors, the user signed {query.request.queries}")
     if not hmac.compare_digest(commit(query.salt, query.trapdoors), query.request.commitment):
         raise TamperedQueryError("query: the trapdoors are not those the user committed to")
+    if hash_openings(query.openings) != query.request.openings:
+        raise TamperedQueryError("query: the openings are not those the user committed to")
 
 
 def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, now: int) -> dict[bytes, int]:

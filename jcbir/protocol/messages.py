@@ -9,9 +9,14 @@ authority: `Delegation` (secret, see `owner`), `Catalog`, `Withdrawal`, `Revocat
 import dataclasses
 from typing import Any
 
-from jcbir.paillier.public import PublicKey
-from jcbir.ranking._layouts import SCHEMES as SCHEMES
-from jcbir.ranking._records import Index, Scores, Trapdoor
+import numpy as np
+from jaxtyping import UInt8
+
+from jcbir.ranking._keys import TaggedKey
+from jcbir.ranking._scheme import Index, Scores, Trapdoor
+
+DEFAULT_SCHEME = "packed"
+"""What is offered and asked where nobody says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +27,7 @@ class Card:
         collection: its name.
         epoch: counts re-keyings; grants and messages of another epoch are refused.
         bits: length of its hash codes.
-        public: the Paillier public key.
+        public: the public key, with the name of its kind.
         owner_key: Ed25519 public key of the owner (32 bytes): publications, grants, revocations.
         cloud_key: Ed25519 public key of the server (32 bytes), made by it: score reports.
         authority_key: Ed25519 public key of the authority (32 bytes), made by it: rankings.
@@ -32,7 +37,7 @@ class Card:
     collection: str
     epoch: int
     bits: int
-    public: PublicKey
+    public: TaggedKey
     owner_key: bytes
     cloud_key: bytes
     authority_key: bytes
@@ -72,6 +77,19 @@ class Publication:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hint:
+    """What opens the scores of one index beside the key, where its scheme has something of that kind.
+
+    Attributes:
+        scheme: the ranking scheme.
+        rows: one row for each score of a query.
+    """
+
+    scheme: str
+    rows: UInt8[np.ndarray, "b h"]
+
+
+@dataclasses.dataclass(frozen=True)
 class Catalog:
     """Owner to authority: which image stands at which position of a segment, and what its sealed bytes are.
 
@@ -81,6 +99,7 @@ class Catalog:
         segment: number of the segment.
         image_ids: pseudonyms in index order.
         hashes: SHA-256 of each sealed image: whoever opened an image knows its key, and could seal another one.
+        hints: for the authority alone, of the schemes that have them.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -89,6 +108,7 @@ class Catalog:
     segment: int
     image_ids: tuple[str, ...]
     hashes: tuple[bytes, ...]
+    hints: tuple[Hint, ...] = ()
     signature: bytes = b""
 
 
@@ -208,6 +228,7 @@ class Request:
         nonce: 16 random bytes, the name of this request; never answered twice.
         issued: seconds since 1970.
         commitment: digest of salt and trapdoors; without the salt the authority could guess a short masked code.
+        openings: SHA-256 of the sealed openings; empty where the scheme has none.
         grant: the user's grant.
         signature: the user's Ed25519 signature over the rest.
     """
@@ -220,6 +241,7 @@ class Request:
     nonce: bytes
     issued: int
     commitment: bytes
+    openings: bytes
     grant: Grant
     signature: bytes = b""
 
@@ -232,22 +254,26 @@ class Query:
         request: what both server and authority see.
         salt: 32 random bytes that open the commitment, for the server alone.
         trapdoors: one for each query image.
+        openings: HPKE to the authority of what opens the scores of the trapdoors beside the key; empty where the scheme
+            has nothing of that kind.
     """
 
     request: Request
     salt: bytes
     trapdoors: tuple[Trapdoor, ...]
+    openings: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreReport:
-    """Server to authority: encrypted scores; no trapdoor. All but the scores is a small header that is signed.
+    """Server to authority: encrypted scores; no trapdoor. Request, segments and blocks are a small signed header.
 
     Attributes:
         request: as the user signed it.
         segments: numbers of the segments scored, in order.
         blocks: for each query and segment, the digest of its scores.
         signature: the server's Ed25519 signature over request, segments and blocks.
+        openings: as in the query.
         scores: for each query, one record for each segment.
     """
 
@@ -255,6 +281,7 @@ class ScoreReport:
     segments: tuple[int, ...]
     blocks: tuple[tuple[bytes, ...], ...]
     signature: bytes = b""
+    openings: bytes = b""
     scores: tuple[tuple[Scores, ...], ...] = ()
 
 

@@ -5,23 +5,24 @@ import functools
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
 from jcbir.protocol._digests import digest
 from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.grants import RIGHTS
 from jcbir.protocol.messages import (
-    SCHEMES,
+    DEFAULT_SCHEME,
     Admission,
     Appointment,
     Card,
     Catalog,
     Enrollment,
     Grant,
+    Hint,
     Publication,
     Recall,
     Revocation,
@@ -29,9 +30,11 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.protocol.user import ADMISSION_DOMAIN, masked_codes
-from jcbir.ranking._build import build_index
-from jcbir.ranking._layouts import plan
+from jcbir.protocol.user import ADMISSION_DOMAIN, scheme_masking_key
+from jcbir.ranking._build import build_index, mask_index
+from jcbir.ranking._keys import tag_key
+from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
+from jcbir.ranking._table import SCHEMES, plan
 from jcbir.sealing import Cipher, image_key, open_batch, seal_batch, seal_to
 from jcbir.typing import Array, Rows
 
@@ -49,7 +52,7 @@ class Owner:
 
     Attributes:
         card: the public face of the collection.
-        secret: Paillier secret key.
+        secret: the secret key.
         image_master: 32 bytes, image keys derive from it.
         masking_key: 32 bytes, the keyed isometries derive from it.
         naming_key: 32 bytes, pseudonyms of images derive from it.
@@ -61,7 +64,7 @@ class Owner:
     """
 
     card: Card
-    secret: SecretKey
+    secret: Any
     image_master: bytes
     masking_key: bytes
     naming_key: bytes
@@ -79,18 +82,18 @@ def create(
     *,
     collection: str,
     bits: int,
-    secret: SecretKey,
+    secret: Any,
     cloud_key: bytes,
     authority_key: bytes,
     authority_sealing_key: bytes,
     draw: Callable[[int], bytes],
 ) -> Owner:
-    """Found a collection: draw every master secret beside the Paillier key.
+    """Found a collection: draw every master secret beside the key pair.
 
     Args:
         collection: its name, 1 to 100 characters.
         bits: length of its hash codes, 8 to 512.
-        secret: the Paillier key pair, from `jcbir.paillier.secret.generate_keys`.
+        secret: the key pair, from `jcbir.paillier.secret.generate_keys` or another kind's.
         cloud_key: `public` of the server's identity, from `jcbir.protocol.server.make_identity`.
         authority_key: `public` of the authority's identity, from `jcbir.protocol.authority.make_identity`.
         authority_sealing_key: `sealing_key` of the same.
@@ -122,13 +125,20 @@ def create(
     _check_services(cloud_key, authority_key, authority_sealing_key)
     signing = draw(KEY_BYTES)
     card = Card(
-        collection, 0, bits, secret.public, verifying_key(signing), cloud_key, authority_key, authority_sealing_key
+        collection,
+        0,
+        bits,
+        tag_key(secret.public),
+        verifying_key(signing),
+        cloud_key,
+        authority_key,
+        authority_sealing_key,
     )
     return Owner(card, secret, draw(32), draw(32), draw(32), signing)
 
 
 def delegate(owner: Owner) -> Delegation:
-    """Hand the authority what it needs: the Paillier key and the image master key; not the masking key.
+    """Hand the authority what it needs: the key pair and the image master key; not the masking key.
 
     Args:
         owner: state.
@@ -170,7 +180,7 @@ def publish(
     names: Sequence[str],
     *,
     draw: Callable[[int], bytes],
-    schemes: Sequence[str] = ("packed",),
+    schemes: Sequence[str] = (DEFAULT_SCHEME,),
     cipher: Cipher = "lorenz",
     engine: str = "auto",
 ) -> tuple[Owner, Publication, Catalog]:
@@ -207,16 +217,19 @@ def publish(
     image_ids = tuple(given[place] for place in order)
 
     card, segment = owner.card, owner.segments
-    encrypt_rows = functools.partial(encrypt, owner.secret, draw=draw, engine=engine)
+    public, kind = card.public.key, SECRET_KEY_KINDS[card.public.kind]
+    encrypt_rows = functools.partial(kind.encrypt, owner.secret, draw=draw, engine=engine)
     indexes = []
     for scheme in schemes:
-        layout = plan(card.public, scheme=scheme, count=len(image_ids), bits=card.bits)
-        masked = masked_codes(codes, card=card, scheme=scheme, masking_key=owner.masking_key)[order]
-        indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=card.public))
+        layout = plan(public, scheme=scheme, count=len(image_ids), bits=card.bits)
+        masking_key = scheme_masking_key(card, scheme=scheme, masking_key=owner.masking_key)
+        masked = mask_index(np.asarray(codes)[order], layout, masking_key=masking_key)
+        indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=public))
+    hints = tuple(Hint(index.layout.scheme, index.hint) for index in indexes if index.hint is not None)
     sealed = _seal_images(owner, [images[place] for place in order], image_ids, draw=draw, cipher=cipher)
     hashes = tuple(hashlib.sha256(image.sealed).digest() for image in sealed)
-    publication = Publication(card, segment, tuple(indexes), sealed)
-    catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes)
+    publication = Publication(card, segment, tuple(index._replace(hint=None) for index in indexes), sealed)
+    catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes, hints)
     published = {**owner.image_ids, **dict.fromkeys(image_ids, segment)}
     state = dataclasses.replace(owner, segments=segment + 1, image_ids=published)
     return state, sign(publication, secret=owner.signing_secret), sign(catalog, secret=owner.signing_secret)
@@ -240,7 +253,8 @@ def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], eng
         >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
         (2, 64)
     """
-    return owner_blinders(owner.secret, count, draw=draw, engine=engine)
+    kind = SECRET_KEY_KINDS[owner.card.public.kind]
+    return kind.blinders(owner.secret, count, draw=draw, engine=engine)
 
 
 def admit(
@@ -373,12 +387,12 @@ def rekey(
     owner: Owner,
     *,
     draw: Callable[[int], bytes],
-    secret: SecretKey | None = None,
+    secret: Any | None = None,
     cloud_key: bytes | None = None,
     authority_key: bytes | None = None,
     authority_sealing_key: bytes | None = None,
 ) -> Owner:
-    """Open a new epoch: new image master and masking keys, a new Paillier key if given, nothing published.
+    """Open a new epoch: new image master and masking keys, a new key pair if given, nothing published.
 
     All grants end. `announce` tells the others; then publish again, from the photographs or from what `recall` brings
     and `unseal` opens. Pseudonyms are others than before.
@@ -386,7 +400,7 @@ def rekey(
     Args:
         owner: state.
         draw: source of secret bytes, `secrets.token_bytes`.
-        secret: a new Paillier key pair; without it the old one stays.
+        secret: a new key pair; without it the old one stays.
         cloud_key: of another server; without it the old one stays.
         authority_key: of another authority; without it the old one stays. It gets the delegation by hand.
         authority_sealing_key: of the same.
@@ -408,7 +422,7 @@ def rekey(
     card = dataclasses.replace(
         old,
         epoch=old.epoch + 1,
-        public=pair.public,
+        public=tag_key(pair.public),
         cloud_key=old.cloud_key if cloud_key is None else cloud_key,
         authority_key=old.authority_key if authority_key is None else authority_key,
         authority_sealing_key=old.authority_sealing_key if authority_sealing_key is None else authority_sealing_key,
@@ -544,4 +558,6 @@ def _check_batch(
     if again:
         raise ValueError(f"names: must be new, got {len(again)} of {len(image_ids)} that are published already")
     if not schemes or not set(schemes) <= set(SCHEMES) or len(set(schemes)) != len(schemes):
-        raise ValueError(f"schemes: must be different ones of {SCHEMES}, got {tuple(schemes)}")
+        raise ValueError(f"schemes: must be different ones of {', '.join(SCHEMES)}, got {tuple(schemes)}")
+    if codes.shape[1] != owner.card.bits:
+        raise ValueError(f"codes: must have {owner.card.bits} bits in this collection, got {codes.shape[1]}")

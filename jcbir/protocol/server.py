@@ -35,9 +35,9 @@ from jcbir.protocol.messages import (
     Withdrawal,
 )
 from jcbir.protocol.refusals import EmptyCollectionError, ForeignCollectionError, ForgedReplyError, StaleQueryError
-from jcbir.ranking._layouts import check_layout
-from jcbir.ranking._records import Index, Scores
+from jcbir.ranking._scheme import Index, Scores, Shapes
 from jcbir.ranking._score import prepare, score
+from jcbir.ranking._table import check_layout, find_scheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,10 +156,8 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
     for index in publication.indexes:
         if index.fingerprint != server.card.public.fingerprint:
             raise KeyMismatchError("publication: an index is encrypted under another key")
-        if index.live is not None:
-            raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
-        check_layout(server.card.public, index.layout)
-        shape = (index.layout.ciphertexts, index.layout.ciphertext_bytes)
+        check_layout(server.card.public.key, index.layout)
+        shape = _shapes(index).index
         expected = (len(image_ids), server.card.bits, shape)
         if (index.layout.count, index.layout.bits, index.ciphertexts.shape) != expected:
             raise ValueError(
@@ -189,7 +187,9 @@ def prepare_segment(
         ('a',)
     """
     ready = {
-        index.layout.scheme: prepare(card.public, index) if tables and index.layout.scheme == "bitsliced" else index
+        index.layout.scheme: prepare(card.public.key, index)
+        if tables and find_scheme(index.layout.scheme).prepare is not None
+        else index
         for index in indexes
     }
     return Segment(number, ready, image_ids)
@@ -460,7 +460,7 @@ def recall(server: Server, message: Recall, *, now: int, most_bytes: int) -> tup
 
 
 def blinders_needed(server: Server, query: Query, *, segments: Sequence[int] | None = None) -> int:
-    """Count the fresh blinders that scoring a query consumes: one for each ciphertext that leaves.
+    """Count the fresh blinders that scoring a query consumes.
 
     Args:
         server: state.
@@ -479,7 +479,7 @@ def blinders_needed(server: Server, query: Query, *, segments: Sequence[int] | N
         1
     """
     indexes = _indexes(server, query.request.scheme, segments)
-    return len(query.trapdoors) * sum(index.layout.blocks for index in indexes)
+    return len(query.trapdoors) * sum(_shapes(index).blinders for index in indexes)
 
 
 def score_share(
@@ -487,7 +487,7 @@ def score_share(
     query: Query,
     *,
     segments: Sequence[int],
-    blinders: UInt8[np.ndarray, "m w"],
+    blinders: UInt8[np.ndarray, "m v"],
     engine: str = "auto",
 ) -> UInt8[np.ndarray, "q b w"]:
     """Score a batch of trapdoors against some segments; each ciphertext is re-randomized before it leaves.
@@ -501,7 +501,7 @@ def score_share(
         engine: arithmetic engine.
 
     Returns:
-        uint8[q, b, w]: for each trapdoor the ciphertexts of all blocks, segment after segment.
+        uint8[q, b, w]: for each trapdoor the ciphertexts of all scores, segment after segment.
 
     Raises:
         ValueError: too few blinders, no index of that scheme or no such segment, or a trapdoor that does not fit.
@@ -519,18 +519,16 @@ def score_share(
     if len(blinders) < needed:
         raise ValueError(f"blinders: must be at least {needed}, got {len(blinders)}")
     indexes = _indexes(server, query.request.scheme, segments)
-    fresh = np.split(blinders[:needed], np.cumsum([index.layout.blocks for index in indexes] * len(query.trapdoors)))
-    jobs = zip(((trapdoor, index) for trapdoor in query.trapdoors for index in indexes), fresh, strict=False)
-    rows = [
-        score(server.card.public, index, trapdoor, blinders=part, engine=engine).ciphertexts
-        for (trapdoor, index), part in jobs
-    ]
-    return np.concatenate(rows).reshape(len(query.trapdoors), -1, server.card.public.ciphertext_bytes)
+    public, used, rows = server.card.public.key, 0, []
+    for trapdoor in query.trapdoors:
+        for index in indexes:
+            fresh = blinders[used : used + _shapes(index).blinders]
+            used += len(fresh)
+            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine).ciphertexts)
+    return np.concatenate(rows).reshape(len(query.trapdoors), -1, rows[0].shape[1])
 
 
-def finish_query(
-    server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"], *, identity: Identity
-) -> ScoreReport:
+def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"], *, identity: Identity) -> ScoreReport:
     """Make the report for the authority of the scores of all segments, and sign it.
 
     Args:
@@ -554,28 +552,31 @@ def finish_query(
         (0,)
     """
     if identity.public != server.card.cloud_key:
-        raise KeyMismatchError(f"identity: must be the card's {server.card.cloud_key.hex()}, got {identity.public.hex()}")
-    public = server.card.public
-    layouts = [index.layout for index in _indexes(server, query.request.scheme, None)]
-    expected = (len(query.trapdoors), sum(layout.blocks for layout in layouts), public.ciphertext_bytes)
+        raise KeyMismatchError(
+            f"identity: must be the card's {server.card.cloud_key.hex()}, got {identity.public.hex()}"
+        )
+    indexes = _indexes(server, query.request.scheme, None)
+    shapes = [_shapes(index).scores for index in indexes]
+    expected = (len(query.trapdoors), sum(count for count, _ in shapes), shapes[0][1])
     if rows.shape != expected:
         raise ValueError(f"rows: must be uint8{list(expected)}, got {rows.dtype}{list(rows.shape)}")
-    ends = np.cumsum([layout.blocks for layout in layouts])[:-1]
+    ends = np.cumsum([count for count, _ in shapes])[:-1]
     scores = tuple(
         tuple(
-            Scores(layout, public.fingerprint, part) for layout, part in zip(layouts, np.split(row, ends), strict=True)
+            Scores(index.layout, index.fingerprint, part)
+            for index, part in zip(indexes, np.split(row, ends), strict=True)
         )
         for row in rows
     )
     header = ScoreReport(query.request, tuple(segment.number for segment in server.segments), score_blocks(scores))
-    return dataclasses.replace(sign(header, secret=identity.secret), scores=scores)
+    return dataclasses.replace(sign(header, secret=identity.secret), openings=query.openings, scores=scores)
 
 
 def score_query(
     server: Server,
     query: Query,
     *,
-    blinders: UInt8[np.ndarray, "m w"],
+    blinders: UInt8[np.ndarray, "m v"],
     identity: Identity,
     now: int,
     engine: str = "auto",
@@ -649,6 +650,10 @@ def _index(segment: Segment, scheme: str) -> Any:
             f"scheme: must be one of {sorted(segment.indexes)} in segment {segment.number}, got {scheme!r}"
         )
     return segment.indexes[scheme]
+
+
+def _shapes(index: Any) -> Shapes:
+    return find_scheme(index.layout.scheme).shapes(index.layout)
 
 
 def _indexes(server: Server, scheme: str, segments: Sequence[int] | None) -> list[Any]:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Int32
 
-from jcbir.paillier.secret import SecretKey, generate_keys
+from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.messages import (
@@ -81,13 +81,13 @@ class Found(NamedTuple):
     matches: tuple[tuple[Match, ...], ...]
 
 
-def found(*, collection: str, bits: int, secret: SecretKey, draw: Callable[[int], bytes]) -> Session:
+def found(*, collection: str, bits: int, secret: Any, draw: Callable[[int], bytes]) -> Session:
     """Bring owner, server and authority together: identities, the collection, the delegation handed over in person.
 
     Args:
         collection: its name.
         bits: length of its hash codes.
-        secret: the Paillier key pair.
+        secret: the key pair.
         draw: source of secret bytes, `secrets.token_bytes`.
 
     Returns:
@@ -270,7 +270,8 @@ def search(
         RefusalError: a party refuses, in the form that names the reason.
 
     Example:
-        >>> _, answer = search(small_system().session, np.eye(16, dtype=bool)[:1], top=1, now=NOW, draw=secrets.token_bytes)
+        >>> code = np.eye(16, dtype=bool)[:1]
+        >>> _, answer = search(small_system().session, code, top=1, now=NOW, draw=secrets.token_bytes)
         >>> [match.distance for match in answer.matches[0]]
         [0]
     """

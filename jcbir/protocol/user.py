@@ -1,7 +1,6 @@
 """The user: turns codes of query images into trapdoors, opens what comes back."""
 
 import dataclasses
-import functools
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
@@ -10,17 +9,16 @@ import numpy as np
 from jaxtyping import Bool
 
 from jcbir.errors import IntegrityError
-from jcbir.paillier._blinding import blinders
-from jcbir.paillier.public import PublicKey, encrypt
 from jcbir.protocol._digests import digest
+from jcbir.protocol._handover import seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
-from jcbir.protocol.grants import commit
-from jcbir.protocol.messages import SCHEMES, Admission, Card, Delivery, Enrollment, Grant, Query, Request
+from jcbir.protocol.grants import commit, hash_openings
+from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
-from jcbir.ranking._build import trapdoors
-from jcbir.ranking._layouts import plan
-from jcbir.ranking.isometry import isometry, mask_codes
+from jcbir.ranking._build import mask_query, trapdoors
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._table import plan
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
 
@@ -149,38 +147,29 @@ def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
     return User(keys, admission.card, grant, masking_key)
 
 
-def masked_codes(codes: Bool[Array, "n k"], *, card: Card, scheme: str, masking_key: bytes) -> Bool[np.ndarray, "n k"]:
-    """Apply the keyed isometry of a collection, epoch and scheme; Hamming distances stay.
+def scheme_masking_key(card: Card, *, scheme: str, masking_key: bytes) -> bytes:
+    """Derive the masking key of a collection, epoch and scheme: what is seen of one scheme says nothing of another.
 
-    Each scheme has its own: what the server sees of `bitsliced` says nothing of what the authority sees of `packed`.
+    `HMAC-SHA256(masking key, collection, epoch, scheme)`
 
     Args:
-        codes: bool[n, k] codes.
         card: the collection.
         scheme: the ranking scheme.
-        masking_key: 32 bytes shared by owner and users.
+        masking_key: 32 bytes shared by the owner and all users.
 
     Returns:
-        bool[n, k].
-
-    Raises:
-        ValueError: codes of another length than the collection's.
+        32 bytes, for `jcbir.ranking.mask_index` and `mask_query`.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> card, codes = small_system().owner.card, np.eye(16, dtype=bool)[:3]
-        >>> masked = masked_codes(codes, card=card, scheme="packed", masking_key=bytes(32))
-        >>> int((masked[0] ^ masked[1]).sum())
-        2
+        >>> len(scheme_masking_key(small_system().owner.card, scheme="any", masking_key=bytes(32)))
+        32
 
     References:
         The isometry is not in Wang, Zhang, Meng and Liu (2023); it keeps raw code bits from whoever decrypts.
     """
-    if codes.shape[-1] != card.bits:
-        raise ValueError(f"codes: must have {card.bits} bits in this collection, got {codes.shape[-1]}")
     context = digest((card.collection, card.epoch, scheme), domain="jcbir isometry v1")
-    secret = isometry(hmac.digest(masking_key, context, "sha256"), bits=card.bits)
-    return np.asarray(mask_codes(np.asarray(codes), secret))
+    return hmac.digest(masking_key, context, "sha256")
 
 
 def ask(
@@ -190,7 +179,7 @@ def ask(
     top: int,
     now: int,
     draw: Callable[[int], bytes],
-    scheme: str = "packed",
+    scheme: str = DEFAULT_SCHEME,
     engine: str = "auto",
 ) -> tuple[User, Query]:
     """Ask for the images nearest to each code: one batch, one message.
@@ -217,33 +206,42 @@ def ask(
         >>> query.request.queries, len(me.pending)
         (2, 2)
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme: must be one of {SCHEMES}, got {scheme!r}")
     if len(codes) == 0:
         raise ValueError("codes: must be at least one, got 0")
     if not 1 <= top <= user.grant.max_results:
         raise ValueError(f"top: must be 1 to {user.grant.max_results} by the grant, got {top}")
+    if len(codes) > user.grant.queries_per_day:
+        raise ValueError(f"codes: must be at most {user.grant.queries_per_day} a day by the grant, got {len(codes)}")
     card = user.card
-    layout = plan(card.public, scheme=scheme, count=1, bits=card.bits)
-    masked = masked_codes(codes, card=card, scheme=scheme, masking_key=user.masking_key)
+    public, kind = card.public.key, KEY_KINDS[card.public.kind]
+    layout = plan(public, scheme=scheme, count=1, bits=card.bits)
+    masking_key = scheme_masking_key(card, scheme=scheme, masking_key=user.masking_key)
+    masked = mask_query(codes, layout, masking_key=masking_key)
 
-    encrypt_rows = functools.partial(_encrypt_rows, card.public, draw=draw, engine=engine)
-    doors = trapdoors(masked, layout, encrypt=encrypt_rows, public=card.public)
-    salt = draw(SALT_BYTES)
+    def encrypt(rows: np.ndarray) -> np.ndarray:
+        fresh = kind.blinders(public, len(rows), draw=draw, engine=engine)
+        return kind.encrypt(public, rows, blinders=fresh, engine=engine)
+
+    made = trapdoors(masked, layout, encrypt=encrypt, public=public)
+    doors = tuple(door._replace(opening=None) for door in made)
+    openings = b"".join(door.opening.tobytes() for door in made if door.opening is not None)
+    salt, nonce = draw(SALT_BYTES), draw(NONCE_BYTES)
+    sealed = seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b""
     request = Request(
         collection=card.collection,
         epoch=card.epoch,
         scheme=scheme,
         queries=len(doors),
         top=top,
-        nonce=draw(NONCE_BYTES),
+        nonce=nonce,
         issued=now,
         commitment=commit(salt, doors),
+        openings=hash_openings(sealed),
         grant=user.grant,
     )
     request = sign(request, secret=user.keys.signing_secret)
     state = dataclasses.replace(user, pending={**user.pending, request.nonce: request})
-    return state, Query(request, salt, doors)
+    return state, Query(request, salt, doors, sealed)
 
 
 def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ...], ...]]:
@@ -283,11 +281,6 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
     )
     pending = {nonce: request for nonce, request in user.pending.items() if nonce != ranking.nonce}
     return dataclasses.replace(user, pending=pending), matches
-
-
-def _encrypt_rows(public: PublicKey, messages: np.ndarray, *, draw: Callable[[int], bytes], engine: str) -> np.ndarray:
-    fresh = blinders(public, len(messages), draw=draw, engine=engine)
-    return encrypt(public, messages, blinders=fresh, engine=engine)
 
 
 def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:

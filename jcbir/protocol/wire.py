@@ -11,16 +11,13 @@ import struct
 from typing import Any
 
 from jcbir.errors import FormatError
-from jcbir.paillier.public import PublicKey
 from jcbir.protocol._schema import (
     Codec,
     Reader,
     building_room as building_room,
+    fields,
     many,
-    marks,
-    number,
     octets,
-    optional,
     read_plain,
     record,
     rows,
@@ -36,6 +33,7 @@ from jcbir.protocol.messages import (
     Delivery,
     Enrollment,
     Grant,
+    Hint,
     Publication,
     Query,
     Ranking,
@@ -50,8 +48,8 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.ranking._layouts import SCHEMES, Layout
-from jcbir.ranking._records import Index, Scores, Trapdoor
+from jcbir.ranking._keys import KEY_KINDS, TaggedKey
+from jcbir.ranking._scheme import Index, Layout, Scores, Trapdoor
 
 MAGIC = b"JCBM"
 VERSION = 2
@@ -61,6 +59,7 @@ START_BYTES = 8192
 """A request, with what stands before it in a query or a report, is no longer than this."""
 
 _MEBI = 1 << 20
+_SCHEMES = 16
 _TIME = whole(low=0, high=1 << 40)
 _COUNT = whole(low=0, high=1 << 31)
 _EPOCH = whole(low=0, high=1 << 31)
@@ -74,9 +73,21 @@ _SIGNATURE = octets(low=64, high=64)
 _HASH = octets(low=32, high=32)
 _FINGERPRINT = text(low=64, high=64)
 _SEALED = octets(low=1, high=256 * _MEBI)
-_ROWS = rows(width=2048)
-_MARKS = optional(marks())
-PUBLIC_KEY = record(PublicKey, n=number(), g=number(), h=optional(number()), h_bits=whole(low=0, high=1 << 15))
+_OPENINGS = octets(low=0, high=256 * _MEBI)
+_ROWS = rows(width=_MEBI)
+
+
+def _parse_key(reader: Reader, name: str) -> TaggedKey:
+    kind, values = _TAGGED.parse(reader, name)
+    if kind not in KEY_KINDS:
+        raise FormatError(f"{name}: must be of a kind among {', '.join(KEY_KINDS)}, got another")
+    return TaggedKey(kind, KEY_KINDS[kind].from_fields(values))
+
+
+_TAGGED = record(TaggedKey, kind=text(low=1, high=32), key=fields())
+PUBLIC_KEY = Codec(
+    lambda value: _TAGGED.pack(TaggedKey(value.kind, KEY_KINDS[value.kind].to_fields(value.key))), _parse_key
+)
 CARD = record(
     Card,
     collection=_NAME,
@@ -98,7 +109,7 @@ LAYOUT = record(
     lanes=whole(low=1, high=1 << 15),
     blocks=whole(low=1, high=1 << 31),
 )
-INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
 _TRAPDOOR = record(
     Trapdoor,
     scheme=_SCHEME,
@@ -108,7 +119,8 @@ _TRAPDOOR = record(
     fingerprint=_FINGERPRINT,
     body=_ROWS,
 )
-_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
+_HINT = record(Hint, scheme=_SCHEME, rows=_ROWS)
 _SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
 GRANT = record(
     Grant,
@@ -135,6 +147,7 @@ _REQUEST = record(
     nonce=_NONCE,
     issued=_TIME,
     commitment=_HASH,
+    openings=octets(low=0, high=32),
     grant=GRANT,
     signature=_SIGNATURE,
 )
@@ -154,7 +167,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             Publication,
             card=CARD,
             segment=_COUNT,
-            indexes=many(INDEX, low=1, high=len(SCHEMES)),
+            indexes=many(INDEX, low=1, high=_SCHEMES),
             images=many(_SEALED_IMAGE, low=1),
             signature=_SIGNATURE,
         ),
@@ -168,9 +181,10 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             segment=_COUNT,
             image_ids=many(_IMAGE_ID, low=1),
             hashes=many(_HASH, low=1),
+            hints=many(_HINT, high=_SCHEMES),
             signature=_SIGNATURE,
         ),
-        16 * _MEBI,
+        256 * _MEBI,
     ),
     Withdrawal: (
         3,
@@ -194,7 +208,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     ),
     Query: (
         7,
-        record(Query, request=_REQUEST, salt=_HASH, trapdoors=many(_TRAPDOOR, low=1, high=4096)),
+        record(Query, request=_REQUEST, salt=_HASH, trapdoors=many(_TRAPDOOR, low=1, high=4096), openings=_OPENINGS),
         16 * _MEBI,
     ),
     ScoreReport: (
@@ -205,6 +219,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             segments=many(_COUNT),
             blocks=many(many(_HASH), low=1, high=4096),
             signature=_SIGNATURE,
+            openings=_OPENINGS,
             scores=many(many(_SCORES), low=1, high=4096),
         ),
         4096 * _MEBI,
@@ -359,4 +374,3 @@ def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
     state = hashlib.sha256(header)
     state.update(body)
     return state.digest()[:CHECK_BYTES]
-

@@ -18,6 +18,7 @@ from jcbir.paillier import _blinding as blinding, _engines as engines
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol import server, wire
 from jcbir.protocol.messages import Card, Query
+from jcbir.ranking._table import find_scheme
 from jcbir.service._pool import run_worker
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store
@@ -77,16 +78,16 @@ class Worker:
             case ["score", query, segments, blinders]:
                 return self._score(query, segments, blinders)
             case ["blind", count]:
-                return make_blinders(self.state.card.public, count).tobytes()
+                return make_blinders(self.state.card.public.key, count).tobytes()
             case ["measure"]:
-                return msgpack.packb(measure(self.state.card.public))
+                return msgpack.packb(measure(self.state.card.public.key))
         raise ValueError("job: must be one of score, blind and measure")
 
     def _score(self, body: bytes, segments: list[int], blinders: bytes) -> bytes:
         if not {segment.number for segment in self.state.segments}.issuperset(segments):
             self.state = load_server(self._store, previous=self.state)
         query = wire.from_bytes(body, expect=Query)
-        fresh = np.frombuffer(blinders, np.uint8).reshape(-1, self.state.card.public.ciphertext_bytes)
+        fresh = np.frombuffer(blinders, np.uint8).reshape(-1, self.state.card.public.key.ciphertext_bytes)
         rows = server.score_share(self.state, query, segments=segments, blinders=fresh, engine=self._engine)
         return rows.tobytes()
 
@@ -115,7 +116,8 @@ def measure(public: PublicKey) -> Pace:
 
 def predict(layouts: Sequence, pace: Pace) -> list[float]:
     """Predict the seconds that one trapdoor costs in each segment, its blinders apart."""
-    return [pace.product * (layout.ciphertexts + 2 * layout.blocks) for layout in layouts]
+    sizes = (find_scheme(layout.scheme).shapes(layout) for layout in layouts)
+    return [pace.product * (size.index[0] + 2 * size.blinders) for size in sizes]
 
 
 def split_query(layouts: Sequence, trapdoors: int, pace: Pace, *, workers: int, seconds: float) -> list[Part]:

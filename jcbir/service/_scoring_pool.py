@@ -85,7 +85,7 @@ class ScoringPool:
 
     async def score(self, state: Server, query: Query) -> Rows:
         """Have a query scored in parts: its rows as `server.finish_query` takes them."""
-        layouts, width = _layouts(state, query), state.card.public.ciphertext_bytes
+        layouts, width = _layouts(state, query), state.card.public.key.ciphertext_bytes
         parts = split_query(layouts, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
         fresh = await self._blind(sum(part.blinders for part in parts))
         jobs, used = [], 0
@@ -151,7 +151,7 @@ async def start(
         async def make(count: int) -> bytes:
             return await made.run(msgpack.packb(["blind", count]), priority=BACKGROUND)
 
-        blinders = BlinderPool(make, width=card.public.ciphertext_bytes, target=blinder_pool, idle=idle)
+        blinders = BlinderPool(make, width=card.public.key.ciphertext_bytes, target=blinder_pool, idle=idle)
         stack.push_async_callback(finish, asyncio.create_task(blinders.keep_filling()))
         pool = ScoringPool(card, made, pace, blinders, telemetry)
         yield pool

@@ -257,7 +257,7 @@ class _Holder:
         async with self._receive(request, kind, self.settings.order_bytes) as order, self.ordering:
             await self._step(self._take, order)
             self.since = {number: self.since.get(number, time.monotonic()) for number in self.state.catalogs}
-            former = await self._replace() if self.decryption.public != self.state.card.public else None
+            former = await self._replace() if self.decryption.public != self.state.card.public.key else None
         if former is not None:
             await former.aclose()
         log_event("order", kind=kind.__name__, segments=len(self.state.catalogs))

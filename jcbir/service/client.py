@@ -275,9 +275,10 @@ def recall(link: Link, message: Recall) -> Recalled:
         FormatError: the answer is none.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
-        >>> message = owner.recall(system.owner, system.catalog.image_ids, now=example.NOW)
+        >>> message = owner.recall(system.owner, system.catalog.image_ids, now=example.NOW, draw=secrets.token_bytes)
         >>> body = wire.to_bytes(Recalled(system.publication.images[:1]))
         >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
         >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:

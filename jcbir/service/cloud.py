@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.protocol import messages, server, wire
-from jcbir.protocol._signatures import Identity, check_signature
+from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import check_grant, check_request
 from jcbir.protocol.messages import (
     Delivery,
@@ -25,13 +25,12 @@ from jcbir.protocol.messages import (
     Query,
     Ranking,
     Recall,
-    Recalled,
     Revocation,
     Succession,
     Withdrawal,
 )
 from jcbir.protocol.refusals import ForgedReplyError
-from jcbir.protocol.server import Server
+from jcbir.protocol.server import Identity, Server
 from jcbir.service._authority_client import ask_authority, open_authority
 from jcbir.service._http import (
     Buckets,
@@ -235,8 +234,10 @@ class _Cloud:
     async def answer_recall(self, request: Request) -> Reply:
         """POST /v1/recalls: the owner takes back sealed images."""
         limit_client(request, self.clients, time.monotonic())
+        most = self.settings.recalled_bytes
         async with self._receive(request, Recall, self.settings.order_bytes) as recall:
-            recalled = await self._step(self._recall, recall)
+            state = await self._step(self._admit_recall, recall)
+            recalled = await asyncio.to_thread(server.recalled, state, recall, most_bytes=most)
             return Reply(await asyncio.to_thread(wire.to_bytes, recalled))
 
     async def answer_query(self, request: Request) -> Reply:
@@ -302,14 +303,13 @@ class _Cloud:
         self.state = state
         return state
 
+    def _admit_recall(self, recall: Recall) -> Server:
+        self.state = server.admit_recall(self.state, recall, now=int(self.clock()))
+        return self.state
+
     def _deliver(self, ranking: Ranking) -> Delivery:
         self.state, delivery = server.deliver(self.state, ranking)
         return delivery
-
-    def _recall(self, recall: Recall) -> Recalled:
-        most = self.settings.recalled_bytes
-        self.state, recalled = server.recall(self.state, recall, now=int(self.clock()), most_bytes=most)
-        return recalled
 
     def _abandon(self, nonce: bytes) -> None:
         self.state = server.abandon_query(self.state, nonce)

@@ -53,8 +53,8 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> from jcbir.protocol.session import small_system
+        >>> card = small_system().owner.card
         >>> with open_journal(f"{tempfile.mkdtemp()}/journal.sqlite", card) as journal:
         ...     journal.execute("SELECT count(*) FROM orders").fetchone()
         (0,)
@@ -122,8 +122,8 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
 
     Example:
         >>> import dataclasses, tempfile
-        >>> from jcbir.paillier.public import PublicKey
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> from jcbir.protocol.session import small_system
+        >>> card = small_system().owner.card
         >>> with open_journal(f"{tempfile.mkdtemp()}/journal.sqlite", card) as journal:
         ...     keep_appointment(journal, Appointment(dataclasses.replace(card, epoch=1), b"sealed", bytes(64)))
         ...     journal.execute("SELECT name FROM meta WHERE name LIKE 'appointment-%'").fetchall()
@@ -237,6 +237,12 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
+    spent = "SELECT grant_id, day, rows FROM spent ORDER BY day"
+    opened = "SELECT grant_id, day, image_id FROM opened ORDER BY day"
+    for grant_id, day, rows in journal.execute(spent).fetchall():
+        state = authority.spend(state, Spending(grant_id, day, rows, ()))
+    for grant_id, day, image_id in journal.execute(opened).fetchall():
+        state = authority.spend(state, Spending(grant_id, day, 0, (image_id,)))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
     state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent").fetchall():

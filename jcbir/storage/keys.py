@@ -90,7 +90,7 @@ def write_secret(
 
     Args:
         path: where; mode 0600, atomically.
-        secret: a `SecretKey`, `Owner`, `Delegation`, `UserKeys` or `User`.
+        secret: a `SecretKey`, `Owner`, `Delegation`, `Identity`, `UserKeys` or `User`.
         passphrase: at least 8 characters.
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.

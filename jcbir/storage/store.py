@@ -62,9 +62,9 @@ def create_store(path: str | os.PathLike, card: Card) -> None:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
+        >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> create_store(path, Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32)))
+        >>> create_store(path, small_system().owner.card)
         >>> with open_store(path) as store:
         ...     store.card.collection
         'photos'
@@ -253,9 +253,9 @@ def turn_store(store: Store, succession: Succession) -> Store:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
+        >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> card = small_system().owner.card
         >>> create_store(path, card)
         >>> with open_store(path, write=True) as store:
         ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
@@ -340,8 +340,6 @@ def _check_new(store: Store, publication: Publication) -> None:
     following = store.database.execute("SELECT count(*) FROM segments").fetchone()[0]
     if publication.segment != following:
         raise ValueError(f"publication: segment {publication.segment}, the next one here is {following}")
-    if any(index.live is not None for index in publication.indexes):
-        raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
     names = [image.image_id for image in publication.images]
     lookup = "SELECT 1 FROM images WHERE image_id = ? AND gone = 0"
     taken = [name for name in names if store.database.execute(lookup, [name]).fetchone()]
