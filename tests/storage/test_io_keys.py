@@ -14,9 +14,10 @@ from jcbir.paillier.secret import SecretKey
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._digests import digest
 from jcbir.storage import keys
+from jcbir.storage.secret_files import MINIMUM_WORK
 
 PASSPHRASE = "correct horse battery"
-WORK = keys.MINIMUM_WORK
+WORK = MINIMUM_WORK
 
 
 def write(path, secret, **options):
@@ -52,7 +53,7 @@ def test_the_system_works_from_its_files(tmp_path):
     assert keys.card_fingerprint(card) == keys.card_fingerprint(world.own.card)
     cloud = dataclasses.replace(world.cloud, card=card)
     delegation = keys.read_secret(tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation)
-    holder = dataclasses.replace(authority.appoint(delegation), catalogs=world.holder.catalogs)
+    holder = dataclasses.replace(authority.appoint(delegation, world.holder.identity), catalogs=world.holder.catalogs)
     me = keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=user.User)
     own = keys.read_secret(tmp_path / "own", passphrase=PASSPHRASE, expect=owner.Owner)
     found = search(world._replace(own=own, cloud=cloud, holder=holder, me=me), world.codes[:1], scheme="packed", top=1)
