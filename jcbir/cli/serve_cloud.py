@@ -9,13 +9,13 @@ from jcbir.protocol.grants import same_collection
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import check_certificate, serve
 from jcbir.storage.cards import card_fingerprint, read_card
-from jcbir.storage.store import CATALOGUE, create_store, open_store
+from jcbir.storage.store import DATABASE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, screen: Screen) -> None:
     card, place = read_card(command.card), command.listen
     check_certificate(place.certificate, place.private_key)
-    if not (command.store / CATALOGUE).exists():
+    if not (command.store / DATABASE).exists():
         create_store(command.store, card)
     # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure. Its epoch
     # is the store's own: the owner may have turned it since the public file was handed over.
