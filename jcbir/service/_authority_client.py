@@ -57,8 +57,8 @@ async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranki
         raise DeclinedError(503, "no-authority", "the authority does not answer", retry_after=2.0) from None
     try:
         if response.status_code == 200:
-            return wire.from_bytes(bytes(body), expect=Ranking)
-        refusal = wire.from_bytes(bytes(body), expect=Refusal)
+            return wire.from_bytes(memoryview(body), expect=Ranking)
+        refusal = wire.from_bytes(memoryview(body), expect=Refusal)
     except FormatError:
         raise DeclinedError(
             502, "bad-authority", f"the authority answered {response.status_code} and no message"

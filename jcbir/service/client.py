@@ -309,7 +309,7 @@ def rebuild_error(refusal: Refusal) -> ValueError:
     return DeclinedRequestError(refusal.code, refusal.reason)
 
 
-def _call(link: Link, method: str, path: str, content: bytes) -> bytes:
+def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:
     deadline = time.monotonic() + link.timeout
     while True:
         status, pause, body = _exchange(link, method, path, content)
@@ -323,7 +323,7 @@ def _call(link: Link, method: str, path: str, content: bytes) -> bytes:
         time.sleep(pause)
 
 
-def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, float, bytes]:
+def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, float, memoryview]:
     headers = {"content-type": MEDIA_TYPE} if content else {}
     try:
         with link.client.stream(method, path, content=content or None, headers=headers) as response:
@@ -332,7 +332,7 @@ def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, 
                 body += piece
                 if len(body) > link.most_bytes:
                     raise FormatError(f"{link.url}: an answer of more than {link.most_bytes} bytes")
-            return response.status_code, _pause(response), bytes(body)
+            return response.status_code, _pause(response), memoryview(body)
     except httpx.TimeoutException as error:
         raise UnreachableError(f"{link.url}: no answer in time ({type(error).__name__})") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -354,7 +354,7 @@ def _pause(response: httpx.Response) -> float:
     return min(_LONGEST_PAUSE, float(text)) if text.isdecimal() else 1.0
 
 
-def _read_refusal(link: Link, status: int, body: bytes) -> Any:
+def _read_refusal(link: Link, status: int, body: memoryview) -> Any:
     try:
         return wire.from_bytes(body, expect=Refusal, limit=1 << 16)
     except FormatError:

@@ -82,7 +82,7 @@ def test_wrong_passphrase_and_wrong_kind(tmp_path):
     write(tmp_path / "me", world.me)
     with pytest.raises(IntegrityError, match="passphrase"):
         keys.read_secret(tmp_path / "me", passphrase="another horse", expect=user.User)
-    with pytest.raises(FormatError, match="holds no Owner"):
+    with pytest.raises(FormatError, match="must hold a secret Owner"):
         keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=owner.Owner)
     keys.write_card(tmp_path / "card", world.own.card)
     (tmp_path / "card").chmod(0o600)
@@ -122,7 +122,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path):
 
 def test_what_may_not_be_written(tmp_path):
     me = make_world().me
-    with pytest.raises(ValueError, match="no file holds a Card"):
+    with pytest.raises(ValueError, match="secret: must be one of .*, got a Card"):
         write(tmp_path / "x", me.card)
     with pytest.raises(ValueError, match="at least 8"):
         keys.write_secret(tmp_path / "x", me, passphrase="short", draw=secrets.token_bytes, work=WORK)

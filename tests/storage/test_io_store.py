@@ -2,10 +2,12 @@
 
 import dataclasses
 import os
+import pathlib
 import secrets
 import sqlite3
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -190,7 +192,7 @@ def test_damage_is_found(filled):
         with disk.open_store(filled) as store, pytest.raises(IntegrityError, match="not what was written"):
             verify_store(store)
     path.write_bytes(good[:-1])
-    with pytest.raises(FormatError, match="the catalogue says"), disk.open_store(filled) as store:
+    with pytest.raises(FormatError, match="the database says"), disk.open_store(filled) as store:
         load_server(store)
     path.unlink()
     with disk.open_store(filled) as store, pytest.raises(IntegrityError, match="segment 1 is missing"):
@@ -344,17 +346,19 @@ def test_a_store_of_any_name_opens(tmp_path, monkeypatch, name):
             assert load_server(store).revocation_serial == 1
 
 
-def test_a_store_on_a_read_only_medium_is_read(tmp_path):
-    """In a child of another user, for root writes whatever the modes say."""
-    world, path = make_world(), tmp_path / "store"
+def test_a_store_on_a_read_only_medium_is_read():
+    """In a child of another user, for root writes whatever the modes say; pytest's own folders keep others out."""
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder).chmod(0o755)
+        check_read_only(make_world(), pathlib.Path(folder, "store"))
+
+
+def check_read_only(world, path):
     disk.create_store(path, world.own.card)
     probe = """
 import os, sys
-for folder in sys.path:
-    os.access(folder, os.R_OK)
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store
-import jcbir.protocol.server
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)
@@ -366,14 +370,11 @@ try:
 except OSError as error:
     print(type(error).__name__)
 """
-    # Where pytest keeps its folders from other users.
-    for folder in (tmp_path, *tmp_path.parents):
-        if not folder.stat().st_mode & 0o005 and folder.owner() == tmp_path.owner():
-            folder.chmod(folder.stat().st_mode | 0o055)
     for file in (path, *path.rglob("*")):
         file.chmod(0o555 if file.is_dir() else 0o444)
     run = subprocess.run([sys.executable, "-c", probe, str(path)], capture_output=True, text=True)
-    path.chmod(0o755)
+    for folder in (path, path / disk.SEGMENTS):
+        folder.chmod(0o755)
     assert run.stdout.split() == ["photos", "PermissionError"], run.stderr
 
 
