@@ -237,15 +237,9 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
-    spent = "SELECT grant_id, day, rows FROM spent ORDER BY day"
-    opened = "SELECT grant_id, day, image_id FROM opened ORDER BY day"
-    for grant_id, day, rows in journal.execute(spent).fetchall():
-        state = authority.spend(state, Spending(grant_id, day, rows, ()))
-    for grant_id, day, image_id in journal.execute(opened).fetchall():
-        state = authority.spend(state, Spending(grant_id, day, 0, (image_id,)))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
     state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
-    for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent").fetchall():
+    for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
         state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
     return state

@@ -11,6 +11,7 @@ from test_service_sockets import Process, write_certificate
 
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Catalog, Query, ScoreReport, Withdrawal
+from jcbir.service.client import trusted_context
 
 MEBI = 1 << 20
 BUDGET = 48 * MEBI
@@ -26,7 +27,7 @@ def authority(tmp_path_factory):
     process = Process("authority", root, limits=json.dumps(limits))
     try:
         process.wait(root)
-        yield process, str(root / "cert.pem")
+        yield process, trusted_context(process.url, certificate=root / "cert.pem")
     finally:
         process.end()
 
@@ -77,11 +78,11 @@ def kibibytes(process, field):
     ],
 )
 def test_memory_is_bounded_whatever_is_sent(authority, kind, path, body):
-    process, certificate = authority
+    process, context = authority
     content, answers, healthy, stop = frame(kind, body()), [], [], threading.Event()
 
     def client():
-        return httpx.Client(base_url=process.url, verify=certificate, timeout=60, trust_env=False)
+        return httpx.Client(base_url=process.url, verify=context, timeout=60, trust_env=False)
 
     def attack():
         with client() as link:
