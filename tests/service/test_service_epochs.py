@@ -26,7 +26,7 @@ def take_back(rig, world):
     left = [owner.pseudonym(world.own, name) for name in world.names]
     images = []
     while left:
-        answer = rig.post("cloud", owner.recall(world.own, left, now=NOW), "/v1/recalls")
+        answer = rig.post("cloud", owner.recall(world.own, left, now=NOW, draw=os.urandom), "/v1/recalls")
         assert answer.status_code == 200, refusal(answer)
         got = wire.from_bytes(answer.content, expect=Recalled).images
         images += got
@@ -100,12 +100,12 @@ def test_recalls_are_the_owners(tmp_path):
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
         rig.publish()
         names = [owner.pseudonym(world.own, name) for name in world.names[:2]]
-        honest = owner.recall(world.own, names, now=NOW)
+        honest = owner.recall(world.own, names, now=NOW, draw=os.urandom)
         cases = {
             (403, "forged-reply"): sign(honest, secret=world.me.keys.signing_secret),
-            (409, "stale-query"): owner.recall(world.own, names, now=NOW - 1000),
-            (409, "conflict"): owner.recall(world.own, ["0" * 32], now=NOW),
-            (404, "foreign-collection"): owner.recall(owner.rekey(world.own, draw=os.urandom), names, now=NOW),
+            (409, "stale-query"): owner.recall(world.own, names, now=NOW - 1000, draw=os.urandom),
+            (409, "conflict"): owner.recall(world.own, ["0" * 32], now=NOW, draw=os.urandom),
+            (404, "foreign-collection"): owner.recall(owner.rekey(world.own, draw=os.urandom), names, now=NOW, draw=os.urandom),
         }
         for expected, message in cases.items():
             answer = rig.post("cloud", message, "/v1/recalls")
