@@ -1,7 +1,6 @@
 """The authority's journal: a restart forgets no order and answers nothing twice."""
 
 import dataclasses
-import itertools
 import secrets
 import sqlite3
 
@@ -11,19 +10,21 @@ from protocol_world import NOW, make_world, search
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Catalog
+from jcbir.protocol.messages import Catalog, Spending
 from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import ForgedReplyError, ReplayedQueryError
 from jcbir.storage import journal as memory
 
+NOTHING = Spending(bytes(16), NOW // 86400, 0, ())
 
-def catalogues(world):
+
+def catalogs(world):
     return [line.message for line in world.transcript if isinstance(line.message, Catalog)]
 
 
 def restart(path, world):
     with memory.open_journal(path, world.own.card) as journal:
-        return memory.load_authority(journal, authority.appoint(owner.delegate(world.own)))
+        return memory.load_authority(journal, authority.appoint(owner.delegate(world.own), world.holder.identity))
 
 
 def test_a_restart_forgets_nothing(tmp_path):
@@ -32,7 +33,7 @@ def test_a_restart_forgets_nothing(tmp_path):
     own, first = owner.revoke(own, [secrets.token_bytes(16)])
     own, second = owner.revoke(own, [secrets.token_bytes(16)])
     with memory.open_journal(path, world.own.card) as journal:
-        for order in (*catalogues(world), withdrawal, first, first, second):
+        for order in (*catalogs(world), withdrawal, first, first, second):
             memory.keep_order(journal, order)
     state = restart(path, world)
     assert state.catalogs == world.holder.catalogs
@@ -47,23 +48,23 @@ def test_answers_are_remembered_over_a_restart(tmp_path):
     found = search(world, world.codes[:1], scheme="packed")
     request = found.report.request
     with memory.open_journal(path, world.own.card) as journal:
-        for order in catalogues(world):
+        for order in catalogs(world):
             memory.keep_order(journal, order)
-        memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW)
+        memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW, spending=NOTHING)
     state = restart(path, world)
     with pytest.raises(ReplayedQueryError):
         authority.answer(state, found.report, now=NOW)
     # Another process that answers for the same collection is refused by the file itself.
     with memory.open_journal(path, world.own.card) as journal:
         with pytest.raises(ReplayedQueryError):
-            memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW + 1)
-        memory.note_answer(journal, bytes(16), issued=NOW + 700, now=NOW + 700)
+            memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW + 1, spending=NOTHING)
+        memory.note_answer(journal, bytes(16), issued=NOW + 700, now=NOW + 700, spending=NOTHING)
         assert journal.execute("SELECT nonce FROM answered").fetchall() == [(bytes(16),)]
 
 
 def test_strangers_and_forgers(tmp_path):
     world, path = make_world(), tmp_path / "journal"
-    forged = sign(catalogues(world)[0], secret=bytes(32))
+    forged = sign(catalogs(world)[0], secret=bytes(32))
     with memory.open_journal(path, world.own.card) as journal:
         memory.keep_order(journal, forged)
     with pytest.raises(ForgedReplyError):
@@ -86,10 +87,10 @@ def test_strangers_and_forgers(tmp_path):
 
 
 def resume(path, own):
-    """Start with a key file of this epoch."""
-    delegation = owner.delegate(own)
+    """Start with a key file of this epoch; the authority's identity is the same in all."""
+    delegation, identity = owner.delegate(own), make_world().holder.identity
     with memory.open_journal(path, delegation.card) as journal:
-        return memory.load_authority(journal, authority.appoint(delegation))
+        return memory.load_authority(journal, authority.appoint(delegation, identity))
 
 
 def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
@@ -99,19 +100,19 @@ def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
         epochs.append(owner.rekey(epochs[-1], draw=secrets.token_bytes))
     state = resume(path, world.own)
     with memory.open_journal(path, world.own.card) as journal:
-        memory.keep_order(journal, catalogues(world)[0])
-        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW)
-        for old, new in itertools.pairwise(epochs):
+        memory.keep_order(journal, catalogs(world)[0])
+        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW, spending=NOTHING)
+        for new in epochs[1:]:
             _, appointment = announce(new)
             state = authority.succeed(state, appointment)
             memory.keep_appointment(journal, appointment)
     for own in epochs:
         again = resume(path, own)
         assert (again.card, again.image_master) == (state.card, epochs[-1].image_master)
-        assert not again.catalogues and not again.answered
+        assert not again.catalogs and not again.answered
     # The journal alone gives nothing away, and an altered one is noticed.
     content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert epochs[-1].image_master not in content and epochs[-1].authority_secret not in content
+    assert epochs[-1].image_master not in content and make_world().holder.identity.secret not in content
     with memory.open_journal(path, world.own.card) as journal:
         journal.execute("DELETE FROM meta WHERE name = 'appointment-0000000002'")
     with pytest.raises(KeyMismatchError, match="of epoch 2, the key is of epoch 1"):
@@ -123,8 +124,33 @@ def test_a_newer_key_file_begins_the_journal_anew(tmp_path):
     new = owner.rekey(world.own, draw=secrets.token_bytes)
     resume(path, world.own)
     with memory.open_journal(path, world.own.card) as journal:
-        memory.keep_order(journal, catalogues(world)[0])
-    assert not resume(path, new).catalogues
+        memory.keep_order(journal, catalogs(world)[0])
+    assert not resume(path, new).catalogs
     # And there is no way back.
     with pytest.raises(KeyMismatchError, match="of epoch 1, the key is of epoch 0"):
         resume(path, world.own)
+
+
+def test_budgets_hold_over_a_restart_and_an_epoch(tmp_path):
+    world, path = make_world(), tmp_path / "journal"
+    day, grant_id = NOW // 86400, world.me.grant.grant_id
+    steps = [
+        Spending(grant_id, day, 2, ()),
+        Spending(grant_id, day, 0, ("a", "b")),
+        Spending(grant_id, day, 1, ("b", "c")),
+    ]
+    state = world.holder
+    with memory.open_journal(path, world.own.card) as journal:
+        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW, spending=steps[0])
+        for step in steps[1:]:
+            memory.note_spending(journal, step)
+    for step in steps:
+        state = authority.spend(state, step)
+    again = restart(path, world)
+    assert again.spent == state.spent
+    assert authority.spent_today(again, grant_id, now=NOW) == (day, 3, {"a", "b", "c"})
+    # Neither a restart nor a new epoch gives a grant its day back.
+    new = owner.rekey(world.own, draw=secrets.token_bytes)
+    with memory.open_journal(path, world.own.card) as journal:
+        memory.keep_appointment(journal, announce(new)[1])
+    assert resume(path, new).spent == state.spent

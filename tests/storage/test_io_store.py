@@ -190,7 +190,7 @@ def test_damage_is_found(filled):
         with disk.open_store(filled) as store, pytest.raises(IntegrityError, match="not what was written"):
             verify_store(store)
     path.write_bytes(good[:-1])
-    with pytest.raises(FormatError, match="the catalogue says"), disk.open_store(filled) as store:
+    with pytest.raises(FormatError, match="the database says"), disk.open_store(filled) as store:
         load_server(store)
     path.unlink()
     with disk.open_store(filled) as store, pytest.raises(IntegrityError, match="segment 1 is missing"):
