@@ -91,7 +91,7 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
 
     Args:
         journal: open.
-        order: a catalogue, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
+        order: a catalog, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
 
     Returns:
         Nothing.
@@ -237,14 +237,12 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
-    spent = "SELECT grant_id, day, rows FROM spent ORDER BY day"
-    opened = "SELECT grant_id, day, image_id FROM opened ORDER BY day"
-    for grant_id, day, rows in journal.execute(spent).fetchall():
-        state = authority.spend(state, Spending(grant_id, day, rows, ()))
-    for grant_id, day, image_id in journal.execute(opened).fetchall():
-        state = authority.spend(state, Spending(grant_id, day, 0, (image_id,)))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    return dataclasses.replace(state, answered=answered)
+    state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
+    for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
+        opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
+        state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
+    return state
 
 
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:

@@ -1,66 +1,50 @@
-"""Key files: public ones in the clear, secret ones under a passphrase; the two kinds never share a file.
+"""Key files of owner and users: secret ones under a passphrase; public ones (`jcbir.storage.cards`) never share a file.
 
-    public   `jcbir.storage.cards`
-    secret   4 bytes magic b"JCBS", version, kind, log2 of scrypt's n, zero byte, 16 bytes salt, 12 bytes nonce,
-             AES-256-GCM of the msgpack body under scrypt(passphrase, salt, n, r = 8, p = 1), header as associated data
-
-Secret files are created with mode 0600 and replaced atomically. Python can neither wipe nor lock memory: a secret that
-was read stays in the process's memory until it ends.
+How a secret file looks is said in `jcbir.storage.secret_files`; this module knows what it holds.
 """
 
 import os
-import pathlib
-import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
-from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._handover import DELEGATION, SECRET_KEY
+from jcbir.protocol._handover import DELEGATION, SECRET_KEY as SECRET_KEY, Delegation
 from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, record, text, whole, write_plain
-from jcbir.protocol._signatures import Identity
-from jcbir.protocol.owner import Delegation, Owner
+from jcbir.protocol.owner import Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT
-from jcbir.storage.files import PRIVATE, write_file
+from jcbir.storage.cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
+from jcbir.storage.secret_files import MAXIMUM_BYTES, WORK, read_content, write_content
 
-SECRET_MAGIC = b"JCBS"
-VERSION = 2
-WORK = 17
-MINIMUM_WORK, MAXIMUM_WORK = 14, 20
-MINIMUM_PASSPHRASE = 8
-MAXIMUM_BYTES = 1 << 28
-_HEADER = struct.Struct(">4sBBBB16s12s")
+
+class _Place(NamedTuple):
+    """Where an image was published.
+
+    Attributes:
+        image_id: its pseudonym.
+        segment: the segment.
+    """
+
+    image_id: str
+    segment: int
+
 
 _KEY = octets(low=32, high=32)
+_COUNT = whole(low=0, high=1 << 31)
 _USER_KEYS = record(UserKeys, sealing_secret=octets(low=32, high=4096), signing_secret=_KEY)
+# A list is limited; a collection is not.
+_PLACES = many(many(record(_Place, image_id=text(low=1, high=64), segment=_COUNT)))
 
 
-class _Part(NamedTuple):
-    segment: int
-    image_ids: tuple[str, ...]
+def _pack_places(places: Mapping[str, int], size: int = 1 << 15) -> list:
+    lines = [_Place(*item) for item in sorted(places.items())]
+    return _PLACES.pack(tuple(tuple(lines[start : start + size]) for start in range(0, len(lines), size)))
 
 
-_PARTS = many(record(_Part, segment=whole(low=0, high=1 << 31), image_ids=many(text(low=1, high=64))))
+def _parse_places(reader: Reader, name: str) -> dict[str, int]:
+    return {line.image_id: line.segment for lines in _PLACES.parse(reader, name) for line in lines}
 
 
-def _pack_image_ids(values: Mapping[str, int]) -> Any:
-    segments: dict[int, list[str]] = {}
-    for image_id, segment in sorted(values.items()):
-        segments.setdefault(segment, []).append(image_id)
-    parts = (_Part(segment, tuple(names)) for segment, listed in segments.items() for names in _batches(listed))
-    return _PARTS.pack(tuple(parts))
-
-
-def _parse_image_ids(reader: Reader, name: str) -> dict[str, int]:
-    return {image_id: part.segment for part in _PARTS.parse(reader, name) for image_id in part.image_ids}
-
-
-_IMAGE_IDS = Codec(_pack_image_ids, _parse_image_ids)
 _OWNER = record(
     Owner,
     card=CARD,
@@ -69,12 +53,11 @@ _OWNER = record(
     masking_key=_KEY,
     naming_key=_KEY,
     signing_secret=_KEY,
-    segments=whole(low=0, high=1 << 31),
-    image_ids=_IMAGE_IDS,
+    segments=_COUNT,
+    image_ids=Codec(_pack_places, _parse_places),
     revoked=many(octets(low=16, high=16)),
-    revocation_serial=whole(low=0, high=1 << 31),
+    revocation_serial=_COUNT,
 )
-_IDENTITY = record(Identity, secret=_KEY, public=_KEY, sealing_key=octets(low=0, high=32))
 # Pending queries are not kept: a user who restarts asks again.
 _USER = record(
     lambda keys, card, grant, masking_key: User(keys, card, grant, masking_key),
@@ -90,9 +73,8 @@ SECRETS: dict[type, tuple[int, Codec]] = {
     Delegation: (3, DELEGATION),
     UserKeys: (4, _USER_KEYS),
     User: (5, _USER),
-    Identity: (6, _IDENTITY),
 }
-"""Every secret that has a file: its kind and its schema."""
+"""Every secret of owner and users that has a file: its kind and its schema."""
 
 
 def write_secret(
@@ -133,16 +115,11 @@ def write_secret(
         Percival and Josefsson, RFC 7914 (2016).
     """
     if type(secret) not in SECRETS:
-        raise ValueError(f"secret: no file holds a {type(secret).__name__}")
-    if len(passphrase) < MINIMUM_PASSPHRASE:
-        raise ValueError(f"passphrase: at least {MINIMUM_PASSPHRASE} characters, got {len(passphrase)}")
-    if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
-        raise ValueError(f"work: {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
+        names = sorted(kind.__name__ for kind in SECRETS)
+        raise ValueError(f"secret: must be one of {names}, got a {type(secret).__name__}")
     kind, codec = SECRETS[type(secret)]
-    salt, nonce = draw(16), draw(12)
-    header = _HEADER.pack(SECRET_MAGIC, VERSION, kind, work, 0, salt, nonce)
-    sealed = AESGCM(_stretch(passphrase, salt, work)).encrypt(nonce, write_plain(codec, secret), header)
-    write_file(path, header + sealed, mode=PRIVATE, replace=replace)
+    content = write_plain(codec, secret)
+    write_content(path, content, kind=kind, passphrase=passphrase, draw=draw, work=work, replace=replace)
 
 
 def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> Any:
@@ -162,52 +139,12 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
         PermissionError: others may read the file.
 
     Example:
-        >>> import tempfile
-        >>> path = f"{tempfile.mkdtemp()}/user.secret"
-        >>> _ = pathlib.Path(path).write_bytes(b"JCBP")
-        >>> pathlib.Path(path).chmod(0o600)
-        >>> read_secret(path, passphrase="correct horse", expect=UserKeys)
+        >>> read_secret("no/such", passphrase="correct horse", expect=UserKeys)
         Traceback (most recent call last):
         ...
-        jcbir.errors.FormatError: ...user.secret: not a secret file of version 2
+        FileNotFoundError: [Errno 2] No such file or directory: 'no/such'
     """
-    _check_private(path)
-    content = _read(path)
-    if len(content) < _HEADER.size:
-        raise FormatError(f"{path}: not a secret file of version {VERSION}")
-    magic, version, kind, work, reserved, salt, nonce = _HEADER.unpack_from(content)
-    if magic != SECRET_MAGIC or version != VERSION or reserved:
-        raise FormatError(f"{path}: not a secret file of version {VERSION}")
-    if kind != SECRETS[expect][0]:
-        raise FormatError(f"{path}: holds no {expect.__name__}")
-    # The cost comes from the file: without the bound a foreign file could ask for any amount of memory.
-    if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
-        raise FormatError(f"{path}: scrypt work {work}, expected {MINIMUM_WORK} to {MAXIMUM_WORK}")
-    try:
-        header = content[: _HEADER.size]
-        body = AESGCM(_stretch(passphrase, salt, work)).decrypt(nonce, content[_HEADER.size :], header)
-    except InvalidTag:
-        raise IntegrityError(f"{path}: wrong passphrase, or the file was altered") from None
+    kind, codec = SECRETS[expect]
+    content = read_content(path, kind=kind, name=f"a secret {expect.__name__}", passphrase=passphrase)
     # Whoever wrote this knows the passphrase: an owner's list of names may take more room than a stranger's message.
-    return read_plain(SECRETS[expect][1], body, name=expect.__name__, room=8 * MAXIMUM_BYTES)
-
-
-def _stretch(passphrase: str, salt: bytes, work: int) -> bytes:
-    return Scrypt(salt=salt, length=32, n=1 << work, r=8, p=1).derive(passphrase.encode())
-
-
-def _read(path: str | os.PathLike) -> bytes:
-    size = os.stat(path).st_size
-    if size > MAXIMUM_BYTES:
-        raise FormatError(f"{path}: {size} bytes, a key file has at most {MAXIMUM_BYTES}")
-    return pathlib.Path(path).read_bytes()
-
-
-def _check_private(path: str | os.PathLike) -> None:
-    mode = os.stat(path).st_mode & 0o777
-    if mode & 0o077:
-        raise PermissionError(f"{path}: mode {mode:o} lets others read a secret; set it to 600")
-
-
-def _batches(names: list[str], size: int = 1 << 15) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))
+    return read_plain(codec, content, name=expect.__name__, room=8 * MAXIMUM_BYTES)

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import ssl
 import subprocess
 import sys
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from jcbir.errors import FormatError
 from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
-from jcbir.protocol.refusals import REFUSALS, ReplayedQueryError
+from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
 from jcbir.service import _http as exchange, client, serving
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import Pool
@@ -271,6 +272,46 @@ def test_client_comes_back_when_told():
     link, _ = linked(httpx.Response(404, content=b"<html>not found</html>"))
     with pytest.raises(client.DeclinedRequestError, match="404"):
         client.fetch_card(link)
+
+
+def test_a_spent_budget_is_not_waited_for():
+    body = wire.to_bytes(Refusal("over-budget", "3 of 3 were answered today", 7000))
+    link, transport = linked(httpx.Response(429, content=body, headers={"retry-after": "7000"}))
+    with pytest.raises(OverBudgetError, match="today") as error:
+        client.fetch_card(link)
+    assert error.value.retry_after == 7000 and len(transport.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["http://192.0.2.1:80", "http://cloud.example", "http://localhost.example", "ftp://127.0.0.1"]
+)
+def test_plain_http_only_to_this_machine(url):
+    with pytest.raises(ValueError, match="url: must be https"), client.connect(url):
+        pass
+    if url.startswith("http:"):
+        with pytest.warns(UserWarning, match="plain http"), client.connect(url, insecure_http=True):
+            pass
+
+
+@pytest.mark.parametrize("url", ["https://cloud.example", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost"])
+def test_https_and_this_machine_need_no_leave(url):
+    client.check_url(url)
+
+
+def test_no_session_key_is_written(tmp_path, monkeypatch):
+    monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
+    for url in ("https://cloud.example", "http://127.0.0.1:1"):
+        context = client.trusted_context(url)
+        assert context.keylog_filename is None
+        assert context.verify_mode == ssl.CERT_REQUIRED and context.check_hostname
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_telemetry_without_times_shows_none():
+    telemetry = Telemetry("x", times=False)
+    telemetry.observe("request_seconds", 0.3)
+    telemetry.count("a_total")
+    assert "seconds" not in telemetry.text() and "a_total" in telemetry.text()
 
 
 def test_client_sends_orders_only(unchecked):

@@ -11,6 +11,7 @@ from protocol_world import NOW, make_world, new_user
 from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, server, wire
+from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport
 from jcbir.service._http import Pace, Rate
@@ -54,8 +55,20 @@ def report_of(rig, query):
     world = rig.world
     _, honest = rig.ask(CODES)
     blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
-    report = server.score_query(world.cloud, honest, blinders=blinders, now=NOW)[1]
-    return dataclasses.replace(report, request=query.request)
+    options = {"blinders": blinders, "identity": world.identity, "now": NOW}
+    report = server.score_query(world.cloud, honest, **options)[1]
+    return signed_again(rig, report, request=query.request)
+
+
+def signed_again(rig, report, **changes):
+    """A report that the cloud really signed, other than it should be."""
+    header = sign(dataclasses.replace(report, scores=(), **changes), secret=rig.world.identity.secret)
+    return dataclasses.replace(header, scores=report.scores)
+
+
+def with_scores(rig, report, scores):
+    signed = signed_again(rig, report, blocks=score_blocks(scores))
+    return dataclasses.replace(signed, scores=scores)
 
 
 CASES = {
@@ -138,7 +151,7 @@ def test_report_that_does_not_decrypt(rig):
     report = report_of(rig, rig.ask(CODES)[1])
     (first, *rest), *_ = report.scores
     zeros = first._replace(ciphertexts=first.ciphertexts * 0)
-    answer = rig.post("authority", dataclasses.replace(report, scores=((zeros, *rest),)), "/v1/reports")
+    answer = rig.post("authority", with_scores(rig, report, ((zeros, *rest),)), "/v1/reports")
     assert (answer.status_code, refusal(answer).code) == (422, "malformed")
     assert not any(character.isdigit() for character in refusal(answer).reason)
 
@@ -289,6 +302,42 @@ def test_rates_and_work_are_limited(tmp_path):
         assert codes[-1] == 429 and 200 in codes
         # Whoever is not let in cannot spend a grant's tokens.
         assert rig.send("cloud", "GET", "/health").status_code == 200
+
+
+def test_a_budget_is_kept_over_a_restart(tmp_path):
+    world = make_world()
+    me = new_user(world.own, queries_per_day=2)[0]
+    with running(tmp_path, cloud={"workers": 1}) as rig:
+        rig.publish()
+        assert rig.search(CODES, me=me)
+    with running(tmp_path, cloud={"workers": 1}) as rig:
+        assert rig.search(CODES, me=me)
+        answer = rig.post("cloud", rig.ask(CODES, me=me)[1])
+        assert (answer.status_code, refusal(answer).code) == (429, "over-budget")
+        assert 0 < int(answer.headers["retry-after"]) == refusal(answer).retry_after <= DAY
+        assert "seconds" not in rig.send("authority", "GET", "/metrics").text
+
+
+def test_a_replay_does_not_spend_a_rate(tmp_path):
+    with running(tmp_path, cloud={"grant_rate": Rate(0.01, 2.0), "workers": 1}) as rig:
+        rig.publish()
+        query = rig.ask(CODES)[1]
+        assert [rig.post("cloud", query).status_code for _ in range(4)] == [200, 409, 409, 409]
+        assert rig.post("cloud", rig.ask(CODES)[1]).status_code == 200
+        assert rig.post("cloud", rig.ask(CODES)[1]).status_code == 429
+
+
+def test_a_report_that_the_cloud_did_not_sign(rig):
+    """Whoever has a grant and the authority's address gets nothing by it."""
+    report = report_of(rig, rig.ask(CODES)[1])
+    forged = dataclasses.replace(report, scores=())
+    forged = dataclasses.replace(sign(forged, secret=rig.world.me.keys.signing_secret), scores=report.scores)
+    (first, *rest), *_ = report.scores
+    other = first._replace(ciphertexts=first.ciphertexts[::-1] if len(first.ciphertexts) > 1 else first.ciphertexts ^ 1)
+    for message in (forged, dataclasses.replace(report, scores=((other, *rest),))):
+        answer = rig.post("authority", message, "/v1/reports")
+        assert answer.status_code in (403, 422) and refusal(answer).code in ("forged-reply", "malformed")
+    assert rig.post("authority", report, "/v1/reports").status_code == 200
 
 
 def test_no_authority(tmp_path):
