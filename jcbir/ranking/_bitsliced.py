@@ -101,14 +101,16 @@ def _table_rows(layout: Layout, group: int) -> int:
 
 
 def _table_picks(bits: np.ndarray, *, group: int, blocks: int) -> np.ndarray:
-    """np.ndarray of the table that one query multiplies for each block: `(b G + group) 2^g + v`, `v = sum_i q_i 2^i`."""
+    """Rows of the table that a query multiplies, for each block: `(b G + group) 2^g + v`, `v = sum_i q_i 2^i`."""
     padded = np.pad(bits, (0, -len(bits) % group)).reshape(-1, group)
     values = padded @ (1 << np.arange(group))
     groups = len(padded)
     return (np.arange(blocks)[:, None] * groups + np.arange(groups)) * (1 << group) + values
 
 
-def _score(public: PublicKey, index: Index | Prepared, trapdoor: Trapdoor, *, blinders: np.ndarray, engine: str) -> np.ndarray:
+def _score(
+    public: PublicKey, index: Index | Prepared, trapdoor: Trapdoor, *, blinders: np.ndarray, engine: str
+) -> np.ndarray:
     bits = _query_bits(trapdoor.body, index.layout.bits)
     summed = _sum_table if isinstance(index, Prepared) else _sum_planes
     return paillier.rerandomize(public, summed(public, index, bits, engine), blinders=blinders, engine=engine)

@@ -14,9 +14,7 @@ DEAD = np.iinfo(np.int32).max
 """Distance of an image that is not to be found (withdrawn): after every real distance, never ranked."""
 
 
-def rows_to_decrypt(
-    scores: Scores, *, hint: np.ndarray | None = None, opening: np.ndarray | None = None
-) -> np.ndarray:
+def rows_to_decrypt(scores: Scores, *, hint: np.ndarray | None = None, opening: np.ndarray | None = None) -> np.ndarray:
     """What the closure `decrypt` is given: each score, behind it its block's hint and its query's opening."""
     rows, width = find_scheme(scores.layout.scheme).shapes(scores.layout).scores
     if scores.ciphertexts.shape != (rows, width):

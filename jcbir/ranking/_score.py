@@ -59,8 +59,8 @@ def score(
 
     """
     layout = index.layout
-    check_fingerprint(public, trapdoor.fingerprint, name="trapdoor")
     _check_index(public, index)
+    check_fingerprint(public, trapdoor.fingerprint, name="trapdoor")
     _check_trapdoor(layout, trapdoor)
     scheme = find_scheme(layout.scheme)
     needed = scheme.shapes(layout).blinders

@@ -38,8 +38,8 @@ class Isometry:
 def isometry(masking_key: bytes, *, bits: int, lane: int = 0) -> Isometry:
     """Expand a masking key into a permutation and a mask.
 
-    SHAKE-256(domain, k, lane, masking_key) gives the mask bits, then a Fisher-Yates shuffle whose indices are 16-bit words
-    taken modulo `i + 1` after rejecting those at or above the largest multiple of `i + 1`: every permutation is
+    SHAKE-256(domain, k, lane, masking_key) gives the mask bits, then a Fisher-Yates shuffle whose indices are 16-bit
+    words taken modulo `i + 1` after rejecting those at or above the largest multiple of `i + 1`: every permutation is
     equally likely.
 
     Args:

@@ -131,7 +131,9 @@ TOY = Scheme(
     encode_query=lambda codes, layout: codes.astype(np.uint8),
     prepare=None,
     score=lambda public, index, trapdoor, *, blinders, engine: index.ciphertexts - trapdoor.body,
-    decode=lambda pieces, public: np.concatenate([np.count_nonzero(rows, axis=1) for _, rows in pieces]).astype(np.int32),
+    decode=lambda pieces, public: np.concatenate([np.count_nonzero(rows, axis=1) for _, rows in pieces]).astype(
+        np.int32
+    ),
     distances=toy_distances,
     cost=lambda layout, group: Work(Operations(layout.count, 0, 0, 1, 0, 0, 0, layout.count), (), digits=0),
     leakage=Leakage(lambda trapdoors: Seen("nothing", {}), lambda rows, public: Seen("where the bits differ", {})),
@@ -159,7 +161,9 @@ def test_any_scheme_runs_by_its_record_alone(toy, name):
     layout, masking_key = plan(public, scheme=name, count=30, bits=16), draw(32)
 
     masked = mask_index(codes, layout, masking_key=masking_key)
-    index = build_index(masked, layout, encrypt=lambda rows: secret_kind.encrypt(secret, rows, draw=draw), public=public)
+    index = build_index(
+        masked, layout, encrypt=lambda rows: secret_kind.encrypt(secret, rows, draw=draw), public=public
+    )
     hint, stored = index.hint, index._replace(hint=None)
 
     def encrypt(rows):
