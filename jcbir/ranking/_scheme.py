@@ -144,7 +144,8 @@ class Shapes(NamedTuple):
     blinders: int
 
 
-class Operations(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Operations:
     """Rows worked on, per index or per query.
 
     Attributes:
