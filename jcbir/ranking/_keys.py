@@ -86,3 +86,11 @@ PAILLIER = KeyKind(
 
 KEY_KINDS = {kind.name: kind for kind in (PAILLIER,)}
 """Every kind of key, by name."""
+
+
+def tag_key(public: Any) -> TaggedKey:
+    """The key with the name of its kind."""
+    for kind in KEY_KINDS.values():
+        if isinstance(public, kind.key_type):
+            return TaggedKey(kind.name, public)
+    raise ValueError(f"public: must be a key of a kind among {', '.join(KEY_KINDS)}, got {type(public).__name__}")
