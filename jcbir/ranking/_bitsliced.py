@@ -71,8 +71,7 @@ def _ones(layout: Layout, *, scale: int = 1) -> np.ndarray:
 
 def _prepare(public: PublicKey, index: Index, *, group: int, engine: str) -> Prepared:
     layout = index.layout
-    if group not in GROUPS:
-        raise ValueError(f"group: must be one of {GROUPS}, got {group!r}")
+    _check_group(group)
     width = index.ciphertexts.shape[1]
     flipped = _digits.complement(public, index.ciphertexts, _ones(layout), engine=engine)
     table = np.stack([index.ciphertexts, flipped], axis=1).reshape(layout.blocks, layout.bits, 2, width)
@@ -81,6 +80,11 @@ def _prepare(public: PublicKey, index: Index, *, group: int, engine: str) -> Pre
         table = _pair(public, table, engine)
         size *= 2
     return Prepared(layout, index.fingerprint, group, table.reshape(-1, width))
+
+
+def _check_group(group: int) -> None:
+    if type(group) is not int or group not in GROUPS:
+        raise ValueError(f"group: must be one of {GROUPS}, got {group!r}")
 
 
 def _pair(public: PublicKey, table: np.ndarray, engine: str) -> np.ndarray:
@@ -119,7 +123,7 @@ def _score(
 def _sum_table(public: PublicKey, index: Prepared, bits: np.ndarray, engine: str) -> np.ndarray:
     expected = (_table_rows(index.layout, index.group), index.layout.ciphertext_bytes)
     if index.table.shape != expected:
-        raise ValueError(f"index: must hold {expected[0]} x {expected[1]} bytes, got {index.table.shape}")
+        raise ValueError(f"index: must be {expected[0]} x {expected[1]} bytes, got {index.table.shape}")
     return _product(public, index.table, _table_picks(bits, group=index.group, blocks=index.layout.blocks), engine)
 
 
@@ -162,6 +166,7 @@ def _cost(layout: Layout, group: int | None) -> Work:
     products, inverted = blocks * (bits + 1), blocks
     batches = (("pick", planes), ("invert", blocks), ("product", blocks), ("product", blocks))
     if group is not None:
+        _check_group(group)
         # The inversion of each plane ends in a product; each doubling of the group multiplies every entry once.
         tables, inversions, rows = planes, planes, _table_rows(layout, group)
         size = 1

@@ -102,7 +102,7 @@ def mask_codes(codes: Bool[Array, "*b k"], secret: Isometry) -> Shaped[Array, "*
     if codes.dtype != bool:
         raise ValueError(f"codes: must be a bool array, got {codes.dtype}")
     if codes.shape[-1] != len(secret.mask):
-        raise ValueError(f"codes: must have {len(secret.mask)} bits as the isometry has, got {codes.shape[-1]}")
+        raise ValueError(f"codes: must be of {len(secret.mask)} bits as the isometry is, got {codes.shape[-1]}")
     mask = secret.mask.reshape((1,) * (codes.ndim - 1) + (-1,))
     return codes[..., secret.permutation] ^ mask
 

@@ -103,7 +103,7 @@ def test_bad_arguments(unchecked):
         isometry(bytes(32), bits=8, lane=-1)
     with pytest.raises(ValueError, match="lanes: must be a whole number of at least 1, got 0"):
         mask_lanes(np.zeros((2, 8), bool), bytes(32), lanes=0)
-    with pytest.raises(ValueError, match="codes: must have 8 bits"):
+    with pytest.raises(ValueError, match="codes: must be of 8 bits"):
         mask_codes(np.zeros((2, 9), bool), isometry(bytes(32), bits=8))
     for codes in (np.zeros((2, 8), np.uint8), np.ones((2, 8), np.float32)):
         with pytest.raises(ValueError, match="codes: must be a bool array, got"):
