@@ -107,7 +107,12 @@ def _authority(rows: Sequence[Sequence[tuple[Layout, np.ndarray]]], public: Publ
     share = float((patterns != 0).mean())
     return Seen(
         f"{words}; {share:.1%} of them differ; distances between {comparable:.1%} of all pairs of codes",
-        {"patterns": patterns, "differ": differ, "groups": groups},
+        {
+            "distances": np.count_nonzero(patterns, axis=2).astype(np.int32),
+            "patterns": patterns,
+            "differ": differ,
+            "groups": groups,
+        },
     )
 
 

@@ -105,6 +105,7 @@ def test_one_packed_query_shows_the_pattern_of_each_lane_alone():
         secret = isometry(MASKING_KEY, bits=16, lane=int(lane))
         here = mask_codes(codes[lanes == lane], secret).astype(int) - mask_codes(query, secret).astype(int)
         assert np.array_equal(seen.values["patterns"][0, lanes == lane], here)
+    assert np.array_equal(seen.values["distances"], np.count_nonzero(query[:, None] != codes, axis=2))
     assert np.array_equal(seen.values["groups"], lanes)
     # What remains: all distances within a lane, across segments too.
     same = lanes[:, None] == lanes
