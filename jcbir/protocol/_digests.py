@@ -33,6 +33,8 @@ def _walk(update: Callable[[bytes], object], record: object) -> None:
     elif isinstance(record, (bytes, bytearray, memoryview)):
         _feed(update, b"b", bytes(record))
     elif isinstance(record, TaggedKey):
+        if record.kind not in KEY_KINDS:
+            raise ValueError(f"record: must have a key of a kind among {', '.join(KEY_KINDS)}, got another")
         # By its fields as they travel: the class of the key is its kind's own affair.
         _walk(update, (record.kind, tuple(KEY_KINDS[record.kind].to_fields(record.key).items())))
     elif dataclasses.is_dataclass(record) and not isinstance(record, type):

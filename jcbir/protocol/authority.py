@@ -296,7 +296,7 @@ def admit(
     if rows + request.queries > grant.queries_per_day:
         raise OverBudgetError(
             f"queries: {rows} of {grant.queries_per_day} were answered today, {request.queries} more are asked",
-            retry_after=DAY_SECONDS - now % DAY_SECONDS,
+            retry_after=float(DAY_SECONDS - now % DAY_SECONDS),
         )
     return spend(dataclasses.replace(authority, answered=answered, seen=now), spending), spending
 
@@ -558,7 +558,7 @@ def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now
     if len(opened) + len(fresh) > grant.images_per_day:
         raise OverBudgetError(
             f"images: {len(opened)} of {grant.images_per_day} were opened today, {len(fresh)} more would be",
-            retry_after=DAY_SECONDS - now % DAY_SECONDS,
+            retry_after=float(DAY_SECONDS - now % DAY_SECONDS),
         )
     return Spending(grant.grant_id, now // DAY_SECONDS, 0, fresh)
 

@@ -71,8 +71,7 @@ def _ones(layout: Layout, *, scale: int = 1) -> np.ndarray:
 
 def _prepare(public: PublicKey, index: Index, *, group: int, engine: str) -> Prepared:
     layout = index.layout
-    if group not in GROUPS:
-        raise ValueError(f"group: must be one of {GROUPS}, got {group!r}")
+    _check_group(group)
     width = index.ciphertexts.shape[1]
     flipped = _digits.complement(public, index.ciphertexts, _ones(layout), engine=engine)
     table = np.stack([index.ciphertexts, flipped], axis=1).reshape(layout.blocks, layout.bits, 2, width)
@@ -81,6 +80,11 @@ def _prepare(public: PublicKey, index: Index, *, group: int, engine: str) -> Pre
         table = _pair(public, table, engine)
         size *= 2
     return Prepared(layout, index.fingerprint, group, table.reshape(-1, width))
+
+
+def _check_group(group: int) -> None:
+    if type(group) is not int or group not in GROUPS:
+        raise ValueError(f"group: must be one of {GROUPS}, got {group!r}")
 
 
 def _pair(public: PublicKey, table: np.ndarray, engine: str) -> np.ndarray:
@@ -101,14 +105,16 @@ def _table_rows(layout: Layout, group: int) -> int:
 
 
 def _table_picks(bits: np.ndarray, *, group: int, blocks: int) -> np.ndarray:
-    """np.ndarray of the table that one query multiplies for each block: `(b G + group) 2^g + v`, `v = sum_i q_i 2^i`."""
+    """Rows of the table that a query multiplies, for each block: `(b G + group) 2^g + v`, `v = sum_i q_i 2^i`."""
     padded = np.pad(bits, (0, -len(bits) % group)).reshape(-1, group)
     values = padded @ (1 << np.arange(group))
     groups = len(padded)
     return (np.arange(blocks)[:, None] * groups + np.arange(groups)) * (1 << group) + values
 
 
-def _score(public: PublicKey, index: Index | Prepared, trapdoor: Trapdoor, *, blinders: np.ndarray, engine: str) -> np.ndarray:
+def _score(
+    public: PublicKey, index: Index | Prepared, trapdoor: Trapdoor, *, blinders: np.ndarray, engine: str
+) -> np.ndarray:
     bits = _query_bits(trapdoor.body, index.layout.bits)
     summed = _sum_table if isinstance(index, Prepared) else _sum_planes
     return paillier.rerandomize(public, summed(public, index, bits, engine), blinders=blinders, engine=engine)
@@ -117,7 +123,7 @@ def _score(public: PublicKey, index: Index | Prepared, trapdoor: Trapdoor, *, bl
 def _sum_table(public: PublicKey, index: Prepared, bits: np.ndarray, engine: str) -> np.ndarray:
     expected = (_table_rows(index.layout, index.group), index.layout.ciphertext_bytes)
     if index.table.shape != expected:
-        raise ValueError(f"index: must hold {expected[0]} x {expected[1]} bytes, got {index.table.shape}")
+        raise ValueError(f"index: must be {expected[0]} x {expected[1]} bytes, got {index.table.shape}")
     return _product(public, index.table, _table_picks(bits, group=index.group, blocks=index.layout.blocks), engine)
 
 
@@ -160,6 +166,7 @@ def _cost(layout: Layout, group: int | None) -> Work:
     products, inverted = blocks * (bits + 1), blocks
     batches = (("pick", planes), ("invert", blocks), ("product", blocks), ("product", blocks))
     if group is not None:
+        _check_group(group)
         # The inversion of each plane ends in a product; each doubling of the group multiplies every entry once.
         tables, inversions, rows = planes, planes, _table_rows(layout, group)
         size = 1

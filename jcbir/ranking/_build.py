@@ -197,12 +197,12 @@ def trapdoors(
 def _check_shape(codes: Array, layout: Layout, *, axes: int) -> np.ndarray:
     checked = check_codes(codes, name="codes")
     if checked.ndim != axes or checked.ndim < 2 or checked.shape[-1] != layout.bits:
-        raise ValueError(f"codes: must have {layout.bits} bits as the layout has, got shape {checked.shape}")
+        raise ValueError(f"codes: must be of {layout.bits} bits as the layout is, got shape {checked.shape}")
     return checked
 
 
 def _detach(rows: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Rows of `width` bytes for the server, and what stands behind them for the authority."""
     if rows.shape[1] < width:
-        raise ValueError(f"encrypt: must return rows of at least {width} bytes, got {rows.shape[1]}")
+        raise ValueError(f"encrypt: must be a closure to rows of at least {width} bytes, got {rows.shape[1]}")
     return (rows, None) if rows.shape[1] == width else (rows[:, :width], rows[:, width:])

@@ -14,13 +14,11 @@ DEAD = np.iinfo(np.int32).max
 """Distance of an image that is not to be found (withdrawn): after every real distance, never ranked."""
 
 
-def rows_to_decrypt(
-    scores: Scores, *, hint: np.ndarray | None = None, opening: np.ndarray | None = None
-) -> np.ndarray:
+def rows_to_decrypt(scores: Scores, *, hint: np.ndarray | None = None, opening: np.ndarray | None = None) -> np.ndarray:
     """What the closure `decrypt` is given: each score, behind it its block's hint and its query's opening."""
     rows, width = find_scheme(scores.layout.scheme).shapes(scores.layout).scores
     if scores.ciphertexts.shape != (rows, width):
-        raise ValueError(f"scores: must hold {rows} x {width} bytes, got {scores.ciphertexts.shape}")
+        raise ValueError(f"scores: must be {rows} x {width} bytes, got {scores.ciphertexts.shape}")
     if hint is None and opening is None:
         return scores.ciphertexts
     if hint is not None and len(hint) != rows:

@@ -88,7 +88,9 @@ def complement(public: PublicKey, rows: np.ndarray, plaintext: np.ndarray, *, en
     return paillier.subtract(public, np.broadcast_to(constant, rows.shape), rows, engine=engine)
 
 
-def add_query(public: PublicKey, ciphertexts: np.ndarray, body: np.ndarray, *, blinders: np.ndarray, engine: str) -> np.ndarray:
+def add_query(
+    public: PublicKey, ciphertexts: np.ndarray, body: np.ndarray, *, blinders: np.ndarray, engine: str
+) -> np.ndarray:
     """E(x + q) for each row E(x), blinded afresh so that its randomness does not tell which entry went into it."""
     sums = paillier.add(public, ciphertexts, np.broadcast_to(body, ciphertexts.shape), engine=engine)
     return paillier.rerandomize(public, sums, blinders=blinders, engine=engine)

@@ -12,10 +12,10 @@ from jaxtyping import Int32, UInt8
 
 from jcbir.ranking._batching import in_filled_batches
 from jcbir.ranking._decode import decode_scores, rows_to_decrypt
+from jcbir.ranking._integer import differences
 from jcbir.ranking._scheme import Scores
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.ranking._table import check_fingerprint, check_layout, find_scheme
-from jcbir.ranking._integer import differences
 from jcbir.typing import Array, Rows
 
 Decrypt = Callable[[Rows], Rows]
@@ -63,9 +63,7 @@ def open_scores(
     return decode_scores([(scores.layout, plaintexts)], public=secret.public)
 
 
-def open_differences(
-    secret: Any, scores: Scores, *, engine: str = "auto", decrypt: Decrypt | None = None
-) -> list[int]:
+def open_differences(secret: Any, scores: Scores, *, engine: str = "auto", decrypt: Decrypt | None = None) -> list[int]:
     """Decrypt the scores of the `integer` scheme into the signed code differences of the paper's Eq. 8.
 
     Args:

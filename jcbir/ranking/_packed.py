@@ -9,13 +9,13 @@ ever carries into the next:
 In base 3 every digit value is used: with both sides encrypted and no interaction the key holder must receive one of
 three values per bit, and log2(3) bits is what they cost. The key holder sees WHERE and in which direction each code
 differs from the query, in the coordinates of the keyed isometry. Each lane has an isometry of its own, so these are
-other coordinates in each lane: see `code_distances` for what remains.
+other coordinates in each lane: `align_lanes` computes what remains.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int8, Int32
+from jaxtyping import Bool, Int8, Int32
 
 from jcbir.paillier.public import PublicKey
 from jcbir.ranking import _digits
@@ -73,14 +73,27 @@ def _cost(layout: Layout, group: int | None) -> Work:
     return Work(operations, (("product", blocks), ("product", blocks)), digits=layout.lanes * layout.bits)
 
 
-def code_distances(pattern: Int8[np.ndarray, "n k"], *, lane: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, "n n"]:
-    """Hamming distances between index codes from the pattern of ONE query, -1 where it does not determine them.
+def align_lanes(
+    patterns: Int8[np.ndarray, "q n k"], lanes: Int32[np.ndarray, " n"]
+) -> tuple[Bool[np.ndarray, "n k"], Int32[np.ndarray, " n"]]:
+    """Where codes differ from the first query, and which codes share coordinates: what comparing them needs.
 
-    `h_a xor h_b = (h_a xor q) xor (h_b xor q)` where a and b lie in the same lane, and so in the same coordinates.
+    `h_a xor h_b = (h_a xor q) xor (h_b xor q)` if a and b are seen in the same coordinates. From one query those are of
+    the same lane. From more, the queries' bits at one place, up to the mask, are that place's name in every lane: lanes
+    whose names all differ can be put in one order.
     """
-    differ = (pattern != 0).astype(np.int32)
-    ones = differ.sum(axis=1)
-    return np.where(lane[:, None] == lane, ones[:, None] + ones - 2 * differ @ differ.T, -1).astype(np.int32)
+    differ, groups = patterns[0] != 0, lanes.copy()
+    orders: dict[bytes, int] = {}
+    for lane in np.unique(lanes):
+        rows = lanes == lane
+        part = patterns[:, rows]
+        # h - q is -1 only where the masked query has a one, 1 only where it has a zero.
+        known, bits = (part != 0).any(axis=1), (part < 0).any(axis=1)
+        names = [(column ^ column[0]).tobytes() for column in bits.T]
+        if known.all() and len(set(names)) == len(names):
+            differ[rows] = differ[rows][:, sorted(range(len(names)), key=names.__getitem__)]
+            groups[rows] = orders.setdefault(b"".join(sorted(names)), lane)
+    return differ, groups
 
 
 def _authority(rows: Sequence[Sequence[tuple[Layout, np.ndarray]]], public: PublicKey | None) -> Seen:
@@ -89,11 +102,17 @@ def _authority(rows: Sequence[Sequence[tuple[Layout, np.ndarray]]], public: Publ
         return Seen(words, {})
     patterns = np.stack([np.concatenate([_pattern(plain, layout) for layout, plain in pieces]) for pieces in rows])
     lanes = np.concatenate([np.arange(layout.count) % layout.lanes for layout, _ in rows[0]]).astype(np.int32)
-    known = float((lanes[:, None] == lanes).mean())
+    differ, groups = align_lanes(patterns, lanes)
+    comparable = float((np.bincount(groups).astype(float) ** 2).sum()) / len(groups) ** 2
     share = float((patterns != 0).mean())
     return Seen(
-        f"{words}; {share:.1%} differ; from one query the distances of {known:.1%} of all pairs of codes",
-        {"patterns": patterns, "lanes": lanes, "distances": np.count_nonzero(patterns, axis=2).astype(np.int32)},
+        f"{words}; {share:.1%} of them differ; distances between {comparable:.1%} of all pairs of codes",
+        {
+            "distances": np.count_nonzero(patterns, axis=2).astype(np.int32),
+            "patterns": patterns,
+            "differ": differ,
+            "groups": groups,
+        },
     )
 
 

@@ -144,7 +144,8 @@ class Shapes(NamedTuple):
     blinders: int
 
 
-class Operations(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Operations:
     """Rows worked on, per index or per query.
 
     Attributes:
@@ -227,7 +228,7 @@ class Scheme(NamedTuple):
         score: `score(public, index, trapdoor, blinders=, engine=)`: the rows of `Shapes.scores`, blinded.
         decode: `decode(pieces, public)`: one query's decrypted scores of every segment, pairs of layout and rows in
             order, to int32[n] distances that compare across segments.
-        distances: `distances(codes, code)`: the same int32[n] in clear, from the masked codes.
+        distances: `distances(codes, code)`: the same int32[n] in clear, from codes under one isometry.
         cost: `cost(layout, group)` -> Work.
         leakage: what the parties learn.
     """

@@ -59,8 +59,8 @@ def score(
 
     """
     layout = index.layout
-    check_fingerprint(public, trapdoor.fingerprint, name="trapdoor")
     _check_index(public, index)
+    check_fingerprint(public, trapdoor.fingerprint, name="trapdoor")
     _check_trapdoor(layout, trapdoor)
     scheme = find_scheme(layout.scheme)
     needed = scheme.shapes(layout).blinders
@@ -112,14 +112,14 @@ def _check_index(public: Any, index: Index | Prepared) -> None:
     if isinstance(index, Index):
         rows, width = find_scheme(index.layout.scheme).shapes(index.layout).index
         if index.ciphertexts.shape != (rows, width):
-            raise ValueError(f"index: must hold {rows} x {width} bytes, got {index.ciphertexts.shape}")
+            raise ValueError(f"index: must be {rows} x {width} bytes, got {index.ciphertexts.shape}")
 
 
 def _check_trapdoor(layout: Layout, trapdoor: Trapdoor) -> None:
     for field in ("scheme", "bits", "base", "lanes"):
         expected, given = getattr(layout, field), getattr(trapdoor, field)
         if expected != given:
-            raise ValueError(f"trapdoor: its {field} must be {expected} as the index has, got {given!r}")
+            raise ValueError(f"trapdoor.{field}: must be {expected!r} as in the index, got {given!r}")
     expected = find_scheme(layout.scheme).shapes(layout).query
     if trapdoor.body.shape != expected:
-        raise ValueError(f"trapdoor: its body must be 1 x {expected[1]} bytes, got {trapdoor.body.shape}")
+        raise ValueError(f"trapdoor.body: must be 1 x {expected[1]} bytes, got {trapdoor.body.shape}")

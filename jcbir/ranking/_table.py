@@ -1,14 +1,13 @@
-"""The table of ranking schemes, and what plans and checks a layout by it. A new scheme is one module and one line here.
-"""
+"""The table of ranking schemes, and what plans and checks a layout by it: a new scheme is one module and one line."""
 
 from typing import Any
 
 from jcbir.errors import KeyMismatchError
-from jcbir.ranking._keys import KEY_KINDS
-from jcbir.ranking._scheme import MAX_BITS, MIN_BITS, Layout, Scheme, check_whole
 from jcbir.ranking._bitsliced import BITSLICED
 from jcbir.ranking._integer import INTEGER
+from jcbir.ranking._keys import KEY_KINDS
 from jcbir.ranking._packed import PACKED
+from jcbir.ranking._scheme import MAX_BITS, MIN_BITS, Layout, Scheme, check_whole
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED, BITSLICED)}
 """Every ranking scheme, by name."""

@@ -38,8 +38,8 @@ class Isometry:
 def isometry(masking_key: bytes, *, bits: int, lane: int = 0) -> Isometry:
     """Expand a masking key into a permutation and a mask.
 
-    SHAKE-256(domain, k, lane, masking_key) gives the mask bits, then a Fisher-Yates shuffle whose indices are 16-bit words
-    taken modulo `i + 1` after rejecting those at or above the largest multiple of `i + 1`: every permutation is
+    SHAKE-256(domain, k, lane, masking_key) gives the mask bits, then a Fisher-Yates shuffle whose indices are 16-bit
+    words taken modulo `i + 1` after rejecting those at or above the largest multiple of `i + 1`: every permutation is
     equally likely.
 
     Args:
@@ -102,7 +102,7 @@ def mask_codes(codes: Bool[Array, "*b k"], secret: Isometry) -> Shaped[Array, "*
     if codes.dtype != bool:
         raise ValueError(f"codes: must be a bool array, got {codes.dtype}")
     if codes.shape[-1] != len(secret.mask):
-        raise ValueError(f"codes: must have {len(secret.mask)} bits as the isometry has, got {codes.shape[-1]}")
+        raise ValueError(f"codes: must be of {len(secret.mask)} bits as the isometry is, got {codes.shape[-1]}")
     mask = secret.mask.reshape((1,) * (codes.ndim - 1) + (-1,))
     return codes[..., secret.permutation] ^ mask
 

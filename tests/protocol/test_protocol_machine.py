@@ -1,16 +1,25 @@
 """A stateful machine drives owner, server, authority and user against a plain dictionary."""
 
+import dataclasses
 import secrets
 
 import numpy as np
+import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from paillier_vectors import stored_key
 from protocol_world import BITS, NOW, new_user
 
-from jcbir.errors import KeyMismatchError
+from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server, session, user, wire
-from jcbir.protocol.refusals import ForgedGrantError, RevokedGrantError
+from jcbir.protocol._signatures import sign
+from jcbir.protocol.refusals import (
+    ForgedGrantError,
+    ForgedReplyError,
+    OverBudgetError,
+    ReplayedQueryError,
+    RevokedGrantError,
+)
 
 IMAGE = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 SCHEMES = st.sampled_from(["packed", "bitsliced"])
@@ -41,7 +50,7 @@ class Machine(RuleBasedStateMachine):
     def begin(self):
         self.cloud = server.Server(self.own.card)
         self.holder = authority.appoint(owner.delegate(self.own), self.key_holder)
-        self.living, self.published, self.users = {}, 0, []
+        self.living, self.published, self.users, self.withdrawn_images = {}, 0, [], {}
 
     @rule(numbers=CODES)
     def publish(self, numbers):
@@ -72,6 +81,7 @@ class Machine(RuleBasedStateMachine):
         self.living |= dict(zip(names, numbers, strict=True))
 
     def take_away(self, names):
+        self.withdrawn_images |= {name: self.cloud.images[owner.pseudonym(self.own, name)] for name in names}
         self.own, withdrawal = owner.withdraw(self.own, names)
         # Told twice: orders may be repeated.
         for _ in range(2):
@@ -139,6 +149,81 @@ class Machine(RuleBasedStateMachine):
         me, matches = user.receive(me, travel(delivery))
         self.users[place][0] = me
         self.compare(numbers, top, matches)
+
+    def asked(self, numbers, *, top):
+        """A fresh query of the first user whose grant is good, and the report of it; None where there is none."""
+        good = [me for me, revoked in self.users if not revoked]
+        if not good:
+            return None
+        me, query = user.ask(good[0], bits_of(numbers), top=top, now=NOW, draw=secrets.token_bytes)
+        count = server.blinders_needed(self.cloud, query)
+        blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+        cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=NOW)
+        return me, cloud, query, report
+
+    @precondition(lambda self: self.living)
+    @rule(number=st.integers(0, 2**BITS - 1))
+    def stranger(self, number):
+        """A report that the server did not sign: by anybody with a grant and the authority's address."""
+        found = self.asked([number], top=1)
+        if found:
+            me, _, _, report = found
+            header = dataclasses.replace(report, scores=())
+            forged = sign(header, secret=me.keys.signing_secret)
+            with pytest.raises(ForgedReplyError):
+                authority.admit(self.holder, dataclasses.replace(forged, scores=report.scores), now=NOW)
+
+    @precondition(lambda self: self.living)
+    @rule(number=st.integers(0, 2**BITS - 1), other=st.integers(0, 2**BITS - 1))
+    def cheating_server(self, number, other):
+        """Replays, substituted scores, a ranking for another request, and an image served in another's place."""
+        found, instead = self.asked([number], top=2), self.asked([other], top=2)
+        if not found:
+            return
+        me, cloud, query, report = found
+        with pytest.raises(FormatError):
+            authority.admit(self.holder, dataclasses.replace(report, scores=instead[3].scores), now=NOW)
+        holder, ranking = authority.answer(self.holder, report, now=NOW)
+        with pytest.raises(ReplayedQueryError):
+            authority.answer(holder, report, now=NOW)
+        with pytest.raises(ReplayedQueryError):
+            server.admit_query(cloud, query, now=NOW)
+        with pytest.raises(ForgedReplyError):
+            server.deliver(instead[1], ranking)
+        delivery = server.deliver(cloud, ranking)[1]
+        wrong = next(iter(self.withdrawn_images.values()), delivery.images[-1].sealed)
+        first = dataclasses.replace(delivery.images[0], sealed=wrong)
+        if wrong != delivery.images[0].sealed:
+            asking = dataclasses.replace(me, pending={query.request.nonce: query.request})
+            with pytest.raises(IntegrityError):
+                user.receive(asking, dataclasses.replace(delivery, images=(first, *delivery.images[1:])))
+
+    @precondition(lambda self: self.living)
+    @rule(numbers=CODES)
+    def greedy(self, numbers):
+        """A user with a small budget asks until it is spent: never more rows or images than granted."""
+        me, _, _, _ = new_user(self.own, queries_per_day=4, images_per_day=3)
+        holder, rows, images = self.holder, 0, set()
+        for _ in range(4):
+            me, query = user.ask(me, bits_of(numbers), top=2, now=NOW, draw=secrets.token_bytes)
+            count = server.blinders_needed(self.cloud, query)
+            blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+            _, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=NOW)
+            try:
+                holder, _ = authority.admit(holder, report, now=NOW)
+            except OverBudgetError:
+                assert rows + len(numbers) > 4
+                continue
+            rows += len(numbers)
+            plaintexts = authority.decrypt_report(holder, report)
+            try:
+                holder, _, ranking = authority.rank(holder, report, plaintexts, now=NOW)
+            except OverBudgetError:
+                continue
+            images |= set(ranking.image_ids)
+        assert rows <= 4 and len(images) <= 3
+        spent = authority.spent_today(holder, me.grant.grant_id, now=NOW)
+        assert (spent.rows, spent.image_ids) == (rows, images)
 
     def compare(self, numbers, top, matches):
         names = {owner.pseudonym(self.own, name): name for name in self.living}

@@ -5,6 +5,7 @@ the nonces are the hint. The user's are expanded from a seed for each query: the
 everything that a lattice scheme needs and Paillier does not.
 """
 
+import dataclasses
 import hashlib
 import secrets
 from typing import NamedTuple
@@ -12,7 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from jcbir.errors import KeyMismatchError
+from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.protocol import authority, owner, server, session
+from jcbir.protocol._signatures import sign
+from jcbir.protocol.leakage import describe
+from jcbir.protocol.refusals import TamperedQueryError
 from jcbir.ranking import (
     KEY_KINDS,
     SCHEMES,
@@ -131,7 +136,9 @@ TOY = Scheme(
     encode_query=lambda codes, layout: codes.astype(np.uint8),
     prepare=None,
     score=lambda public, index, trapdoor, *, blinders, engine: index.ciphertexts - trapdoor.body,
-    decode=lambda pieces, public: np.concatenate([np.count_nonzero(rows, axis=1) for _, rows in pieces]).astype(np.int32),
+    decode=lambda pieces, public: np.concatenate([np.count_nonzero(rows, axis=1) for _, rows in pieces]).astype(
+        np.int32
+    ),
     distances=toy_distances,
     cost=lambda layout, group: Work(Operations(layout.count, 0, 0, 1, 0, 0, 0, layout.count), (), digits=0),
     leakage=Leakage(lambda trapdoors: Seen("nothing", {}), lambda rows, public: Seen("where the bits differ", {})),
@@ -159,7 +166,9 @@ def test_any_scheme_runs_by_its_record_alone(toy, name):
     layout, masking_key = plan(public, scheme=name, count=30, bits=16), draw(32)
 
     masked = mask_index(codes, layout, masking_key=masking_key)
-    index = build_index(masked, layout, encrypt=lambda rows: secret_kind.encrypt(secret, rows, draw=draw), public=public)
+    index = build_index(
+        masked, layout, encrypt=lambda rows: secret_kind.encrypt(secret, rows, draw=draw), public=public
+    )
     hint, stored = index.hint, index._replace(hint=None)
 
     def encrypt(rows):
@@ -203,3 +212,66 @@ def test_keys_of_another_kind_are_refused(toy):
             )[0],
             blinders=np.zeros((0, SEED_BYTES), np.uint8),
         )
+
+
+@pytest.mark.parametrize("name", ["toy", *SCHEMES])
+def test_any_scheme_runs_through_all_four_parties(toy, name):
+    """Publish, ask, score, open, deliver, by messages as bytes: no other library file knows of the toy."""
+    scheme, draw = SCHEMES[name], secrets.token_bytes
+    key = SECRET_KEY_KINDS[scheme.key_kind].generate(draw=draw, bits=256, unsafe_small=True)
+    numbers = np.random.default_rng(5)
+    codes, images = numbers.random((9, 16)) < 0.5, list(numbers.integers(0, 256, (9, 3, 2, 3), np.uint8))
+    names = [f"photo-{i}" for i in range(9)]
+    state = session.found(collection="photos", bits=16, secret=key, draw=draw)
+    for part in (slice(0, 5), slice(5, 9)):
+        state = session.publish(
+            state, codes[part], images[part], names[part], schemes=[name], cipher="aes-gcm", draw=draw
+        )
+    state = session.admit(state, now=session.NOW, draw=draw)
+    queries = codes[[2, 7]] ^ (np.arange(16) == 3)
+    state, found = session.search(state, queries, top=4, now=session.NOW, scheme=name, draw=draw)
+    image_of = {owner.pseudonym(state.owner, label): image for label, image in zip(names, images, strict=True)}
+    code_of = {owner.pseudonym(state.owner, label): code for label, code in zip(names, codes, strict=True)}
+    for code, row in zip(queries, found.matches, strict=True):
+        assert len(row) == 4
+        for match in row:
+            np.testing.assert_array_equal(match.image, image_of[match.image_id])
+            if name != "integer":
+                assert match.distance == np.count_nonzero(code_of[match.image_id] ^ code)
+        if name != "integer":
+            assert [match.distance for match in row] == sorted(np.count_nonzero(codes ^ code, axis=1))[:4]
+    # What is for the authority alone goes past the server: hints in the catalog, openings sealed.
+    catalogs = [line.message for line in state.transcript if type(line.message).__name__ == "Catalog"]
+    publications = [line.message for line in state.transcript if type(line.message).__name__ == "Publication"]
+    assert all(index.hint is None for publication in publications for index in publication.indexes)
+    assert all(door.opening is None for door in found.query.trapdoors)
+    assert (len(catalogs[0].hints), bool(found.query.openings)) == ((1, True) if name == "toy" else (0, False))
+    rows = {(row["scheme"], row["party"]) for row in describe(state.transcript, holder=state.authority)}
+    assert (name, "authority") in rows
+    # The next epoch, its key sealed to the authority.
+    new = owner.rekey(state.owner, draw=draw)
+    assert authority.succeed(state.authority, owner.announce(new)[1]).secret == key
+
+
+def test_openings_and_hints_of_another_request_are_refused(toy):
+    draw = secrets.token_bytes
+    key = TOY_SECRET_KEYS.generate(draw=draw)
+    state = session.found(collection="photos", bits=16, secret=key, draw=draw)
+    codes, images = np.eye(16, dtype=bool)[:2], [np.zeros((2, 2, 3), np.uint8)] * 2
+    state = session.publish(state, codes, images, ["a", "b"], schemes=["toy"], cipher="aes-gcm", draw=draw)
+    state = session.admit(state, now=session.NOW, draw=draw)
+    queries = []
+    for _ in range(2):
+        state, query = session.ask(state, codes[:1], top=1, now=session.NOW, scheme="toy", draw=draw)
+        queries.append(query)
+    first, second = queries
+    with pytest.raises(TamperedQueryError, match="openings"):
+        server.admit_query(state.server, dataclasses.replace(first, openings=second.openings), now=session.NOW)
+    none = np.zeros((0, SEED_BYTES), np.uint8)
+    _, report = server.score_query(state.server, first, blinders=none, identity=state.cloud, now=session.NOW)
+    with pytest.raises(FormatError, match="openings"):
+        authority.admit(state.authority, dataclasses.replace(report, openings=second.openings), now=session.NOW)
+    authority.answer(state.authority, report, now=session.NOW)
+    ask = sign(dataclasses.replace(first.request, scheme="packed"), secret=state.users[0].keys.signing_secret)
+    with pytest.raises(ValueError, match="scheme: must be one for toy keys"):
+        server.admit_query(state.server, dataclasses.replace(first, request=ask), now=session.NOW)

@@ -9,12 +9,12 @@ import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from protocol_world import BITS, NOW, make_world, search
+from protocol_world import BITS, NOW, SCHEMES, make_world, score, search
 
 from jcbir.errors import FormatError
 from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol._digests import digest
-from jcbir.protocol.messages import Refusal
+from jcbir.protocol.messages import Refusal, Spending
 from jcbir.protocol.owner import announce
 
 
@@ -27,10 +27,10 @@ def messages() -> dict:
     _, withdrawal = owner.withdraw(world.own, world.names[:2])
     _, revocation = owner.revoke(world.own, [world.me.grant.grant_id])
     succession, appointment = announce(owner.rekey(world.own, draw=secrets.token_bytes))
-    recall = owner.recall(world.own, list(world.cloud.images), now=NOW)
-    recalled = server.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
+    recall = owner.recall(world.own, list(world.cloud.images), now=NOW, draw=secrets.token_bytes)
+    _, recalled = server.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
     extra = [withdrawal, revocation, world.own.card, Refusal("stale-query", "too late")]
-    extra += [succession, appointment, recall, recalled]
+    extra += [succession, appointment, recall, recalled, Spending(bytes(16), 3, 2, ("a", "b"))]
     for message in [
         line.message for line in world.transcript if not isinstance(line.message, owner.Delegation)
     ] + extra:
@@ -73,8 +73,7 @@ def test_a_search_over_the_wire_equals_one_in_memory():
         return wire.from_bytes(wire.to_bytes(message))
 
     me, query = user.ask(world.me, world.codes[:2], top=4, now=NOW, draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
-    cloud, report = server.score_query(world.cloud, through(query), blinders=blinders, now=NOW)
+    cloud, report = score(world, through(query))
     _, ranking = authority.answer(world.holder, through(report), now=NOW)
     _, delivery = server.deliver(cloud, through(ranking))
     _, matches = user.receive(me, through(delivery))
@@ -84,10 +83,10 @@ def test_a_search_over_the_wire_equals_one_in_memory():
 
 def test_set_up_over_the_wire():
     world = make_world()
-    cloud, holder = server.Server(world.own.card), authority.appoint(owner.delegate(world.own))
-    for publication, catalogue in zip(samples()["Publication"], samples()["Catalog"], strict=True):
+    cloud, holder = server.Server(world.own.card), authority.appoint(owner.delegate(world.own), world.holder.identity)
+    for publication, catalog in zip(samples()["Publication"], samples()["Catalog"], strict=True):
         cloud = server.accept(cloud, wire.from_bytes(wire.to_bytes(publication)))
-        holder = authority.catalog(holder, wire.from_bytes(wire.to_bytes(catalogue)))
+        holder = authority.catalog(holder, wire.from_bytes(wire.to_bytes(catalog)))
     moved = world._replace(cloud=cloud, holder=holder)
     found = search(moved, world.codes[:1], scheme="bitsliced", top=1).matches
     np.testing.assert_array_equal(found[0][0].image, world.images[0])
@@ -201,9 +200,10 @@ def test_limits_version_and_kind():
     wire.from_bytes(good, limit=len(good))
     with pytest.raises(FormatError, match="expected a Query, got a Refusal"):
         wire.from_bytes(good, expect=type(samples()["Query"][0]))
-    with pytest.raises(FormatError, match="version 1"):
-        wire.from_bytes(good[:4] + b"\x02" + good[5:])
-    huge = wire.HEADER.pack(wire.MAGIC, 1, 12, 0, 2**60) + bytes(16)
+    # What an earlier version wrote says so.
+    with pytest.raises(FormatError, match="message: must be of version 2, got 1"):
+        wire.from_bytes(good[:4] + b"\x01" + good[5:])
+    huge = wire.HEADER.pack(wire.MAGIC, wire.VERSION, 12, 0, 2**60) + bytes(16)
     with pytest.raises(FormatError, match="at most"):
         wire.read_header(huge)
 
