@@ -105,7 +105,9 @@ def test_recalls_are_the_owners(tmp_path):
             (403, "forged-reply"): sign(honest, secret=world.me.keys.signing_secret),
             (409, "stale-query"): owner.recall(world.own, names, now=NOW - 1000, draw=os.urandom),
             (409, "conflict"): owner.recall(world.own, ["0" * 32], now=NOW, draw=os.urandom),
-            (404, "foreign-collection"): owner.recall(owner.rekey(world.own, draw=os.urandom), names, now=NOW, draw=os.urandom),
+            (404, "foreign-collection"): owner.recall(
+                owner.rekey(world.own, draw=os.urandom), names, now=NOW, draw=os.urandom
+            ),
         }
         for expected, message in cases.items():
             answer = rig.post("cloud", message, "/v1/recalls")

@@ -31,9 +31,12 @@ def numbers_of(value):
 def secrets_of(world, user):
     own = world.own
     found = set(numbers_of(own.secret)) - set(numbers_of(own.card.public))
-    found |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, own.authority_secret}
+    found |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, world.identity.secret, world.holder.identity.secret}
     found |= {user.masking_key, user.keys.sealing_secret, user.keys.signing_secret}
-    found |= {image_key(own.image_master, image_id=owner.pseudonym(own, name)) for name in world.names}
+    found |= {
+        image_key(own.image_master, image_id=image_id, epoch=own.card.epoch, segment=segment)
+        for image_id, segment in own.image_ids.items()
+    }
     return found | {secret.hex().encode() for secret in found}
 
 
