@@ -7,33 +7,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.paillier._engines import number_type, secret_power
-from jcbir.paillier._primes import StructuredPrime
 from jcbir.typing import Array
 
 # A comb's table costs 255 products a byte of the exponent, and each power then saves five in six of its own: a batch
 # alone repays it from about 50 numbers on, and the batches that follow find it made.
 COMB_BATCH = 16
-
-
-@functools.lru_cache(maxsize=8)
-def generator(factor: StructuredPrime, *, subgroup: bool) -> int:
-    """Generator of the n-th residues modulo p^2, the cyclic group of p-th powers, or of its subgroup of order s.
-
-    x generates the units modulo p if x^((p-1)/r) is not 1 for each prime r of p - 1 = 2 s t; then x^p generates the
-    group. The least such x serves: which generator it is does not matter to a uniform exponent.
-    """
-    p, s, t = factor
-    x = next(x for x in range(2, p) if all(pow(x, (p - 1) // r, p) != 1 for r in (2, s, t)))
-    return pow(x, p * (2 * t if subgroup else 1), p * p)
-
-
-def logarithms(ciphertexts: Sequence[int], modulus: int, *, exponent: int, engine: str) -> tuple[list, list[bool]]:
-    """L(c^e mod N^2) for N = p, q or n, L(u) = (u - 1)/N; and for each whether c^e was 1 modulo N, as it must be."""
-    number, power = number_type(engine), secret_power(engine)
-    n, e = number(modulus), number(exponent)
-    square = n * n
-    found = [divmod(power(number(c) % square, e, square) - 1, n) for c in ciphertexts]
-    return [quotient for quotient, _ in found], [rest == 0 for _, rest in found]
 
 
 def inverses(numbers: Sequence[int], modulus: int, *, engine: str) -> list[int]:

@@ -4,15 +4,16 @@ Secrets are plain Python integers in this process's memory; Python can neither w
 decryption still tells: docs/paillier.md.
 """
 
+import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from jcbir.errors import IntegrityError, KeyMismatchError
 from jcbir.paillier import _integers as integers, _jax_secret as on_arrays, _rows as rows, public as public_half
-from jcbir.paillier._engines import choose_engine, number_type
+from jcbir.paillier._engines import choose_engine, number_type, secret_power
 from jcbir.paillier._primes import StructuredPrime, is_prime, structured_prime
 from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, PlaintextRows, check_int, check_rows
 from jcbir.paillier._sampling import TRIES, draw_bytes, unit_below
@@ -120,7 +121,7 @@ def generate_keys(
     else:
         raise ValueError(f"draw: must be a uniform source, got no two primes far apart in {TRIES} tries")
     if subgroup_bits is not None:
-        x, y = integers.generator(p, subgroup=True), integers.generator(q, subgroup=True)
+        x, y = _generator(p, subgroup=True), _generator(q, subgroup=True)
         h = _join(x, y, p.prime**2, q.prime**2)
         return SecretKey(PublicKey(n, n + 1, h, 2 * subgroup_bits + EXCESS_BITS), p, q)
     g = _random_base(p.prime, q.prime, draw) if random_g else n + 1
@@ -340,14 +341,23 @@ def _decryption_sides(secret: SecretKey, method: str) -> tuple[tuple[int, int, i
     return tuple((factor.prime, factor.prime - 1, factor.prime.bit_length()) for factor in pair)
 
 
+def _logarithms(ciphertexts: Sequence[int], modulus: int, *, exponent: int, engine: str) -> tuple[list, list[bool]]:
+    """L(c^e mod N^2) for N = p, q or n, L(u) = (u - 1)/N; and for each whether c^e was 1 modulo N, as it must be."""
+    number, power = number_type(engine), secret_power(engine)
+    n, e = number(modulus), number(exponent)
+    square = n * n
+    found = [divmod(power(number(c) % square, e, square) - 1, n) for c in ciphertexts]
+    return [quotient for quotient, _ in found], [rest == 0 for _, rest in found]
+
+
 def _decrypt_integers(
     secret: SecretKey, ciphertexts: list[int], sides: tuple[tuple[int, int, int], ...], engine: str
 ) -> tuple[PlaintextRows, list[bool], list[bool]]:
     """Plaintexts, whether each ciphertext is sound, and whether each plaintext times L(g^e) is L(c^e) on both sides."""
     residues, checks, sound = [], [], [True] * len(ciphertexts)
     for n, exponent, _ in sides:
-        (base,), _ = integers.logarithms([secret.public.g], n, exponent=exponent, engine=engine)
-        found, whole = integers.logarithms(ciphertexts, n, exponent=exponent, engine=engine)
+        (base,), _ = _logarithms([secret.public.g], n, exponent=exponent, engine=engine)
+        found, whole = _logarithms(ciphertexts, n, exponent=exponent, engine=engine)
         scale = pow(int(base), -1, n)
         residues.append([quotient * scale % n for quotient in found])
         checks.append((n, base, found))
@@ -360,6 +370,18 @@ def _decrypt_integers(
         plaintexts = [x + p * ((y - x) * inverse % q) for x, y in zip(*residues, strict=True)]
     agrees = [all(m * base % n == found[i] for n, base, found in checks) for i, m in enumerate(plaintexts)]
     return rows.from_ints(map(int, plaintexts), width=secret.public.plaintext_bytes), sound, agrees
+
+
+@functools.lru_cache(maxsize=8)
+def _generator(factor: StructuredPrime, *, subgroup: bool) -> int:
+    """Generator of the n-th residues modulo p^2, the cyclic group of p-th powers, or of its subgroup of order s.
+
+    x generates the units modulo p if x^((p-1)/r) is not 1 for each prime r of p - 1 = 2 s t; then x^p generates the
+    group. The least such x serves: which generator it is does not matter to a uniform exponent.
+    """
+    p, s, t = factor
+    x = next(x for x in range(2, p) if all(pow(x, (p - 1) // r, p) != 1 for r in (2, s, t)))
+    return pow(x, p * (2 * t if subgroup else 1), p * p)
 
 
 def _exponent_bytes(factor: StructuredPrime, *, subgroup: bool) -> int:
@@ -377,7 +399,7 @@ def _blinded(
     name, width = choose_engine(engine, count=count), public.ciphertext_bytes
     sizes = [_exponent_bytes(factor, subgroup=subgroup) for factor in pair]
     exponents = [np.frombuffer(draw_bytes(draw, size * count), np.uint8).reshape(count, size) for size in sizes]
-    generators = [integers.generator(factor, subgroup=subgroup) for factor in pair]
+    generators = [_generator(factor, subgroup=subgroup) for factor in pair]
     if name == "jax":
         sides = tuple(zip((secret.p.prime, secret.q.prime), generators, sizes, strict=True))
         key = on_arrays.make_encryption(sides, ciphertext_bytes=width)

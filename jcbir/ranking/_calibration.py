@@ -10,8 +10,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jcbir.paillier import _blinding as blinding, _engines as engines, public as public_half, secret as secret_half
-from jcbir.paillier.secret import SecretKey
+from jcbir.paillier import (
+    JAX_BATCH,
+    SecretKey,
+    blinders,
+    choose_engine,
+    public as public_half,
+    secret as secret_half,
+)
 from jcbir.ranking._cost import Calibration, Line, Powers
 from jcbir.ranking._radix import compose, split
 
@@ -57,7 +63,7 @@ def calibrate(
     """
     if budget <= 0:
         raise ValueError(f"budget: must be positive, got {budget}")
-    names = {engines.choose_engine(engine, count=count) for count in (1, LARGEST)}
+    names = {choose_engine(engine, count=count) for count in (1, LARGEST)}
     public, share = secret.public, budget / (3 * len(names) + 4)
     pool = secret_half.owner_blinders(secret, POOL, draw=draw, engine=engine)
     rows = np.resize(pool, (LARGEST, public.ciphertext_bytes))
@@ -85,10 +91,10 @@ def _powers(
 ) -> Powers:
     plain = np.zeros((LARGEST, secret.public.plaintext_bytes), np.uint8)
     # The engine `jax` pads to whole batches, which `cost` counts.
-    step = engines.JAX_BATCH if engine == "jax" else SMALLEST
+    step = JAX_BATCH if engine == "jax" else SMALLEST
     return Powers(
         encrypt=line(lambda n: secret_half.encrypt(secret, plain[:n], draw=draw, engine=engine), step=max(step, BATCH)),
-        blind=line(lambda n: blinding.blinders(secret.public, n, draw=draw, engine=engine), step=step),
+        blind=line(lambda n: blinders(secret.public, n, draw=draw, engine=engine), step=step),
         decrypt=line(lambda n: secret_half.decrypt(secret, rows[:n], engine=engine), step=step),
     )
 

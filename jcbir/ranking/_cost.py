@@ -8,8 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from jcbir.paillier._engines import choose_engine
-from jcbir.paillier.public import PublicKey
+from jcbir.paillier import PublicKey, choose_engine
 from jcbir.ranking._batching import fill_batches, padded_rows
 from jcbir.ranking._layouts import Layout, plan
 
