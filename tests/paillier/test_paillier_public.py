@@ -116,6 +116,17 @@ def test_blinders_are_encryptions_of_zero_and_do_not_repeat():
         assert len(set(rows.to_ints(made))) == 40
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("count", [3, 20])
+def test_blinders_of_a_subgroup_key_are_powers_of_h(engine, count):
+    """Fewer and more than a comb repays: the exponents drawn and nothing else."""
+    key, drawn = stored_key("small-subgroup").public, secrets.token_bytes(24 * count)
+    made = blinders(key, count, draw=lambda size: drawn[:size], engine=engine)
+    exponents = [int.from_bytes(drawn[24 * i : 24 * (i + 1)], "big") for i in range(count)]
+    assert key.h_bits == 8 * 24
+    assert rows.to_ints(made) == [pow(key.h, x, key.n_squared) for x in exponents]
+
+
 def test_refuses_bad_ciphertexts():
     key = stored_key("small")
     n, width = key.public.n, key.public.ciphertext_bytes
