@@ -10,6 +10,8 @@
 import importlib.util
 from collections.abc import Callable
 
+from jcbir.paillier._rows import check_int
+
 ENGINES = ("python", "gmpy2", "jax")
 JAX_BATCH = 64
 
@@ -33,6 +35,7 @@ def choose_engine(engine: str, *, count: int, exponentiations: bool = True) -> s
         >>> choose_engine("python", count=1000)
         'python'
     """
+    check_int(count, name="count", least=0)
     if not isinstance(engine, str) or engine not in ("auto", *ENGINES):
         raise ValueError(f"engine: must be 'auto' or one of {ENGINES}, got {engine!r}")
     if engine == "auto":

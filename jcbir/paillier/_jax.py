@@ -35,7 +35,7 @@ from jcbir.paillier._rns import (
     shared_power,
     unload,
 )
-from jcbir.paillier._rows import from_ints, to_ints
+from jcbir.paillier._rows import check_int, from_ints, to_ints
 from jcbir.typing import Array
 
 # Beyond 256 numbers the residues of a product outgrow a core's own cache, and each number takes longer, not shorter.
@@ -193,10 +193,14 @@ def batch_slices(count: int) -> Iterator[tuple[slice, int]]:
     Returns:
         Slices that cover it in order, and their sizes from a short fixed list.
 
+    Raises:
+        ValueError: the count is no integer, or negative.
+
     Example:
         >>> sum(part.stop - part.start for part, _ in batch_slices(600))
         600
     """
+    count = check_int(count, name="count", least=0)
     sizes = BATCHES if jax.default_backend() == "cpu" else ACCELERATOR_BATCHES
     for start in range(0, count, sizes[-1]):
         stop = min(start + sizes[-1], count)

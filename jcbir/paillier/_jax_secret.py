@@ -46,6 +46,10 @@ from jcbir.typing import Array
 WITNESS = 2**31 - 1
 
 
+def _redacted(record: tuple) -> str:
+    return f"{type(record).__name__}(secrets redacted)"
+
+
 class Join(NamedTuple):
     """What joins numbers x_i modulo coprime moduli: sum_i c_i x_i modulo a bound, the sum being below twice it.
 
@@ -58,6 +62,8 @@ class Join(NamedTuple):
     matrices: tuple[Float[Array, "l _"], ...]
     bound: Float[Array, "l 1"]
     witnesses: tuple[Int64[Array, "_"], ...]
+
+    __repr__ = _redacted
 
 
 class Logarithm(NamedTuple):
@@ -76,6 +82,8 @@ class Logarithm(NamedTuple):
     unit: Float[Array, "k 1"]
     share: Float[Array, "1"]
 
+    __repr__ = _redacted
+
 
 class Blinding(NamedTuple):
     """Constants of the owner's encryption modulo one prime's square.
@@ -92,6 +100,8 @@ class Blinding(NamedTuple):
     enter: Residues
     scale: Digits
 
+    __repr__ = _redacted
+
 
 class Decryption(NamedTuple):
     """A key's constants for m = sum_i (n/N_i) t_i mod n with t_i = L(c^e) / (L(g^e) n/N_i) mod N_i.
@@ -104,6 +114,8 @@ class Decryption(NamedTuple):
     sides: tuple[Logarithm, ...]
     join: Join
 
+    __repr__ = _redacted
+
 
 class Encryption(NamedTuple):
     """A key's constants for c = sum over p and q of n^2/p^2 (u mod p^2), u = (1 + m n) h^x / (n/p)^2.
@@ -115,6 +127,8 @@ class Encryption(NamedTuple):
 
     sides: tuple[Blinding, ...]
     join: Join
+
+    __repr__ = _redacted
 
 
 @functools.lru_cache(maxsize=4)

@@ -15,7 +15,7 @@ from jaxtyping import Integer, UInt8
 from jcbir.paillier import _integers as integers, _jax as on_arrays, _rows as rows
 from jcbir.paillier._engines import choose_engine, number_type
 from jcbir.paillier._primes import is_power, is_prime, small_factor
-from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, check_ints, check_rows
+from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, check_int, check_ints, check_rows
 from jcbir.typing import Array
 
 MINIMUM_BITS = 2048
@@ -112,6 +112,8 @@ def check_public(
     References:
         Makriyannis and Yomtov, 2023, BitForge (CVE-2023-33241): keys with small factors.
     """
+    minimum_bits = check_int(minimum_bits, name="minimum_bits", least=0)
+    minimum_exponent_bits = check_int(minimum_exponent_bits, name="minimum_exponent_bits", least=0)
     n, g, h = public.n, public.g, public.h
     if not minimum_bits <= public.bits <= MAXIMUM_BITS:
         raise ValueError(f"n: must have {minimum_bits} to {MAXIMUM_BITS} bits, got {public.bits}")

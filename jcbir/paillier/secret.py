@@ -122,7 +122,7 @@ def generate_keys(
         raise ValueError(f"draw: must be a uniform source, got no two primes far apart in {TRIES} tries")
     if subgroup_bits is not None:
         x, y = _generator(p, subgroup=True), _generator(q, subgroup=True)
-        h = _join(x, y, p.prime**2, q.prime**2)
+        (h,) = _join([x], [y], p.prime**2, q.prime**2, engine="python")
         return SecretKey(PublicKey(n, n + 1, h, 2 * subgroup_bits + EXCESS_BITS), p, q)
     g = _random_base(p.prime, q.prime, draw) if random_g else n + 1
     return SecretKey(PublicKey(n, g), p, q)
@@ -146,7 +146,7 @@ def check_secret(secret: SecretKey, *, minimum_bits: int = MINIMUM_BITS) -> None
         >>> check_secret(generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True), minimum_bits=256)
     """
     public, p, q = secret.public, secret.p.prime, secret.q.prime
-    full = minimum_bits >= MINIMUM_BITS
+    full = check_int(minimum_bits, name="minimum_bits", least=0) >= MINIMUM_BITS
     check_public(public, minimum_bits=minimum_bits, minimum_exponent_bits=MINIMUM_EXPONENT_BITS if full else 1)
     for name, factor in (("p", secret.p), ("q", secret.q)):
         if not all(is_prime(number) for number in factor):
@@ -309,9 +309,11 @@ def _apart(p: int, q: int) -> bool:
     return abs(p - q).bit_length() > bits - min(100, bits // 2)
 
 
-def _join(x: int, y: int, p: int, q: int) -> int:
-    """Chinese remainder theorem: the number below p q that is x modulo p and y modulo q."""
-    return x + p * ((y - x) * pow(p, -1, q) % q)
+def _join(x: Sequence, y: Sequence, p: int, q: int, *, engine: str) -> list:
+    """Chinese remainder theorem: the numbers below p q that are x modulo p and y modulo q."""
+    p, q = map(number_type(engine), (p, q))
+    inverse = pow(p, -1, q)
+    return [a + p * ((b - a) * inverse % q) for a, b in zip(x, y, strict=True)]
 
 
 def _base_logarithm(g: int, prime: int) -> int:
@@ -364,10 +366,7 @@ def _decrypt_integers(
         sound = [x and y for x, y in zip(sound, whole, strict=True)]
     plaintexts = residues[0]
     if len(sides) == 2:
-        number = number_type(engine)
-        p, q = number(sides[0][0]), number(sides[1][0])
-        inverse = pow(p, -1, q)
-        plaintexts = [x + p * ((y - x) * inverse % q) for x, y in zip(*residues, strict=True)]
+        plaintexts = _join(*residues, sides[0][0], sides[1][0], engine=engine)
     agrees = [all(m * base % n == found[i] for n, base, found in checks) for i, m in enumerate(plaintexts)]
     return rows.from_ints(map(int, plaintexts), width=secret.public.plaintext_bytes), sound, agrees
 
@@ -406,15 +405,12 @@ def _blinded(
         ciphertexts, agrees = on_arrays.encrypt(key, plaintexts, exponents, width=width)
         _check_joined(agrees)
         return ciphertexts
-    number = number_type(name)
-    squares = [number(factor.prime) ** 2 for factor in pair]
+    squares = [factor.prime**2 for factor in pair]
     powers = [
-        integers.fixed_base_powers(h, side, int(square), engine=name)
+        integers.fixed_base_powers(h, side, square, engine=name)
         for h, side, square in zip(generators, exponents, squares, strict=True)
     ]
-    p_squared, q_squared = squares
-    inverse = pow(p_squared, -1, q_squared)
-    joined = [x + p_squared * ((y - x) * inverse % q_squared) for x, y in zip(*powers, strict=True)]
-    _check_joined([c % p_squared == x and c % q_squared == y for c, x, y in zip(joined, *powers, strict=True)])
+    joined = _join(*powers, *squares, engine=name)
+    _check_joined([c % squares[0] == x and c % squares[1] == y for c, x, y in zip(joined, *powers, strict=True)])
     fresh = rows.from_ints(map(int, joined), width=width)
     return public_half.encrypt(PublicKey(public.n, public.n + 1), plaintexts, blinders=fresh, engine=name)

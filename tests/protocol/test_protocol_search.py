@@ -139,7 +139,8 @@ def test_scores_are_fresh_each_time():
     me, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
     reports = []
     for _ in range(2):
-        blinders = owner_blinders(world.own.secret, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+        count = server.blinders_needed(world.cloud, query)
+        blinders = owner_blinders(world.own.secret, count, draw=secrets.token_bytes)
         reports.append(server.score_query(world.cloud, query, blinders=blinders, now=NOW)[1])
     first, second = (report.scores[0][0].ciphertexts for report in reports)
     assert not (first == second).all(axis=1).any()
