@@ -42,8 +42,9 @@ from jcbir.paillier._rns import (
 )
 from jcbir.typing import Array
 
-# A joined number is compared with its parts modulo this prime: a fault passes once in 2^31.
-WITNESS = 2**31 - 1
+# A joined number is compared with its parts modulo this prime: a fault passes once in 2^26. Sums of a thousand of its
+# residues times limbs stay below 2^53.
+WITNESS = 2**26 - 5
 
 
 def _redacted(record: tuple) -> str:
@@ -54,14 +55,15 @@ class Join(NamedTuple):
     """What joins numbers x_i modulo coprime moduli: sum_i c_i x_i modulo a bound, the sum being below twice it.
 
     Attributes:
-        matrices: the cofactors c_i, as `toeplitz` matrices.
+        matrices: the cofactors c_i, as `toeplitz` matrices; a last row gives c_i x_i modulo `WITNESS`.
         bound: limbs of the product of the moduli.
-        witnesses: what a limb of each x_i weighs modulo `WITNESS`, and a limb of the sum; last the bound.
+        places: what the limbs of the sum weigh modulo `WITNESS`, [1, L]; wrap: the bound modulo it, [1].
     """
 
     matrices: tuple[Float[Array, "l _"], ...]
     bound: Float[Array, "l 1"]
-    witnesses: tuple[Int64[Array, "_"], ...]
+    places: Float[Array, "1 l"]
+    wrap: Float[Array, "1"]
 
     __repr__ = _redacted
 
@@ -275,14 +277,11 @@ def _make_join(cofactors: Sequence[int], bound: int, *, bits: int) -> Join:
     """Constants for numbers of `bits` bits."""
     rows, columns = -(-(bound.bit_length() + 1) // LIMB), -(-bits // LIMB)
 
-    def witness(factor: int, count: int) -> np.ndarray:
-        return np.array([(factor << (LIMB * i)) % WITNESS for i in range(count)], np.int64)
+    def witness(factor: int, count: int) -> Float[np.ndarray, "1 c"]:
+        return np.array([[float((factor << (LIMB * i)) % WITNESS) for i in range(count)]])
 
-    return Join(
-        tuple(toeplitz(c, rows=rows, columns=columns) for c in cofactors),
-        integer_limbs(bound, rows),
-        (*(witness(c, columns) for c in cofactors), witness(1, rows), witness(bound, 1)),
-    )
+    matrices = [np.concatenate([toeplitz(c, rows=rows, columns=columns), witness(c, columns)]) for c in cofactors]
+    return Join(tuple(matrices), integer_limbs(bound, rows), witness(1, rows), witness(bound, 1)[0])
 
 
 @functools.partial(jax.jit, static_argnames="width")
@@ -292,8 +291,7 @@ def _join(join: Join, parts: list[Int64[Array, "_ n"]], *, width: int) -> tuple[
         jnp.matmul(matrix, part.astype(jnp.float64), precision=jax.lax.Precision.HIGHEST)
         for matrix, part in zip(join.matrices, parts, strict=True)
     )
-    limbs, wrapped = subtract_once(carry(total.astype(jnp.int64))[0], join.bound.astype(jnp.int64))
-    *cofactors, place, bound = join.witnesses
-    expected = sum(weights @ part for weights, part in zip(cofactors, parts, strict=True)) - bound * wrapped
-    agrees = (expected - place @ limbs) % WITNESS == 0
-    return limbs_to_rows(limbs.astype(jnp.uint16), width=width), agrees
+    limbs, wrapped = subtract_once(carry(total[:-1].astype(jnp.int64))[0], join.bound.astype(jnp.int64))
+    found = jnp.matmul(join.places, limbs.astype(jnp.float64), precision=jax.lax.Precision.HIGHEST)[0]
+    difference = total[-1] - join.wrap * wrapped.astype(jnp.float64) - found
+    return limbs_to_rows(limbs.astype(jnp.uint16), width=width), difference.astype(jnp.int64) % WITNESS == 0
