@@ -20,9 +20,8 @@ from jcbir.cli.publish import publish_segment, published_names, segment_length
 from jcbir.cli.workspace import CARD, DELEGATION, NAMES, NETWORK, OUTBOX, SECRET, Home, commit, create_home, open_home
 from jcbir.errors import FormatError
 from jcbir.protocol import owner as protocol
-from jcbir.protocol.owner import announce
-from jcbir.protocol.owner import Owner
 from jcbir.protocol.messages import Card, Recall, Recalled
+from jcbir.protocol.owner import Owner, announce
 from jcbir.storage.cards import read_card
 from jcbir.storage.files import sync_folder
 
