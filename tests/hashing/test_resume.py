@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from jcbir import hashing
+from jcbir.hashing._checkpoint import _plain
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.storage import runs
 
@@ -38,7 +39,7 @@ def whole(program, tmp_path_factory):
 
 
 def assert_same(one, other):
-    one, other = (jax.tree.map(hashing._plain, state) for state in (one, other))
+    one, other = (jax.tree.map(_plain, state) for state in (one, other))
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 

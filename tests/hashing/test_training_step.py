@@ -11,6 +11,8 @@ import pytest
 
 from jcbir import hashing
 from jcbir.hashing import centers, losses
+from jcbir.hashing._training import _epoch_order
+from jcbir.models import Backbone, Preprocessing
 
 
 class Tiny(nn.Module):
@@ -95,7 +97,7 @@ def test_stopping_anywhere_and_continuing_gives_the_same_weights(problem):
     half = jax.tree.map(jnp.asarray, state)
     jitted = jax.jit(step)
     for index in range(5):
-        order = hashing.epoch_order(state.key, index // 3, count=18)
+        order = _epoch_order(state.key, index // 3, count=18)
         at = order[(index % 3) * 6 : (index % 3 + 1) * 6]
         half, _ = jitted(half, hashing.Batch(jnp.asarray(images[at]), jnp.asarray(targets[at])))
     kept, history = hashing.fit(half, images, targets, step=step, epochs=4, batch=6)
@@ -195,3 +197,33 @@ def test_encode_compiles_one_shape_and_drops_the_padding(count):
 def test_encode_refuses_zero_images():
     with pytest.raises(ValueError, match="at least one image"):
         hashing.encode(lambda v, x: x, None, np.zeros((0, 2, 2, 3), np.float32))
+
+
+def test_two_rates_say_when_a_group_is_empty(problem):
+    _, _, variables = problem
+    trunk = {"trunk": variables["params"]["conv"], "projection": variables["params"]["hash_head"]}
+    with pytest.raises(ValueError, match="got none in the head among projection, trunk"):
+        hashing.two_rates(steps_per_epoch=1).init(trunk)
+    with pytest.raises(ValueError, match="got none in the backbone"):
+        hashing.two_rates(steps_per_epoch=1, head=lambda names: True).init(trunk)
+    chosen = hashing.two_rates(steps_per_epoch=1, backbone_scale=0.0, head=lambda names: "projection" in names)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = chosen.update(jax.tree.map(jnp.ones_like, trunk), chosen.init(trunk), trunk)
+    assert float(jnp.abs(updates["projection"]["bias"]).min()) > 0 == float(jnp.abs(updates["trunk"]["bias"]).max())
+
+
+def test_hashing_is_one_program_for_a_network_and_the_sign_of_its_logits():
+    traced = []
+
+    def apply(variables, inputs):
+        traced.append(inputs.shape)
+        return inputs.mean(axis=(1, 2)) - variables
+
+    backbone = Backbone(apply, np.float32(0.5), Preprocessing(size=4, scale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    images = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (0, 127, 128, 255, 128)])
+    for _ in range(2):
+        codes = hashing.hash_images(backbone, images, batch=8)
+    assert codes.dtype == bool and codes[:, 0].tolist() == [False, False, True, True, True]
+    assert traced == [(8, 4, 4, 3)]
+    with pytest.raises(ValueError, match="images"):
+        hashing.hash_images(backbone, images[:0])
