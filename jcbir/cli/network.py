@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.cli.demo.learn import class_targets, fine_tune
-from jcbir.codes import binarize
 from jcbir.data import _bundled as photographs, decode_image, folder as class_folder
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.hashing import encode, hash_centers
-from jcbir.models import Backbone, bundled, describe, parse, run, shapes, widen
+from jcbir.hashing import TrainApply, fine_tune, hash_images, linen_apply
+from jcbir.hashing.centers import class_targets, hash_centers
+from jcbir.models import Backbone, bundled, preprocess, resnet_module, restore, widen
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
@@ -83,13 +81,13 @@ def train_network(
     else:
         album = class_folder(folder, size=photographs.SIDE)
         images, labels, names, skipped = album.images, album.labels, album.names, album.skipped
-    module, variables, preprocessing = bundled(bits=bits, key=key)
+    backbone = bundled(bits=bits, key=key)
     targets = class_targets(labels, hash_centers(key, len(names), bits=bits))
     tuned = fine_tune(
-        key, images, targets, module=module, variables=variables, preprocessing=preprocessing, epochs=epochs,
+        key, images, targets, apply=training_apply(backbone), variables=backbone.variables, epochs=epochs,
         progress=progress,
     )  # fmt: skip
-    about = {**describe(module, preprocessing), "classes": list(names), "epochs": epochs}
+    about = {**backbone.description, "classes": list(names), "epochs": epochs}
     digits = write_weights(path, jax.tree.map(np.asarray, tuned), metadata=about)
     lines = [{"path": file.path, "reason": file.reason} for file in skipped]
     return {"sha256": digits, "bits": bits, "photographs": len(images), "classes": len(names), "skipped": lines}
@@ -118,12 +116,34 @@ def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backb
     variables, about = read_weights(path, sha256=sha256)
     if "network" not in about:
         raise FormatError(f"{path}: does not say which network it holds")
-    module, preprocessing = parse(about)
-    if not module.bits:
+    try:
+        backbone = restore(about, widen(variables))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    if not resnet_module(about).bits:
         raise FormatError(f"{path}: the network has no hash head; `jcbir owner train` gives it one")
-    if jax.tree.map(np.shape, variables) != jax.tree.map(lambda leaf: leaf.shape, shapes(module)):
-        raise FormatError(f"{path}: the weights are not those of the network it names")
-    return Backbone(module, widen(variables), preprocessing)
+    return backbone
+
+
+def training_apply(backbone: Backbone) -> TrainApply:
+    """Training-mode `apply` of a ResNet with a hash head, its preprocessing included.
+
+    Args:
+        backbone: the network.
+
+    Returns:
+        A function (variables, photographs, key) -> (hash logits, new batch statistics).
+
+    Example:
+        >>> training_apply(bundled(bits=8, key=jax.random.key(0))).__name__
+        'apply'
+    """
+    inner = linen_apply(resnet_module(backbone.description), select=lambda outputs: outputs.hash_logits)
+
+    def apply(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
+        return inner(variables, preprocess(images, backbone.preprocessing), key)
+
+    return apply
 
 
 def network_side(network: Backbone) -> int:
@@ -137,7 +157,7 @@ def network_side(network: Backbone) -> int:
 
     Example:
         >>> from jcbir.models import Preprocessing
-        >>> network_side(Backbone(None, None, Preprocessing(size=32)))
+        >>> network_side(Backbone(lambda variables, inputs: inputs, {}, Preprocessing(size=32)))
         32
     """
     return network.preprocessing.resize or network.preprocessing.size
@@ -158,7 +178,7 @@ def square(content: bytes, network: Backbone) -> UInt8[np.ndarray, "s s 3"]:
 
     Example:
         >>> from jcbir.models import Preprocessing
-        >>> square(b"not a picture", Backbone(None, None, Preprocessing(size=32)))
+        >>> square(b"not a picture", Backbone(lambda variables, inputs: inputs, {}, Preprocessing(size=32)))
         Traceback (most recent call last):
         ...
         ValueError: encoded must be an image that Pillow opens; got 13 bytes: of no known format
@@ -181,17 +201,14 @@ def hash_squares(network: Backbone, squares: Sequence[UInt8[np.ndarray, "s s 3"]
 
     Example:
         >>> from jcbir.models import Preprocessing
-        >>> hash_squares(Backbone(None, None, Preprocessing(size=32)), [])
+        >>> hash_squares(Backbone(lambda variables, inputs: inputs, {}, Preprocessing(size=32)), [])
         Traceback (most recent call last):
         ...
         ValueError: squares: need at least one photograph
     """
     if not squares:
         raise ValueError("squares: need at least one photograph")
-    # Powers of two: few programs are compiled whatever the numbers.
-    batch = min(LARGEST_BATCH, 1 << (len(squares) - 1).bit_length())
-    logits = encode(partial(_logits, network), network.variables, np.stack(list(squares)), batch=batch)
-    return np.asarray(binarize(logits))
+    return hash_images(network, np.stack(list(squares)), batch=LARGEST_BATCH)
 
 
 def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:
@@ -274,10 +291,6 @@ def keep_programs() -> None:
         home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         jax.config.update("jax_compilation_cache_dir", str(home / "jcbir" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def _logits(network: Backbone, variables: Any, images: Any) -> Any:
-    return run(network._replace(variables=variables), images).hash_logits
 
 
 __all__ = [

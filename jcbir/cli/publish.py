@@ -104,7 +104,7 @@ def publish_folder(
         >>> from jcbir.cli.workspace import Settings
         >>> from jcbir.models import Preprocessing
         >>> from jcbir.protocol.session import small_system
-        >>> network = Backbone(None, None, Preprocessing(size=32))
+        >>> network = Backbone(lambda variables, inputs: inputs, {}, Preprocessing(size=32))
         >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
         >>> home = Home(Path("no/such"), small_system().owner, settings, "correct horse", 14)
         >>> with tempfile.TemporaryDirectory() as folder:

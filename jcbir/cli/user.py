@@ -16,6 +16,7 @@ from jcbir.cli.owner import ADMISSION, SERVICE, VOUCHER
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.workspace import CARD, NETWORK
 from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.models import output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.messages import Admission
 from jcbir.storage import keys
@@ -50,8 +51,9 @@ def join(command: options.UserJoin, screen: Screen) -> None:
     _compare(card_fingerprint(card), command.fingerprint, screen)
     check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
     network = load_network(command.folder / NETWORK)
-    if network.module.bits != card.bits:
-        raise KeyMismatchError(f"network: gives {network.module.bits} bits, the collection has {card.bits}")
+    width = output_width(network)
+    if width != card.bits:
+        raise KeyMismatchError(f"network: must give {card.bits} bits as the collection has, got {width}")
     passphrase = read_passphrase(command.passphrase_file, purpose="your keys")
     pair = read_secret(command.home / KEYS, passphrase=passphrase, expect=protocol.UserKeys)
     member = protocol.join(pair, admission, owner_key=card.owner_key)

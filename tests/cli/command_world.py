@@ -11,14 +11,20 @@ import jax
 import numpy as np
 import PIL.Image
 
-from jcbir.cli import workspace as homes
+from jcbir.cli import workspace as workspaces
 from jcbir.cli.main import run_command
-from jcbir.models import Preprocessing, describe, small
+from jcbir.models import Preprocessing, resnet_backbone, small
 from jcbir.protocol import authority, owner, server, wire
 from jcbir.protocol.messages import Appointment, Catalog, Publication, Revocation, Succession, Withdrawal
+from jcbir.storage.identities import read_identity
 from jcbir.storage.weights import write_weights
 
 PASSPHRASE = "correct horse battery"
+AUTHORITY_PASSPHRASE = "another horse altogether"
+CLOUD_PASSPHRASE = "a horse in the clouds"
+IDENTITIES = (
+    "--cloud-identity", "jcbir-cloud/identity.public", "--authority-identity", "jcbir-authority/identity.public",
+)  # fmt: skip
 BITS = 16
 ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
 
@@ -26,7 +32,8 @@ ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
 def write_network(path, *, bits=BITS, key=0):
     module = small(stages=(1,), width=4, bits=bits)
     variables = module.init(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
-    write_weights(path, jax.tree.map(np.asarray, variables), metadata=describe(module, Preprocessing(size=16)))
+    about = resnet_backbone(module, variables, Preprocessing(size=16)).description
+    write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
     return path
 
 
@@ -47,12 +54,18 @@ def run(capsys, *arguments, status=0):
     assert found == status, streams.err
     lines = streams.out.splitlines()
     assert len(lines) == 1, streams.out
-    assert PASSPHRASE not in streams.out + streams.err
+    assert PASSPHRASE not in streams.out + streams.err and AUTHORITY_PASSPHRASE not in streams.out + streams.err
     return json.loads(lines[0])
 
 
-def open_home(path):
-    return homes.open_home(path, passphrase=PASSPHRASE, work=14)
+def open_workspace(path):
+    return workspaces.open_workspace(path, passphrase=PASSPHRASE, work=14)
+
+
+def make_identities(capsys):
+    """What cloud and authority do before there is a collection."""
+    for party in ("cloud", "authority"):
+        run(capsys, party, "init")
 
 
 class Services:
@@ -60,14 +73,16 @@ class Services:
 
     def __init__(self, delegation):
         self.cloud = server.Server(delegation.card)
-        self.holder = authority.appoint(delegation)
+        self.identity = read_identity("jcbir-cloud/identity.secret", side="cloud", passphrase=CLOUD_PASSPHRASE)
+        own = read_identity("jcbir-authority/identity.secret", side="authority", passphrase=AUTHORITY_PASSPHRASE)
+        self.holder = authority.appoint(delegation, own)
         self.owner_state = None
         self.orders = []
         self.unreachable = False
         self.recalls, self.most_bytes = 0, 1 << 20
 
     @contextlib.contextmanager
-    def connect(self, url, *, certificate=None, timeout=60.0):
+    def connect(self, url, *, certificate=None, insecure_http=False, timeout=60.0):
         yield url
 
     def send_order(self, url, message):
@@ -94,6 +109,11 @@ class Services:
             }
             self.holder = take[type(message)](self.holder, message)
 
+    def fetch_health(self, url):
+        if self.unreachable:
+            raise ConnectionError(f"{url}: nobody answers")
+        return {"ok": True, "epoch": (self.cloud if url == "http://cloud" else self.holder).card.epoch}
+
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))
         self.recalls += 1
@@ -103,7 +123,7 @@ class Services:
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
         count = server.blinders_needed(self.cloud, query)
         blinders = owner.blinder_stock(self.owner_state, count, draw=secrets.token_bytes)
-        self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, now=now)
+        self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=now)
         self.holder, ranking = authority.answer(self.holder, report, now=now)
         self.cloud, delivery = server.deliver(self.cloud, ranking)
         return delivery
@@ -113,7 +133,7 @@ def install_services(monkeypatch, delegation):
     """Put cloud and authority behind the client's calls."""
     made = Services(delegation)
     module = types.ModuleType("jcbir.service.client")
-    for name in ("connect", "send_order", "search", "recall"):
+    for name in ("connect", "fetch_health", "send_order", "search", "recall"):
         setattr(module, name, getattr(made, name))
     monkeypatch.setitem(sys.modules, "jcbir.service.client", module)
     return made

@@ -18,14 +18,15 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jcbir.cli.demo.learn import class_targets, fine_tune, hash_images
 from jcbir.cli.demo.options import DemoOptions
 from jcbir.cli.demo.picture import Answer, contact_sheet
 from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, timed
 from jcbir.cli.demo.tables import print_report
+from jcbir.cli.network import training_apply
 from jcbir.codes import pack, pairwise
 from jcbir.data import Sample, Split, _bundled as photographs, class_folders
-from jcbir.hashing import hash_centers
+from jcbir.hashing import fine_tune, hash_images
+from jcbir.hashing.centers import class_targets, hash_centers
 from jcbir.metrics import mean_average_precision
 from jcbir.models import bundled, untrained
 from jcbir.paillier.secret import generate_keys
@@ -164,7 +165,6 @@ def _learn_both(options: DemoOptions, sample: Sample, console: Console) -> tuple
 def _learn(options: DemoOptions, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
     key = jax.random.key(options.seed)
     network = bundled(bits=options.bits, key=key) if initial == "pretrained" else untrained(key, bits=options.bits)
-    module, variables, preprocessing = network
     centers = hash_centers(key, len(sample.names), bits=options.bits)
     task = bar.add_task(f"fine-tune from {initial} weights", total=None, loss=float("nan"), rate=0.0)
     start = time.perf_counter()
@@ -177,14 +177,13 @@ def _learn(options: DemoOptions, sample: Sample, bar: Progress, *, initial: str)
         key,
         sample.train.images,
         class_targets(sample.train.labels, centers),
-        module=module,
-        variables=variables,
-        preprocessing=preprocessing,
+        apply=training_apply(network),
+        variables=network.variables,
         epochs=options.epochs,
         progress=show,
     )
     both = np.concatenate([sample.database.images, sample.query.images])
-    codes = hash_images(both, module=module, variables=variables, preprocessing=preprocessing)
+    codes = hash_images(network._replace(variables=variables), both)
     return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
 
 
