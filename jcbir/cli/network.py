@@ -10,38 +10,59 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from jaxtyping import Bool, UInt8
 
-from jcbir.cli.demo.learn import class_targets, fine_tune
 from jcbir.codes import binarize
 from jcbir.data import _bundled as photographs, decode_image, folder as class_folder
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.hashing import encode, hash_centers
-from jcbir.models import Backbone, bundled, describe, parse, run, shapes, widen
+from jcbir.hashing import Progress, crop_and_flip, encode, fit, hash_centers, init_state, linen_apply, train_step
+from jcbir.hashing.losses import csq
+from jcbir.models import Backbone, bundled, describe, parse, preprocess, run, shapes, widen
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.storage.fetching import file_digest
 from jcbir.storage.weights import read_weights, write_weights
 
+BATCH = 100
+RATE = 2e-3
 LARGEST_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkRecord:
-    """The owner's word for which network hashes a collection.
-
-    Attributes:
-        collection: name of the collection.
-        epoch: epoch of the collection.
-        sha256: of the network's file, hexadecimal.
-        signature: the owner's Ed25519 signature over the rest.
-    """
+    """The owner's word for which network hashes a collection: SHA-256 of its file, signed for one epoch."""
 
     collection: str
     epoch: int
     sha256: str
     signature: bytes = b""
+
+
+def fine_tune(
+    key: jax.Array,
+    images: UInt8[np.ndarray, "n h w 3"],
+    targets: Bool[np.ndarray, "n k"],
+    network: Backbone,
+    *,
+    epochs: int,
+    progress: Callable[[Progress], None] | None = None,
+) -> Backbone:
+    """Train all layers to place each image's code at its class's hash center, by AdamW on L_C + 0.05 L_Q."""
+    steps = epochs * max(1, len(images) // BATCH)
+    rising = max(1, steps // 10)
+    schedule = optax.warmup_cosine_decay_schedule(RATE / 10, RATE, rising, max(steps, rising + 1), RATE / 100)
+    optimizer = optax.adamw(schedule, weight_decay=1e-4)
+    logits = linen_apply(network.module, select=lambda outputs: outputs.hash_logits)
+
+    def apply(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
+        return logits(variables, preprocess(images, network.preprocessing), key)
+
+    step = partial(train_step, apply=apply, loss=csq, optimizer=optimizer, augment=crop_and_flip)
+    state = init_state(key, network.variables, optimizer=optimizer)
+    state, _ = fit(state, images, targets, step=step, epochs=epochs, batch=BATCH, progress=progress)
+    return network._replace(variables={"params": state.params, "batch_stats": state.batch_stats})
 
 
 def train_network(
@@ -51,70 +72,29 @@ def train_network(
     folder: Path | None,
     bits: int,
     epochs: int,
-    progress: Callable[[Any], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, Any]:
-    """Fine-tune the bundled network to hash, and write it.
-
-    Args:
-        key: PRNG key of the initial head, the order and the augmentation.
-        path: where.
-        folder: class folders to learn from; None for the sample inside the package.
-        bits: length of the codes.
-        epochs: passes over the photographs.
-        progress: called after each step.
-
-    Returns:
-        `sha256`, `bits`, `photographs`, `classes` and `skipped` (path and reason each).
-
-    Raises:
-        ValueError: options out of range, or a folder that holds no classes.
-
-    Example:
-        >>> train_network(jax.random.key(0), "n.safetensors", folder=Path("no/such"), bits=16, epochs=1)
-        Traceback (most recent call last):
-        ...
-        ValueError: path must be a folder of class folders; got 'no/such'
-    """
-    if epochs < 1 or not 8 <= bits <= 512:
-        raise ValueError(f"epochs and bits: at least 1, and 8 to 512; got {epochs} and {bits}")
+    """Fine-tune the bundled network on class folders, or on the sample inside the package, and write it."""
+    if epochs < 1:
+        raise ValueError(f"epochs: must be at least 1, got {epochs}")
+    if not 8 <= bits <= 512:
+        raise ValueError(f"bits: must be 8 to 512, got {bits}")
     if folder is None:
         sample = photographs.load_sample()
         images, labels, names, skipped = sample.train.images, sample.train.labels, sample.names, ()
     else:
         album = class_folder(folder, size=photographs.SIDE)
         images, labels, names, skipped = album.images, album.labels, album.names, album.skipped
-    module, variables, preprocessing = bundled(bits=bits, key=key)
-    targets = class_targets(labels, hash_centers(key, len(names), bits=bits))
-    tuned = fine_tune(
-        key, images, targets, module=module, variables=variables, preprocessing=preprocessing, epochs=epochs,
-        progress=progress,
-    )  # fmt: skip
-    about = {**describe(module, preprocessing), "classes": list(names), "epochs": epochs}
-    digits = write_weights(path, jax.tree.map(np.asarray, tuned), metadata=about)
+    targets = np.asarray(hash_centers(key, len(names), bits=bits))[labels]
+    tuned = fine_tune(key, images, targets, bundled(bits=bits, key=key), epochs=epochs, progress=progress)
+    about = {**describe(tuned.module, tuned.preprocessing), "classes": list(names), "epochs": epochs}
+    digits = write_weights(path, jax.tree.map(np.asarray, tuned.variables), metadata=about)
     lines = [{"path": file.path, "reason": file.reason} for file in skipped]
     return {"sha256": digits, "bits": bits, "photographs": len(images), "classes": len(names), "skipped": lines}
 
 
 def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backbone:
-    """Read a hashing network from its file.
-
-    Args:
-        path: written by `train_network`, or by `jcbir.storage.weights.write_weights` with `describe` as metadata.
-        sha256: hash the file must have.
-
-    Returns:
-        Network, weights, preprocessing.
-
-    Raises:
-        FormatError: no description inside, no hash head, or weights of another network.
-        IntegrityError: the file has another hash.
-
-    Example:
-        >>> load_network("no/such.safetensors")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: [Errno 2] No such file or directory: 'no/such.safetensors'
-    """
+    """Read a hashing network from its file."""
     variables, about = read_weights(path, sha256=sha256)
     if "network" not in about:
         raise FormatError(f"{path}: does not say which network it holds")
@@ -126,131 +106,39 @@ def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backb
     return Backbone(module, widen(variables), preprocessing)
 
 
-def network_side(network: Backbone) -> int:
-    """Pixels a side of the squares that `hash_squares` takes.
-
-    Args:
-        network: the network.
-
-    Returns:
-        Pixels.
-
-    Example:
-        >>> from jcbir.models import Preprocessing
-        >>> network_side(Backbone(None, None, Preprocessing(size=32)))
-        32
-    """
-    return network.preprocessing.resize or network.preprocessing.size
-
-
 def square(content: bytes, network: Backbone) -> UInt8[np.ndarray, "s s 3"]:
-    """Decode a photograph as the network wants to see it: upright, the largest centered square, scaled.
-
-    Args:
-        content: bytes of the file.
-        network: the network.
-
-    Returns:
-        uint8[s, s, 3].
-
-    Raises:
-        ValueError: not a picture.
-
-    Example:
-        >>> from jcbir.models import Preprocessing
-        >>> square(b"not a picture", Backbone(None, None, Preprocessing(size=32)))
-        Traceback (most recent call last):
-        ...
-        ValueError: encoded must be an image that Pillow opens; got 13 bytes: of no known format
-    """
-    return decode_image(content, size=network_side(network))
+    """Decode a photograph as the network wants to see it: upright, the largest centered square, scaled."""
+    return decode_image(content, size=network.preprocessing.resize or network.preprocessing.size)
 
 
 def hash_squares(network: Backbone, squares: Sequence[UInt8[np.ndarray, "s s 3"]]) -> Bool[np.ndarray, "n k"]:
-    """Codes of photographs.
-
-    Args:
-        network: a network with a hash head.
-        squares: from `square`.
-
-    Returns:
-        One k-bit code a photograph.
-
-    Raises:
-        ValueError: no photograph, or logits that are not finite.
-
-    Example:
-        >>> from jcbir.models import Preprocessing
-        >>> hash_squares(Backbone(None, None, Preprocessing(size=32)), [])
-        Traceback (most recent call last):
-        ...
-        ValueError: squares: need at least one photograph
-    """
-    if not squares:
-        raise ValueError("squares: need at least one photograph")
+    """Codes of photographs of one size."""
     # Powers of two: few programs are compiled whatever the numbers.
-    batch = min(LARGEST_BATCH, 1 << (len(squares) - 1).bit_length())
-    logits = encode(partial(_logits, network), network.variables, np.stack(list(squares)), batch=batch)
+    batch = min(LARGEST_BATCH, 1 << max(0, len(squares) - 1).bit_length())
+    logits = encode(
+        lambda variables, images: run(network._replace(variables=variables), images).hash_logits,
+        network.variables,
+        np.asarray(squares),
+        batch=batch,
+    )
     return np.asarray(binarize(logits))
 
 
 def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:
-    """Sign which network hashes a collection, for users to check.
-
-    Args:
-        card: the collection.
-        path: the network's file.
-        secret: the owner's Ed25519 private key.
-
-    Returns:
-        A line of JSON.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> owner = small_system().owner
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "network").write_bytes(b"weights")
-        ...     vouch(owner.card, Path(folder, "network"), secret=owner.signing_secret)
-        '{"collection": "photos", "epoch": 0, "sha256": "9a129038d9a0...", "signature": "..."}\\n'
-    """
+    """Sign which network hashes a collection, for users to check: a line of JSON."""
     signed = sign(NetworkRecord(card.collection, card.epoch, file_digest(path)), secret=secret)
     return json.dumps({**dataclasses.asdict(signed), "signature": signed.signature.hex()}) + "\n"
 
 
 def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
-    """Check that the owner vouched for a network's file.
-
-    Args:
-        card: the collection.
-        path: the network's file.
-        record: from `vouch`.
-
-    Returns:
-        SHA-256 of the file.
-
-    Raises:
-        FormatError: the record is not one.
-        ForgedReplyError: the owner did not sign it for this collection and epoch.
-        IntegrityError: the file is another one.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> owner = small_system().owner
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "network")
-        ...     _ = path.write_bytes(b"weights")
-        ...     check_network(owner.card, path, vouch(owner.card, path, secret=owner.signing_secret))
-        '9a129038d9a0...'
-    """
+    """Check that the owner vouched for a network's file; its SHA-256."""
     try:
         plain = json.loads(record)
         signed = NetworkRecord(
             str(plain["collection"]), int(plain["epoch"]), str(plain["sha256"]), bytes.fromhex(plain["signature"])
         )
     except (ValueError, KeyError, TypeError):
-        raise FormatError("network record: not one that `jcbir owner grant` writes") from None
+        raise FormatError("network record: must be one that `jcbir owner grant` writes, got something else") from None
     check_signature(signed, public=card.owner_key, refusal=ForgedReplyError)
     if (signed.collection, signed.epoch) != (card.collection, card.epoch):
         raise ForgedReplyError("network record: signed for another collection or epoch")
@@ -261,33 +149,8 @@ def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
 
 
 def keep_programs() -> None:
-    """Keep compiled programs on disk, unless the caller's JAX does already: a command would compile them each time.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> callable(keep_programs)
-        True
-    """
+    """Keep compiled programs on disk, unless the caller's JAX does already: a command would compile them each time."""
     if jax.config.values.get("jax_compilation_cache_dir") is None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(home / "jcbir" / "xla"))
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        jax.config.update("jax_compilation_cache_dir", str(cache / "jcbir" / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-
-
-def _logits(network: Backbone, variables: Any, images: Any) -> Any:
-    return run(network._replace(variables=variables), images).hash_logits
-
-
-__all__ = [
-    "NetworkRecord",
-    "check_network",
-    "hash_squares",
-    "keep_programs",
-    "load_network",
-    "network_side",
-    "square",
-    "train_network",
-    "vouch",
-]

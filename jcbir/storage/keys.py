@@ -8,9 +8,11 @@ Secret files are created with mode 0600 and replaced atomically. Python can neit
 was read stays in the process's memory until it ends.
 """
 
+import contextlib
 import os
 import pathlib
 import struct
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -94,7 +96,7 @@ def write_secret(
     Args:
         path: where; mode 0600, atomically.
         secret: a `SecretKey`, `Owner`, `Delegation`, `UserKeys` or `User`.
-        passphrase: at least 8 characters.
+        passphrase: at least 8 letters; written in Unicode's composed form (NFC).
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
         replace: whether an existing file may be replaced.
@@ -103,7 +105,7 @@ def write_secret(
         Nothing.
 
     Raises:
-        ValueError: no such secret, a short passphrase, or work out of range.
+        ValueError: no such secret, a short passphrase, one that is no Unicode text, or work out of range.
         FileExistsError: the file exists and may not be replaced.
 
     Example:
@@ -115,18 +117,21 @@ def write_secret(
         True
 
     References:
-        Percival and Josefsson, RFC 7914 (2016).
+        Percival and Josefsson, RFC 7914 (2016). Saint-Andre and Melnikov, RFC 8265 (2017), section 4.
     """
     if type(secret) not in SECRETS:
         raise ValueError(f"secret: no file holds a {type(secret).__name__}")
-    if len(passphrase) < MINIMUM_PASSPHRASE:
-        raise ValueError(f"passphrase: at least {MINIMUM_PASSPHRASE} characters, got {len(passphrase)}")
+    composed = _spellings(passphrase)[0]
+    # An accent that has no composed form is no letter of its own.
+    letters = sum(not unicodedata.combining(letter) for letter in composed)
+    if letters < MINIMUM_PASSPHRASE:
+        raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
     if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
         raise ValueError(f"work: {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
     kind, codec = SECRETS[type(secret)]
     salt, nonce = draw(16), draw(12)
     header = _HEADER.pack(SECRET_MAGIC, VERSION, kind, work, 0, salt, nonce)
-    sealed = AESGCM(_stretch(passphrase, salt, work)).encrypt(nonce, write_plain(codec, secret), header)
+    sealed = AESGCM(_stretch(composed, salt, work)).encrypt(nonce, write_plain(codec, secret), header)
     write_file(path, header + sealed, mode=PRIVATE, replace=replace)
 
 
@@ -168,12 +173,21 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
     # The cost comes from the file: without the bound a foreign file could ask for any amount of memory.
     if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
         raise FormatError(f"{path}: scrypt work {work}, expected {MINIMUM_WORK} to {MAXIMUM_WORK}")
+    header, sealed = content[: _HEADER.size], content[_HEADER.size :]
+    for spelling in _spellings(passphrase):
+        with contextlib.suppress(InvalidTag):
+            body = AESGCM(_stretch(spelling, salt, work)).decrypt(nonce, sealed, header)
+            return read_plain(SECRETS[expect][1], body, name=expect.__name__)
+    raise IntegrityError(f"{path}: wrong passphrase, or the file was altered")
+
+
+def _spellings(passphrase: str) -> list[str]:
+    """Composed, as it is written; then as it was typed, as earlier versions wrote it."""
     try:
-        header = content[: _HEADER.size]
-        body = AESGCM(_stretch(passphrase, salt, work)).decrypt(nonce, content[_HEADER.size :], header)
-    except InvalidTag:
-        raise IntegrityError(f"{path}: wrong passphrase, or the file was altered") from None
-    return read_plain(SECRETS[expect][1], body, name=expect.__name__)
+        passphrase.encode()
+    except UnicodeEncodeError:
+        raise ValueError("passphrase: must be Unicode text, got a lone surrogate") from None
+    return list(dict.fromkeys([unicodedata.normalize("NFC", passphrase), passphrase]))
 
 
 def _stretch(passphrase: str, salt: bytes, work: int) -> bytes:

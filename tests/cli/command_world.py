@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import PIL.Image
 
-from jcbir.cli import workspace as homes
+from jcbir.cli import workspace as workspaces
 from jcbir.cli.main import run_command
 from jcbir.models import Preprocessing, describe, small
 from jcbir.protocol import authority, epochs, owner, server, wire
@@ -19,6 +19,7 @@ from jcbir.protocol.messages import Appointment, Catalogue, Publication, Revocat
 from jcbir.storage.weights import write_weights
 
 PASSPHRASE = "correct horse battery"
+AUTHORITY_PASSPHRASE = "another horse altogether"
 BITS = 16
 ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
 
@@ -47,12 +48,12 @@ def run(capsys, *arguments, status=0):
     assert found == status, streams.err
     lines = streams.out.splitlines()
     assert len(lines) == 1, streams.out
-    assert PASSPHRASE not in streams.out + streams.err
+    assert PASSPHRASE not in streams.out + streams.err and AUTHORITY_PASSPHRASE not in streams.out + streams.err
     return json.loads(lines[0])
 
 
-def open_home(path):
-    return homes.open_home(path, passphrase=PASSPHRASE, work=14)
+def open_workspace(path):
+    return workspaces.open_workspace(path, passphrase=PASSPHRASE, work=14)
 
 
 class Services:

@@ -9,7 +9,7 @@ import pytest
 from command_world import run, write_network
 from protocol_world import make_world
 
-from jcbir.cli import main as cli
+from jcbir.cli import main as cli, options
 from jcbir.cli.exit_codes import classify
 from jcbir.models import Source, sources
 from jcbir.protocol import owner, refusals
@@ -23,11 +23,11 @@ def shell(*arguments, **options):
 
 
 def test_every_command_has_its_function_and_its_help(capsys):
-    for place in cli.FUNCTIONS.values():
+    for place in options.FUNCTIONS.values():
         module, function = place.split(":")
         assert callable(getattr(importlib.import_module(f"jcbir.cli.{module}"), function))
-    groups = {"owner": 8, "user": 4, "serve": 2, "store": 4, "weights": 4}
-    assert sum(groups.values()) + 3 == len(cli.FUNCTIONS)
+    groups = {"owner": 12, "user": 4, "serve": 2, "store": 4, "weights": 4}
+    assert sum(groups.values()) + 3 == len(options.FUNCTIONS)
     for words in ([], *([group] for group in groups), ["owner", "publish"], ["user", "query"], ["cost"], ["demo"]):
         with pytest.raises(SystemExit) as end:
             cli.run_command([*words, "--help"])
@@ -111,7 +111,7 @@ def test_the_demo_as_json(capsys, monkeypatch):
 
 
 def test_an_interruption_is_status_130(capsys, monkeypatch):
-    def interrupted(command, screen):
+    def interrupted(command, console):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jcbir.cli.cost.predict", interrupted)

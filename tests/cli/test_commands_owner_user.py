@@ -5,10 +5,11 @@ import json
 import pytest
 from command_world import (
     ADDRESSES,
+    AUTHORITY_PASSPHRASE,
     BITS,
     PASSPHRASE,
     install_services,
-    open_home,
+    open_workspace,
     run,
     write_network,
     write_photographs,
@@ -28,6 +29,7 @@ def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(keys, "WORK", 14)
     monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
     monkeypatch.chdir(tmp_path)
 
 
@@ -40,7 +42,7 @@ def found(capsys, tmp_path):
 @pytest.fixture
 def services(found, monkeypatch, tmp_path):
     delegation = keys.read_secret(
-        tmp_path / found["delegation"], passphrase=PASSPHRASE, expect=owner.Delegation
+        tmp_path / found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation
     )  # fmt: skip
     return install_services(monkeypatch, delegation)
 
@@ -59,8 +61,8 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     joined = run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     assert joined["grant"] == granted["grant"]
 
-    with open_home(tmp_path / "jcbir-owner") as home:
-        services.owner_state = home.owner
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        services.owner_state = workspace.owner
     photographs = sorted(album.iterdir())
     answer = run(capsys, "user", "query", photographs[2], photographs[7], "--top", "9", "--out", "results")
     names = run(capsys, "owner", "info", "--names")["names"]
@@ -157,8 +159,8 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     run(capsys, "user", "init")
     run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--label", "anna")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
-    with open_home(tmp_path / "jcbir-owner") as home:
-        services.owner_state = home.owner
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        services.owner_state = workspace.owner
     ask = ("user", "query", "album/a000.png", "--cloud", "http://cloud", "--top", "1")
     run(capsys, *ask, "--out", "one")
     assert run(capsys, *ask, "--scheme", "integer", "--out", "no", status=2)["error"] == "mistake"
@@ -174,7 +176,7 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     new = run(capsys, "owner", "rekey", "--fresh")
     assert new["epoch"] == 1 and new["fingerprint"] != found["fingerprint"]
     assert keys.read_card(tmp_path / found["card"]).epoch == 1
-    delegation = keys.read_secret(tmp_path / found["delegation"], passphrase=PASSPHRASE, expect=owner.Delegation)
+    delegation = keys.read_secret(tmp_path / found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation)
     assert delegation.card.epoch == 1
     services.__init__(delegation)
     again = run(capsys, "owner", "publish", "album", *ADDRESSES)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import secrets
@@ -17,12 +18,13 @@ from jaxtyping import Bool, Int32
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from jcbir.cli.demo.learn import class_targets, fine_tune, hash_images
-from jcbir.cli.demo.options import DemoOptions
+from jcbir.cli.console import CommandConsole, answer, printable
 from jcbir.cli.demo.picture import Answer, contact_sheet
 from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, timed
-from jcbir.cli.demo.tables import print_report
+from jcbir.cli.network import fine_tune, hash_squares, keep_programs
+from jcbir.cli.options import Demo
 from jcbir.codes import pack, pairwise
 from jcbir.data import Sample, Split, _bundled as photographs, class_folders
 from jcbir.hashing import hash_centers
@@ -51,23 +53,21 @@ class Hashed(NamedTuple):
     query: Bool[np.ndarray, "q k"]
 
 
-def run_demo(options: DemoOptions, *, console: Console) -> dict[str, Any]:
-    """Run the main job and print its table.
+def demo(command: Demo, console: CommandConsole) -> None:
+    """`jcbir demo`."""
+    # The demo keeps a core busy with each of its own threads; XLA's on top would only get in each other's way.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    keep_programs()
+    stream = sys.stderr if console.json else sys.stdout
+    # A file name is no markup, whatever brackets it has.
+    plain = Console(file=stream, width=None if stream.isatty() else 140, markup=False)
+    report = run_demo(command, console=plain)
+    if console.json:
+        answer(console, report)
 
-    Args:
-        options: what to run.
-        console: where to print and to show progress.
 
-    Returns:
-        The report: `map_plain`, `map`, `order_identical`, `seconds`, `bytes`, `peak_rss_mb`, `versions` and more.
-
-    Raises:
-        ValueError: options out of range, or a folder that holds no usable collection.
-
-    Example:
-        >>> DemoOptions().bits
-        64
-    """
+def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
+    """Run the main job and print its table."""
     _check_options(options)
     ledger = Ledger([], {}, {})
     with timed(ledger, "all"):
@@ -92,7 +92,7 @@ def run_demo(options: DemoOptions, *, console: Console) -> dict[str, Any]:
         report = _evaluate(sample, pretrained, scratch, parties, answers)
         _draw(options, sample, parties, answers[options.scheme], report)
     report |= {
-        "options": {name: _plain(value) for name, value in vars(options).items()},
+        "options": {name: _plain(value) for name, value in vars(options).items() if name != "output"},
         "sizes": {"train": len(sample.train.ids), "database": len(sample.database.ids), "query": len(sample.query.ids)},
         "seconds": {phase: round(value, 3) for phase, value in ledger.seconds.items()},
         "bytes": ledger.sizes,
@@ -109,32 +109,32 @@ def run_demo(options: DemoOptions, *, console: Console) -> dict[str, Any]:
     return report
 
 
-def _check_options(options: DemoOptions) -> None:
+def _check_options(options: Demo) -> None:
     for name in ("epochs", "top", "per_class"):
         if getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
-    for path in (options.out, options.report):
+            raise ValueError(f"{name}: must be at least 1, got {getattr(options, name)}")
+    for name, path in (("out", options.out), ("report", options.report)):
         if path is not None and path.is_dir():
-            raise ValueError(f"{path} is a folder; name the file to write")
+            raise ValueError(f"{name}: must be the file to write, got the folder {str(path)!r}")
 
 
-def _load(options: DemoOptions, console: Console) -> Sample:
+def _load(options: Demo, console: Console) -> Sample:
     if options.images is None:
         sample = photographs.load_sample()
     else:
         sample, skipped = class_folders(options.images, size=photographs.SIDE, per_class=options.per_class)
         for file in skipped:
-            console.print(f"[yellow]skipped[/] {file.path}: {file.reason}", markup=True, highlight=False)
+            console.print(printable(f"skipped {file.path}: {file.reason}"), highlight=False, soft_wrap=True)
         if skipped:
-            console.print(f"[yellow]{len(skipped)} files skipped[/]")
+            console.print(f"{len(skipped)} files skipped")
     if options.top > len(sample.database.ids):
         raise ValueError(
-            f"top must be at most the {len(sample.database.ids)} images of the database, got {options.top}"
+            f"top: must be at most the {len(sample.database.ids)} images of the database, got {options.top}"
         )
     return sample
 
 
-def _pictures(options: DemoOptions, split: Split) -> list[np.ndarray]:
+def _pictures(options: Demo, split: Split) -> list[np.ndarray]:
     """What is sealed: of a user's own photographs not the squares that the network sees, but the pictures, reduced."""
     if options.images is None:
         return list(split.images)
@@ -146,7 +146,7 @@ def _pictures(options: DemoOptions, split: Split) -> list[np.ndarray]:
     return pictures
 
 
-def _learn_both(options: DemoOptions, sample: Sample, console: Console) -> tuple[Hashed, Hashed]:
+def _learn_both(options: Demo, sample: Sample, console: Console) -> tuple[Hashed, Hashed]:
     """Fine-tune from pretrained and from random weights, a core each: XLA's own threads do not fill two."""
     columns = [
         TextColumn("{task.description}"),
@@ -161,11 +161,10 @@ def _learn_both(options: DemoOptions, sample: Sample, console: Console) -> tuple
     return pretrained, scratch
 
 
-def _learn(options: DemoOptions, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
+def _learn(options: Demo, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
     key = jax.random.key(options.seed)
     network = bundled(bits=options.bits, key=key) if initial == "pretrained" else untrained(key, bits=options.bits)
-    module, variables, preprocessing = network
-    centers = hash_centers(key, len(sample.names), bits=options.bits)
+    targets = np.asarray(hash_centers(key, len(sample.names), bits=options.bits))[sample.train.labels]
     task = bar.add_task(f"fine-tune from {initial} weights", total=None, loss=float("nan"), rate=0.0)
     start = time.perf_counter()
 
@@ -173,18 +172,8 @@ def _learn(options: DemoOptions, sample: Sample, bar: Progress, *, initial: str)
         rate = progress.step * progress.images / (time.perf_counter() - start)
         bar.update(task, completed=progress.step, total=progress.steps, loss=progress.metrics["loss"], rate=rate)
 
-    variables = fine_tune(
-        key,
-        sample.train.images,
-        class_targets(sample.train.labels, centers),
-        module=module,
-        variables=variables,
-        preprocessing=preprocessing,
-        epochs=options.epochs,
-        progress=show,
-    )
-    both = np.concatenate([sample.database.images, sample.query.images])
-    codes = hash_images(both, module=module, variables=variables, preprocessing=preprocessing)
+    tuned = fine_tune(key, sample.train.images, targets, network, epochs=options.epochs, progress=show)
+    codes = hash_squares(tuned, np.concatenate([sample.database.images, sample.query.images]))
     return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
 
 
@@ -235,7 +224,7 @@ def _same_order(left: Int32[np.ndarray, "q n"], right: Int32[np.ndarray, "q n"])
     return all(np.array_equal(rank(a, top=n), rank(b, top=n)) for a, b in zip(left, right, strict=True))
 
 
-def _draw(options: DemoOptions, sample: Sample, parties: Parties, answer: Found, report: dict[str, Any]) -> None:
+def _draw(options: Demo, sample: Sample, parties: Parties, answer: Found, report: dict[str, Any]) -> None:
     names = {owner.pseudonym(parties.owner, name): i for i, name in enumerate(sample.database.ids)}
     # One query of each of the first classes: the query split is balanced in every prefix, so the first are distinct.
     asked = _pictures(options, sample.query)
@@ -282,3 +271,75 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             installed[name] = "not installed"
     return {"python": platform.python_version(), **installed}
+
+
+def print_report(report: dict[str, Any], *, console: Console) -> None:
+    """Print what was found, what it cost, and what each party learned."""
+    console.print(_results(report))
+    console.print(_phases(report))
+    console.print(_leakage(report))
+
+
+def _results(report: dict[str, Any]) -> Table:
+    sizes, options = report["sizes"], report["options"]
+    table = Table(
+        title=f"{report['convention']}: {sizes['query']} queries, {sizes['database']} images, {options['bits']} bits",
+        title_justify="left",
+    )
+    for name, justify in (
+        ("ranking", "left"),
+        ("mAP", "right"),
+        ("lost", "right"),
+        ("order = plaintext", "left"),
+        ("encrypted queries", "right"),
+        ("server s/query", "right"),
+        ("authority s/query", "right"),
+        ("query bytes", "right"),
+        ("scores bytes", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    plain = report["map_plain"]
+    table.add_row("plaintext codes", f"{plain:.4f}", "", "", "", "", "", "", "")
+    for scheme, value in report["map"].items():
+        count = report["encrypted_queries"][scheme]
+        seconds, sent = report["seconds"], report["bytes"]
+        name = "integer (the paper's |difference|)" if scheme == "integer" else scheme
+        table.add_row(
+            name,
+            f"{value:.4f}",
+            f"{plain - value:.4f}",
+            "identical" if report["order_identical"][scheme] else "differs",
+            str(count),
+            f"{seconds[f'{scheme}: server scores'] / count:.4f}",
+            f"{seconds[f'{scheme}: authority opens and ranks'] / count:.4f}",
+            f"{sent[f'{scheme}: query'] // count:,}",
+            f"{sent[f'{scheme}: scores'] // count:,}",
+        )
+    random = report["map_random_init"]
+    table.add_row("plaintext, network not pretrained", f"{random:.4f}", f"{plain - random:.4f}", *[""] * 6)
+    return table
+
+
+def _phases(report: dict[str, Any]) -> Table:
+    table = Table(title="seconds by phase, bytes by message", title_justify="left")
+    table.add_column("phase or message")
+    table.add_column("seconds", justify="right")
+    table.add_column("bytes", justify="right")
+    for phase, seconds in report["seconds"].items():
+        if phase != "all":
+            table.add_row(phase, f"{seconds:.2f}", "")
+    for topic, count in report["bytes"].items():
+        table.add_row(topic, "", f"{count:,}")
+    table.add_section()
+    table.add_row("all", f"{report['seconds']['all']:.1f}", f"{sum(report['bytes'].values()):,}")
+    table.add_row("peak memory", "", f"{report['peak_rss_mb']:,.0f} MB")
+    return table
+
+
+def _leakage(report: dict[str, Any]) -> Table:
+    table = Table(title="what each party learned", title_justify="left", show_lines=True)
+    for name in ("scheme", "party", "learned"):
+        table.add_column(name)
+    for row in report["leakage"]:
+        table.add_row(row["scheme"], row["party"], row["learned"])
+    return table

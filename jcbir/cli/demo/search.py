@@ -45,26 +45,7 @@ class Ledger(NamedTuple):
 
 
 def send(ledger: Ledger, message: Any, *, sender: str, receiver: str, topic: str) -> Any:
-    """Carry a message from one party to another as bytes, and note it.
-
-    Args:
-        ledger: where to note it.
-        message: a record of `jcbir.protocol.messages`.
-        sender: "owner", "server", "authority" or "user".
-        receiver: likewise.
-        topic: what to count its bytes under.
-
-    Returns:
-        The message as the receiver reads it.
-
-    Example:
-        >>> from jcbir.protocol.messages import Withdrawal
-        >>> ledger = Ledger([], {}, {})
-        >>> letter = Withdrawal("photos", 0, 1, ("a",), bytes(64))
-        >>> got = send(ledger, letter, sender="owner", receiver="server", topic="x")
-        >>> got.image_ids, ledger.sizes["x"] > 0
-        (('a',), True)
-    """
+    """Carry a message from one party to another as bytes, and note it."""
     blob = wire.to_bytes(message)
     ledger.sizes[topic] = ledger.sizes.get(topic, 0) + len(blob)
     received = wire.from_bytes(blob, expect=type(message))
@@ -74,22 +55,7 @@ def send(ledger: Ledger, message: Any, *, sender: str, receiver: str, topic: str
 
 @contextmanager
 def timed(ledger: Ledger, phase: str) -> Iterator[None]:
-    """Add the wall-clock seconds of a block to a phase.
-
-    Args:
-        ledger: where to add them.
-        phase: name of the phase.
-
-    Yields:
-        Nothing.
-
-    Example:
-        >>> ledger = Ledger([], {}, {})
-        >>> with timed(ledger, "nothing"):
-        ...     pass
-        >>> ledger.seconds["nothing"] < 1
-        True
-    """
+    """Add the wall-clock seconds of a block to a phase."""
     start = time.perf_counter()
     yield
     ledger.seconds[phase] = ledger.seconds.get(phase, 0.0) + time.perf_counter() - start
@@ -105,34 +71,7 @@ def establish(
     top: int,
     ledger: Ledger,
 ) -> Parties:
-    """Publish a collection, appoint the authority, admit one user.
-
-    Args:
-        own: the owner's fresh state.
-        codes: hash codes of the images.
-        images: the photographs.
-        names: their names.
-        schemes: ranking schemes to build an index for.
-        top: most results a query may ask for.
-        ledger: notes messages and seconds.
-
-    Returns:
-        The four parties, ready to search.
-
-    Raises:
-        ValueError: as `jcbir.protocol.owner.publish`.
-
-    Example:
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> own = owner.create(collection="demo", bits=8, secret=key, draw=secrets.token_bytes)
-        >>> photos = [np.zeros((4, 4, 3), np.uint8)] * 2
-        >>> parties = establish(
-        ...     own, np.eye(8, dtype=bool)[:2], photos, ["a", "b"], schemes=["packed"], top=1, ledger=Ledger([], {}, {})
-        ... )
-        >>> len(parties.server.images)
-        2
-    """
+    """Publish a collection, appoint the authority, admit one user."""
     draw, now = secrets.token_bytes, int(time.time())
     with timed(ledger, "encrypt index, seal images"):
         own, publication, catalogue = owner.publish(own, codes, images, names, schemes=schemes, draw=draw)
@@ -153,31 +92,7 @@ def establish(
 def search(
     parties: Parties, codes: Bool[np.ndarray, "q k"], *, scheme: str, top: int, ledger: Ledger
 ) -> tuple[Parties, Found]:
-    """Answer a batch of queries: user, server, authority, server, user.
-
-    Args:
-        parties: the four parties.
-        codes: hash codes of the query photographs.
-        scheme: a ranking scheme the collection offers.
-        top: results for each query.
-        ledger: notes messages and seconds under the scheme's name.
-
-    Returns:
-        The parties after it, and the answer.
-
-    Raises:
-        ValueError: as `jcbir.protocol.user.ask`.
-
-    Example:
-        >>> from jcbir.paillier.secret import generate_keys
-        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
-        >>> own = owner.create(collection="demo", bits=8, secret=key, draw=secrets.token_bytes)
-        >>> photos, codes, ledger = [np.zeros((4, 4, 3), np.uint8)] * 2, np.eye(8, dtype=bool)[:2], Ledger([], {}, {})
-        >>> parties = establish(own, codes, photos, ["a", "b"], schemes=["packed"], top=1, ledger=ledger)
-        >>> parties, answer = search(parties, codes[:1], scheme="packed", top=1, ledger=ledger)
-        >>> answer.distances.tolist()
-        [[0, 2]]
-    """
+    """Answer a batch of queries: user, server, authority, server, user."""
     own, cloud, holder, me = parties
     draw, now = secrets.token_bytes, int(time.time())
     with timed(ledger, f"{scheme}: user asks"):
