@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from jcbir.cli import options
-from jcbir.cli.console import CommandConsole, answer, note, progress
+from jcbir.cli.console import CommandConsole, answer, note, printable, progress
 from jcbir.cli.network import keep_programs, load_network, train_network, vouch
 from jcbir.cli.outbox import Carrier, ask_health, carriers, check_addresses, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
@@ -371,7 +371,7 @@ def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[s
     found = {
         image_id: entry
         for image_id, entry in known.items()
-        if name in (image_id, entry["path"]) or whole == str(Path(entry.get("root", ""), entry["path"]))
+        if name in (image_id, entry["path"], printable(entry["path"])) or whole == str(Path(entry.get("root", ""), entry["path"]))
     }
     if len(found) != 1:
         raise ValueError(f"photographs: must each be one that is published, got {len(found)} called {name!r}")

@@ -95,6 +95,11 @@ class Services:
             }
             self.holder = take[type(message)](self.holder, message)
 
+    def fetch_health(self, url):
+        if self.unreachable:
+            raise ConnectionError(f"{url}: nobody answers")
+        return {"ok": True, "epoch": (self.cloud if url == "http://cloud" else self.holder).card.epoch}
+
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))
         self.recalls += 1
@@ -114,7 +119,7 @@ def install_services(monkeypatch, delegation):
     """Put cloud and authority behind the client's calls."""
     made = Services(delegation)
     module = types.ModuleType("jcbir.service.client")
-    for name in ("connect", "send_order", "search", "recall"):
+    for name in ("connect", "fetch_health", "send_order", "search", "recall"):
         setattr(module, name, getattr(made, name))
     monkeypatch.setitem(sys.modules, "jcbir.service.client", module)
     return made

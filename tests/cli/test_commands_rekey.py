@@ -234,7 +234,7 @@ def rekey(path, services, tick):
 
     with open_workspace(path) as workspace:
         rekeying.rekey_collection(
-            home,
+            workspace,
             lambda: owner.rekey(workspace.owner, draw=secrets.token_bytes),
             carriers={side: carrier(side) for side in ("cloud", "authority")},
             fetch=lambda message: services.recall("http://cloud", message),
@@ -271,7 +271,7 @@ def killed_runs(services, kill, tmp_path, limits):
             assert keys.read_card(path / workspaces.CARD) == workspace.owner.card
             assert delegation_of(path).card == workspace.owner.card
             assert not pending(path) and rekeying.prepared_card(path) is None
-            names = publishing.published_names(home)
+            names = publishing.published_names(workspace)
             images = [owner.SealedImage(image_id, sealed) for image_id, sealed in services.cloud.images.items()]
             for image, opened in zip(images, owner.unseal(workspace.owner, images), strict=True):
                 assert (opened == pictures[names[image.image_id]["path"]]).all()
