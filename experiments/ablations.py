@@ -27,7 +27,8 @@ import tyro
 from experiments import hashing_methods as methods, hashing_zoo as zoo, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import FULL, Learning
-from jcbir.hashing import _centers as centers, _training as training, crop_and_flip, losses, two_rates
+from jcbir import hashing
+from jcbir.hashing import centers, crop_and_flip, losses, two_rates
 from jcbir.storage.runs import best_state, train_run
 
 Table = Callable[[jax.Array, int, int], np.ndarray]
@@ -144,7 +145,7 @@ def trainer(prepared: methods.Bench, variant: Variant, bits: int) -> Callable[[n
     optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
     step = jax.jit(
         partial(
-            training.train_step,
+            hashing.train_step,
             apply=net.train,
             loss=variant.loss,
             optimizer=optimizer,
@@ -152,12 +153,12 @@ def trainer(prepared: methods.Bench, variant: Variant, bits: int) -> Callable[[n
         )
     )
 
-    def validate(state: training.TrainState) -> dict[str, float]:
+    def validate(state: hashing.TrainState) -> dict[str, float]:
         return {"validation": methods.score_validation(prepared, methods.codes_of(net, state, "validation"))}
 
     def train(targets: np.ndarray, seed: int, title: str) -> float:
         key, init_key, *_ = jax.random.split(jax.random.key(seed), 4)
-        fresh = training.init_state(key, net.init(init_key), optimizer=optimizer)
+        fresh = hashing.init_state(key, net.init(init_key), optimizer=optimizer)
         place = prepared.folder / "".join(c if c.isalnum() else "-" for c in f"{title}-{bits}-{seed}")
         about = {"config": methods.about_run(config), "variant": title, "bits": bits, "seed": seed}
         train_run(

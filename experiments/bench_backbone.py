@@ -33,7 +33,7 @@ import numpy as np
 import optax
 import tyro
 
-from jcbir.models import _resnet as resnet
+from jcbir import models
 
 GFLOP_AT_224 = 8.178
 """Of one ResNet50 forward pass at 224 px, a multiply and an add counted as two."""
@@ -68,7 +68,7 @@ class Config:
 
 def ours(config: Config, x: np.ndarray, y: np.ndarray, train: bool, convolution: Any) -> Callable[[], None]:
     dtype = jnp.dtype(config.dtype)
-    module = resnet.resnet50(bits=config.bits, dtype=dtype, convolution=convolution)
+    module = models.resnet50(bits=config.bits, dtype=dtype, convolution=convolution)
     variables = jax.jit(module.init)(jax.random.key(0), x[:1])
     images, targets = jnp.asarray(x), jnp.asarray(y)
     if not train:
@@ -139,7 +139,7 @@ def photographs(config: Config, batch: int, size: int) -> tuple[np.ndarray, np.n
 
 def peak(config: Config, name: Literal["jcbir", "torch"]) -> float:
     x, y = photographs(config, max(config.batches), max(config.sizes))
-    run = ours(config, x, y, True, resnet.convolve) if name == "jcbir" else theirs(config, x, y, True, False)
+    run = ours(config, x, y, True, models.convolve) if name == "jcbir" else theirs(config, x, y, True, False)
     for _ in range(2):
         run()
     if jax.default_backend() != "cpu":
@@ -167,7 +167,7 @@ def peaks(config: Config) -> dict[str, float]:
 
 def measure(config: Config, train: bool, batch: int, size: int) -> dict[str, Any]:
     x, y = photographs(config, batch, size)
-    runs = {"jcbir": ours(config, x, y, train, resnet.convolve), "torch": theirs(config, x, y, train, False)}
+    runs = {"jcbir": ours(config, x, y, train, models.convolve), "torch": theirs(config, x, y, train, False)}
     if config.routes:
         runs["xla_convolutions"] = ours(config, x, y, train, None)
     if config.compiled:

@@ -25,17 +25,9 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
-from jcbir.metrics import _precision as precision
-from jcbir.models import (
-    Backbone,
-    _haiku as haiku,
-    _pretrained as pretrained,
-    _resnet as resnet,
-    halve,
-    run,
-    shapes,
-    widen,
-)
+from jcbir import models
+from jcbir.metrics import convention, mean_average_precision
+from jcbir.models import Backbone, halve, shapes, widen
 from jcbir.storage.backbones import load_backbone
 
 # Positions of imagenette's classes, in its own order, among the 1000 sorted WordNet names.
@@ -74,7 +66,8 @@ def decode(packed: dict[str, np.ndarray], split: str, positions: np.ndarray) -> 
 
 
 def outputs(backbone: Backbone, packed: dict, split: str, positions: np.ndarray, batch: int) -> tuple[np.ndarray, ...]:
-    apply = jax.jit(lambda variables, x: run(backbone._replace(variables=variables), x)[1:3])
+    module = models.resnet_module(backbone.description)
+    apply = jax.jit(lambda variables, x: module.apply(variables, models.preprocess(x, backbone.preprocessing))[1:3])
     found = []
     for start in track(range(0, len(positions), batch), f"{split} photographs"):
         images = decode(packed, split, positions[start : start + batch])
@@ -99,31 +92,31 @@ def feature_map(queries: np.ndarray, items: np.ndarray, query_labels: np.ndarray
     # Dense ranks: the metric wants integers, and equal cosines keep equal ranks.
     ranks = np.stack([np.unique(-row, return_inverse=True)[1] for row in unit[0] @ unit[1].T]).astype(np.int32)
     relevant = query_labels[:, None] == item_labels[None]
-    return precision.mean_average_precision(ranks, relevant, denominator="relevant").value
+    return mean_average_precision(ranks, relevant, denominator="relevant").value
 
 
 def torch_difference(backbone: Backbone, images: np.ndarray) -> float:
     import torch
 
     from experiments import torch_resnet
-    from jcbir.models import preprocess
 
-    network = torch_resnet.ResNet(50, backbone.module.classes, keras=backbone.module.bias).eval()
-    arrays = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in pretrained.to_torch(backbone.variables).items()}
+    module = models.resnet_module(backbone.description)
+    network = torch_resnet.ResNet(50, module.classes, keras=module.bias).eval()
+    arrays = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in models.to_torch(backbone.variables).items()}
     missing, unexpected = network.load_state_dict(arrays, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
         raise ValueError(f"the PyTorch network must take every tensor; missing {missing}, unexpected {unexpected}")
-    x = preprocess(images, backbone.preprocessing)
+    x = models.preprocess(images, backbone.preprocessing)
     with torch.no_grad():
         theirs = network(torch.from_numpy(np.asarray(x).transpose(0, 3, 1, 2).copy())).numpy()
-    ours = np.asarray(jax.jit(backbone.module.apply)(backbone.variables, x).logits)
+    ours = np.asarray(jax.jit(module.apply)(backbone.variables, x).logits)
     return float(np.abs(ours - theirs).max())
 
 
 def haiku_difference(size: int) -> float:
     import haiku as hk
 
-    module = resnet.resnet50(classes=1000, padding="same")
+    module = models.resnet50(classes=1000, padding="same")
     g = np.random.default_rng(0)
 
     def fill(path, leaf):
@@ -135,7 +128,7 @@ def haiku_difference(size: int) -> float:
     variables = jax.tree_util.tree_map_with_path(fill, shapes(module))
     network = hk.without_apply_rng(hk.transform_with_state(lambda x: hk.nets.ResNet50(1000)(x, is_training=False)))
     x = jnp.asarray(g.standard_normal((8, size, size, 3)), jnp.float32)
-    theirs = jax.jit(network.apply)(*haiku.to_haiku(variables), x)[0]
+    theirs = jax.jit(network.apply)(*models.to_haiku(variables), x)[0]
     ours = jax.jit(module.apply)(variables, x).logits
     return float(jnp.abs(ours - theirs).max())
 
@@ -189,7 +182,7 @@ def main(config: Config) -> dict:
         "top5_val": top5_val,
         "photographs_val": len(whole),
         "feature_map": retrieval,
-        "feature_map_convention": precision.convention(denominator="relevant"),
+        "feature_map_convention": convention(denominator="relevant"),
         "images_per_s": (len(wanted["train"]) + len(wanted["val"])) / seconds,
         **parity,
         "logit_max_abs": float(np.abs(full_logits).max()),

@@ -33,7 +33,7 @@ from jaxtyping import Float, UInt8
 from experiments.build_sample import read_parts
 from jcbir.data import Labels, Source, _bundled as sample, chunks, concatenate, packed
 from jcbir.hashing import encode
-from jcbir.models import Backbone, bundled, preprocess
+from jcbir.models import Backbone, bundled, run
 from jcbir.storage.backbones import load_backbone
 
 Dataset = Literal["bundled", "imagenette", "cifar10", "corel5k"]
@@ -119,7 +119,7 @@ def open_source(dataset: Dataset, path: Path | None) -> Source:
 
 def open_backbone(name: str, *, size: int) -> Backbone:
     """A network told to take squares of `size` pixels as they come: a mean over the last map takes any size."""
-    backbone = Backbone(*bundled()) if name == "bundled" else load_backbone(name)
+    backbone = bundled() if name == "bundled" else load_backbone(name)
     return backbone._replace(preprocessing=replace(backbone.preprocessing, size=size, resize=None))
 
 
@@ -167,10 +167,7 @@ def cached_features(
 
 
 def _pooled(backbone: Backbone) -> Callable[[Any, Any], jax.Array]:
-    def apply(variables: Any, images: Any) -> Any:
-        return backbone.module.apply(variables, preprocess(images, backbone.preprocessing)).pooled
-
-    return jax.jit(apply)
+    return jax.jit(lambda variables, images: run(backbone._replace(variables=variables), images))
 
 
 def _digest(source: Source, backbone: Backbone) -> str:

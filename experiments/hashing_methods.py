@@ -36,7 +36,7 @@ from experiments.hashing_data import PARTS, Task, load_task, pixels
 from jcbir.codes import pack, pairwise
 from jcbir.hashing import TrainState, crop_and_flip, encode, init_state, linen_apply, two_rates
 from jcbir.metrics import Tally, average_precision, tally
-from jcbir.models import Backbone, attach, preprocess
+from jcbir.models import Backbone, attach, preprocess, resnet_module
 from jcbir.storage.files import write_file
 from jcbir.storage.runs import best_state, train_run
 
@@ -255,10 +255,10 @@ def network(bench: Bench, bits: int) -> Network:
     """Training and evaluation `apply`, initialization, and inputs: all layers, or a head on the frozen features."""
     if bench.config.tune == "all":
         compute, frozen = jnp.dtype(bench.config.compute), bench.config.frozen
-        module = bench.backbone.module.clone(classes=0, bits=bits, dtype=compute, frozen=frozen)
+        module = resnet_module(bench.backbone.description).clone(classes=0, bits=bits, dtype=compute, frozen=frozen)
         record, variables = bench.backbone.preprocessing, bench.backbone.variables
         # Compiled once for all seeds.
-        fresh = jax.jit(lambda key, old: attach(key, bench.backbone._replace(variables=old), module).variables)
+        fresh = jax.jit(lambda key, old: attach(key, old, module))
         inner = linen_apply(module, select=lambda outputs: outputs.hash_logits)
         return Network(
             lambda variables, images, key: inner(variables, preprocess(images, record), key),

@@ -13,17 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jcbir.hashing import (
-    _centers as centers,
-    _classic as classic,
-    _classic_embedding as classic_embedding,
-    _classic_kernel as classic_kernel,
-    _separated as separated,
-    _training as training,
-    label_codes,
-    losses,
-)
-from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hashnet, orthohash, pairs
+from jcbir import hashing
+from jcbir.hashing import centers, losses, shallow
+from jcbir.hashing.centers import label_codes
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
@@ -51,7 +43,7 @@ def class_centers(classes: int, *, bits: int, drawn: bool = False) -> np.ndarray
     The first 10 rows of H_64 have only 16 different columns: 64 bits that say 16 things, one of them nothing. Rows
     `drawn` from all of H_64 are as far apart and have up to 64 different columns.
     """
-    table = separated.separated_centers(jax.random.key(0), max(classes, bits if drawn else 0), bits=bits)
+    table = centers.separated_centers(jax.random.key(0), max(classes, bits if drawn else 0), bits=bits)
     rows = np.asarray(jax.random.permutation(jax.random.key(0), len(table))) if drawn else np.arange(len(table))
     return table[rows[:classes]]
 
@@ -63,40 +55,40 @@ def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) ->
         return np.asarray(centers.semantic(labels, table))
     if method == "csq_labels":
         return (
-            np.asarray(classic.project(_label_codes()(jax.random.key(0), labels, bits=bits), labels.astype(np.float32)))
+            np.asarray(shallow.project(_label_codes()(jax.random.key(0), labels, bits=bits), labels.astype(np.float32)))
             >= 0
         )
     if method == "cnnh":
-        return np.asarray(_factorizer()(key, pairs.similar_pairs(labels), bits=bits, rounds=3))
+        return np.asarray(_factorizer()(key, losses.similar_pairs(labels), bits=bits, rounds=3))
     return labels
 
 
 def step_of(
     method: str,
     *,
-    apply: training.TrainApply,
+    apply: hashing.TrainApply,
     optimizer: optax.GradientTransformation,
     classes: int,
     bits: int,
     steps: int,
     augment: Callable[[jax.Array, Any], Any] | None,
-) -> Callable[[training.TrainState, training.Batch], tuple[training.TrainState, dict[str, jax.Array]]]:
+) -> Callable[[hashing.TrainState, hashing.Batch], tuple[hashing.TrainState, dict[str, jax.Array]]]:
     """The jitted training step of a deep method; `apply` returns hash logits."""
     common = {"optimizer": optimizer, "augment": augment}
     if method == "hashnet":
         growth, every = 0.005 * _HASHNET_STEPS / steps, max(1, round(200 * steps / _HASHNET_STEPS))
 
-        def step(state: training.TrainState, batch: training.Batch) -> tuple[training.TrainState, dict[str, jax.Array]]:
-            scale = hashnet.continuation(state.step, growth=growth, every=every)
-            return training.train_step(state, batch, apply=apply, loss=partial(hashnet.hashnet, scale=scale), **common)
+        def step(state: hashing.TrainState, batch: hashing.Batch) -> tuple[hashing.TrainState, dict[str, jax.Array]]:
+            scale = losses.continuation(state.step, growth=growth, every=every)
+            return hashing.train_step(state, batch, apply=apply, loss=partial(losses.hashnet, scale=scale), **common)
 
         return jax.jit(step)
     if method == "greedyhash":
         return jax.jit(
             partial(
-                training.train_step,
+                hashing.train_step,
                 apply=_classified(apply),
-                loss=lambda outputs, labels: greedyhash.greedyhash(*outputs, labels),
+                loss=lambda outputs, labels: losses.greedyhash(*outputs, labels),
                 **common,
             )
         )
@@ -105,14 +97,14 @@ def step_of(
         "csq": losses.csq,
         "csq_drawn": losses.csq,
         "csq_labels": losses.csq,
-        "cnnh": cnnh.cnnh,
-        "dnnh": dnnh.dnnh,
-        "dhn": dhn.dhn,
-        "dpsh": dpsh.dpsh,
-        "dch": dch.dch,
-        "orthohash": lambda logits, labels: orthohash.orthohash(logits, labels, table),
+        "cnnh": losses.cnnh,
+        "dnnh": losses.dnnh,
+        "dhn": losses.dhn,
+        "dpsh": losses.dpsh,
+        "dch": losses.dch,
+        "orthohash": lambda logits, labels: losses.orthohash(logits, labels, table),
     }[method]
-    return jax.jit(partial(training.train_step, apply=apply, loss=loss, **common))
+    return jax.jit(partial(hashing.train_step, apply=apply, loss=loss, **common))
 
 
 def with_classifier(method: str, key: jax.Array, params: dict[str, Any], *, classes: int, bits: int) -> dict[str, Any]:
@@ -127,14 +119,14 @@ def shallow_fitter(
 ) -> Callable[[jax.Array, np.ndarray, np.ndarray], Callable[[np.ndarray], np.ndarray]]:
     """A shallow method as a function (key, features, labels) -> (features -> boolean codes), compiled once."""
     fit = {
-        "lsh": lambda key, x, y: classic.lsh(key, x, bits=bits),
-        "itq": lambda key, x, y: classic.itq(key, x, bits=bits),
-        "itq_cca": lambda key, x, y: classic.itq_cca(key, x, y, bits=bits),
-        "bre": lambda key, x, y: classic_embedding.bre(key, x, bits=bits, labels=y),
-        "ksh": lambda key, x, y: classic_kernel.ksh(key, x, y, bits=bits),
-        "sdh": lambda key, x, y: classic_kernel.sdh(key, x, y, bits=bits),
+        "lsh": lambda key, x, y: shallow.lsh(key, x, bits=bits),
+        "itq": lambda key, x, y: shallow.itq(key, x, bits=bits),
+        "itq_cca": lambda key, x, y: shallow.itq_cca(key, x, y, bits=bits),
+        "bre": lambda key, x, y: shallow.bre(key, x, bits=bits, labels=y),
+        "ksh": lambda key, x, y: shallow.ksh(key, x, y, bits=bits),
+        "sdh": lambda key, x, y: shallow.sdh(key, x, y, bits=bits),
     }[method]
-    fit, project = jax.jit(fit), jax.jit(classic.project)
+    fit, project = jax.jit(fit), jax.jit(shallow.project)
 
     def fitted(key: jax.Array, features: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
         found = fit(key, features, labels).hash
@@ -145,18 +137,18 @@ def shallow_fitter(
 
 @cache
 def _factorizer() -> Callable[..., jax.Array]:
-    return jax.jit(cnnh.similarity_codes, static_argnames=("bits", "rounds"))
+    return jax.jit(losses.similarity_codes, static_argnames=("bits", "rounds"))
 
 
 @cache
-def _label_codes() -> Callable[..., classic.LinearHash]:
+def _label_codes() -> Callable[..., shallow.LinearHash]:
     return jax.jit(label_codes, static_argnames="bits")
 
 
-def _classified(apply: training.TrainApply) -> training.TrainApply:
+def _classified(apply: hashing.TrainApply) -> hashing.TrainApply:
     def classified(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
         logits, batch_stats = apply(variables, images, key)
         weights = variables["params"]["hash_classifier"]
-        return (logits, greedyhash.straight_through(logits) @ weights), batch_stats
+        return (logits, losses.straight_through(logits) @ weights), batch_stats
 
     return classified

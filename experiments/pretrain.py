@@ -33,9 +33,10 @@ import safetensors.numpy
 import tyro
 from PIL import Image
 
+from jcbir import models
 from jcbir.data import _bundled as sample
 from jcbir.hashing import Progress, TrainState, crop_and_flip, fit, init_state, linen_apply, train_step
-from jcbir.models import Preprocessing, _resnet as resnet, preprocess
+from jcbir.models import Preprocessing, preprocess
 
 TRAIN_FILES = ("train_0.npz", "train_1.npz")
 HELD_OUT_FILES = ("val_0.npz",)
@@ -49,7 +50,7 @@ class Config:
 
     Fields:
         images: folder of Tiny-ImageNet packed as `train_0.npz`, `train_1.npz`, `val_0.npz`.
-        stages: blocks in each stage of `resnet.small`.
+        stages: blocks in each stage of `models.small`.
         width: channels of the first stage.
         stem_stride: stride of the 3x3 stem.
         epochs: passes over the training images.
@@ -139,7 +140,7 @@ def plain(state: TrainState) -> TrainState:
 
 def build(config: Config, steps: int) -> tuple[Any, TrainState, Callable]:
     """Network, first state, and the step."""
-    module = resnet.small(stages=config.stages, width=config.width, stem_stride=config.stem_stride, classes=CLASSES)
+    module = models.small(stages=config.stages, width=config.width, stem_stride=config.stem_stride, classes=CLASSES)
     key = jax.random.key(config.number)
     variables = jax.jit(module.init)(key, jnp.zeros((1, 32, 32, 3)))
     schedule = optax.warmup_cosine_decay_schedule(0.0, config.rate, steps // 20, steps, config.rate / 1000)
@@ -203,7 +204,7 @@ def train(config: Config, images: np.ndarray, labels: np.ndarray) -> tuple[Any, 
 # ---------------------------------------------------------------------------------------------------------- results
 
 
-def outputs_of(module: Any, variables: Any, images: np.ndarray, batch: int = 500) -> resnet.Outputs:
+def outputs_of(module: Any, variables: Any, images: np.ndarray, batch: int = 500) -> models.Outputs:
     """Logits and pooled features; features are left out, they would not fit."""
     apply = jax.jit(lambda images: module.apply(variables, preprocess(images, PREPROCESSING))._replace(features=None))
     parts = [apply(images[first : first + batch]) for first in range(0, len(images), batch)]

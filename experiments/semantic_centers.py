@@ -24,7 +24,8 @@ import tyro
 from experiments import ablations, hashing_methods as methods, hashing_zoo as zoo, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import Learning
-from jcbir.hashing import _centers as centers, _classic as classic, label_codes
+from jcbir.hashing import centers, shallow
+from jcbir.hashing.centers import label_codes
 
 Targets = Callable[[np.ndarray], np.ndarray]
 """Label rows to target codes."""
@@ -114,7 +115,7 @@ def kinds(train: np.ndarray, bits: int) -> dict[str, Targets]:
     if bits <= classes:
         learned = label_codes(jax.random.key(0), train, bits=bits)
         found["codes of the label rows"] = lambda labels: (
-            np.asarray(classic.project(learned, labels.astype(np.float32))) >= 0
+            np.asarray(shallow.project(learned, labels.astype(np.float32))) >= 0
         )
     return found
 

@@ -269,7 +269,7 @@ def _task(learning: Learning) -> Task:
 
 def _backbone(learning: Learning) -> Backbone:
     if learning.backbone == "untrained":
-        return Backbone(*untrained(jax.random.key(0)))
+        return untrained(jax.random.key(0))
     return open_backbone(learning.backbone, size=learning.size)
 
 

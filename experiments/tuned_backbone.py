@@ -26,7 +26,7 @@ import tyro
 from experiments import hashing_methods as methods, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import Learning
-from jcbir.models import attach, describe
+from jcbir.models import attach, resnet_backbone, resnet_module
 from jcbir.storage.weights import write_weights
 
 
@@ -78,13 +78,14 @@ def main(config: Config) -> dict[str, Any]:
     prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs, parts=("train", "validation"))
     (bits,) = config.learn.bits
     state = methods.learner(prepared, methods.network(prepared, bits), config.method, bits)(0)
-    trained = prepared.backbone._replace(variables={"params": state.params, "batch_stats": state.batch_stats})
+    module = resnet_module(prepared.backbone.description).clone(classes=0, bits=0)
     # No head to make: the key is not used.
-    bare = attach(jax.random.key(0), trained, trained.module.clone(classes=0, bits=0))
+    variables = attach(jax.random.key(0), {"params": state.params, "batch_stats": state.batch_stats}, module)
+    bare = resnet_backbone(module, variables, prepared.backbone.preprocessing)
     digest = write_weights(
         config.weights or run.folder / "backbone.safetensors",
         bare.variables,
-        metadata=describe(bare.module, bare.preprocessing),
+        metadata=bare.description,
     )
     (validation,) = tasks.validation_curves(run.folder, config.method, bits)
     return finish(run, {**tasks.about(prepared), "validation_by_epoch": validation, "weights_sha256": digest})

@@ -3,31 +3,24 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-import optax
-from jaxtyping import Bool, UInt8
+from jaxtyping import Integer, UInt8
 
-from jcbir.codes import binarize
 from jcbir.data import _bundled as photographs, decode_image, folder as class_folder
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.hashing import Progress, crop_and_flip, encode, fit, hash_centers, init_state, linen_apply, train_step
-from jcbir.hashing.losses import csq
-from jcbir.models import Backbone, bundled, describe, parse, preprocess, run, shapes, widen
+from jcbir.hashing import Progress, fine_tune, linen_apply
+from jcbir.hashing.centers import class_targets, hash_centers
+from jcbir.models import Backbone, bundled, preprocess, resnet_module, restore, widen
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.storage.fetching import file_digest
 from jcbir.storage.weights import read_weights, write_weights
-
-BATCH = 100
-RATE = 2e-3
-LARGEST_BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,29 +33,29 @@ class NetworkRecord:
     signature: bytes = b""
 
 
-def fine_tune(
+def tune(
     key: jax.Array,
     images: UInt8[np.ndarray, "n h w 3"],
-    targets: Bool[np.ndarray, "n k"],
+    labels: Integer[np.ndarray, " n"],
     network: Backbone,
     *,
+    classes: int,
     epochs: int,
     progress: Callable[[Progress], None] | None = None,
 ) -> Backbone:
-    """Train all layers to place each image's code at its class's hash center, by AdamW on L_C + 0.05 L_Q."""
-    steps = epochs * max(1, len(images) // BATCH)
-    rising = max(1, steps // 10)
-    schedule = optax.warmup_cosine_decay_schedule(RATE / 10, RATE, rising, max(steps, rising + 1), RATE / 100)
-    optimizer = optax.adamw(schedule, weight_decay=1e-4)
-    logits = linen_apply(network.module, select=lambda outputs: outputs.hash_logits)
+    """Fine-tune a ResNet with a hash head by central similarity quantization: each code at its class's hash center."""
+    module = resnet_module(network.description)
+    logits = linen_apply(module, select=lambda outputs: outputs.hash_logits)
 
     def apply(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
         return logits(variables, preprocess(images, network.preprocessing), key)
 
-    step = partial(train_step, apply=apply, loss=csq, optimizer=optimizer, augment=crop_and_flip)
-    state = init_state(key, network.variables, optimizer=optimizer)
-    state, _ = fit(state, images, targets, step=step, epochs=epochs, batch=BATCH, progress=progress)
-    return network._replace(variables={"params": state.params, "batch_stats": state.batch_stats})
+    targets = class_targets(labels, hash_centers(key, classes, bits=module.bits))
+    return network._replace(
+        variables=fine_tune(
+            key, images, targets, apply=apply, variables=network.variables, epochs=epochs, progress=progress
+        )
+    )
 
 
 def train_network(
@@ -85,9 +78,8 @@ def train_network(
     else:
         album = class_folder(folder, size=photographs.SIDE)
         images, labels, names, skipped = album.images, album.labels, album.names, album.skipped
-    targets = np.asarray(hash_centers(key, len(names), bits=bits))[labels]
-    tuned = fine_tune(key, images, targets, bundled(bits=bits, key=key), epochs=epochs, progress=progress)
-    about = {**describe(tuned.module, tuned.preprocessing), "classes": list(names), "epochs": epochs}
+    tuned = tune(key, images, labels, bundled(bits=bits, key=key), classes=len(names), epochs=epochs, progress=progress)
+    about = {**tuned.description, "classes": list(names), "epochs": epochs}
     digits = write_weights(path, jax.tree.map(np.asarray, tuned.variables), metadata=about)
     lines = [{"path": file.path, "reason": file.reason} for file in skipped]
     return {"sha256": digits, "bits": bits, "photographs": len(images), "classes": len(names), "skipped": lines}
@@ -98,30 +90,18 @@ def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backb
     variables, about = read_weights(path, sha256=sha256)
     if "network" not in about:
         raise FormatError(f"{path}: does not say which network it holds")
-    module, preprocessing = parse(about)
-    if not module.bits:
+    try:
+        network = restore(about, widen(variables))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None
+    if not resnet_module(about).bits:
         raise FormatError(f"{path}: the network has no hash head; `jcbir owner train` gives it one")
-    if jax.tree.map(np.shape, variables) != jax.tree.map(lambda leaf: leaf.shape, shapes(module)):
-        raise FormatError(f"{path}: the weights are not those of the network it names")
-    return Backbone(module, widen(variables), preprocessing)
+    return network
 
 
 def square(content: bytes, network: Backbone) -> UInt8[np.ndarray, "s s 3"]:
     """Decode a photograph as the network wants to see it: upright, the largest centered square, scaled."""
     return decode_image(content, size=network.preprocessing.resize or network.preprocessing.size)
-
-
-def hash_squares(network: Backbone, squares: Sequence[UInt8[np.ndarray, "s s 3"]]) -> Bool[np.ndarray, "n k"]:
-    """Codes of photographs of one size."""
-    # Powers of two: few programs are compiled whatever the numbers.
-    batch = min(LARGEST_BATCH, 1 << max(0, len(squares) - 1).bit_length())
-    logits = encode(
-        lambda variables, images: run(network._replace(variables=variables), images).hash_logits,
-        network.variables,
-        np.asarray(squares),
-        batch=batch,
-    )
-    return np.asarray(binarize(logits))
 
 
 def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:

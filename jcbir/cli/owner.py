@@ -32,6 +32,7 @@ from jcbir.cli.workspace import (
     open_workspace,
 )
 from jcbir.errors import FormatError
+from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import holdings, owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
@@ -68,7 +69,7 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
         if command.network is None:
             note(console, "no --network: fine-tuning the bundled one on the bundled photographs")
             _train(network, options.OwnerTrain(network, bits=command.bits), console)
-        bits = load_network(network).module.bits
+        bits = output_width(load_network(network))
         note(console, f"making a {command.modulus_bits}-bit Paillier key")
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
         state = holdings.create(collection=command.collection, bits=bits, secret=secret, draw=secrets.token_bytes)

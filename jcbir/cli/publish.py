@@ -14,11 +14,12 @@ import PIL.Image
 from jaxtyping import Bool
 
 from jcbir.cli.console import Advance, printable
-from jcbir.cli.network import hash_squares, square
+from jcbir.cli.network import square
 from jcbir.cli.outbox import post
 from jcbir.cli.workspace import NAMES, Workspace, commit
 from jcbir.codes import pack, unpack
 from jcbir.errors import FormatError
+from jcbir.hashing import hash_images
 from jcbir.models import Backbone
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card
@@ -28,6 +29,9 @@ from jcbir.storage.images import decode_image, list_images
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
+
+LARGEST_BATCH = 64
+"""Photographs that the network sees at once."""
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
@@ -92,7 +96,7 @@ def publish_folder(
 
     def settle(workspace: Workspace) -> Workspace:
         if not dry_run:
-            codes = hash_squares(network, [each.squared for each in batch])
+            codes = hash_images(network, np.stack([each.squared for each in batch]), batch=LARGEST_BATCH)
             workspace = publish_segment(
                 workspace, codes, [each.picture for each in batch], [each.entry for each in batch]
             )

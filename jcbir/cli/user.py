@@ -9,15 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer, note
-from jcbir.cli.network import check_network, hash_squares, keep_programs, load_network, square
+from jcbir.cli.network import check_network, keep_programs, load_network, square
 from jcbir.cli.outbox import check_addresses
 from jcbir.cli.owner import ADMISSION, SERVICE, VOUCHER
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.workspace import CARD, NETWORK
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.models import Backbone
+from jcbir.hashing import hash_images
+from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.messages import Admission
 from jcbir.storage import keys
@@ -53,8 +56,10 @@ def join(command: options.UserJoin, console: CommandConsole) -> None:
     _compare(card_fingerprint(card), command.fingerprint, console)
     check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
     network = load_network(command.folder / NETWORK)
-    if network.module.bits != card.bits:
-        raise KeyMismatchError(f"network: gives {network.module.bits} bits, the collection has {card.bits}")
+    if output_width(network) != card.bits:
+        raise KeyMismatchError(
+            f"network: must give {card.bits} bits as the collection has, got {output_width(network)}"
+        )
     passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys")
     pair = read_secret(home / KEYS, passphrase=passphrase, expect=protocol.UserKeys)
     member = protocol.join(pair, admission, owner_key=card.owner_key)
@@ -86,7 +91,7 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     member, network = _open_member(command.place)
     squares = [_square(*each, network) for each in zip(command.images, contents, strict=True)]
     keep_programs()
-    codes = hash_squares(network, squares)
+    codes = hash_images(network, np.stack(squares))
     member, message = protocol.ask(
         member, codes, top=command.top, now=int(time.time()), draw=secrets.token_bytes, scheme=command.scheme
     )

@@ -1,15 +1,14 @@
-from . import losses as losses
-from ._augment import crop_and_flip as crop_and_flip
-from ._centers import bernoulli as bernoulli, hash_centers as hash_centers
+from . import centers as centers, losses as losses, shallow as shallow
+from ._augment import crop_and_flip as crop_and_flip, random_crop as random_crop, random_flip as random_flip
 from ._checkpoint import state_from_bytes as state_from_bytes, state_to_bytes as state_to_bytes
-from ._encode import encode as encode
-from ._label_codes import label_codes as label_codes
-from ._optimizers import two_rates as two_rates
-from ._separated import Separation as Separation, separated_centers as separated_centers, separation as separation
+from ._encode import encode as encode, hash_images as hash_images
+from ._optimizers import paper_adam as paper_adam, step_decay as step_decay, two_rates as two_rates
 from ._training import (
     Batch as Batch,
     Progress as Progress,
+    TrainApply as TrainApply,
     TrainState as TrainState,
+    fine_tune as fine_tune,
     fit as fit,
     init_state as init_state,
     linen_apply as linen_apply,

@@ -1,13 +1,16 @@
 """Images to logits in batches of one shape, so that one program is compiled whatever the number of images."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Shaped, UInt8
 
+from jcbir.codes import binarize
+from jcbir.models import Backbone, Preprocessing, preprocess
 from jcbir.typing import Array
 
 
@@ -68,27 +71,39 @@ def encode(
     return logits
 
 
-def encode_codes(
-    apply: Callable[[Any, Array], Array], variables: Any, images: Shaped[Array, "n h w c"], *, batch: int = 256
+def hash_images(
+    backbone: Backbone,
+    images: UInt8[Array, "n h w 3"],
+    *,
+    batch: int = 256,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Bool[np.ndarray, "n k"]:
-    """Codes of any number of images: `encode`, then bit = (logit >= 0).
+    """Photographs to codes: preprocessing, network, bit = (logit >= 0).
 
     Args:
-        apply: (variables, images) -> logits in evaluation mode.
-        variables: what `apply` takes.
-        images: the images, as `apply` wants them.
-        batch: images per step.
+        backbone: a network whose rows are the logits of a hash head.
+        images: photographs of one size, uint8 RGB.
+        batch: most images per step; fewer images take the next power of two, so that few programs are compiled.
+        progress: called with (images done, images in all) after each step.
 
     Returns:
-        Boolean codes on the host, one row per image.
+        One k-bit code a photograph, on the host.
 
     Raises:
-        ValueError: as `encode`.
+        ValueError: as `encode`, or images that are not uint8 RGB.
 
     Example:
-        >>> import numpy as np
-        >>> images = np.array([-1, 1, 0], np.float32).reshape(3, 1, 1, 1)
-        >>> encode_codes(lambda variables, x: x[:, 0, 0], None, images, batch=2).ravel()
-        array([False,  True,  True])
+        >>> from jcbir.models import Preprocessing
+        >>> backbone = Backbone(lambda variables, inputs: inputs.mean(axis=(1, 2)), {}, Preprocessing(size=8))
+        >>> hash_images(backbone, np.zeros((4, 8, 8, 3), np.uint8)).shape
+        (4, 3)
     """
-    return encode(apply, variables, images, batch=batch) >= 0
+    compiled = _compiled(backbone.apply, backbone.preprocessing)
+    batch = min(batch, 1 << max(0, len(images) - 1).bit_length())
+    return np.asarray(binarize(encode(compiled, backbone.variables, images, batch=batch, progress=progress)))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(apply: Callable[..., Any], preprocessing: Preprocessing) -> Callable[..., Any]:
+    """One program for a network, whoever asks for it and how often."""
+    return jax.jit(lambda variables, images: apply(variables, preprocess(images, preprocessing)))

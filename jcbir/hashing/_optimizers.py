@@ -7,29 +7,6 @@ import jax
 import optax
 
 
-def head_parameters(params: Any, *, head: str = "hash") -> Any:
-    """Label each parameter "head" or "backbone" by its place in the tree.
-
-    Args:
-        params: parameters as a tree of dictionaries.
-        head: a parameter belongs to the head when a key on its path starts with this.
-
-    Returns:
-        A tree of the same structure holding the labels.
-
-    Example:
-        >>> import numpy as np
-        >>> head_parameters({"conv1": {"kernel": np.ones(1)}, "hash_head": {"kernel": np.ones(1)}})
-        {'conv1': {'kernel': 'backbone'}, 'hash_head': {'kernel': 'head'}}
-    """
-
-    def label(path: Any, _: Any) -> str:
-        names = [str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path]
-        return "head" if any(name.startswith(head) for name in names) else "backbone"
-
-    return jax.tree_util.tree_map_with_path(label, params)
-
-
 def step_decay(rate: float, *, factor: float, every: int) -> Callable[[Any], Any]:
     """A learning rate multiplied by `factor` every `every` steps: rate * factor^floor(step / every).
 
@@ -56,7 +33,7 @@ def two_rates(
     decay: float = 0.7,
     decay_epochs: int = 10,
     weight_decay: float = 0.0,
-    labels: Callable[[Any], Any] = head_parameters,
+    head: str | Callable[[tuple[str, ...]], bool] = "hash",
 ) -> optax.GradientTransformation:
     """Adam with a fast new head and a slow pretrained backbone, both decaying by steps.
 
@@ -70,10 +47,14 @@ def two_rates(
         decay: factor of each stage.
         decay_epochs: epochs per stage.
         weight_decay: decoupled weight decay (AdamW); 0 is plain Adam.
-        labels: params -> tree of "head" and "backbone".
+        head: which parameters are the head's: those with a name on their path that starts with this text, or for which
+            this function of the path (a tuple of names) is true.
 
     Returns:
         The optimizer.
+
+    Raises:
+        ValueError: from its `init`, where no parameter is the head's or none the backbone's.
 
     Example:
         >>> import jax.numpy as jnp
@@ -89,6 +70,22 @@ def two_rates(
         return optax.adamw(schedule, weight_decay=weight_decay)
 
     backbone = adam(backbone_scale) if backbone_scale else optax.set_to_zero()
+
+    def labels(params: Any) -> Any:
+        def label(path: Any, _: Any) -> str:
+            names = tuple(str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path)
+            chosen = head(names) if callable(head) else any(name.startswith(head) for name in names)
+            return "head" if chosen else "backbone"
+
+        found = jax.tree_util.tree_map_with_path(label, params)
+        for group in ("head", "backbone"):
+            if group not in jax.tree.leaves(found):
+                names = ", ".join(
+                    sorted({str(getattr(path[0], "key", path[0])) for path, _ in jax.tree.leaves_with_path(params)})
+                )
+                raise ValueError(f"head: must leave parameters in both groups, got none in the {group} among {names}")
+        return found
+
     return optax.multi_transform({"head": adam(1.0), "backbone": backbone}, labels)
 
 

@@ -10,6 +10,7 @@ A loss that changes while training goes on (HashNet's continuation) is composed 
 epoch) alone, so a run that continues from a saved state repeats the uninterrupted one.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ import numpy as np
 import optax
 from jaxtyping import Int32, Shaped
 
+from jcbir.hashing._augment import crop_and_flip
+from jcbir.hashing.losses import csq
 from jcbir.typing import Array
 
 
@@ -124,8 +127,8 @@ def init_state(key: jax.Array, variables: Any, *, optimizer: optax.GradientTrans
         (0, {})
     """
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    check_finite(params, name="params")
-    check_finite(batch_stats, name="batch_stats")
+    _check_finite(params, name="params")
+    _check_finite(batch_stats, name="batch_stats")
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, key)
@@ -150,7 +153,7 @@ def train_step(
         apply: (variables, images, key) -> (outputs, new batch_stats) in training mode, e.g. `linen_apply(module)`.
         loss: (outputs, targets) -> unreduced loss, averaged here.
         optimizer: the optimizer of `init_state`.
-        augment: (key, images) -> images, e.g. `jcbir.hashing._augment.crop_and_flip`.
+        augment: (key, images) -> images, e.g. `jcbir.hashing.crop_and_flip`.
 
     Returns:
         The state after, and scalar metrics: `loss` (mean of the batch) and `gradient_norm` (over all parameters).
@@ -249,7 +252,7 @@ def fit(
     state = jax.tree.map(jnp.asarray, state)
     history = []
     for epoch in range(int(state.step) // per_epoch, epochs):
-        order = epoch_order(state.key, epoch, count=total)
+        order = _epoch_order(state.key, epoch, count=total)
         sums: dict[str, float] = {}
         first = int(state.step) - epoch * per_epoch
         rows = _rows(images, targets, order[first * batch : (first + 1) * batch])
@@ -267,48 +270,77 @@ def fit(
         history.append({"epoch": epoch, **means})
         if checkpoint is not None:
             checkpoint(state, history[-1])
-    check_finite(state.params, name="params")
+    _check_finite(state.params, name="params")
     return state, history
 
 
-def epoch_order(key: jax.Array, epoch: int, *, count: int) -> Int32[np.ndarray, " n"]:
-    """The order in which an epoch visits the images.
+def fine_tune(
+    key: jax.Array,
+    images: Shaped[Array, "n h w c"],
+    targets: Any,
+    *,
+    apply: TrainApply,
+    variables: Any,
+    epochs: int,
+    loss: Callable[[Any, Any], Any] = csq,
+    batch: int = 100,
+    rate: float = 2e-3,
+    progress: Callable[[Progress], None] | None = None,
+) -> Any:
+    """Train all layers to place each image's code at its target: the driver around `fit` for who wants no other recipe.
+
+    AdamW on L_T = L_C + 0.05 L_Q, cosine learning rate with a short warm-up, random crops and mirror images.
 
     Args:
-        key: PRNG key of the run.
-        epoch: number of the epoch, from 0.
-        count: number of images.
+        key: PRNG key.
+        images: training photographs.
+        targets: the hash center of each image's class, or what `loss` compares with.
+        apply: (variables, images, key) -> (logits, new batch_stats) in training mode, the preprocessing included.
+        variables: its parameters and statistics, pretrained or random.
+        epochs: passes over the images.
+        loss: (logits, targets) -> unreduced loss.
+        batch: images per step.
+        rate: highest learning rate.
+        progress: called after each step.
 
     Returns:
-        A permutation of 0 to count - 1.
+        The fine-tuned variables `{"params", "batch_stats"}`.
+
+    Raises:
+        ValueError: weights that are not finite, no images, or a loss that stops being finite.
 
     Example:
-        >>> import jax
-        >>> sorted(epoch_order(jax.random.key(0), 1, count=4).tolist())
-        [0, 1, 2, 3]
+        >>> import numpy as np
+        >>> def apply(variables, images, key):
+        ...     return images.mean(axis=(1, 2)) @ variables["params"], {}
+        >>> photos, centers = np.ones((4, 8, 8, 3), np.float32), np.ones((4, 8), bool)
+        >>> variables = {"params": np.zeros((3, 8), np.float32)}
+        >>> tuned = fine_tune(jax.random.key(1), photos, centers, apply=apply, variables=variables, epochs=1)
+        >>> sorted(tuned)
+        ['batch_stats', 'params']
+
+    References:
+        Yuan et al., Central Similarity Quantization, CVPR 2020. Wang et al., CMC 75(3), 2023, eq. 5.
     """
+    steps = epochs * max(1, len(images) // batch)
+    rising = max(1, steps // 10)
+    schedule = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, max(steps, rising + 1), rate / 100)
+    optimizer = optax.adamw(schedule, weight_decay=1e-4)
+    step = functools.partial(train_step, apply=apply, loss=loss, optimizer=optimizer, augment=crop_and_flip)
+    state = init_state(key, variables, optimizer=optimizer)
+    state, _ = fit(state, images, targets, step=step, epochs=epochs, batch=batch, progress=progress)
+    return {"params": state.params, "batch_stats": state.batch_stats}
+
+
+def _epoch_order(key: jax.Array, epoch: int, *, count: int) -> Int32[np.ndarray, " n"]:
+    """The order in which an epoch visits the images."""
     # Steps fold their number into the same key; the second fold keeps the two families of keys apart.
     epoch_key = jax.random.fold_in(jax.random.fold_in(key, 0x7FFFFFFF), epoch)
     return np.asarray(jax.random.permutation(epoch_key, count)).astype(np.int32)
 
 
-def check_finite(tree: Any, *, name: str) -> None:
-    """Refuse NaN and infinity anywhere in a pytree of arrays.
-
-    Args:
-        tree: arrays of any shape; integer leaves pass.
-        name: what to call the tree in the message.
-
-    Raises:
-        ValueError: naming the first leaf with a value that is not finite, and how many it has.
-
-    Example:
-        >>> import numpy as np
-        >>> check_finite({"w": np.array([1.0, np.nan])}, name="params")
-        Traceback (most recent call last):
-        ...
-        ValueError: params['w'] must be finite, got 1 of 2 values that are NaN or infinite
-    """
+def _check_finite(tree: Any, *, name: str) -> None:
+    """Refuse NaN and infinity anywhere in a pytree of arrays."""
     for path, leaf in jax.tree.leaves_with_path(tree):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             continue

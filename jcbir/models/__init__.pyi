@@ -1,16 +1,29 @@
 from ._backbone import (
     Backbone as Backbone,
     attach as attach,
-    describe as describe,
-    parse as parse,
+    output_width as output_width,
+    resnet_backbone as resnet_backbone,
+    resnet_module as resnet_module,
+    restore as restore,
     run as run,
     shapes as shapes,
+    trainable as trainable,
 )
 from ._bundled import bundled as bundled, untrained as untrained
 from ._convolution import convolve as convolve
-from ._downloads import Source as Source, network as network, sources as sources
+from ._downloads import Download as Download, downloads as downloads, network as network
+from ._haiku import from_haiku as from_haiku, to_haiku as to_haiku
 from ._parallel import replicate as replicate, split_batch as split_batch
 from ._preprocessing import Preprocessing as Preprocessing, preprocess as preprocess
-from ._pretrained import from_keras as from_keras, from_torch as from_torch
-from ._resnet import ResNet as ResNet, small as small
+from ._pretrained import from_keras as from_keras, from_torch as from_torch, to_torch as to_torch
+from ._readers import read_tfjs as read_tfjs, read_torch as read_torch
+from ._resnet import (
+    Outputs as Outputs,
+    ResNet as ResNet,
+    resnet18 as resnet18,
+    resnet34 as resnet34,
+    resnet50 as resnet50,
+    resnet101 as resnet101,
+    small as small,
+)
 from ._storage import halve as halve, widen as widen

@@ -1,16 +1,17 @@
 """A network with its weights and the preprocessing they were trained with: one record, so that they cannot part."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from jcbir.errors import FormatError
 from jcbir.models._preprocessing import Preprocessing, preprocess
-from jcbir.models._resnet import Outputs, ResNet
+from jcbir.models._resnet import ResNet
 from jcbir.typing import Array
 
 _TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
@@ -18,41 +19,67 @@ _NOT_STORED = {"parent", "name", "convolution", "remat", "frozen", "dtype"}
 
 
 class Backbone(NamedTuple):
-    """A pretrained network.
+    """A network ready to be applied: any (init, apply) pair makes one.
 
-    Fields:
-        module: the description.
-        variables: `{"params": ..., "batch_stats": ...}`.
+    Attributes:
+        apply: (variables, inputs float[b s s 3]) -> float[b d], in evaluation mode: features, or the logits of a head.
+        variables: what `apply` takes, usually `{"params": ..., "batch_stats": ...}`.
         preprocessing: what turns a uint8 photograph into its input.
+        description: what JSON can say of it, so that a file can hold it; {} for a network of your own.
     """
 
-    module: ResNet
+    apply: Callable[[Any, Float[Array, "b s s 3"]], Float[Array, "b d"]]
     variables: Any
     preprocessing: Preprocessing
+    description: Mapping[str, Any] = {}
 
 
-def run(backbone: Backbone, images: UInt8[Array, "b h w 3"]) -> Outputs:
-    """Photographs to outputs, in evaluation mode, through the preprocessing that belongs to the weights.
+def run(backbone: Backbone, images: UInt8[Array, "b h w 3"]) -> Float[jax.Array, "b d"]:
+    """Photographs to features or logits, in evaluation mode, through the preprocessing that belongs to the weights.
 
     Args:
         backbone: network, weights, preprocessing.
         images: uint8 RGB; a float array is refused, since nobody could tell how it was scaled.
 
     Returns:
-        Features, pooled features and the scores of the heads there are.
+        What the network gives: one row a photograph.
 
     Raises:
         ValueError: images are not uint8 RGB of a size the preprocessing takes.
 
     Example:
         >>> import numpy as np
-        >>> from jcbir.models import small
+        >>> from jcbir.models import resnet_backbone, small
         >>> module = small(stages=(1,), width=4, bits=16)
         >>> variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-        >>> run(Backbone(module, variables, Preprocessing(size=8)), np.zeros((2, 8, 8, 3), np.uint8)).hash_logits.shape
+        >>> run(resnet_backbone(module, variables, Preprocessing(size=8)), np.zeros((2, 8, 8, 3), np.uint8)).shape
         (2, 16)
     """
-    return backbone.module.apply(backbone.variables, preprocess(images, backbone.preprocessing))
+    return backbone.apply(backbone.variables, preprocess(images, backbone.preprocessing))
+
+
+def output_width(backbone: Backbone) -> int:
+    """Numbers that the network gives for a photograph, without computing any.
+
+    Args:
+        backbone: network, weights, preprocessing.
+
+    Returns:
+        The length d of a row of `run`.
+
+    Raises:
+        ValueError: `apply` does not give rows of numbers.
+
+    Example:
+        >>> output_width(Backbone(lambda variables, inputs: inputs.mean(axis=(1, 2)), {}, Preprocessing(size=8)))
+        3
+    """
+    size = backbone.preprocessing.size
+    inputs = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    found = jax.eval_shape(backbone.apply, backbone.variables, inputs)
+    if getattr(found, "ndim", None) != 2 or len(found) != 1:
+        raise ValueError(f"backbone: its apply must give an array of one row a photograph, got {found}")
+    return found.shape[1]
 
 
 def shapes(module: ResNet) -> dict[str, Any]:
@@ -65,70 +92,108 @@ def shapes(module: ResNet) -> dict[str, Any]:
         A tree of `jax.ShapeDtypeStruct` like the variables.
 
     Example:
-        >>> from jcbir.models._resnet import resnet50
+        >>> from jcbir.models import resnet50
         >>> shapes(resnet50(classes=1000))["params"]["fc"]["kernel"].shape
         (2048, 1000)
     """
     return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
 
 
-def describe(module: ResNet, preprocessing: Preprocessing) -> dict[str, Any]:
-    """Network and preprocessing as a record that JSON holds, to travel beside the weights.
+def resnet_backbone(module: ResNet, variables: Any, preprocessing: Preprocessing) -> Backbone:
+    """A residual network as a backbone: it gives its hash logits, or its pooled features where it has no hash head.
 
     Args:
-        module: the description; how it is run (`dtype`, `remat`, `frozen`, `convolution`) is left out.
-        preprocessing: what the weights were trained with.
+        module: the description.
+        variables: its `{"params": ..., "batch_stats": ...}`.
+        preprocessing: what they were trained with.
 
     Returns:
-        `{"network": fields, "preprocessing": fields}`.
+        The backbone; its description can be written to a file. How the module is run (`dtype`, `remat`, `frozen`,
+        `convolution`) is not part of it.
 
     Example:
         >>> from jcbir.models import small
-        >>> describe(small(bits=16), Preprocessing(size=32))["network"]["bits"]
-        16
+        >>> backbone = resnet_backbone(small(bits=16), {}, Preprocessing(size=32))
+        >>> backbone.description["architecture"], backbone.description["network"]["bits"]
+        ('resnet', 16)
     """
     fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in _NOT_STORED}
-    return {"network": fields, "preprocessing": dataclasses.asdict(preprocessing)}
+    description = {
+        "architecture": "resnet",
+        "network": fields,
+        "preprocessing": dataclasses.asdict(preprocessing),
+    }
+    return Backbone(functools.partial(_resnet_rows, module), variables, preprocessing, description)
 
 
-def parse(record: Mapping[str, Any], *, dtype: str = "float32") -> tuple[ResNet, Preprocessing]:
-    """The inverse of `describe`.
+def resnet_module(description: Mapping[str, Any], *, dtype: str = "float32") -> ResNet:
+    """The module that a description speaks of, to train it or to give it other heads.
 
     Args:
-        record: as `describe` gives it, perhaps through JSON.
-        dtype: compute type of the module, `"float32"`, `"bfloat16"` or `"float16"`.
+        description: of a backbone that `resnet_backbone` made.
+        dtype: compute type, `"float32"`, `"bfloat16"` or `"float16"`.
 
     Returns:
-        Module description and preprocessing.
+        The module description.
 
     Raises:
         FormatError: a field is missing, unknown or of the wrong kind.
 
     Example:
         >>> from jcbir.models import small
-        >>> parse(describe(small(bits=16), Preprocessing(size=32)))[0].bits
+        >>> resnet_module(resnet_backbone(small(bits=16), {}, Preprocessing(size=32)).description).bits
         16
     """
+    if dtype not in _TYPES:
+        raise ValueError(f"dtype: must be one of {', '.join(_TYPES)}, got {dtype!r}")
     try:
-        network = {k: tuple(v) if isinstance(v, list) else v for k, v in record["network"].items()}
-        pixels = {k: tuple(v) if isinstance(v, list) else v for k, v in record["preprocessing"].items()}
-        return ResNet(dtype=_TYPES[dtype], **network), Preprocessing(**pixels)
+        return ResNet(dtype=_TYPES[dtype], **_tuples(description["network"]))
     except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(
-            f"record must hold `network` and `preprocessing` as `describe` writes them; {error}"
-        ) from error
+        raise FormatError(f"description: must hold the `network` of a ResNet, got {error}") from error
 
 
-def attach(key: jax.Array, backbone: Backbone, module: ResNet) -> Backbone:
+def restore(description: Mapping[str, Any], variables: Any) -> Backbone:
+    """Build a backbone from its description and variables, as a file holds them.
+
+    Args:
+        description: of a backbone, perhaps through JSON; without `architecture` it is a ResNet's.
+        variables: arrays for it.
+
+    Returns:
+        The backbone.
+
+    Raises:
+        FormatError: no architecture of this library, fields missing, unknown or of the wrong kind, or variables of
+            another network.
+
+    Example:
+        >>> from jcbir.models import small
+        >>> module = small(stages=(1,), width=4, bits=16)
+        >>> variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        >>> description = resnet_backbone(module, variables, Preprocessing(size=8)).description
+        >>> restore(description, variables).preprocessing.size
+        8
+    """
+    name = description.get("architecture", "resnet")
+    if name not in _ARCHITECTURES:
+        raise FormatError(f"description: architecture must be one of {', '.join(_ARCHITECTURES)}, got {name!r}")
+    try:
+        preprocessing = Preprocessing(**_tuples(description["preprocessing"]))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise FormatError(f"description: must hold the `preprocessing` of a network, got {error}") from error
+    return _ARCHITECTURES[name](description, variables, preprocessing)
+
+
+def attach(key: jax.Array, variables: Mapping[str, Any], module: ResNet) -> dict[str, Any]:
     """The same weights under a module with other heads: shared parameters kept, new heads initialized.
 
     Args:
         key: JAX PRNG key for the new heads.
-        backbone: the pretrained network.
+        variables: of the pretrained network.
         module: the description to move to, for example with `classes=0, bits=64`.
 
     Returns:
-        A backbone with `module` and the same preprocessing.
+        Variables of `module`.
 
     Raises:
         ValueError: outside the heads the two networks differ in a name or a shape.
@@ -137,13 +202,10 @@ def attach(key: jax.Array, backbone: Backbone, module: ResNet) -> Backbone:
         >>> from jcbir.models import small
         >>> old = small(stages=(1,), width=4, classes=10)
         >>> variables = old.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-        >>> backbone = Backbone(old, variables, Preprocessing(size=8))
-        >>> new = attach(jax.random.key(1), backbone, old.clone(classes=0, bits=16))
-        >>> sorted(new.variables["params"])
+        >>> sorted(attach(jax.random.key(1), variables, old.clone(classes=0, bits=16))["params"])
         ['bn1', 'conv1', 'hash', 'layer1_0']
     """
-    expected = shapes(module)
-    kept = backbone.variables["params"]
+    expected, kept = shapes(module), variables["params"]
     same = {
         name: kept[name]
         for name, leaves in expected["params"].items()
@@ -152,9 +214,9 @@ def attach(key: jax.Array, backbone: Backbone, module: ResNet) -> Backbone:
     new = [name for name in expected["params"] if name not in same]
     for name in new:
         if name != "fc" and not name.startswith("hash"):
-            raise ValueError(f"module must agree with the backbone outside its heads; {name} differs or is missing")
-    if _signature(expected["batch_stats"]) != _signature(backbone.variables["batch_stats"]):
-        raise ValueError("module must have the backbone's normalization layers; they differ in name or shape")
+            raise ValueError(f"module: must agree with the variables outside its heads, got another {name}")
+    if _signature(expected["batch_stats"]) != _signature(variables["batch_stats"]):
+        raise ValueError("module: must have the normalization layers of the variables, got others")
 
     def fresh(key: jax.Array) -> dict[str, Any]:
         params = module.init(key, jnp.zeros((1, 64, 64, 3)))["params"]
@@ -162,12 +224,7 @@ def attach(key: jax.Array, backbone: Backbone, module: ResNet) -> Backbone:
 
     # Compiled, only the new heads are computed: op by op, the whole network would be.
     heads = jax.jit(fresh)(key) if new else {}
-    return Backbone(module, {**backbone.variables, "params": {**same, **heads}}, backbone.preprocessing)
-
-
-def _signature(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+    return {**variables, "params": {**same, **heads}}
 
 
 def trainable(params: Mapping[str, Any], *, frozen: int) -> dict[str, Any]:
@@ -194,7 +251,32 @@ def trainable(params: Mapping[str, Any], *, frozen: int) -> dict[str, Any]:
     parts = {name: int(name[5:].split("_")[0]) + 1 for name in params if name.startswith("layer")}
     deepest = max(parts.values(), default=1)
     if not 0 <= frozen <= deepest:
-        raise ValueError(f"frozen must be 0 to {deepest} for this network; got {frozen}")
+        raise ValueError(f"frozen: must be 0 to {deepest} for this network, got {frozen}")
     parts |= {"conv1": 1, "bn1": 1}
     kept = {name: parts.get(name, deepest + 1) > frozen for name in params}
     return {name: jax.tree.map(lambda _, name=name: kept[name], leaves) for name, leaves in params.items()}
+
+
+def _resnet_rows(module: ResNet, variables: Any, inputs: Any) -> jax.Array:
+    outputs = module.apply(variables, inputs)
+    return outputs.hash_logits if module.bits else outputs.pooled
+
+
+def _restore_resnet(description: Mapping[str, Any], variables: Any, preprocessing: Preprocessing) -> Backbone:
+    module = resnet_module(description)
+    if _signature(variables) != _signature(shapes(module)):
+        raise FormatError("variables: must be those of the network that the description names, got others")
+    return resnet_backbone(module, variables, preprocessing)
+
+
+_ARCHITECTURES = {"resnet": _restore_resnet}
+
+
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON knows no tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+
+
+def _signature(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}

@@ -17,11 +17,12 @@ import safetensors
 import safetensors.numpy
 
 from jcbir.errors import FormatError, IntegrityError
+from jcbir.models._backbone import Backbone, resnet_backbone
 from jcbir.models._preprocessing import Preprocessing
 from jcbir.models._resnet import ResNet, small
 
 
-def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> tuple[ResNet, dict[str, Any], Preprocessing]:
+def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> Backbone:
     """The pretrained network, ready to apply or to fine-tune.
 
     Args:
@@ -29,7 +30,7 @@ def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> tuple[R
         key: PRNG key of the head's random weights; needed with `bits`.
 
     Returns:
-        Module, variables `{"params", "batch_stats"}` in float32, and how photographs are prepared.
+        The network; with `bits` it gives hash logits, without pooled features.
 
     Raises:
         ValueError: `bits` below 1, or `bits` without `key`.
@@ -37,14 +38,16 @@ def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> tuple[R
         FormatError: the tensors are not those of the module.
 
     Example:
-        >>> module, variables, preprocessing = bundled(bits=16, key=jax.random.key(0))
-        >>> variables["params"]["hash"]["kernel"].shape, preprocessing.size
+        >>> backbone = bundled(bits=16, key=jax.random.key(0))
+        >>> backbone.variables["params"]["hash"]["kernel"].shape, backbone.preprocessing.size
         ((256, 16), 32)
     """
     if bits is not None and bits < 1:
-        raise ValueError(f"bits must be at least 1; got {bits}")
+        raise ValueError(f"bits: must be at least 1, got {bits}")
     if bits is not None and key is None:
-        raise ValueError(f"key must be given with bits: a new head of {bits} bits starts from random weights")
+        raise ValueError(
+            f"key: must be given with bits, a new head of {bits} bits starts from random weights, got None"
+        )
     about = record()
     module = _module(about, bits or 0)
     variables = _variables(about)
@@ -52,10 +55,10 @@ def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> tuple[R
         features = variables["params"][f"layer{len(module.stages)}_0"]["bn2"]["scale"].shape[0]
         kernel = 0.01 * jax.random.normal(key, (features, bits))
         variables["params"]["hash"] = {"kernel": kernel, "bias": jnp.zeros(bits)}
-    return module, variables, _preprocessing(about)
+    return resnet_backbone(module, variables, _preprocessing(about))
 
 
-def untrained(key: jax.Array, *, bits: int | None = None) -> tuple[ResNet, dict[str, Any], Preprocessing]:
+def untrained(key: jax.Array, *, bits: int | None = None) -> Backbone:
     """The same network from random initialization, to compare with.
 
     Args:
@@ -69,17 +72,16 @@ def untrained(key: jax.Array, *, bits: int | None = None) -> tuple[ResNet, dict[
         ValueError: `bits` below 1.
 
     Example:
-        >>> module, variables, _ = untrained(jax.random.key(0), bits=16)
-        >>> variables["params"]["hash"]["kernel"].shape
+        >>> untrained(jax.random.key(0), bits=16).variables["params"]["hash"]["kernel"].shape
         (256, 16)
     """
     if bits is not None and bits < 1:
-        raise ValueError(f"bits must be at least 1; got {bits}")
+        raise ValueError(f"bits: must be at least 1, got {bits}")
     about = record()
     module, preprocessing = _module(about, bits or 0), _preprocessing(about)
     # One compilation costs less than initializing leaf by leaf.
     variables = jax.jit(module.init)(key, jnp.zeros((1, preprocessing.size, preprocessing.size, 3)))
-    return module, variables, preprocessing
+    return resnet_backbone(module, variables, preprocessing)
 
 
 def record() -> dict[str, Any]:

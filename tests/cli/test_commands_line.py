@@ -13,7 +13,7 @@ from protocol_world import make_world
 from jcbir.cli import console as consoles, main as cli, options
 from jcbir.cli.exit_codes import classify
 from jcbir.cli.passphrase import forget_passphrases
-from jcbir.models import Source, sources
+from jcbir.models import Download, downloads
 from jcbir.protocol import owner, refusals
 from jcbir.storage import backbones
 from jcbir.storage.store import append_segment, create_store, open_store, remove_images
@@ -233,9 +233,9 @@ def shelf(tmp_path, monkeypatch):
     here = tmp_path / "server.safetensors"
     write_network(here)
     pin = backbones.file_digest(here)
-    near = Source("test/near", 18, "url", str(here), "w.safetensors", "1", "torch", pin, here.stat().st_size, "MIT")
+    near = Download("test/near", 18, "url", str(here), "w.safetensors", "1", "torch", pin, here.stat().st_size, "MIT")
     far = near._replace(name="test/far", place="http://127.0.0.1:9/w.safetensors")
-    monkeypatch.setattr(backbones, "sources", lambda: {"test/near": near, "test/far": far})
+    monkeypatch.setattr(backbones, "downloads", lambda: {"test/near": near, "test/far": far})
 
     def fetch(source, path, *, progress=None):
         if source.name == "test/far":
@@ -270,4 +270,4 @@ def test_weights_convert_and_check(capsys, tmp_path, shelf):
 
 
 def test_the_real_names_are_listed(capsys):
-    assert [row["name"] for row in run(capsys, "weights", "list")["weights"]] == list(sources())
+    assert [row["name"] for row in run(capsys, "weights", "list")["weights"]] == list(downloads())

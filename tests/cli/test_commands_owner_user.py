@@ -281,15 +281,15 @@ def test_cheap_checks_come_before_the_passphrase(capsys, tmp_path, monkeypatch, 
 
 def test_an_interrupted_publish_is_gone_on_with(capsys, tmp_path, found, services, monkeypatch):
     write_photographs(tmp_path / "album", 7)
-    real, calls = publishing.hash_squares, []
+    real, calls = publishing.hash_images, []
 
-    def interrupted(network, squares):
+    def interrupted(network, squares, **options):
         calls.append(len(squares))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(network, squares)
+        return real(network, squares, **options)
 
-    monkeypatch.setattr(publishing, "hash_squares", interrupted)
+    monkeypatch.setattr(publishing, "hash_images", interrupted)
     stopped = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES, status=130)
     assert stopped["error"] == "interrupted" and len(services.cloud.segments) == 2
     rest = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES)

@@ -22,7 +22,7 @@ from experiments import (
     table4_training_time,
     tuned_backbone,
 )
-from jcbir.models import Backbone, bundled
+from jcbir.models import bundled
 from jcbir.storage.backbones import load_backbone
 from jcbir.storage.fetching import file_digest
 
@@ -88,7 +88,7 @@ def test_a_tuned_backbone_serves_the_table(runs, tmp_path):
     path = tmp_path / "tuned.safetensors"
     found = smoke("tuned_backbone", runs, tmp_path, weights=path)
     assert len(found["validation_by_epoch"]) == 1 and found["weights_sha256"] == file_digest(path)
-    before, after = Backbone(*bundled()).variables, load_backbone(path).variables
+    before, after = bundled().variables, load_backbone(path).variables
     assert set(after["params"]) == set(before["params"]) - {"fc", "hash"}
     for tree in ("params", "batch_stats"):
         same = {name: all(jax.tree.leaves(jax.tree.map(np.array_equal, leaf, before[tree][name])))

@@ -9,13 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jcbir.hashing import (
-    _augment as augment,
-    _centers as centers,
-    _optimizers as optimizers,
-    _training as training,
-    losses,
-)
+from jcbir import hashing
+from jcbir.hashing import centers, losses
 from jcbir.storage import runs
 
 EPOCHS = 6
@@ -32,15 +27,15 @@ class Net(nn.Module):
 def problem():
     images = np.asarray(jax.random.randint(jax.random.key(1), (40, 6, 6, 3), 0, 256)).astype(np.uint8)
     targets = centers.hadamard(5, 8)[np.arange(40) % 5]
-    optimizer = optimizers.two_rates(steps_per_epoch=5, rate=0.01, backbone_scale=0.5, decay_epochs=2)
+    optimizer = hashing.two_rates(steps_per_epoch=5, rate=0.01, backbone_scale=0.5, decay_epochs=2)
     step = partial(
-        training.train_step,
-        apply=training.linen_apply(Net()),
+        hashing.train_step,
+        apply=hashing.linen_apply(Net()),
         loss=losses.csq,
         optimizer=optimizer,
-        augment=partial(augment.crop_and_flip, padding=1),
+        augment=partial(hashing.crop_and_flip, padding=1),
     )
-    state = training.init_state(jax.random.key(0), Net().init(jax.random.key(2), images[:1]), optimizer=optimizer)
+    state = hashing.init_state(jax.random.key(0), Net().init(jax.random.key(2), images[:1]), optimizer=optimizer)
     return state, images, targets, step
 
 

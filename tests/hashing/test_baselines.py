@@ -8,8 +8,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 
-from jcbir.hashing import _centers as centers, losses
-from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hashnet, orthohash, pairs
+from jcbir.hashing import centers, losses
 
 BITS, CLASSES = 8, 5
 TABLE = np.asarray(centers.hadamard(CLASSES, BITS))
@@ -22,12 +21,12 @@ def rows_of(labels):
 
 def by_class(logits, labels):
     weights = jnp.asarray(WEIGHTS, logits.dtype)
-    return greedyhash.greedyhash(logits, greedyhash.straight_through(logits) @ weights, labels)
+    return losses.greedyhash(logits, losses.straight_through(logits) @ weights, labels)
 
 
 def by_center(logits, labels):
     signs = jnp.where(TABLE.T, 1.0, -1.0)
-    return greedyhash.greedyhash(logits, greedyhash.straight_through(logits) @ signs, labels)
+    return losses.greedyhash(logits, losses.straight_through(logits) @ signs, labels)
 
 
 POINTWISE = {
@@ -35,16 +34,16 @@ POINTWISE = {
     "csq_paper": lambda u, y: losses.csq(
         u, centers.semantic(rows_of(y), TABLE), quantizer=losses.quantization_paper, quantization_weight=0.01
     ),
-    "cnnh": lambda u, y: cnnh.cnnh(u, centers.semantic(rows_of(y), TABLE)),
+    "cnnh": lambda u, y: losses.cnnh(u, centers.semantic(rows_of(y), TABLE)),
     "greedyhash": by_class,
-    "orthohash": lambda u, y: orthohash.orthohash(u, y, TABLE),
+    "orthohash": lambda u, y: losses.orthohash(u, y, TABLE),
 }
 PAIRWISE = {
-    "dpsh": dpsh.dpsh,
-    "dhn": dhn.dhn,
-    "hashnet": lambda u, y: hashnet.hashnet(u, y, scale=2.0),
-    "dch": dch.dch,
-    "dnnh": dnnh.dnnh,
+    "dpsh": losses.dpsh,
+    "dhn": losses.dhn,
+    "hashnet": lambda u, y: losses.hashnet(u, y, scale=2.0),
+    "dch": losses.dch,
+    "dnnh": losses.dnnh,
 }
 ALL = POINTWISE | PAIRWISE
 JITTED = {name: jax.jit(loss) for name, loss in ALL.items()}
@@ -187,14 +186,14 @@ def test_pair_losses_against_loops_over_the_printed_formulas():
 def test_continuation_follows_the_published_schedule():
     steps = [0, 199, 200, 399, 400, 10_000]
     expected = [1, 1, 2**0.5, 2**0.5, 3**0.5, 51**0.5]
-    np.testing.assert_allclose([hashnet.continuation(step) for step in steps], expected, rtol=1e-6)
-    np.testing.assert_allclose(jax.jit(hashnet.continuation)(jnp.int32(400)), 3**0.5, rtol=1e-6)
+    np.testing.assert_allclose([losses.continuation(step) for step in steps], expected, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(losses.continuation)(jnp.int32(400)), 3**0.5, rtol=1e-6)
 
 
 def test_factorized_codes_put_classes_apart_and_the_objective_falls():
     labels = np.arange(24, dtype=np.int32) % 4
-    similar = pairs.similar_pairs(labels)
-    run = jax.jit(cnnh.similarity_codes, static_argnames=("bits", "rounds"))
+    similar = losses.similar_pairs(labels)
+    run = jax.jit(losses.similarity_codes, static_argnames=("bits", "rounds"))
     misfit = []
     for rounds in (0, 1, 5):
         codes = np.where(run(jax.random.key(0), similar, bits=16, rounds=rounds), 1.0, -1.0)
@@ -205,16 +204,16 @@ def test_factorized_codes_put_classes_apart_and_the_objective_falls():
 
 
 def test_a_pass_over_one_bit_keeps_its_products_and_lowers_the_objective():
-    targets = jnp.where(pairs.similar_pairs(np.array([0, 0, 1])), 1.0, -1.0)
+    targets = jnp.where(losses.similar_pairs(np.array([0, 0, 1])), 1.0, -1.0)
     codes = jax.random.uniform(jax.random.key(2), (3, 4), minval=-0.2, maxval=0.2)
     carry = (codes, codes.T @ codes, codes.T @ targets)
-    (moved, gram, reached), _ = cnnh._descend(targets, jnp.array([2, 0, 1]), carry, jnp.int32(1))
+    (moved, gram, reached), _ = losses._descend(targets, jnp.array([2, 0, 1]), carry, jnp.int32(1))
     np.testing.assert_allclose(gram, moved.T @ moved, atol=1e-5)
     np.testing.assert_allclose(reached, moved.T @ targets, atol=1e-5)
     assert (np.delete(np.asarray(moved), 1, axis=1) == np.delete(np.asarray(codes), 1, axis=1)).all()
-    assert cnnh._misfit(moved, targets) < cnnh._misfit(codes, targets)
+    assert losses._misfit(moved, targets) < losses._misfit(codes, targets)
 
 
 def test_labels_of_another_number_of_classes_are_named(unchecked):
     with pytest.raises(ValueError, match="labels must have 5 columns, got 3"):
-        orthohash.orthohash(np.ones((2, BITS), np.float32), np.ones((2, 3), bool), TABLE)
+        losses.orthohash(np.ones((2, BITS), np.float32), np.ones((2, 3), bool), TABLE)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jcbir.hashing import _centers as centers
+from jcbir.hashing import centers
 
 BITS = [8, 16, 32, 64]
 

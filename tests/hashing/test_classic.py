@@ -9,11 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jcbir import codes, metrics
-from jcbir.hashing import (
-    _classic as classic,
-    _classic_embedding as classic_embedding,
-    _classic_kernel as classic_kernel,
-)
+from jcbir.hashing import shallow
 
 ITEMS, WIDTH, CLASSES, BITS = 200, 24, 4, 16
 KEY = jax.random.key(0)
@@ -28,13 +24,13 @@ def problem(seed: int = 0):
 
 
 METHODS = {
-    "lsh": lambda key, x, y: classic.lsh(key, x, bits=BITS),
-    "itq": lambda key, x, y: classic.itq(key, x, bits=BITS, iterations=20),
-    "itq_cca": lambda key, x, y: classic.itq_cca(key, x, y, bits=BITS, iterations=20),
-    "ksh": lambda key, x, y: classic_kernel.ksh(key, x, y, bits=BITS, anchors=40, iterations=20),
-    "sdh": lambda key, x, y: classic_kernel.sdh(key, x, y, bits=BITS, anchors=60),
-    "bre": lambda key, x, y: classic_embedding.bre(key, x, bits=BITS, anchors=40, terms=8),
-    "bre_labels": lambda key, x, y: classic_embedding.bre(key, x, bits=BITS, labels=y, anchors=40, terms=8),
+    "lsh": lambda key, x, y: shallow.lsh(key, x, bits=BITS),
+    "itq": lambda key, x, y: shallow.itq(key, x, bits=BITS, iterations=20),
+    "itq_cca": lambda key, x, y: shallow.itq_cca(key, x, y, bits=BITS, iterations=20),
+    "ksh": lambda key, x, y: shallow.ksh(key, x, y, bits=BITS, anchors=40, iterations=20),
+    "sdh": lambda key, x, y: shallow.sdh(key, x, y, bits=BITS, anchors=60),
+    "bre": lambda key, x, y: shallow.bre(key, x, bits=BITS, anchors=40, terms=8),
+    "bre_labels": lambda key, x, y: shallow.bre(key, x, bits=BITS, labels=y, anchors=40, terms=8),
 }
 
 
@@ -44,13 +40,13 @@ def program(name: str):
 
 
 @functools.cache
-def fitted(name: str) -> classic.Fitted:
+def fitted(name: str) -> shallow.Fitted:
     return jax.tree.map(np.asarray, program(name)(KEY, *problem()))
 
 
 def quality(name: str) -> float:
     (features, labels), found = problem(), fitted(name)
-    packed = codes.pack(codes.binarize(classic.project(found.hash, features)))
+    packed = codes.pack(codes.binarize(shallow.project(found.hash, features)))
     distances = np.asarray(codes.pairwise(packed, packed))
     return metrics.mean_average_precision(distances, (labels @ labels.T)).value
 
@@ -60,13 +56,13 @@ def test_battery(name):
     features, labels = problem()
     found = fitted(name)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
-    logits = classic.project(found.hash, features)
+    logits = shallow.project(found.hash, features)
     assert logits.shape == (ITEMS, BITS)
     # Hardly a bit is the same for all items (SDH may make one).
     share = np.asarray(codes.binarize(logits)).mean(0)
     assert ((share > 0) & (share < 1)).mean() > 0.9
     # An item's code depends on the item alone.
-    np.testing.assert_allclose(classic.project(found.hash, features[3:4]), logits[3:4], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(shallow.project(found.hash, features[3:4]), logits[3:4], rtol=1e-3, atol=1e-4)
     if name != "lsh":
         assert found.objective[-1] < found.objective[0]
         # Rounding of float32 aside, no step makes it worse.
@@ -87,7 +83,7 @@ def test_what_is_learned_helps():
 
 def test_itq_objective_is_that_of_its_codes():
     features, _ = problem()
-    turned = np.asarray(classic.project(fitted("itq").hash, features))
+    turned = np.asarray(shallow.project(fitted("itq").hash, features))
     np.testing.assert_allclose(fitted("itq").objective[-1], ((np.sign(turned) - turned) ** 2).sum(), rtol=1e-5)
     projection = fitted("itq").hash.projection
     np.testing.assert_allclose(projection.T @ projection, np.eye(BITS), atol=1e-5)
@@ -96,7 +92,7 @@ def test_itq_objective_is_that_of_its_codes():
 def test_ksh_objective_is_that_of_its_codes():
     # All 200 items are samples, so the last objective can be recomputed from the codes alone.
     features, labels = problem()
-    h = np.where(np.asarray(classic.project(fitted("ksh").hash, features)) >= 0, 1.0, -1.0)
+    h = np.where(np.asarray(shallow.project(fitted("ksh").hash, features)) >= 0, 1.0, -1.0)
     similar = np.where(labels @ labels.T, 1.0, -1.0)
     for bits in (0, 1, BITS):
         error = ((h[:, :bits] @ h[:, :bits].T / BITS - similar) ** 2).mean()
@@ -106,7 +102,7 @@ def test_ksh_objective_is_that_of_its_codes():
 @pytest.mark.parametrize("name", ["bre", "bre_labels"])
 def test_bre_objective_is_that_of_its_codes(name):
     features, labels = problem()
-    h = np.asarray(codes.binarize(classic.project(fitted(name).hash, features)))
+    h = np.asarray(codes.binarize(shallow.project(fitted(name).hash, features)))
     hamming = (h[:, None] != h[None]).mean(-1)
     unit = features / np.linalg.norm(features, axis=1, keepdims=True)
     goal = ~(labels @ labels.T) if name == "bre_labels" else ((unit[:, None] - unit[None]) ** 2).sum(-1) / 2
@@ -115,7 +111,7 @@ def test_bre_objective_is_that_of_its_codes(name):
 
 def test_canonical_directions_solve_the_eigenproblem():
     features, labels = problem()
-    found = np.asarray(classic.canonical_directions(features, labels, regularization=1e-6))
+    found = np.asarray(shallow._canonical_directions(features, labels, regularization=1e-6))
     x, y = (a - a.mean(0) for a in (features.astype(np.float64), labels[:, 1:].astype(np.float64)))
     # One class less spans the same centered space, and leaves Cyy regular.
     cross = np.linalg.solve(x.T @ x, x.T @ y) @ np.linalg.solve(y.T @ y, y.T @ x)
@@ -136,16 +132,16 @@ def test_top_eigenvector(seed):
     np.testing.assert_allclose(np.linalg.norm(top), 1, rtol=1e-5)
 
 
-_top = jax.jit(classic_kernel.top_eigenvector)
+_top = jax.jit(shallow._top_eigenvector)
 
 
 def test_top_eigenvector_of_an_exhausted_space():
     # The start spans two eigenvectors only, and all eigenvalues are below 0.
-    top = classic_kernel.top_eigenvector(-jnp.diag(jnp.array([3.0, 1.0, 2.0])), jnp.array([1.0, 0.0, 1.0]))
+    top = shallow._top_eigenvector(-jnp.diag(jnp.array([3.0, 1.0, 2.0])), jnp.array([1.0, 0.0, 1.0]))
     np.testing.assert_allclose(np.abs(top), [0, 0, 1], atol=1e-3)
 
 
-_best = jax.jit(classic_embedding.best_weight)
+_best = jax.jit(shallow._best_weight)
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -173,7 +169,7 @@ def test_discrete_sweeps_end_where_no_bit_can_improve():
     def loss(b):
         return ((goal - b @ w) ** 2).sum(1)
 
-    sweep = jax.jit(lambda b: classic_kernel._sweep_bits(b, w, goal @ w.T))
+    sweep = jax.jit(lambda b: shallow._sweep_bits(b, w, goal @ w.T))
     before = loss(b)
     for _ in range(10):
         b = np.asarray(sweep(b))
@@ -190,8 +186,8 @@ def test_lsh_is_that_of_faiss():
     features, _ = problem()
     index = faiss.IndexLSH(WIDTH, 16)
     rotation = faiss.vector_to_array(index.rrot.A).reshape(index.rrot.d_out, WIDTH).T
-    ours = classic.LinearHash(np.zeros(WIDTH, np.float32), np.ascontiguousarray(rotation[:, :16]))
-    bits = np.asarray(codes.binarize(classic.project(ours, features)))
+    ours = shallow.LinearHash(np.zeros(WIDTH, np.float32), np.ascontiguousarray(rotation[:, :16]))
+    bits = np.asarray(codes.binarize(shallow.project(ours, features)))
     # FAISS fills the bytes of IndexLSH from the least significant bit.
     np.testing.assert_array_equal(np.packbits(bits, axis=1, bitorder="little"), index.sa_encode(features))
 
@@ -202,7 +198,7 @@ def rotation_problem():
     axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1][:, :BITS]
     points = np.ascontiguousarray(centered @ axes, np.float32)
     first = np.asarray(jnp.linalg.qr(jax.random.normal(KEY, (BITS, BITS)))[0], np.float64)
-    return points, first, np.asarray(jax.jit(lambda p: classic._rotate(KEY, p, 20)[1])(points))
+    return points, first, np.asarray(jax.jit(lambda p: shallow._rotate(KEY, p, 20)[1])(points))
 
 
 def test_itq_is_the_procrustes_iteration():
@@ -232,16 +228,16 @@ FEATURES, LABELS = problem()
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: classic.itq(KEY, FEATURES, bits=25), "bits must be at most the 24 features, got 25"),
-        (lambda: classic.lsh(KEY, FEATURES, bits=0), "bits must be at least 1, got 0"),
-        (lambda: classic.lsh(KEY, FEATURES[:0], bits=8), "at least one item"),
-        (lambda: classic.lsh(KEY, FEATURES[0], bits=8), "features must be a matrix"),
-        (lambda: classic.itq_cca(KEY, FEATURES, LABELS[:5], bits=8), "labels must be 200 rows"),
-        (lambda: classic_kernel.ksh(KEY, FEATURES, LABELS, bits=8, anchors=0), "anchors must be at least 1"),
-        (lambda: classic_kernel.sdh(KEY, FEATURES, LABELS[:, 0], bits=8), "labels must be 200 rows"),
-        (lambda: classic_embedding.bre(KEY, FEATURES, bits=8, terms=0), "terms must be at least 1, got 0"),
-        (lambda: classic.project(fitted("lsh").hash, FEATURES[:, :5]), "the 24 columns of the fit, got 5"),
-        (lambda: classic.project(fitted("sdh").hash, FEATURES[:, :5]), "the 24 columns of the fit, got 5"),
+        (lambda: shallow.itq(KEY, FEATURES, bits=25), "bits must be at most the 24 features, got 25"),
+        (lambda: shallow.lsh(KEY, FEATURES, bits=0), "bits must be at least 1, got 0"),
+        (lambda: shallow.lsh(KEY, FEATURES[:0], bits=8), "at least one item"),
+        (lambda: shallow.lsh(KEY, FEATURES[0], bits=8), "features must be a matrix"),
+        (lambda: shallow.itq_cca(KEY, FEATURES, LABELS[:5], bits=8), "labels must be 200 rows"),
+        (lambda: shallow.ksh(KEY, FEATURES, LABELS, bits=8, anchors=0), "anchors must be at least 1"),
+        (lambda: shallow.sdh(KEY, FEATURES, LABELS[:, 0], bits=8), "labels must be 200 rows"),
+        (lambda: shallow.bre(KEY, FEATURES, bits=8, terms=0), "terms must be at least 1, got 0"),
+        (lambda: shallow.project(fitted("lsh").hash, FEATURES[:, :5]), "the 24 columns of the fit, got 5"),
+        (lambda: shallow.project(fitted("sdh").hash, FEATURES[:, :5]), "the 24 columns of the fit, got 5"),
     ],
 )
 def test_bad_input(unchecked, call, message):

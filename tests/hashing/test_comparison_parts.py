@@ -11,8 +11,8 @@ import pytest
 
 from experiments import features, hashing_data, hashing_page, hashing_report, hashing_zoo
 from jcbir.data import _bundled as sample, _lazy as lazy
-from jcbir.hashing import separation
-from jcbir.models import Backbone, Preprocessing, small
+from jcbir.hashing.centers import separation
+from jcbir.models import Preprocessing, preprocess, resnet_backbone, small
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -49,7 +49,8 @@ def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
     images, ids = g.integers(0, 256, (10, 8, 8, 3), np.uint8), tuple(f"train/{i}" for i in range(10))
     source = features._from_pixels(images, np.arange(10, dtype=np.int32), ids, tuple("0123456789"))
     module = small(stages=(1,), width=4)
-    backbone = Backbone(module, module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), Preprocessing(size=8))
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    backbone = resnet_backbone(module, variables, Preprocessing(size=8))
     done: list[int] = []
 
     def found(network):
@@ -59,7 +60,7 @@ def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
         )
 
     first = found(backbone)
-    direct = module.apply(backbone.variables, features.preprocess(images, backbone.preprocessing)).pooled
+    direct = module.apply(backbone.variables, preprocess(images, backbone.preprocessing)).pooled
     np.testing.assert_allclose(first.pooled, direct, rtol=1e-5, atol=1e-6)
     assert done == [4, 8, 10]
     (place,) = tmp_path.iterdir()

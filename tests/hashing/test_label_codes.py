@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from jcbir.hashing import _centers as centers, _classic as classic, label_codes
+from jcbir.hashing import centers, shallow
+from jcbir.hashing.centers import label_codes
 
 
 def rows_of(seed, count=300, classes=60):
@@ -19,7 +20,7 @@ def rows_of(seed, count=300, classes=60):
 
 
 def codes_of(hash, labels):
-    return np.asarray(classic.project(hash, labels.astype(np.float32))) >= 0
+    return np.asarray(shallow.project(hash, labels.astype(np.float32))) >= 0
 
 
 @settings(max_examples=5, deadline=None)
@@ -43,7 +44,7 @@ def test_equal_rows_have_equal_codes_and_sharing_rows_are_nearer_than_by_majorit
 def test_it_is_itq_of_the_label_rows_and_takes_rows_it_has_not_seen():
     labels = rows_of(0)
     hash = label_codes(jax.random.key(1), labels, bits=8, iterations=5)
-    wanted = classic.itq(jax.random.key(1), labels.astype(np.float32), bits=8, iterations=5).hash
+    wanted = shallow.itq(jax.random.key(1), labels.astype(np.float32), bits=8, iterations=5).hash
     np.testing.assert_array_equal(hash.projection, wanted.projection)
     np.testing.assert_allclose(hash.mean, labels.mean(0), rtol=1e-6)
     assert codes_of(hash, rows_of(1)).shape == (300, 8)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jcbir import hashing
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.hashing import _checkpoint as checkpoint
 from jcbir.storage import runs
 
 SCRIPT = pathlib.Path(__file__).with_name("interrupted_run.py")
@@ -38,7 +38,7 @@ def whole(program, tmp_path_factory):
 
 
 def assert_same(one, other):
-    one, other = (jax.tree.map(checkpoint._plain, state) for state in (one, other))
+    one, other = (jax.tree.map(hashing._plain, state) for state in (one, other))
     jax.tree.map(np.testing.assert_array_equal, one, other)
 
 
@@ -104,7 +104,7 @@ def test_another_configuration_is_refused(program, whole):
 
 
 def test_bytes_restore_every_leaf(whole):
-    again = checkpoint.state_from_bytes(checkpoint.state_to_bytes(whole[1]), like=whole[1])
+    again = hashing.state_from_bytes(hashing.state_to_bytes(whole[1]), like=whole[1])
     assert_same(again, whole[1])
     assert jax.tree.structure(again) == jax.tree.structure(whole[1])
 
@@ -112,10 +112,10 @@ def test_bytes_restore_every_leaf(whole):
 def test_a_checkpoint_of_another_network_names_the_first_difference(whole):
     other = whole[1]._replace(params={**whole[1].params, "hash": {"kernel": jnp.ones((4, 9)), "bias": jnp.ones(9)}})
     with pytest.raises(KeyMismatchError, match=r"params/hash/bias as float32\[9\], got float32\[8\]"):
-        checkpoint.state_from_bytes(checkpoint.state_to_bytes(whole[1]), like=other)
+        hashing.state_from_bytes(hashing.state_to_bytes(whole[1]), like=other)
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[:100], lambda c: b"", lambda c: b"not a safetensors file at all"])
 def test_damaged_bytes_are_refused(whole, damage):
     with pytest.raises(FormatError, match="content must be"):
-        checkpoint.state_from_bytes(damage(checkpoint.state_to_bytes(whole[1])), like=whole[1])
+        hashing.state_from_bytes(damage(hashing.state_to_bytes(whole[1])), like=whole[1])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jcbir.hashing import _centers as centers, _separated as separated
+from jcbir.hashing import centers
 
 KEY = jax.random.key(0)
 
@@ -29,14 +29,14 @@ LONG = [(64, 7, 32), (64, 10, 28), (64, 16, 24), (128, 8, 64), (128, 15, 56)]
 
 @pytest.mark.parametrize(("classes", "bits", "distance"), PUBLISHED)
 def test_at_least_as_far_apart_as_the_published_centers(classes, bits, distance):
-    found = separated.separation(separated.separated_centers(KEY, classes, bits=bits))
+    found = centers.separation(centers.separated_centers(KEY, classes, bits=bits))
     assert found.minimum >= distance
     assert found.mean >= bits / 2
 
 
 @pytest.mark.parametrize(("bits", "dimension", "distance"), SHORT + LONG)
 def test_minimum_distance_is_the_one_of_the_code_table(bits, dimension, distance):
-    rows = separated.separated_centers(KEY, 2**dimension, bits=bits)
+    rows = centers.separated_centers(KEY, 2**dimension, bits=bits)
     assert rows[0].all()
     # The complement of a linear code with all-ones is the code itself, so weights are the distances to the row of ones.
     assert (~rows[1:]).sum(1).min() == distance
@@ -45,27 +45,27 @@ def test_minimum_distance_is_the_one_of_the_code_table(bits, dimension, distance
 
 @pytest.mark.parametrize("bits", [2, 4, 8, 16, 32, 64, 128, 256, 512])
 def test_the_sequence_begins_with_the_hadamard_rows_and_is_nested(bits):
-    rows = separated.separated_centers(KEY, min(2 * bits + 6, 2**bits), bits=bits)
+    rows = centers.separated_centers(KEY, min(2 * bits + 6, 2**bits), bits=bits)
     np.testing.assert_array_equal(rows[: 2 * bits], centers.hadamard(min(2 * bits, len(rows)), bits)[: len(rows)])
-    np.testing.assert_array_equal(rows[:5], separated.separated_centers(KEY, min(5, 2**bits), bits=bits))
+    np.testing.assert_array_equal(rows[:5], centers.separated_centers(KEY, min(5, 2**bits), bits=bits))
 
 
 @given(st.sampled_from([(7, 12), (20, 24), (100, 48), (30, 10), (3, 3), (2, 5)]), st.integers(0, 3))
 def test_other_lengths_give_distinct_rows_no_closer_than_random_ones(shape, seed):
     classes, bits = shape
-    rows = separated.separated_centers(jax.random.key(seed), classes, bits=bits)
+    rows = centers.separated_centers(jax.random.key(seed), classes, bits=bits)
     assert rows.shape == (classes, bits)
-    found = separated.separation(rows)
+    found = centers.separation(rows)
     assert found.minimum >= 1
     if bits % 2 == 0 and bits >= 10:
-        drawn = separated.separation(centers.bernoulli(jax.random.key(seed), classes, bits=bits))
+        drawn = centers.separation(centers.bernoulli(jax.random.key(seed), classes, bits=bits))
         assert found.minimum >= drawn.minimum
 
 
 @given(hnp.arrays(bool, (7, 70)))
 def test_separation_equals_the_loop_over_pairs(rows):
     pairs = [(a != b).sum() for i, a in enumerate(rows) for b in rows[i + 1 :]]
-    found = separated.separation(rows)
+    found = centers.separation(rows)
     assert found == (min(pairs), pytest.approx(np.mean(pairs)), max(pairs))
 
 
@@ -74,12 +74,12 @@ def test_separation_across_blocks_sees_every_pair():
     rows[1200] = rows[10]
     rows[1201, 1:] = ~rows[700, 1:]
     rows[1201, 0] = rows[700, 0]
-    found = separated.separation(rows)
+    found = centers.separation(rows)
     assert (found.minimum, found.maximum) == (0, 299)
 
 
 def test_forty_thousand_classes_of_64_bits_are_24_apart():
-    rows = separated.separated_centers(KEY, 40_000, bits=64)
+    rows = centers.separated_centers(KEY, 40_000, bits=64)
     ones = (~rows[1:]).sum(1)
     assert ones.min() == 24
     assert len(centers.distinct(rows)) == 40_000
@@ -88,9 +88,9 @@ def test_forty_thousand_classes_of_64_bits_are_24_apart():
 @pytest.mark.parametrize(("classes", "bits"), [(0, 8), (257, 8), (5, 1), (5, 513)])
 def test_impossible_tables_are_refused(classes, bits):
     with pytest.raises(ValueError, match=r"(classes|bits) must be from"):
-        separated.separated_centers(KEY, classes, bits=bits)
+        centers.separated_centers(KEY, classes, bits=bits)
 
 
 def test_one_row_is_not_apart_from_anything():
     with pytest.raises(ValueError, match="at least two rows"):
-        separated.separation(np.ones((1, 8), bool))
+        centers.separation(np.ones((1, 8), bool))

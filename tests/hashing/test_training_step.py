@@ -9,14 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from jcbir.hashing import (
-    _augment as augment,
-    _centers as centers,
-    _encode as encode,
-    _optimizers as optimizers,
-    _training as training,
-    losses,
-)
+from jcbir import hashing
+from jcbir.hashing import centers, losses
 
 
 class Tiny(nn.Module):
@@ -31,8 +25,8 @@ class Tiny(nn.Module):
 
 
 OPTIMIZERS = {
-    "two_rates": lambda: optimizers.two_rates(steps_per_epoch=2, rate=0.05, backbone_scale=0.5, decay_epochs=5),
-    "paper_adam": lambda: optimizers.paper_adam(steps_per_epoch=2, rate=0.05),
+    "two_rates": lambda: hashing.two_rates(steps_per_epoch=2, rate=0.05, backbone_scale=0.5, decay_epochs=5),
+    "paper_adam": lambda: hashing.paper_adam(steps_per_epoch=2, rate=0.05),
 }
 
 
@@ -50,22 +44,22 @@ def problem():
 def make(variables, *, name="two_rates", loss=losses.csq):
     optimizer = OPTIMIZERS[name]()
     step = partial(
-        training.train_step,
-        apply=training.linen_apply(Tiny()),
+        hashing.train_step,
+        apply=hashing.linen_apply(Tiny()),
         loss=loss,
         optimizer=optimizer,
-        augment=partial(augment.crop_and_flip, padding=1),
+        augment=partial(hashing.crop_and_flip, padding=1),
     )
-    return training.init_state(jax.random.key(7), variables, optimizer=optimizer), step
+    return hashing.init_state(jax.random.key(7), variables, optimizer=optimizer), step
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_loss_falls_and_the_codes_become_the_centers(problem, name):
     images, targets, variables = problem
     state, step = make(variables, name=name)
-    state, history = training.fit(state, images, targets, step=step, epochs=30, batch=9)
+    state, history = hashing.fit(state, images, targets, step=step, epochs=30, batch=9)
     assert history[-1]["loss"] < 0.3 * history[0]["loss"]
-    logits = encode.encode(Tiny().apply, {"params": state.params, "batch_stats": state.batch_stats}, images, batch=5)
+    logits = hashing.encode(Tiny().apply, {"params": state.params, "batch_stats": state.batch_stats}, images, batch=5)
     assert ((logits >= 0) == targets).mean() > 0.95
 
 
@@ -73,7 +67,7 @@ def test_batch_statistics_follow_the_data_and_the_given_state_is_left_alone(prob
     images, targets, variables = problem
     state, step = make(variables)
     before = jax.tree.map(np.array, state.batch_stats)
-    after, metrics = jax.jit(step)(state, training.Batch(images, targets))
+    after, metrics = jax.jit(step)(state, hashing.Batch(images, targets))
     assert int(after.step) == 1
     assert int(state.step) == 0
     assert np.isfinite(float(metrics["gradient_norm"]))
@@ -90,21 +84,21 @@ def test_one_program_is_compiled_for_a_whole_run(problem):
         traces.append(batch.images.shape)
         return step(state, batch)
 
-    training.fit(state, images, targets, step=counted, epochs=3, batch=4)
+    hashing.fit(state, images, targets, step=counted, epochs=3, batch=4)
     assert traces == [(4, 6, 6, 3)]
 
 
 def test_stopping_anywhere_and_continuing_gives_the_same_weights(problem):
     images, targets, variables = problem
     state, step = make(variables)
-    whole, _ = training.fit(state, images, targets, step=step, epochs=4, batch=6)
+    whole, _ = hashing.fit(state, images, targets, step=step, epochs=4, batch=6)
     half = jax.tree.map(jnp.asarray, state)
     jitted = jax.jit(step)
     for index in range(5):
-        order = training.epoch_order(state.key, index // 3, count=18)
+        order = hashing.epoch_order(state.key, index // 3, count=18)
         at = order[(index % 3) * 6 : (index % 3 + 1) * 6]
-        half, _ = jitted(half, training.Batch(jnp.asarray(images[at]), jnp.asarray(targets[at])))
-    kept, history = training.fit(half, images, targets, step=step, epochs=4, batch=6)
+        half, _ = jitted(half, hashing.Batch(jnp.asarray(images[at]), jnp.asarray(targets[at])))
+    kept, history = hashing.fit(half, images, targets, step=step, epochs=4, batch=6)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     jax.tree.map(np.testing.assert_array_equal, whole.params, kept.params)
     jax.tree.map(np.testing.assert_array_equal, whole.opt_state, kept.opt_state)
@@ -114,7 +108,7 @@ def test_progress_counts_steps_and_checkpoint_sees_every_epoch(problem):
     images, targets, variables = problem
     state, step = make(variables)
     reports, saved = [], []
-    training.fit(
+    hashing.fit(
         state, images, targets, step=step, epochs=2, batch=8, progress=reports.append,
         checkpoint=lambda state, record: saved.append((int(state.step), record["epoch"])),
     )  # fmt: skip
@@ -130,7 +124,7 @@ def test_progress_counts_steps_and_checkpoint_sees_every_epoch(problem):
 def test_fewer_images_than_a_batch_are_one_batch(problem):
     images, targets, variables = problem
     state, step = make(variables)
-    state, _ = training.fit(state, images[:3], targets[:3], step=step, epochs=2, batch=64)
+    state, _ = hashing.fit(state, images[:3], targets[:3], step=step, epochs=2, batch=64)
     assert int(state.step) == 2
 
 
@@ -138,7 +132,7 @@ def test_a_nan_loss_stops_the_run_with_step_and_epoch(problem):
     images, targets, variables = problem
     state, step = make(variables, loss=lambda u, t: losses.csq(u, t) + jnp.where(u.sum() > -1e30, jnp.nan, 0.0))
     with pytest.raises(ValueError, match="loss must stay finite, got nan at step 0 of epoch 0"):
-        training.fit(state, images, targets, step=step, epochs=2, batch=9)
+        hashing.fit(state, images, targets, step=step, epochs=2, batch=9)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -147,9 +141,9 @@ def test_damaged_weights_are_refused_before_training_and_by_the_encoder(problem,
     damaged = jax.tree.map(lambda leaf: leaf, variables)
     damaged["params"]["hash_head"]["bias"] = jnp.asarray(np.array([0] * 7 + [value], np.float32))
     with pytest.raises(ValueError, match=r"params\['hash_head'\]\['bias'\] must be finite, got 1 of 8"):
-        training.init_state(jax.random.key(0), damaged, optimizer=optax.adam(1e-3))
+        hashing.init_state(jax.random.key(0), damaged, optimizer=optax.adam(1e-3))
     with pytest.raises(ValueError, match=r"logits must be finite.*18 of 18 images, first image 0"):
-        encode.encode(Tiny().apply, damaged, images, batch=5)
+        hashing.encode(Tiny().apply, damaged, images, batch=5)
 
 
 @pytest.mark.parametrize(("count", "rows", "batch", "message"), [
@@ -161,14 +155,14 @@ def test_fit_names_bad_input(problem, count, rows, batch, message):
     images, targets, variables = problem
     state, step = make(variables)
     with pytest.raises(ValueError, match=message):
-        training.fit(state, images[:count], targets[:rows], step=step, epochs=1, batch=batch)
+        hashing.fit(state, images[:count], targets[:rows], step=step, epochs=1, batch=batch)
 
 
 def test_two_rates_move_the_head_faster_and_zero_freezes_the_backbone(problem):
     _, _, variables = problem
     gradient = jax.tree.map(jnp.ones_like, variables["params"])
     for scale in (0.01, 0.0):
-        optimizer = optimizers.two_rates(steps_per_epoch=1, rate=1e-3, backbone_scale=scale)
+        optimizer = hashing.two_rates(steps_per_epoch=1, rate=1e-3, backbone_scale=scale)
         with jax.numpy_dtype_promotion("standard"):
             updates, _ = optimizer.update(gradient, optimizer.init(variables["params"]), variables["params"])
         np.testing.assert_allclose(updates["hash_head"]["bias"], -1e-3, rtol=1e-3)
@@ -176,7 +170,7 @@ def test_two_rates_move_the_head_faster_and_zero_freezes_the_backbone(problem):
 
 
 def test_the_rate_falls_by_its_factor_every_ten_epochs():
-    schedule = optimizers.step_decay(1e-3, factor=0.7, every=100)
+    schedule = hashing.step_decay(1e-3, factor=0.7, every=100)
     with jax.numpy_dtype_promotion("standard"):
         rates = [float(schedule(step)) for step in (0, 99, 100, 250)]
     np.testing.assert_allclose(rates, [1e-3, 1e-3, 0.7e-3, 0.49e-3], rtol=1e-5)
@@ -192,7 +186,7 @@ def test_encode_compiles_one_shape_and_drops_the_padding(count):
 
     images = np.arange(count * 12, dtype=np.float32).reshape(count, 2, 2, 3)
     done = []
-    logits = encode.encode(apply, None, images, batch=4, progress=lambda k, n: done.append((k, n)))
+    logits = hashing.encode(apply, None, images, batch=4, progress=lambda k, n: done.append((k, n)))
     np.testing.assert_allclose(logits, images.mean((1, 2)), rtol=1e-6)
     assert shapes == [(4, 2, 2, 3)]
     assert done[-1] == (count, count)
@@ -200,4 +194,4 @@ def test_encode_compiles_one_shape_and_drops_the_padding(count):
 
 def test_encode_refuses_zero_images():
     with pytest.raises(ValueError, match="at least one image"):
-        encode.encode(lambda v, x: x, None, np.zeros((0, 2, 2, 3), np.float32))
+        hashing.encode(lambda v, x: x, None, np.zeros((0, 2, 2, 3), np.float32))

@@ -7,27 +7,48 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jcbir import models
 from jcbir.errors import FormatError
-from jcbir.models import Preprocessing, _backbone as backbone, _resnet as resnet, _storage as storage
+from jcbir.models import Preprocessing
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
 
 
 def ready(**options):
-    module = resnet.small(**{"stages": (1,), "width": 4, **options})
-    return backbone.Backbone(
-        module, jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3))), Preprocessing(size=8)
-    )
+    module = models.small(**{"stages": (1,), "width": 4, **options})
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return models.resnet_backbone(module, variables, Preprocessing(size=8))
 
 
 @pytest.mark.parametrize(
     "module",
-    [resnet.small(bits=48, hash_hidden=(32, 16)), resnet.resnet50(stride_at="1x1", bias=True, norm_epsilon=1e-3)],
+    [models.small(bits=48, hash_hidden=(32, 16)), models.resnet50(stride_at="1x1", bias=True, norm_epsilon=1e-3)],
 )
-def test_record_through_json(module):
+def test_description_through_json(module):
     preprocessing = Preprocessing(size=32, channels="bgr", std=(1.0, 2.0, 3.0))
-    text = json.dumps(backbone.describe(module, preprocessing))
-    assert backbone.parse(json.loads(text)) == (module, preprocessing)
+    variables = models.shapes(module)
+    text = json.dumps(models.resnet_backbone(module, variables, preprocessing).description)
+    restored = models.restore(json.loads(text), variables)
+    assert models.resnet_module(restored.description) == module and restored.preprocessing == preprocessing
+    assert models.output_width(restored) == (module.bits or 2048)
+
+
+def test_a_description_of_before_is_a_resnet():
+    found = ready(bits=8)
+    older = {name: part for name, part in found.description.items() if name != "architecture"}
+    assert models.restore(older, found.variables).description == found.description
+
+
+def test_variables_of_another_network_are_refused():
+    with pytest.raises(FormatError, match="variables: must be those"):
+        models.restore(ready(bits=8).description, ready(bits=16).variables)
+
+
+def test_a_network_of_your_own():
+    own = models.Backbone(lambda weights, inputs: inputs.mean(axis=(1, 2)) @ weights, np.eye(3), Preprocessing(size=8))
+    assert models.output_width(own) == 3 and models.run(own, PIXELS).shape == (2, 3)
+    with pytest.raises(ValueError, match="one row a photograph"):
+        models.output_width(own._replace(apply=lambda weights, inputs: inputs))
 
 
 @pytest.mark.parametrize(
@@ -37,47 +58,50 @@ def test_record_through_json(module):
         {"network": {"stages": [1]}},
         {"network": {"depth": 50}, "preprocessing": {"size": 8}},
         {"network": 3, "preprocessing": 3},
+        {"architecture": "vit", "network": {}, "preprocessing": {"size": 8}},
     ],
 )
 def test_bad_records(record):
-    with pytest.raises(FormatError, match="record"):
-        backbone.parse(record)
+    with pytest.raises(FormatError, match="description: "):
+        models.restore(record, {})
 
 
 def test_attach_keeps_the_trunk():
     old = ready(classes=5)
-    new = backbone.attach(jax.random.key(1), old, old.module.clone(classes=0, bits=16, hash_hidden=(6,)))
+    module = models.resnet_module(old.description).clone(classes=0, bits=16, hash_hidden=(6,))
+    new = models.resnet_backbone(module, models.attach(jax.random.key(1), old.variables, module), old.preprocessing)
     assert set(new.variables["params"]) == {"conv1", "bn1", "layer1_0", "hash", "hash_hidden0"}
-    np.testing.assert_array_equal(backbone.run(old, PIXELS).pooled, backbone.run(new, PIXELS).pooled)
-    assert backbone.run(new, PIXELS).hash_logits.shape == (2, 16)
+    pooled = module.apply(new.variables, models.preprocess(PIXELS, new.preprocessing)).pooled
+    np.testing.assert_array_equal(models.run(old, PIXELS), pooled)
+    assert models.run(new, PIXELS).shape == (2, 16)
 
 
 @pytest.mark.parametrize("change", [{"width": 8}, {"stages": (2,)}, {"bias": True}])
 def test_attach_refuses_another_trunk(change):
     old = ready(classes=5)
-    with pytest.raises(ValueError, match="module must"):
-        backbone.attach(jax.random.key(1), old, old.module.clone(**change))
+    with pytest.raises(ValueError, match="module: must"):
+        models.attach(jax.random.key(1), old.variables, models.resnet_module(old.description).clone(**change))
 
 
 def test_floats_are_refused(unchecked):
     with pytest.raises(ValueError, match="uint8"):
-        backbone.run(ready(bits=8), PIXELS.astype(np.float32) / 255)
+        models.run(ready(bits=8), PIXELS.astype(np.float32) / 255)
 
 
 def test_half_size():
     found = ready(bits=8)
-    halved = storage.halve(found.variables)
+    halved = models.halve(found.variables)
     kernels = [leaf for leaf in jax.tree.leaves(halved) if leaf.ndim > 1]
     vectors = [leaf for leaf in jax.tree.leaves(halved) if leaf.ndim < 2]
     assert all(leaf.dtype == np.float16 for leaf in kernels)
     assert all(leaf.dtype == np.float32 for leaf in vectors)
-    full = backbone.run(found, PIXELS).hash_logits
-    half = backbone.run(found._replace(variables=storage.widen(halved)), PIXELS).hash_logits
+    full = models.run(found, PIXELS)
+    half = models.run(found._replace(variables=models.widen(halved)), PIXELS)
     assert 0 < float(jnp.abs(full - half).max()) < 1e-2 * float(jnp.abs(full).max())
 
 
 def test_half_size_overflow():
     with pytest.raises(ValueError, match="kernel"):
-        storage.halve({"params": {"fc": {"kernel": np.full((2, 2), 1e5, np.float32)}}})
-    variance = storage.halve({"batch_stats": {"bn1": {"var": np.full(2, 83_614, np.float32)}}})
+        models.halve({"params": {"fc": {"kernel": np.full((2, 2), 1e5, np.float32)}}})
+    variance = models.halve({"batch_stats": {"bn1": {"var": np.full(2, 83_614, np.float32)}}})
     assert variance["batch_stats"]["bn1"]["var"][0] == 83_614

@@ -7,20 +7,21 @@ import pytest
 
 from jcbir.data import _bundled as sample
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.models import _bundled as network, bundled, preprocess, untrained
+from jcbir.models import _bundled as network, bundled, resnet_module, run, untrained
 from jcbir.models._bundled import record
 
 
 def test_tree_is_that_of_the_module():
-    module, variables, preprocessing = bundled(bits=16, key=jax.random.key(0))
-    expected = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, preprocessing.size, preprocessing.size, 3)))
+    found = bundled(bits=16, key=jax.random.key(0))
+    variables, size = found.variables, found.preprocessing.size
+    expected = jax.eval_shape(resnet_module(found.description).init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), dict(expected)
     )
 
 
 def test_key_decides_the_head_and_nothing_else():
-    first, again, other = (bundled(bits=16, key=jax.random.key(number))[1]["params"] for number in (0, 0, 1))
+    first, again, other = (bundled(bits=16, key=jax.random.key(number)).variables["params"] for number in (0, 0, 1))
     assert np.array_equal(first["hash"]["kernel"], again["hash"]["kernel"])
     assert not np.array_equal(first["hash"]["kernel"], other["hash"]["kernel"])
     assert np.array_equal(first["conv1"]["kernel"], other["conv1"]["kernel"])
@@ -29,7 +30,7 @@ def test_key_decides_the_head_and_nothing_else():
 def test_weights_are_finite_and_small():
     about = record()
     assert len(network._asset(about["file"])) <= 2_500_000
-    _, variables, _ = bundled()
+    variables = bundled().variables
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
     assert "hash" not in variables["params"]
 
@@ -41,10 +42,10 @@ def test_record_says_where_the_weights_come_from():
     assert all(len(digest) == 64 for digest in about["source"]["sha256"].values())
 
 
-def pooled_precision(module, variables, preprocessing) -> float:
+def pooled_precision(backbone) -> float:
     """Share of the ten nearest training images that are of the query's class."""
     task = sample.load_sample()
-    apply = jax.jit(lambda images: module.apply(variables, preprocess(images, preprocessing)).pooled)
+    apply = jax.jit(lambda images: run(backbone, images))
     train, query = (np.asarray(apply(part.images[:200])) for part in (task.database, task.query))
     train, query = ((part - train.mean(0)) for part in (train, query))
     scores = query @ (train / np.linalg.norm(train, axis=1, keepdims=True)).T
@@ -53,8 +54,8 @@ def pooled_precision(module, variables, preprocessing) -> float:
 
 
 def test_pretraining_helps_on_another_domain():
-    trained = pooled_precision(*bundled())
-    scratch = pooled_precision(*untrained(jax.random.key(0)))
+    trained = pooled_precision(bundled())
+    scratch = pooled_precision(untrained(jax.random.key(0)))
     assert trained > scratch + 0.05
 
 

@@ -11,10 +11,10 @@ from jcbir.models import split_batch
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
-from jcbir.models import _parallel as parallel, _resnet as resnet
+from jcbir import models
 
 assert len(jax.devices()) == 8
-module = resnet.small(stages=(1, 1), width=4, bits=8)
+module = models.small(stages=(1, 1), width=4, bits=8)
 g = np.random.default_rng(0)
 x = g.standard_normal((16, 8, 8, 3)).astype(np.float32)
 y = g.integers(0, 2, (16, 8)).astype(np.float32)
@@ -33,9 +33,9 @@ def step(variables, x, y):
 
 
 one, value_one = step(variables, x, y)
-split = parallel.split_batch((x, y))
+split = models.split_batch((x, y))
 assert len(split[0].sharding.device_set) == 8 and split[0].addressable_shards[0].data.shape[0] == 2
-eight, value_eight = step(parallel.replicate(variables), *split)
+eight, value_eight = step(models.replicate(variables), *split)
 assert len(jax.tree.leaves(eight)[0].sharding.device_set) == 8
 np.testing.assert_allclose(value_one, value_eight, rtol=1e-5)
 jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), one, eight)

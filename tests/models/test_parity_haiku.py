@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jcbir import models
 from jcbir.errors import FormatError
-from jcbir.models import _haiku as haiku, _resnet as resnet, shapes
+from jcbir.models import shapes
 
-DEPTHS = {18: resnet.resnet18, 34: resnet.resnet34, 50: resnet.resnet50, 101: resnet.resnet101}
+DEPTHS = {18: models.resnet18, 34: models.resnet34, 50: models.resnet50, 101: models.resnet101}
 
 
 def random_variables(module, entropy=0):
@@ -38,7 +39,7 @@ def test_both_directions(depth):
     network, module = haiku_network(depth, 10), DEPTHS[depth](classes=10, padding="same")
     x = jnp.asarray(np.random.default_rng(1).standard_normal((4, 64, 64, 3)), jnp.float32)
     variables = random_variables(module)
-    params, state = haiku.to_haiku(variables, name=f"res_net{depth}")
+    params, state = models.to_haiku(variables, name=f"res_net{depth}")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         wanted_params, wanted_state = jax.eval_shape(lambda: network.init(jax.random.key(0), x, True))
     assert jax.tree.structure(params) == jax.tree.structure(wanted_params)
@@ -58,7 +59,7 @@ def test_both_directions(depth):
     our_gradient, our_logits = jax.jit(jax.grad(ours, has_aux=True))(variables["params"])
     assert np.abs(their_logits).max() > 0.1
     assert np.abs(np.asarray(our_logits) - np.asarray(their_logits)).max() <= 1e-4
-    back = haiku.from_haiku(their_gradient, state, module)["params"]
+    back = models.from_haiku(their_gradient, state, module)["params"]
     for (path, a), b in zip(flatten_dict(our_gradient).items(), flatten_dict(back).values(), strict=True):
         assert np.abs(np.asarray(a) - b).max() <= 1e-3 * np.abs(b).max() + 1e-6, path
 
@@ -68,21 +69,21 @@ def test_round_trip_of_names(depth):
     module = DEPTHS[depth](classes=10, padding="same")
     flat = flatten_dict(shapes(module))
     variables = unflatten_dict({path: np.zeros(leaf.shape, np.float32) for path, leaf in flat.items()})
-    back = haiku.from_haiku(*haiku.to_haiku(variables, name="any"), module)
+    back = models.from_haiku(*models.to_haiku(variables, name="any"), module)
     assert jax.tree.map(np.shape, back) == jax.tree.map(np.shape, variables)
 
 
 def test_leftovers_are_named():
-    module = resnet.ResNet(stages=(1,), width=4, classes=2)
-    params, state = haiku.to_haiku(random_variables(module))
+    module = models.ResNet(stages=(1,), width=4, classes=2)
+    params, state = models.to_haiku(random_variables(module))
     params["res_net50/~/stray"] = {"w": np.zeros(3, np.float32)}
     with pytest.raises(FormatError, match=r"1 left over .*stray"):
-        haiku.from_haiku(params, state, module)
+        models.from_haiku(params, state, module)
     del params["res_net50/~/stray"], params["res_net50/~/logits"]
     with pytest.raises(FormatError, match=r"2 missing .*logits"):
-        haiku.from_haiku(params, state, module)
+        models.from_haiku(params, state, module)
 
 
 def test_no_place():
     with pytest.raises(FormatError, match="hash"):
-        haiku.to_haiku({"params": {"hash": {"kernel": np.zeros((4, 2), np.float32)}}})
+        models.to_haiku({"params": {"hash": {"kernel": np.zeros((4, 2), np.float32)}}})

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.models import _pretrained as pretrained, _resnet as resnet
+from jcbir import models
 
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
-MODULES = {18: resnet.resnet18, 34: resnet.resnet34, 50: resnet.resnet50, 101: resnet.resnet101}
+MODULES = {18: models.resnet18, 34: models.resnet34, 50: models.resnet50, 101: models.resnet101}
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def torch_resnet():
 
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
-@pytest.mark.parametrize("convolution", [resnet.convolve, None], ids=["routes", "xla"])
+@pytest.mark.parametrize("convolution", [models.convolve, None], ids=["routes", "xla"])
 def test_logits(torch_resnet, depth, convolution):
     import torch
 
     network = torch_resnet.random_resnet(depth)
     module = MODULES[depth](classes=1000, convolution=convolution)
-    variables = pretrained.from_torch(torch_resnet.tensors(network), module)
+    variables = models.from_torch(torch_resnet.tensors(network), module)
     for count, size in ((8, 64), (1, 97)):
         x = torch_resnet.images(count, size)
         with torch.no_grad():
@@ -46,7 +46,7 @@ def test_gradients_and_statistics(torch_resnet, depth, train):
     # flax initializes its normalization in float32 whatever the compute type, so `init` mixes the two here.
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         module = MODULES[depth](classes=10, dtype=jnp.float64)
-        variables = jax.tree.map(np.float64, pretrained.from_torch(torch_resnet.tensors(network), module))
+        variables = jax.tree.map(np.float64, models.from_torch(torch_resnet.tensors(network), module))
 
         def objective(params):
             outputs, updated = module.apply(
@@ -55,7 +55,7 @@ def test_gradients_and_statistics(torch_resnet, depth, train):
             return -jnp.mean(jax.nn.log_softmax(outputs.logits)[jnp.arange(8), y]), updated["batch_stats"]
 
         (value, statistics), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(variables["params"])
-        ours = pretrained.to_torch({"params": gradients, "batch_stats": statistics})
+        ours = models.to_torch({"params": gradients, "batch_stats": statistics})
     # The variables are float32 values, so that the two networks start from the same numbers only after this.
     for parameter in [*network.parameters(), *network.buffers()]:
         parameter.data = parameter.data.float().to(parameter.dtype)
@@ -72,7 +72,7 @@ def test_gradients_and_statistics(torch_resnet, depth, train):
 
 def test_round_trip(torch_resnet):
     tensors = torch_resnet.tensors(torch_resnet.random_resnet(50, classes=10))
-    back = pretrained.to_torch(pretrained.from_torch(tensors, resnet.resnet50(classes=10)))
+    back = models.to_torch(models.from_torch(tensors, models.resnet50(classes=10)))
     assert set(back) == {name for name in tensors if not name.endswith("num_batches_tracked")}
     for name, array in back.items():
         assert np.array_equal(array, tensors[name]), name

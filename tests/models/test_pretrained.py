@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
+from jcbir import models
 from jcbir.errors import FormatError
-from jcbir.models import _pretrained as pretrained, _resnet as resnet, shapes
-from jcbir.models._torch_archive import read_tensors
+from jcbir.models import read_torch, shapes
+from jcbir.models._pretrained import from_keras, torch_name
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 KINDS = {
@@ -22,14 +23,14 @@ KINDS = {
 
 
 def tiny(kind):
-    return resnet.ResNet(stages=(1, 2, 1, 1), width=2, classes=5, **KINDS[kind])
+    return models.ResNet(stages=(1, 2, 1, 1), width=2, classes=5, **KINDS[kind])
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_of_pytorch(kind):
     """The committed vectors were written by `experiments.make_backbone_vectors`; see provenance.json beside them."""
     module = tiny(kind)
-    variables = pretrained.from_torch(read_tensors((VECTORS / f"{kind}.pth").read_bytes()), module)
+    variables = models.from_torch(read_torch((VECTORS / f"{kind}.pth").read_bytes()), module)
     with np.load(VECTORS / "logits.npz") as vectors:
         images, wanted = vectors["images"], vectors[kind]
     got = jax.jit(lambda v, x: module.apply(v, x).logits)(variables, jnp.asarray(images))
@@ -37,20 +38,20 @@ def test_logits_of_pytorch(kind):
 
 
 def state(kind="bottleneck"):
-    return read_tensors((VECTORS / f"{kind}.pth").read_bytes())
+    return read_torch((VECTORS / f"{kind}.pth").read_bytes())
 
 
 def test_round_trip():
     tensors = {name: a for name, a in state().items() if not name.endswith("num_batches_tracked")}
-    back = pretrained.to_torch(pretrained.from_torch(tensors, tiny("bottleneck")))
+    back = models.to_torch(models.from_torch(tensors, tiny("bottleneck")))
     assert set(back) == set(tensors)
     for name in tensors:
         np.testing.assert_array_equal(back[name], tensors[name])
 
 
 def test_every_tensor_is_asked_for_once():
-    for make, options in ((resnet.resnet101, {}), (resnet.resnet18, {}), (resnet.resnet50, {"bias": True})):
-        names = [pretrained.torch_name(path) for path in flatten_dict(shapes(make(classes=10, **options)))]
+    for make, options in ((models.resnet101, {}), (models.resnet18, {}), (models.resnet50, {"bias": True})):
+        names = [torch_name(path) for path in flatten_dict(shapes(make(classes=10, **options)))]
         assert len(set(names)) == len(names)
 
 
@@ -69,14 +70,14 @@ def test_problems_are_named(change, message):
     tensors = state()
     change(tensors)
     with pytest.raises(FormatError, match=message):
-        pretrained.from_torch(tensors, tiny("bottleneck"))
+        models.from_torch(tensors, tiny("bottleneck"))
 
 
 def test_a_head_left_out():
     module = tiny("bottleneck").clone(classes=0)
     with pytest.raises(FormatError, match=r"2 left over \(fc"):
-        pretrained.from_torch(state(), module)
-    assert "fc" not in pretrained.from_torch(state(), module, ignore=("fc.",))["params"]
+        models.from_torch(state(), module)
+    assert "fc" not in models.from_torch(state(), module, ignore=("fc.",))["params"]
 
 
 def keras_names(tensors, generation):
@@ -111,11 +112,11 @@ def keras_names(tensors, generation):
 @pytest.mark.parametrize("generation", ["old", "new"])
 def test_keras(generation):
     module, tensors = tiny("v1"), state("v1")
-    ours = pretrained.from_keras(keras_names(tensors, generation), module)
-    jax.tree.map(np.testing.assert_array_equal, ours, pretrained.from_torch(tensors, module))
+    ours = from_keras(keras_names(tensors, generation), module)
+    jax.tree.map(np.testing.assert_array_equal, ours, models.from_torch(tensors, module))
 
 
 def test_keras_leftover():
     named = keras_names(state("v1"), "old") | {"extra/kernel": np.zeros((1, 1), np.float32)}
     with pytest.raises(FormatError, match=r"left over \(extra/kernel\)"):
-        pretrained.from_keras(named, tiny("v1"))
+        from_keras(named, tiny("v1"))

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.models import _resnet as resnet, shapes
+from jcbir import models
+from jcbir.models import shapes
 from jcbir.models._backbone import trainable
 
 X = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
@@ -17,17 +18,17 @@ def count(module):
 
 
 def ready(**options):
-    module = resnet.small(**{**TINY, **options})
+    module = models.small(**{**TINY, **options})
     return module, jax.jit(module.init)(jax.random.key(0), X)
 
 
 @pytest.mark.parametrize(
     ("make", "parameters", "features"),
     [
-        (resnet.resnet18, 11_689_512, 512),
-        (resnet.resnet34, 21_797_672, 512),
-        (resnet.resnet50, 25_557_032, 2048),
-        (resnet.resnet101, 44_549_160, 2048),
+        (models.resnet18, 11_689_512, 512),
+        (models.resnet34, 21_797_672, 512),
+        (models.resnet50, 25_557_032, 2048),
+        (models.resnet101, 44_549_160, 2048),
     ],
 )
 def test_published_sizes(make, parameters, features):
@@ -42,7 +43,7 @@ def test_published_sizes(make, parameters, features):
 
 
 def test_keras_size():
-    assert count(resnet.resnet50(classes=1000, bias=True)) == 25_636_712 - 53_120
+    assert count(models.resnet50(classes=1000, bias=True)) == 25_636_712 - 53_120
 
 
 def test_heads():

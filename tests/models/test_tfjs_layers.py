@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jcbir.errors import FormatError
-from jcbir.models._tfjs_layers import read_tensors
+from jcbir.models import read_tfjs
 
 ARRAYS = {
     "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -27,7 +27,7 @@ def manifest(paths, **change):
 def test_any_cut(cuts):
     edges = [0, *sorted(cuts), len(CONTENT)]
     shards = {str(i): CONTENT[a:b] for i, (a, b) in enumerate(itertools.pairwise(edges))}
-    got = read_tensors(manifest(list(shards)), shards.__getitem__)
+    got = read_tfjs(manifest(list(shards)), shards.__getitem__)
     assert list(got) == list(ARRAYS)
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(got[name], array)
@@ -45,10 +45,10 @@ def test_any_cut(cuts):
 )
 def test_bad_manifests(change, message):
     with pytest.raises(FormatError, match=message):
-        read_tensors(manifest(["0"], **change), {"0": CONTENT}.__getitem__)
+        read_tfjs(manifest(["0"], **change), {"0": CONTENT}.__getitem__)
 
 
 @pytest.mark.parametrize("model", [{}, {"weightsManifest": [{}]}, {"weightsManifest": [3]}, manifest(["gone"])])
 def test_not_a_model(model):
     with pytest.raises(FormatError, match="model must"):
-        read_tensors(model, {}.__getitem__)
+        read_tfjs(model, {}.__getitem__)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jcbir.errors import FormatError
-from jcbir.models._torch_archive import read_tensors
+from jcbir.models import read_torch
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 ZIPPED, LEGACY = ((VECTORS / f"{name}.pth").read_bytes() for name in ("basic", "bottleneck"))
@@ -41,19 +41,19 @@ def tensor_program(*, shape=b"K\x02\x85", strides=b"K\x01\x85", offset=b"K\x00",
 
 def test_hand_written_program():
     two = np.array([1.5, -2.0], "<f4").tobytes()
-    np.testing.assert_array_equal(read_tensors(archive(tensor_program(), {"0": two}))["w"], [1.5, -2.0])
+    np.testing.assert_array_equal(read_torch(archive(tensor_program(), {"0": two}))["w"], [1.5, -2.0])
 
 
 def test_bfloat16():
     bits = (np.array([1.5, -2.0], "<f4").view("<u4") >> 16).astype("<u2").tobytes()
-    got = read_tensors(archive(tensor_program(storage=b"BFloat16Storage"), {"0": bits}))["w"]
+    got = read_torch(archive(tensor_program(storage=b"BFloat16Storage"), {"0": bits}))["w"]
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, [1.5, -2.0])
 
 
 @pytest.mark.parametrize("content", [ZIPPED, LEGACY], ids=["zip", "legacy"])
 def test_both_containers(content):
-    tensors = read_tensors(content)
+    tensors = read_torch(content)
     assert tensors["layer2.0.downsample.0.weight"].ndim == 4
     assert all(np.isfinite(a).all() for a in tensors.values())
 
@@ -72,7 +72,7 @@ def test_both_containers(content):
 )
 def test_tensors_outside_their_storage(options):
     with pytest.raises(FormatError, match="storage"):
-        read_tensors(archive(tensor_program(**options), {"0": bytes(8)}))
+        read_torch(archive(tensor_program(**options), {"0": bytes(8)}))
 
 
 class Hostile:
@@ -86,17 +86,17 @@ def test_nothing_is_executed(protocol):
     with pytest.raises(FileNotFoundError):
         pickle.loads(pickle.dumps(Hostile(), protocol))  # noqa: S301
     with pytest.raises(FormatError, match="saved by torch"):
-        read_tensors(archive(pickle.dumps({"w": Hostile()}, protocol)))
+        read_torch(archive(pickle.dumps({"w": Hostile()}, protocol)))
 
 
 def test_whole_modules_are_refused_with_advice():
     with pytest.raises(FormatError, match=r"weights_only=True"):
-        read_tensors(archive(pickle.dumps({"w": object()}, 2)))
+        read_torch(archive(pickle.dumps({"w": object()}, 2)))
 
 
 def test_compressed_members_are_refused():
     with pytest.raises(FormatError, match="compressed"):
-        read_tensors(archive(tensor_program(), {"0": bytes(8)}, zipfile.ZIP_DEFLATED))
+        read_torch(archive(tensor_program(), {"0": bytes(8)}, zipfile.ZIP_DEFLATED))
 
 
 @given(st.data())
@@ -110,10 +110,10 @@ def test_damage(data):
             content[data.draw(st.integers(0, 4000))] = data.draw(st.integers(0, 255))
     # Either tensors or the one error: anything else fails the test.
     with contextlib.suppress(FormatError):
-        read_tensors(bytes(content))
+        read_torch(bytes(content))
 
 
 @given(st.binary(max_size=200))
 def test_noise_as_a_program(program):
     with pytest.raises(FormatError):
-        read_tensors(archive(b"\x80\x02" + program, {"0": bytes(8)}))
+        read_torch(archive(b"\x80\x02" + program, {"0": bytes(8)}))

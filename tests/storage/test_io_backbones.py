@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from jcbir import models
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.models import _downloads as sources, _pretrained as pretrained, _resnet as resnet
-from jcbir.models._torch_archive import read_tensors
+from jcbir.models import read_torch
+from jcbir.models._pretrained import IMAGENET_TORCH
 from jcbir.storage import backbones, checkpoints, fetching
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
@@ -57,16 +58,16 @@ def server():
 
 
 def source(place, **change):
-    known = sources.sources()["torchvision/resnet18"]._replace(place=place, sha256=DIGEST, name="here/w", file="w.pth")
+    known = models.downloads()["torchvision/resnet18"]._replace(place=place, sha256=DIGEST, name="here/w", file="w.pth")
     return known._replace(**change)
 
 
 @pytest.fixture
 def known(monkeypatch):
-    """Replace the table of sources by the given ones."""
+    """Replace the table of downloads by the given ones."""
 
     def replace(*found):
-        monkeypatch.setattr(backbones, "sources", lambda: {s.name: s for s in found})
+        monkeypatch.setattr(backbones, "downloads", lambda: {s.name: s for s in found})
 
     return replace
 
@@ -169,12 +170,12 @@ def test_hub(known, tmp_path, monkeypatch):
 
 def test_table():
     """Pins are hashes; torchvision's own file names begin with theirs."""
-    for name, found in sources.sources().items():
+    for name, found in models.downloads().items():
         assert found.name == name
         assert found.sha256 is None or (len(found.sha256) == 64 and set(found.sha256) <= set("0123456789abcdef"))
         if name.startswith("torchvision/"):
             assert found.sha256.startswith(found.file.split("-")[1].removesuffix(".pth"))
-    assert [name for name, found in sources.sources().items() if found.sha256 is None] == ["timm/resnet101.tv_in1k"]
+    assert [name for name, found in models.downloads().items() if found.sha256 is None] == ["timm/resnet101.tv_in1k"]
 
 
 @pytest.fixture
@@ -183,8 +184,8 @@ def tiny(monkeypatch):
 
     def network(depth, layout, *, classes):
         options = {"stride_at": "1x1", "bias": True, "norm_epsilon": 1e-3} if layout != "torch" else {}
-        module = resnet.ResNet(stages=(1, 2, 1, 1), width=2, classes=classes, **options)
-        return module, pretrained.IMAGENET_TORCH
+        module = models.ResNet(stages=(1, 2, 1, 1), width=2, classes=classes, **options)
+        return module, IMAGENET_TORCH
 
     monkeypatch.setattr(backbones, "network", network)
 
@@ -196,9 +197,9 @@ def test_convert_and_check(tiny, tmp_path):
     backbones.convert_weights(path, half, layout="torch", depth=50, half=True)
     assert half.stat().st_size < full.stat().st_size
     module, variables, preprocessing = backbones.load_backbone(full, sha256=digest)
-    assert (module.classes, preprocessing) == (5, pretrained.IMAGENET_TORCH)
-    wanted = read_tensors(path.read_bytes())
-    for name, array in pretrained.to_torch(variables).items():
+    assert (module.classes, preprocessing) == (5, IMAGENET_TORCH)
+    wanted = read_torch(path.read_bytes())
+    for name, array in models.to_torch(variables).items():
         np.testing.assert_array_equal(array, wanted[name])
     found = backbones.check_weights(full)
     assert (found.sha256, found.classes, found.finite, found.size) == (digest, 5, True, 224)

@@ -23,11 +23,11 @@ from rich.table import Table
 from jcbir.cli.console import CommandConsole, answer, printable
 from jcbir.cli.demo.picture import Answer, contact_sheet
 from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, timed
-from jcbir.cli.network import fine_tune, hash_squares, keep_programs
+from jcbir.cli.network import keep_programs, tune
 from jcbir.cli.options import Demo
 from jcbir.codes import pack, pairwise
 from jcbir.data import Sample, Split, _bundled as photographs, class_folders
-from jcbir.hashing import hash_centers
+from jcbir.hashing import hash_images
 from jcbir.metrics import mean_average_precision
 from jcbir.models import bundled, untrained
 from jcbir.paillier.secret import generate_keys
@@ -164,7 +164,6 @@ def _learn_both(options: Demo, sample: Sample, console: Console) -> tuple[Hashed
 def _learn(options: Demo, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
     key = jax.random.key(options.seed)
     network = bundled(bits=options.bits, key=key) if initial == "pretrained" else untrained(key, bits=options.bits)
-    targets = np.asarray(hash_centers(key, len(sample.names), bits=options.bits))[sample.train.labels]
     task = bar.add_task(f"fine-tune from {initial} weights", total=None, loss=float("nan"), rate=0.0)
     start = time.perf_counter()
 
@@ -172,8 +171,11 @@ def _learn(options: Demo, sample: Sample, bar: Progress, *, initial: str) -> Has
         rate = progress.step * progress.images / (time.perf_counter() - start)
         bar.update(task, completed=progress.step, total=progress.steps, loss=progress.metrics["loss"], rate=rate)
 
-    tuned = fine_tune(key, sample.train.images, targets, network, epochs=options.epochs, progress=show)
-    codes = hash_squares(tuned, np.concatenate([sample.database.images, sample.query.images]))
+    train = sample.train
+    tuned = tune(
+        key, train.images, train.labels, network, classes=len(sample.names), epochs=options.epochs, progress=show
+    )
+    codes = hash_images(tuned, np.concatenate([sample.database.images, sample.query.images]))
     return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
 
 

@@ -1,15 +1,16 @@
-"""PyTorch checkpoints (`.pth`, `.bin`) read without executing what is in them.
+"""Weight files of other libraries read without executing what is in them: PyTorch archives and TensorFlow.js manifests.
 
-Such a file holds a pickle program, and a pickle program may call anything. This module interprets the two dozen opcodes
-that a dictionary of tensors needs, with three constructors; any other opcode or name is refused. Both containers are
-read: the zip of torch 1.6 and later, and the older run of pickles followed by raw storages.
+A PyTorch checkpoint (`.pth`, `.bin`) holds a pickle program, and a pickle program may call anything. This module
+interprets the two dozen opcodes that a dictionary of tensors needs, with three constructors; any other opcode or name
+is refused. Both containers are read: the zip of torch 1.6 and later, and the older run of pickles followed by raw
+storages. A TensorFlow.js "layers" model is a JSON manifest and shards of little-endian floats.
 """
 
 import io
 import math
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ class _Tensor(NamedTuple):
     strides: tuple[int, ...]
 
 
-def read_tensors(archive: bytes) -> dict[str, np.ndarray]:
+def read_torch(archive: bytes) -> dict[str, np.ndarray]:
     """Name to array of a state dictionary saved by `torch.save`.
 
     Args:
@@ -66,7 +67,7 @@ def read_tensors(archive: bytes) -> dict[str, np.ndarray]:
         FormatError: the file is not a plain dictionary of tensors, or is damaged.
 
     Example:
-        >>> read_tensors(b"not a checkpoint")
+        >>> read_torch(b"not a checkpoint")
         Traceback (most recent call last):
         jcbir.errors.FormatError: archive must be a dictionary of tensors saved by torch; ...
     """
@@ -266,3 +267,44 @@ def _interpret(program: bytes, at: int, *, seen: dict[str, _Storage] | None = No
         except StopIteration as error:
             raise ValueError("its program has no mark to go back to") from error
     raise ValueError("its program does not end")
+
+
+def read_tfjs(model: Mapping[str, Any], shard: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """Name to array of a model, its shards concatenated in manifest order and cut by its shapes.
+
+    Args:
+        model: the parsed `model.json`.
+        shard: bytes of a shard by its path in the manifest.
+
+    Returns:
+        float32 arrays named `layer/variable`.
+
+    Raises:
+        FormatError: the manifest is not one, a tensor is quantized or not float32, or the shards are too short or long.
+
+    Example:
+        >>> entry = {"name": "fc/bias", "shape": [2], "dtype": "float32"}
+        >>> model = {"weightsManifest": [{"paths": ["a", "b"], "weights": [entry]}]}
+        >>> shards = {"a": np.float32(1).tobytes(), "b": np.float32(2).tobytes()}
+        >>> read_tfjs(model, shards.__getitem__)["fc/bias"]
+        array([1., 2.], dtype=float32)
+    """
+    tensors: dict[str, np.ndarray] = {}
+    try:
+        groups = [(g["weights"], list(g["paths"])) for g in model["weightsManifest"]]
+        for weights, paths in groups:
+            content, at = b"".join(shard(path) for path in paths), 0
+            for entry in weights:
+                name, shape = entry["name"], tuple(entry["shape"])
+                if entry["dtype"] != "float32" or "quantization" in entry:
+                    raise FormatError(f"{name} must be plain float32; got {entry['dtype']}, perhaps quantized")
+                size = 4 * math.prod(shape)
+                if name in tensors or at + size > len(content):
+                    raise FormatError(f"{name} must come once and lie within its {len(content)} bytes of shards")
+                tensors[name] = np.frombuffer(content, "<f4", size // 4, at).reshape(shape)
+                at += size
+            if at != len(content):
+                raise FormatError(f"shards must hold {at} bytes as the manifest says; got {len(content)}")
+    except (KeyError, TypeError) as error:
+        raise FormatError(f"model must have a weightsManifest of paths and weights; {error!r}") from error
+    return tensors
