@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from jcbir.data import _bundled as photographs, decode_image, folder as class_folder
+from jcbir.data import SAMPLE_SIDE, decode_image, folder as class_folder, load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.hashing import Progress, fine_tune, linen_apply
 from jcbir.hashing.centers import class_targets, hash_centers
@@ -73,10 +73,10 @@ def train_network(
     if not 8 <= bits <= 512:
         raise ValueError(f"bits: must be 8 to 512, got {bits}")
     if folder is None:
-        sample = photographs.load_sample()
+        sample = load_sample()
         images, labels, names, skipped = sample.train.images, sample.train.labels, sample.names, ()
     else:
-        album = class_folder(folder, size=photographs.SIDE)
+        album = class_folder(folder, size=SAMPLE_SIDE)
         images, labels, names, skipped = album.images, album.labels, album.names, album.skipped
     tuned = tune(key, images, labels, bundled(bits=bits, key=key), classes=len(names), epochs=epochs, progress=progress)
     about = {**tuned.description, "classes": list(names), "epochs": epochs}

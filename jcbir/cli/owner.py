@@ -372,8 +372,8 @@ def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[s
     found = {
         image_id: entry
         for image_id, entry in known.items()
-        if name in (image_id, entry["path"], printable(entry["path"]))
-        or whole == str(Path(entry.get("root", ""), entry["path"]))
+        if name in (image_id, entry["path"], entry.get("file"), printable(entry["path"]))
+        or whole == str(Path(entry.get("root", ""), entry.get("file", entry["path"])))
     }
     if len(found) != 1:
         raise ValueError(f"photographs: must each be one that is published, got {len(found)} called {name!r}")

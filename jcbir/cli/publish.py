@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 from jaxtyping import Bool
 
 from jcbir.cli.console import Advance, printable
@@ -18,6 +17,7 @@ from jcbir.cli.network import square
 from jcbir.cli.outbox import post
 from jcbir.cli.workspace import NAMES, Workspace, commit
 from jcbir.codes import pack, unpack
+from jcbir.data import PictureFile, decode_whole, pictures_below, read_encoded
 from jcbir.errors import FormatError
 from jcbir.hashing import hash_images
 from jcbir.models import Backbone
@@ -25,7 +25,6 @@ from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card
 from jcbir.ranking._layouts import plan
 from jcbir.storage.files import PRIVATE, write_file
-from jcbir.storage.images import decode_image, list_images
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
@@ -37,7 +36,8 @@ WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
 
 Entry = dict[str, str]
-"""What the owner alone knows of an image: `sha256` of its file, its `path` below the folder `root`, its `code`."""
+"""What the owner alone knows of an image: `sha256` of its file, its `path` below the folder `root`, its `code`, and as
+`file` the path as the disk has it where that is another spelling."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +65,10 @@ class Outcome:
         copies: of another file in the folder.
         segments: written by this run.
         moved: pseudonym to entry of those that lie elsewhere than when they were published.
-        skipped: path and reason of each file that could not be read.
-        seen: SHA-256 of all files that could be.
-        paths: of all files, below the folder.
+        skipped: path and reason of each file that is not taken.
+        unread: paths of what could not be read, and may hold anything.
+        seen: SHA-256 of all photographs in the folder.
+        refused: paths of what was read and is no photograph, or no longer one.
     """
 
     published: int = 0
@@ -77,7 +78,8 @@ class Outcome:
     moved: dict[str, Entry] = dataclasses.field(default_factory=dict)
     skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seen: set[str] = dataclasses.field(default_factory=set)
-    paths: set[str] = dataclasses.field(default_factory=set)
+    unread: list[str] = dataclasses.field(default_factory=list)
+    refused: set[str] = dataclasses.field(default_factory=set)
 
 
 def publish_folder(
@@ -92,7 +94,11 @@ def publish_folder(
 ) -> tuple[Workspace, Outcome]:
     """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox."""
     most = segment or segment_length(workspace.owner.card)
-    files, outcome, batch = list_images(folder), Outcome(), []
+    listing, outcome, batch = pictures_below(folder), Outcome(), []
+    files = listing.pictures
+    outcome.skipped += [each._asdict() for each in (*listing.left_out, *listing.unreadable)]
+    outcome.unread += [each.path for each in listing.unreadable]
+    outcome.refused |= {each.path for each in listing.left_out}
 
     def settle(workspace: Workspace) -> Workspace:
         if not dry_run:
@@ -105,7 +111,7 @@ def publish_folder(
         batch.clear()
         return workspace
 
-    for number, photograph in enumerate(_new_photographs(workspace, files, folder, network, outcome)):
+    for number, photograph in enumerate(_new_photographs(workspace, files, network, outcome)):
         if advance is not None:
             advance(number, len(files))
         if photograph is not None:
@@ -159,9 +165,8 @@ def find_missing(workspace: Workspace, folder: Path, outcome: Outcome) -> dict[s
         for image_id, entry in published.items()
         if entry.get("root") == root and entry["sha256"] not in outcome.seen
     }
-    unread = [file["path"] for file in outcome.skipped]
-    # A changed photograph is another one: the old one is gone although its path is not.
-    unread += sorted(e["path"] for e in missing.values() if e["path"] not in outcome.paths and _is_there(e))
+    # A note beside the photographs is none that was published; a damaged photograph may be.
+    unread = outcome.unread + sorted(entry["path"] for entry in missing.values() if _within(entry, outcome.refused))
     if missing and unread:
         raise ValueError(
             f"withdraw-missing: every file of {printable(root)} must be readable, got {len(unread)} that are not, "
@@ -204,38 +209,46 @@ def read_codes(entries: Sequence[Mapping[str, str]], *, bits: int) -> Bool[np.nd
 
 
 def _new_photographs(
-    workspace: Workspace, files: Sequence[Path], folder: Path, network: Backbone, outcome: Outcome
+    workspace: Workspace, files: Sequence[PictureFile], network: Backbone, outcome: Outcome
 ) -> Iterator[Photograph | None]:
     """One item a file; None for those with nothing to publish."""
-    root, published = str(folder.resolve()), published_names(workspace)
+    published = published_names(workspace)
     for file in files:
-        path = str(file.relative_to(folder))
-        outcome.paths.add(path)
+        path, spelled = file.id, str(file.path.relative_to(file.root))
+        place = {"path": path, "root": str(file.root.resolve()), **({"file": spelled} if spelled != path else {})}
         try:
-            content = file.read_bytes()
+            content = read_encoded(file.path)
             name = hashlib.sha256(content).hexdigest()
             if name in outcome.seen:
                 outcome.copies += 1
                 yield None
                 continue
             image_id = protocol.pseudonym(workspace.owner, name)
-            place = {"path": path, "root": root}
             if image_id in workspace.owner.image_ids:
                 outcome.seen.add(name)
                 outcome.already += 1
                 entry = published.get(image_id, {"sha256": name})
                 # A copy elsewhere does not take the place of a photograph that is where it was.
                 if entry.get("path") is None or not _is_there(entry):
-                    outcome.moved[image_id] = {**entry, **place}
+                    outcome.moved[image_id] = {**{k: v for k, v in entry.items() if k != "file"}, **place}
                 yield None
                 continue
-            picture = _reduce(decode_image(content), workspace.settings.longest_side)
+            picture = decode_whole(content, longest_side=workspace.settings.longest_side)
             photograph = Photograph({"sha256": name, **place}, square(content, network), picture)
             outcome.seen.add(name)
             yield photograph
         except (ValueError, OSError) as error:
             outcome.skipped.append({"path": path, "reason": str(error)})
+            if isinstance(error, OSError):
+                outcome.unread.append(path)
+            outcome.refused.add(path)
             yield None
+
+
+def _within(entry: Mapping[str, str], paths: set[str]) -> bool:
+    """Whether a photograph's path, or a folder it lay in, is one of these."""
+    parts = entry["path"].split("/")
+    return any("/".join(parts[:count]) in paths for count in range(1, len(parts) + 1))
 
 
 def _is_there(entry: Mapping[str, str]) -> bool:
@@ -243,7 +256,7 @@ def _is_there(entry: Mapping[str, str]) -> bool:
     if "root" not in entry:
         return False
     try:
-        os.lstat(os.path.join(entry["root"], entry["path"]))
+        os.lstat(os.path.join(entry["root"], entry.get("file", entry["path"])))
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
@@ -261,11 +274,3 @@ def _note_moved(workspace: Workspace, moved: Mapping[str, Entry]) -> Workspace:
 
 def _names_writer(names: Mapping[str, Mapping[str, str]]) -> Callable[[Path], None]:
     return partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)
-
-
-def _reduce(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
-    if longest_side is None or max(picture.shape[:2]) <= longest_side:
-        return picture
-    smaller = PIL.Image.fromarray(picture)
-    smaller.thumbnail((longest_side, longest_side))
-    return np.asarray(smaller)

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Bool, Int32
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -26,7 +25,7 @@ from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, tim
 from jcbir.cli.network import keep_programs, tune
 from jcbir.cli.options import Demo
 from jcbir.codes import pack, pairwise
-from jcbir.data import Sample, Split, _bundled as photographs, class_folders
+from jcbir.data import SAMPLE_SIDE, Sample, Split, class_folders, load_sample, read_image
 from jcbir.hashing import hash_images
 from jcbir.metrics import mean_average_precision
 from jcbir.models import bundled, untrained
@@ -34,7 +33,6 @@ from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
 from jcbir.protocol.leakage import describe
 from jcbir.ranking._layouts import rank
-from jcbir.storage.images import decode_image
 
 INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
@@ -120,9 +118,9 @@ def _check_options(options: Demo) -> None:
 
 def _load(options: Demo, console: Console) -> Sample:
     if options.images is None:
-        sample = photographs.load_sample()
+        sample = load_sample()
     else:
-        sample, skipped = class_folders(options.images, size=photographs.SIDE, per_class=options.per_class)
+        sample, skipped = class_folders(options.images, size=SAMPLE_SIDE, per_class=options.per_class)
         for file in skipped:
             console.print(printable(f"skipped {file.path}: {file.reason}"), highlight=False, soft_wrap=True)
         if skipped:
@@ -140,9 +138,7 @@ def _pictures(options: Demo, split: Split) -> list[np.ndarray]:
         return list(split.images)
     pictures = []
     for name in split.ids:
-        picture = Image.fromarray(decode_image((options.images / name).read_bytes()))
-        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-        pictures.append(np.asarray(picture))
+        pictures.append(read_image(options.images / name, longest_side=PICTURE_SIDE))
     return pictures
 
 
