@@ -21,7 +21,7 @@ def main(side: str, folder: str, port: str, workers: str, *upstream: str) -> Non
 
         app = create_app(CloudSettings(root / "store", upstream[0], workers=int(workers), client_rate=UNLIMITED))
     else:
-        from jcbir.protocol.holdings import Delegation
+        from jcbir.protocol.owner import Delegation
         from jcbir.service.authority import AuthoritySettings, create_app
         from jcbir.storage.keys import read_secret
 

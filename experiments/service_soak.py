@@ -26,7 +26,7 @@ import tyro
 from experiments.service_load import Running, family, machine, say, service
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
-from jcbir.protocol.handover import announce
+from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
 from jcbir.storage.keys import write_secret

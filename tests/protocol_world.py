@@ -1,5 +1,6 @@
 """A small complete system for the tests: a breakable key, thirty images in two segments, one user."""
 
+import dataclasses
 import functools
 import hashlib
 import itertools
@@ -9,9 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from paillier_vectors import stored_key
 
-from jcbir.protocol import authority, owner, server, user
-from jcbir.protocol.messages import SCHEMES, Sent
+from jcbir.protocol import authority, owner, server, session, user
+from jcbir.protocol._digests import score_blocks
+from jcbir.protocol._signatures import sign
+from jcbir.protocol.messages import Catalog
+from jcbir.protocol.session import Found, Session
+from jcbir.ranking import SCHEMES as TABLE
 
+SCHEMES = tuple(TABLE)
 NOW = 1_800_000_000
 BITS = 16
 SPLIT = 20
@@ -19,7 +25,7 @@ TOP = 5
 
 
 class World(NamedTuple):
-    """The four parties after set-up, and everything they were told."""
+    """The four parties after set-up, and everything they were told; codes, images and names in the catalogs' order."""
 
     own: owner.Owner
     cloud: server.Server
@@ -29,6 +35,7 @@ class World(NamedTuple):
     images: list
     names: list
     transcript: list
+    identity: server.Identity
 
 
 def counter_draw(label: str):
@@ -38,24 +45,33 @@ def counter_draw(label: str):
 
 
 @functools.cache
-def make_world(*, schemes: tuple = SCHEMES, cipher: str = "aes-gcm", label: str = "world") -> World:
+def make_world(*, schemes: tuple = SCHEMES, cipher: str = "aes-gcm", label: str = "world", key: str = "small") -> World:
     draw = counter_draw(label)
     numbers = np.random.default_rng(0)
     codes = numbers.random((30, BITS)) > 0.5
     images = [numbers.integers(0, 256, (4 + i % 3, 5, 3), np.uint8) for i in range(30)]
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
-    own = owner.create(collection="photos", bits=BITS, secret=stored_key("small"), draw=draw)
-    cloud, holder = server.Server(own.card), authority.appoint(owner.delegate(own))
-    transcript = [Sent("owner", "authority", owner.delegate(own))]
+    state = session.found(collection="photos", bits=BITS, secret=stored_key(key), draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
-        own, publication, catalogue = owner.publish(
-            own, codes[part], images[part], names[part], schemes=schemes, cipher=cipher, draw=draw
-        )
-        cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalogue)
-        transcript += [Sent("owner", "server", publication), Sent("owner", "authority", catalogue)]
-    me, admission, enrollment, own = new_user(own, draw=draw)
-    transcript += [Sent("user", "owner", enrollment), Sent("owner", "user", admission)]
-    return World(own, cloud, holder, me, codes, images, names, transcript)
+        state = session.publish(
+            state, codes[part], images[part], names[part], schemes=schemes, cipher=cipher, draw=draw
+        )  # fmt: skip
+    state = session.admit(state, now=NOW, draw=draw)
+    # The owner draws the order of a segment.
+    place = {owner.pseudonym(state.owner, name): i for i, name in enumerate(names)}
+    listed = [line.message for line in state.transcript if isinstance(line.message, Catalog)]
+    order = [place[image_id] for catalog in listed for image_id in catalog.image_ids]
+    return World(
+        state.owner,
+        state.server,
+        state.authority,
+        state.users[0],
+        codes[order],
+        [images[i] for i in order],
+        [names[i] for i in order],
+        list(state.transcript),
+        state.cloud,
+    )
 
 
 def new_user(own, *, draw=secrets.token_bytes, **options):
@@ -76,22 +92,33 @@ class Search(NamedTuple):
     world: World
 
 
+def session_of(world: World) -> Session:
+    return Session(world.own, world.cloud, world.identity, world.holder, (world.me,), tuple(world.transcript))
+
+
 def search(world: World, codes: np.ndarray, *, scheme: str, top: int = TOP, now: int = NOW) -> Search:
-    me, query = user.ask(world.me, codes, top=top, now=now, scheme=scheme, draw=secrets.token_bytes)
-    count = server.blinders_needed(world.cloud, query)
-    blinders = owner.blinder_stock(world.own, count, draw=secrets.token_bytes)
-    cloud, report = server.score_query(world.cloud, query, blinders=blinders, now=now)
-    holder, ranking = authority.answer(world.holder, report, now=now)
-    cloud, delivery = server.deliver(cloud, ranking)
-    me, matches = user.receive(me, delivery)
-    lines = [
-        Sent("user", "server", query),
-        Sent("server", "authority", report),
-        Sent("authority", "server", ranking),
-        Sent("server", "user", delivery),
-    ]
-    after = world._replace(me=me, cloud=cloud, holder=holder, transcript=[*world.transcript, *lines])
-    return Search(query, report, ranking, delivery, matches, after)
+    state, found = session.search(
+        session_of(world), codes, top=top, now=now, scheme=scheme, draw=secrets.token_bytes
+    )  # fmt: skip
+    assert isinstance(found, Found)
+    after = world._replace(
+        me=state.users[0], cloud=state.server, holder=state.authority, transcript=list(state.transcript)
+    )  # fmt: skip
+    return Search(found.query, found.report, found.ranking, found.delivery, found.matches, after)
+
+
+def score(world: World, query, *, now: int = NOW):
+    """The server's answer to a query: its next state and the report."""
+    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    return server.score_query(world.cloud, query, blinders=blinders, identity=world.identity, now=now)
+
+
+def resign(world: World, report, **changes):
+    """A report as the world's server would have signed it."""
+    header = dataclasses.replace(report, **changes)
+    header = dataclasses.replace(header, blocks=score_blocks(header.scores))
+    signed = sign(dataclasses.replace(header, scores=()), secret=world.identity.secret)
+    return dataclasses.replace(signed, scores=header.scores)
 
 
 def positions(world: World, row) -> list:

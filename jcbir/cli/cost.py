@@ -11,8 +11,7 @@ from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer, note
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
-from jcbir.ranking._calibration import calibrate
-from jcbir.ranking._cost import Cost, cost
+from jcbir.ranking._cost import Cost, calibrate, cost
 
 CHOICES = (("packed", None), ("bitsliced", None), ("bitsliced", 2), ("integer", None))
 """Scheme, and bits in a product table where the server keeps some."""
@@ -20,7 +19,7 @@ CHOICES = (("packed", None), ("bitsliced", None), ("bitsliced", 2), ("integer", 
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
     if command.images < 1:
-        raise ValueError(f"images: at least 1, got {command.images}")
+        raise ValueError(f"images: must be at least 1, got {command.images}")
     calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
     if command.calibrate:
         note(console, f"making a {command.modulus_bits}-bit key and timing this machine")
@@ -50,7 +49,7 @@ def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
         "prepared_bytes": found.prepared_bytes,
         "trapdoor_bytes": found.trapdoor_bytes,
         "reply_bytes": found.reply_bytes,
-        "operations": dataclasses.asdict(found.operations),
+        "operations": found.operations._asdict(),
         "seconds": None
         if found.seconds is None
         else {**dataclasses.asdict(found.seconds), "query": found.seconds.query},

@@ -84,6 +84,12 @@ class OwnerInit:
     collection: Positional[str]
     """Name of the collection."""
 
+    cloud_identity: Path
+    """`identity.public` of `jcbir cloud init`: only what this cloud signs is opened."""
+
+    authority_identity: Path
+    """`identity.public` of `jcbir authority init`: only this authority ranks."""
+
     network: SomePath = None
     """Hashing network of `jcbir owner train`; without it the bundled one is fine-tuned on the bundled sample."""
 
@@ -198,6 +204,12 @@ class OwnerGrant:
     max_results: int = 100
     """Most results of one query."""
 
+    queries_per_day: int = 200
+    """Most query photographs in a day."""
+
+    images_per_day: int = 500
+    """Most different pictures received in a day."""
+
     rights: tuple[Literal["rank", "open"], ...] = ("rank", "open")
     """`rank`: learn pseudonyms and distances; `open`: receive the image keys as well."""
 
@@ -234,6 +246,12 @@ class OwnerRekey:
         Literal[2048, 3072, 4096] | None, arg(metavar="{2048,3072,4096}", help_behavior_hint="(optional)")
     ] = None
     """Make a new Paillier key of this size too; without it the old one stays."""
+
+    cloud_identity: SomePath = None
+    """`identity.public` of another cloud; without it the old one stays."""
+
+    authority_identity: SomePath = None
+    """`identity.public` of another authority; without it the old one stays."""
 
     fresh: bool = False
     """Publish and send nothing: the new files go to a cloud and an authority begun anew by hand. For when the
@@ -336,6 +354,52 @@ class UserInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class CloudInit:
+    """Make the identity by which a cloud signs what it reports; its public half goes to the owner."""
+
+    folder: Path = Path("jcbir-cloud")
+    """Folder to write `identity.secret` and `identity.public` into."""
+
+    passphrase_file: SomePath = None
+    """First line is the cloud's passphrase; without it `JCBIR_CLOUD_PASSPHRASE`, or a prompt."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudInfo:
+    """Say the fingerprint of a cloud's identity, to compare with its owner."""
+
+    folder: Path = Path("jcbir-cloud")
+    """Folder of `jcbir cloud init`."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityInit:
+    """Make the identity by which an authority signs and receives keys; its public half goes to the owner."""
+
+    folder: Path = Path("jcbir-authority")
+    """Folder to write `identity.secret` and `identity.public` into."""
+
+    passphrase_file: SomePath = None
+    """First line is the authority's passphrase; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityInfo:
+    """Say the fingerprint of an authority's identity, to compare with its owner."""
+
+    folder: Path = Path("jcbir-authority")
+    """Folder of `jcbir authority init`."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
 class Listen:
     """Where a service listens."""
 
@@ -365,6 +429,12 @@ class ServeCloud:
     authority: Url
     """Address of the authority."""
 
+    identity: Path = Path("jcbir-cloud/identity.secret")
+    """`identity.secret` of `jcbir cloud init`."""
+
+    passphrase_file: SomePath = None
+    """First line is the cloud's passphrase; without it `JCBIR_CLOUD_PASSPHRASE`, or a prompt."""
+
     insecure_http: bool = False
     """Allow plain `http://` to an authority beyond this machine: who is on the way reads and changes what travels."""
 
@@ -388,8 +458,14 @@ class ServeAuthority:
     journal: Path
     """SQLite file of orders and answered requests; made where there is none."""
 
+    identity: Path = Path("jcbir-authority/identity.secret")
+    """`identity.secret` of `jcbir authority init`."""
+
     passphrase_file: SomePath = None
     """First line is the passphrase of the delegation; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
+
+    identity_passphrase_file: SomePath = None
+    """First line is the passphrase of the identity; without it the delegation's is tried."""
 
     listen: Listen = Listen(port=8471)
     output: Output = Output()
@@ -601,6 +677,20 @@ class User:
 
 
 @dataclasses.dataclass(frozen=True)
+class Cloud:
+    """A cloud's identity."""
+
+    command: Annotated[CloudInit, subcommand("init")] | Annotated[CloudInfo, subcommand("info")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Authority:
+    """An authority's identity."""
+
+    command: Annotated[AuthorityInit, subcommand("init")] | Annotated[AuthorityInfo, subcommand("info")]
+
+
+@dataclasses.dataclass(frozen=True)
 class Serve:
     """Run a service until Ctrl-C or SIGTERM; logs go to standard error."""
 
@@ -634,6 +724,8 @@ class Weights:
 Command = (
     Annotated[Owner, subcommand("owner")]
     | Annotated[User, subcommand("user")]
+    | Annotated[Cloud, subcommand("cloud")]
+    | Annotated[Authority, subcommand("authority")]
     | Annotated[Serve, subcommand("serve")]
     | Annotated[Store, subcommand("store")]
     | Annotated[Cost, subcommand("cost")]
@@ -659,6 +751,10 @@ FUNCTIONS = {
     UserJoin: "user:join",
     UserQuery: "user:query",
     UserInfo: "user:info",
+    CloudInit: "identity:init_cloud",
+    CloudInfo: "identity:info_cloud",
+    AuthorityInit: "identity:init_authority",
+    AuthorityInfo: "identity:info_authority",
     ServeCloud: "serve_cloud:cloud",
     ServeAuthority: "serve_authority:authority",
     StoreInfo: "store:info",

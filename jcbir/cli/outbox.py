@@ -12,7 +12,7 @@ from jcbir.cli.workspace import OUTBOX, Workspace, Writer, write_message
 from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
-    Catalogue,
+    Catalog,
     Publication,
     Recall,
     Recalled,
@@ -23,7 +23,7 @@ from jcbir.protocol.messages import (
 
 RECIPIENTS = {
     Publication: ("cloud",),
-    Catalogue: ("authority",),
+    Catalog: ("authority",),
     Withdrawal: ("cloud", "authority"),
     Revocation: ("cloud", "authority"),
     Succession: ("cloud",),

@@ -34,11 +34,12 @@ from jcbir.cli.workspace import (
 from jcbir.errors import FormatError
 from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
-from jcbir.protocol import holdings, owner as protocol, wire
+from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
 from jcbir.storage import keys
 from jcbir.storage.fetching import file_digest
 from jcbir.storage.files import PRIVATE, write_file
+from jcbir.storage.identities import read_public
 from jcbir.storage.keys import card_fingerprint, write_card
 
 ENROLLMENT_BYTES = 1 << 16
@@ -61,6 +62,8 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
     path = command.place.home
     check_vacant(path)
     _check_init(command)
+    cloud_key, _ = read_public(command.cloud_identity, party="cloud")
+    authority_key, sealing_key = read_public(command.authority_identity, party="authority")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="the owner's keys", confirm=True)
     second = authority_passphrase(command.authority_passphrase_file)
     keep_programs()
@@ -72,7 +75,15 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
         bits = output_width(load_network(network))
         note(console, f"making a {command.modulus_bits}-bit Paillier key")
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
-        state = holdings.create(collection=command.collection, bits=bits, secret=secret, draw=secrets.token_bytes)
+        state = protocol.create(
+            collection=command.collection,
+            bits=bits,
+            secret=secret,
+            cloud_key=cloud_key,
+            authority_key=authority_key,
+            authority_sealing_key=sealing_key,
+            draw=secrets.token_bytes,
+        )
         settings = Settings(command.schemes, command.cipher, file_digest(network), command.longest_side)
         create_workspace(
             path, state, settings, network, passphrase=passphrase, authority_passphrase=second, work=keys.WORK
@@ -205,8 +216,9 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
             raise FileExistsError(f"out: must be a new or empty folder, got {str(command.out)!r}")
     if not 0 < command.days <= MOST_DAYS:
         raise ValueError(f"days: must be above 0 and at most {MOST_DAYS}, got {command.days:g}")
-    if command.max_results < 1:
-        raise ValueError(f"max_results: must be at least 1, got {command.max_results}")
+    for name in ("max_results", "queries_per_day", "images_per_day"):
+        if getattr(command, name) < 1:
+            raise ValueError(f"{name}: must be at least 1, got {getattr(command, name)}")
     check_addresses(cloud=command.cloud)
     if command.enrollment.stat().st_size > ENROLLMENT_BYTES:
         raise FormatError(f"enrollment: must be the `enrollment.jcbir` of a user, got {str(command.enrollment)!r}")
@@ -223,6 +235,8 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
             lifetime=round(command.days * 86400),
             rights=command.rights,
             max_results=command.max_results,
+            queries_per_day=command.queries_per_day,
+            images_per_day=command.images_per_day,
         )
         given = admission.grant
         line = {
@@ -278,15 +292,21 @@ def rekey(command: options.OwnerRekey, console: CommandConsole) -> None:
     if not command.fresh and (links.cloud is None or links.authority is None):
         raise ValueError("cloud and authority: rekey needs both addresses, unless --fresh leaves the two to you")
     check_addresses(cloud=links.cloud, authority=links.authority)
+    services: dict[str, bytes] = {}
+    if command.cloud_identity is not None:
+        services["cloud_key"], _ = read_public(command.cloud_identity, party="cloud")
+    if command.authority_identity is not None:
+        keys_of = read_public(command.authority_identity, party="authority")
+        services["authority_key"], services["authority_sealing_key"] = keys_of
     second = authority_passphrase(command.authority_passphrase_file)
     with _opened(command.place) as workspace:
 
-        def make() -> holdings.Owner:
+        def make() -> protocol.Owner:
             secret = None
             if command.modulus_bits is not None:
                 note(console, f"making a {command.modulus_bits}-bit Paillier key")
                 secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
-            return protocol.rekey(workspace.owner, draw=secrets.token_bytes, secret=secret)
+            return protocol.rekey(workspace.owner, draw=secrets.token_bytes, secret=secret, **services)
 
         if command.fresh:
             discard_epoch(workspace.path)
@@ -380,7 +400,7 @@ def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[s
     return found
 
 
-def _begin_afresh(workspace: Workspace, state: holdings.Owner, passphrase: str) -> Workspace:
+def _begin_afresh(workspace: Workspace, state: protocol.Owner, passphrase: str) -> Workspace:
     delegation = protocol.delegate(state)
     writers = {
         CARD: partial(write_card, card=state.card),
@@ -412,7 +432,7 @@ def _check_init(command: options.OwnerInit) -> None:
         raise FileNotFoundError(f"network: must be a file of `jcbir owner train`, got {str(command.network)!r}")
 
 
-def _describe(state: holdings.Owner) -> dict[str, Any]:
+def _describe(state: protocol.Owner) -> dict[str, Any]:
     card = state.card
     return {
         "collection": card.collection,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 VARIABLE = "JCBIR_PASSPHRASE"
 AUTHORITY_VARIABLE = "JCBIR_AUTHORITY_PASSPHRASE"
+CLOUD_VARIABLE = "JCBIR_CLOUD_PASSPHRASE"
 
 
 def read_passphrase(
@@ -46,7 +47,7 @@ def authority_passphrase(file: Path | None) -> str:
 
 def forget_passphrases() -> None:
     """Take the passphrases out of the environment, which every process started from here on would inherit."""
-    for name in (VARIABLE, AUTHORITY_VARIABLE):
+    for name in (VARIABLE, AUTHORITY_VARIABLE, CLOUD_VARIABLE):
         os.environ.pop(name, None)
 
 

@@ -134,7 +134,7 @@ def publish_segment(
     entries: Sequence[Mapping[str, str]],
 ) -> Workspace:
     """Publish one segment: state, orders and names are committed together."""
-    state, publication, catalogue = protocol.publish(
+    state, publication, catalog = protocol.publish(
         workspace.owner,
         codes,
         pictures,
@@ -145,8 +145,8 @@ def publish_segment(
     )
     words = np.asarray(pack(codes)).astype(">u4")
     known = [{**entry, "code": row.tobytes().hex()} for entry, row in zip(entries, words, strict=True)]
-    names = dict(zip(catalogue.image_ids, known, strict=True))
-    writers = post(workspace, [publication, catalogue])
+    names = dict(zip(catalog.image_ids, known, strict=True))
+    writers = post(workspace, [publication, catalog])
     writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}.json"] = _names_writer(names)
     return commit(workspace, state, writers)
 

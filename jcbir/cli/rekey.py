@@ -8,6 +8,7 @@ interrupted goes on where it stopped.
 
 import contextlib
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from jcbir.cli.console import Advance
 from jcbir.cli.outbox import Carrier, deliver, pending, post
-from jcbir.cli.publish import publish_segment, published_names, read_codes, segment_length
+from jcbir.cli.publish import publish_segment, published_names, read_codes, segment_length, withdraw
 from jcbir.cli.workspace import (
     CARD,
     DELEGATION,
@@ -31,9 +32,8 @@ from jcbir.cli.workspace import (
 )
 from jcbir.errors import FormatError
 from jcbir.protocol import owner as protocol
-from jcbir.protocol.handover import announce
-from jcbir.protocol.holdings import Owner
 from jcbir.protocol.messages import Card, Recall, Recalled
+from jcbir.protocol.owner import Owner, announce
 from jcbir.storage.cards import read_card
 from jcbir.storage.files import sync_folder
 
@@ -109,28 +109,27 @@ def move_images(
     workspace: Workspace, following: Workspace, *, fetch: Fetch, advance: Advance | None = None
 ) -> Workspace:
     """Publish in the next epoch what is published in this one, from the cloud's sealed images and the owner's codes."""
-    names, most = published_names(workspace), segment_length(workspace.owner.card)
-    uncoded = len(workspace.owner.image_ids) - sum("code" in entry for entry in names.values())
+    published, most = published_names(workspace), segment_length(workspace.owner.card)
+    # An image has another pseudonym in each epoch, and one name in all.
+    here = {entry["sha256"]: image_id for image_id, entry in published.items()}
+    uncoded = len(workspace.owner.image_ids) - sum("code" in entry for entry in published.values())
     if uncoded:
         raise FormatError(f"{workspace.path / NAMES}: no code of {uncoded} images, which an earlier version published")
+    moved = {entry["sha256"]: entry for entry in published_names(following).values()}
     # Withdrawn after they were moved.
-    gone = sorted(following.owner.image_ids - workspace.owner.image_ids)
-    if gone:
-        moved = published_names(following)
-        state, withdrawal = protocol.withdraw(following.owner, [moved[image_id]["sha256"] for image_id in gone])
-        following = commit(following, state, post(following, [withdrawal]))
-    left = sorted(workspace.owner.image_ids - following.owner.image_ids)
+    following = withdraw(following, [entry for name, entry in moved.items() if name not in here])
+    left = sorted(image_id for name, image_id in here.items() if name not in moved)
     while left:
-        recalled = fetch(protocol.recall(workspace.owner, left[:most], now=int(time.time())))
+        recalled = fetch(protocol.recall(workspace.owner, left[:most], now=int(time.time()), draw=secrets.token_bytes))
         image_ids = [image.image_id for image in recalled.images]
-        if image_ids != left[: len(image_ids)]:
+        if not image_ids or image_ids != left[: len(image_ids)]:
             raise FormatError("recalled: the cloud sent other images than it was asked for")
         pictures = protocol.unseal(workspace.owner, recalled.images)
-        entries = [names[image_id] for image_id in image_ids]
+        entries = [published[image_id] for image_id in image_ids]
         following = publish_segment(following, read_codes(entries, bits=following.owner.card.bits), pictures, entries)
         left = left[len(image_ids) :]
         if advance is not None:
-            advance(len(workspace.owner.image_ids) - len(left), len(workspace.owner.image_ids))
+            advance(len(here) - len(left), len(here))
     return following
 
 

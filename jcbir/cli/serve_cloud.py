@@ -7,21 +7,28 @@ from starlette.types import ASGIApp
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer
-from jcbir.cli.passphrase import forget_passphrases
+from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passphrase
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol.epochs import same_collection
+from jcbir.protocol.grants import same_collection
 from jcbir.protocol.messages import Card
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import check_certificate, serve
 from jcbir.storage.cards import card_fingerprint, read_card
+from jcbir.storage.identities import read_identity
 from jcbir.storage.store import CATALOGUE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
     check_listening(command.listen)
-    # This process needs none, and its workers would inherit them.
-    forget_passphrases()
     card = read_card(command.card)
+    if not command.identity.is_file():
+        raise FileNotFoundError(
+            f"identity: must be what `jcbir cloud init` makes, got nothing at {str(command.identity)!r}"
+        )
+    passphrase = read_passphrase(command.passphrase_file, purpose="the cloud's identity", variable=CLOUD_VARIABLE)
+    # Its workers would inherit them.
+    forget_passphrases()
+    identity = read_identity(command.identity, passphrase=passphrase)
     if not (command.store / CATALOGUE).exists():
         create_store(command.store, card)
     # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure. Its epoch
@@ -30,9 +37,12 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
         if not same_collection(store.card, card):
             raise KeyMismatchError(f"{command.store}: holds {store.card.collection!r} of another owner or code length")
         card = store.card
+    if identity.public != card.cloud_key:
+        raise KeyMismatchError(f"{command.identity}: is not the identity that {command.card} names")
     settings = CloudSettings(
         command.store,
         command.authority,
+        identity,
         workers=command.workers or max(1, (os.cpu_count() or 2) - 1),
         authority_certificate=command.authority_certificate,
     )

@@ -21,7 +21,7 @@ from typing import Any
 
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
-from jcbir.protocol.holdings import Owner, delegate
+from jcbir.protocol.owner import Owner, delegate
 from jcbir.storage.files import PRIVATE, sync_folder, write_file
 from jcbir.storage.keys import WORK, read_secret, write_card, write_secret
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-DIGEST_BYTES = 32
+from jcbir.ranking._keys import KEY_KINDS, TaggedKey
 
 
 def _feed(update: Callable[[bytes], object], tag: bytes, content: bytes) -> None:
@@ -32,6 +32,9 @@ def _walk(update: Callable[[bytes], object], record: object) -> None:
         _feed(update, b"s", record.encode())
     elif isinstance(record, (bytes, bytearray, memoryview)):
         _feed(update, b"b", bytes(record))
+    elif isinstance(record, TaggedKey):
+        # By its fields as they travel: the class of the key is its kind's own affair.
+        _walk(update, (record.kind, tuple(KEY_KINDS[record.kind].to_fields(record.key).items())))
     elif dataclasses.is_dataclass(record) and not isinstance(record, type):
         names = [field.name for field in dataclasses.fields(record)]
         _feed(update, b"r", type(record).__name__.encode())
@@ -43,34 +46,17 @@ def _walk(update: Callable[[bytes], object], record: object) -> None:
         _feed(update, b"a", f"{record.dtype.str}{record.shape}".encode())
         _feed(update, b"c", np.ascontiguousarray(record).tobytes())
     else:
-        raise ValueError(f"record: expected a message of plain fields, got a {type(record).__name__} in it")
+        raise ValueError(f"record: must be a message of plain fields, got a {type(record).__name__} in it")
 
 
 def digest(record: object, *, domain: str = "jcbir") -> bytes:
-    """Digest a record of plain fields canonically.
-
-    `SHA-256(domain, tag | length | content, ...)` over the fields in order; tags and lengths make it injective.
-
-    Args:
-        record: a dataclass, named tuple, tuple, array, string, bytes, integer, or any nesting of these.
-        domain: what the digest is for; different domains never give the same digest.
-
-    Returns:
-        32 bytes.
-
-    Raises:
-        ValueError: a field of the record is of no plain type.
-
-    Example:
-        >>> digest(("photos", 3)).hex()[:16] == digest(("photos", 3)).hex()[:16]
-        True
-        >>> digest(("a", "bc")) == digest(("ab", "c"))
-        False
-    """
+    """SHA-256 over domain and fields in order, each with tag and length: no two records share a byte string."""
     state = hashlib.sha256()
     _feed(state.update, b"d", domain.encode())
     _walk(state.update, record)
     return state.digest()
 
 
-__all__ = ["DIGEST_BYTES", "digest"]
+def score_blocks(scores: tuple) -> tuple[tuple[bytes, ...], ...]:
+    """Digests of the scores of each query and segment: the part of a report that stands for them in its header."""
+    return tuple(tuple(digest(part, domain="jcbir scores v1") for part in row) for row in scores)

@@ -4,7 +4,8 @@ A codec turns a value into plain msgpack material (integers, text, bytes, lists)
 schema does not name, so a foreign byte string can never make an object of its own choosing.
 """
 
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import msgpack
@@ -33,48 +34,18 @@ class Codec(NamedTuple):
 
 
 def whole(*, low: int, high: int) -> Codec:
-    """Describe an integer in `low..high`.
-
-    Args:
-        low: least value.
-        high: largest value, below 2^63.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> whole(low=0, high=9).parse(7, "digit")
-        7
-    """
+    """An integer in `low..high`."""
 
     def parse(plain: Any, name: str) -> int:
         if type(plain) is not int or not low <= plain <= high:
             raise FormatError(f"{name}: expected an integer from {low} to {high}, got {_shown(plain)}")
         return plain
 
-    return Codec(lambda value: parse(int(value), "value"), parse)
+    return Codec(lambda value: parse(operator.index(value), "value"), parse)
 
 
 def text(*, low: int = 0, high: int = 255) -> Codec:
-    """Describe text of `low..high` characters.
-
-    Args:
-        low: least length.
-        high: largest length.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> text(high=5).parse("photo", "name")
-        'photo'
-    """
+    """Text of `low..high` characters."""
 
     def parse(plain: Any, name: str) -> str:
         if type(plain) is not str or not low <= len(plain) <= high:
@@ -85,22 +56,7 @@ def text(*, low: int = 0, high: int = 255) -> Codec:
 
 
 def octets(*, low: int, high: int) -> Codec:
-    """Describe a byte string of `low..high` bytes.
-
-    Args:
-        low: least length.
-        high: largest length.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> octets(low=2, high=2).parse(b"ab", "pair")
-        b'ab'
-    """
+    """A byte string of `low..high` bytes."""
 
     def parse(plain: Any, name: str) -> bytes:
         if type(plain) is not bytes or not low <= len(plain) <= high:
@@ -111,18 +67,7 @@ def octets(*, low: int, high: int) -> Codec:
 
 
 def number() -> Codec:
-    """Describe a non-negative integer of key size: its shortest big-endian bytes.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> number().parse(number().pack(2**100), "n") == 2**100
-        True
-    """
+    """A non-negative integer of key size: its shortest big-endian bytes."""
 
     def pack(value: int) -> bytes:
         return value.to_bytes((value.bit_length() + 7) // 8)
@@ -136,18 +81,7 @@ def number() -> Codec:
 
 
 def optional(codec: Codec) -> Codec:
-    """Describe a field that may be absent.
-
-    Args:
-        codec: what it is where it is present.
-
-    Returns:
-        The codec.
-
-    Example:
-        >>> optional(text()).parse(None, "name") is None
-        True
-    """
+    """A field that may be absent."""
     return Codec(
         lambda value: None if value is None else codec.pack(value),
         lambda plain, name: None if plain is None else codec.parse(plain, name),
@@ -155,23 +89,7 @@ def optional(codec: Codec) -> Codec:
 
 
 def many(codec: Codec, *, low: int = 0, high: int = MAX_ITEMS) -> Codec:
-    """Describe a tuple of `low..high` items of one kind.
-
-    Args:
-        codec: what each item is.
-        low: least number.
-        high: largest number.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> many(text()).parse(["a", "b"], "names")
-        ('a', 'b')
-    """
+    """A tuple of `low..high` items of one kind."""
 
     def check(plain: Any, name: str) -> None:
         if not isinstance(plain, list) or not low <= len(plain) <= high:
@@ -189,21 +107,7 @@ def many(codec: Codec, *, low: int = 0, high: int = MAX_ITEMS) -> Codec:
 
 
 def rows(*, width: int) -> Codec:
-    """Describe byte rows `uint8[n, w]`, `1 <= w <= width`.
-
-    Args:
-        width: widest row.
-
-    Returns:
-        The codec; what it parses is a read-only view of the message.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> rows(width=4).parse(rows(width=4).pack(np.zeros((2, 3), np.uint8)), "rows").shape
-        (2, 3)
-    """
+    """Byte rows `uint8[n, w]`, `1 <= w <= width`; what is parsed is a read-only view of the message."""
 
     def pack(value: np.ndarray) -> list:
         plain = np.ascontiguousarray(value)
@@ -220,26 +124,8 @@ def rows(*, width: int) -> Codec:
     return Codec(pack, parse)
 
 
-def record(kind: Callable[..., Any], **fields: Codec) -> Codec:
-    """Describe a record: the fields in order, as a list.
-
-    Args:
-        kind: the class; its constructor may refuse as well.
-        **fields: codec of each field, in the order of the class.
-
-    Returns:
-        The codec.
-
-    Raises:
-        FormatError: from `parse`, where the material does not fit; from `pack`, where the value does not.
-
-    Example:
-        >>> class Pair(NamedTuple):
-        ...     a: str
-        ...     b: int
-        >>> record(Pair, a=text(), b=whole(low=0, high=9)).parse(["x", 3], "pair")
-        Pair(a='x', b=3)
-    """
+def record(kind: Callable[..., Any], /, **fields: Codec) -> Codec:
+    """A record: the fields in the order of the class, as a list; its constructor may refuse as well."""
     label = getattr(kind, "__name__", "record")
 
     def parse(plain: Any, name: str) -> Any:
@@ -256,44 +142,39 @@ def record(kind: Callable[..., Any], **fields: Codec) -> Codec:
     return Codec(lambda value: [codec.pack(getattr(value, key)) for key, codec in fields.items()], parse)
 
 
+def fields() -> Codec:
+    """The fields of a key by name, in order: whole numbers and bytes, each as name, `"n"` or `"b"`, bytes."""
+    name_of, integer, body = text(low=1, high=64), number(), octets(low=0, high=1 << 26)
+
+    def pack(values: Mapping[str, int | bytes]) -> list:
+        return [
+            [name, "b", body.pack(value)] if isinstance(value, bytes) else [name, "n", integer.pack(value)]
+            for name, value in values.items()
+        ]
+
+    def parse(plain: Any, name: str) -> dict[str, int | bytes]:
+        if not isinstance(plain, list) or not 1 <= len(plain) <= 64:
+            raise FormatError(f"{name}: expected 1 to 64 fields, got {_shown(plain)}")
+        found: dict[str, int | bytes] = {}
+        for item in plain:
+            if not isinstance(item, list) or len(item) != 3 or item[1] not in ("n", "b"):
+                raise FormatError(f"{name}: expected name, kind and bytes of a field, got {_shown(item)}")
+            key = name_of.parse(item[0], name)
+            found[key] = (integer if item[1] == "n" else body).parse(item[2], name)
+        if len(found) != len(plain):
+            raise FormatError(f"{name}: a field appears twice")
+        return found
+
+    return Codec(pack, parse)
+
+
 def write_plain(codec: Codec, value: Any) -> bytes:
-    """Write a value as msgpack.
-
-    Args:
-        codec: its schema.
-        value: the value.
-
-    Returns:
-        The bytes.
-
-    Raises:
-        ValueError: the value breaks a limit of its schema.
-
-    Example:
-        >>> write_plain(text(), "a")
-        b'\xa1a'
-    """
+    """The value as msgpack; ValueError where it breaks a limit of its schema."""
     return msgpack.packb(codec.pack(value), use_bin_type=True)
 
 
 def read_plain(codec: Codec, body: bytes, *, name: str) -> Any:
-    """Read a value back from msgpack.
-
-    Args:
-        codec: its schema.
-        body: the bytes, all of them.
-        name: what it is, for messages.
-
-    Returns:
-        The value.
-
-    Raises:
-        FormatError: the bytes are not one value of the schema.
-
-    Example:
-        >>> read_plain(text(), write_plain(text(), "a"), name="letter")
-        'a'
-    """
+    """The value back from msgpack; FormatError where the bytes are not one value of the schema."""
     try:
         plain = msgpack.unpackb(body, raw=False, max_array_len=MAX_ITEMS, max_map_len=0, max_ext_len=0)
     except (ValueError, TypeError, OverflowError, msgpack.UnpackException) as error:
@@ -301,23 +182,19 @@ def read_plain(codec: Codec, body: bytes, *, name: str) -> Any:
     return codec.parse(plain, name)
 
 
+def write_versioned(codec: Codec, value: Any, *, version: int) -> bytes:
+    """A version byte and the value as msgpack: the form of what is sealed."""
+    return bytes([version]) + write_plain(codec, value)
+
+
+def read_versioned(codec: Codec, body: bytes, *, version: int, name: str) -> Any:
+    """The value back; FormatError for another version."""
+    if body[:1] != bytes([version]):
+        raise FormatError(f"{name}: must be of version {version}, got {body[0] if body else 'nothing'}")
+    return read_plain(codec, body[1:], name=name)
+
+
 def _shown(plain: Any) -> str:
     """A short description: content of a refused message does not belong into an error text."""
     size = f" of {len(plain)}" if isinstance(plain, (str, bytes, list)) else ""
     return f"{type(plain).__name__}{size}"
-
-
-__all__ = [
-    "MAX_ITEMS",
-    "Codec",
-    "many",
-    "number",
-    "octets",
-    "optional",
-    "read_plain",
-    "record",
-    "rows",
-    "text",
-    "whole",
-    "write_plain",
-]

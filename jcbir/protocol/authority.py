@@ -1,28 +1,60 @@
 """The owner's key holder: checks grants, decrypts scores, ranks, releases the image keys of the results only."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
 
-from jcbir.errors import FormatError
-from jcbir.paillier import secret as paillier
-from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._digests import digest
-from jcbir.protocol._results import Release, write_release
-from jcbir.protocol._signatures import check_signature, sign
-from jcbir.protocol.grants import check_request, note_answered
-from jcbir.protocol.handover import open_appointment
-from jcbir.protocol.holdings import Delegation
-from jcbir.protocol.messages import Appointment, Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
-from jcbir.protocol.user import RELEASE_DOMAIN
-from jcbir.ranking._decode import decode_scores
-from jcbir.ranking._layouts import DEAD, check_layout, rank
-from jcbir.ranking._open import Decrypt
-from jcbir.ranking.integer import differences, magnitude_ranks
-from jcbir.sealing import image_key, seal_to
+from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.protocol._digests import digest, score_blocks
+from jcbir.protocol._handover import Delegation, open_delegation, open_openings, sealing_secret
+from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
+from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
+from jcbir.protocol.grants import check_grant, check_request, check_successor, note_answered
+from jcbir.protocol.messages import (
+    Appointment,
+    Card,
+    Catalog,
+    Grant,
+    Ranking,
+    Request,
+    Revocation,
+    ScoreReport,
+    Spending,
+    Withdrawal,
+)
+from jcbir.protocol.refusals import (
+    EmptyCollectionError,
+    ForeignCollectionError,
+    ForgedReplyError,
+    OutOfStepError,
+    OverBudgetError,
+    StaleQueryError,
+)
+from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt
+from jcbir.ranking._scheme import Layout
+from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
+from jcbir.ranking._table import check_layout, find_scheme
+from jcbir.sealing import image_key, public_half, seal_to
+from jcbir.typing import Rows
+
+DAY_SECONDS = 86400
+
+
+class Spent(NamedTuple):
+    """What a grant has used up on one day.
+
+    Attributes:
+        day: days since 1970, UTC.
+        rows: query images.
+        image_ids: images opened.
+    """
+
+    day: int
+    rows: int = 0
+    image_ids: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -31,51 +63,80 @@ class Authority:
 
     Attributes:
         card: the collection.
-        secret: Paillier secret key.
+        secret: the secret key.
         image_master: 32 bytes, image keys derive from it.
-        signing_secret: 32 bytes, Ed25519 key that rankings are signed with.
-        catalogues: number of a segment to its pseudonyms in index order.
+        identity: what rankings are signed with.
+        catalogs: number of a segment to its catalog.
         withdrawn: pseudonym to the number of segments that its withdrawal speaks of.
         revoked: revoked grants.
         revocation_serial: number of the revocation list in force.
         answered: nonces of recent requests, with their time.
+        spent: grant to what it has used up on the last day it asked.
+        seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
     """
 
     card: Card
-    secret: SecretKey
+    secret: Any
     image_master: bytes
-    signing_secret: bytes
-    catalogues: Mapping[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    identity: Identity
+    catalogs: Mapping[int, Catalog] = dataclasses.field(default_factory=dict)
     withdrawn: Mapping[str, int] = dataclasses.field(default_factory=dict)
     revoked: frozenset[bytes] = frozenset()
     revocation_serial: int = 0
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
+    spent: Mapping[bytes, Spent] = dataclasses.field(default_factory=dict)
+    seen: int = 0
 
     def __repr__(self) -> str:
-        return (
-            f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogues)} segments, redacted)"
-        )
+        return f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogs)} segments, redacted)"
 
 
-def appoint(delegation: Delegation) -> Authority:
+def make_identity(*, draw: Callable[[int], bytes]) -> Identity:
+    """Make the keys of this authority, once, at its first start: the owner never has their secret.
+
+    Args:
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The identity; its `public` and `sealing_key` go to the owner, who writes them into the card.
+
+    Example:
+        >>> import secrets
+        >>> len(make_identity(draw=secrets.token_bytes).sealing_key)
+        32
+    """
+    secret = draw(KEY_BYTES)
+    return Identity(secret, verifying_key(secret), public_half(sealing_secret(secret)))
+
+
+def appoint(delegation: Delegation, identity: Identity) -> Authority:
     """Become the authority of a collection.
 
     Args:
         delegation: the owner's secrets for it.
+        identity: the authority's own.
 
     Returns:
         The state.
 
+    Raises:
+        KeyMismatchError: the card names another authority.
+
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> appoint(small_system().delegation)
+        >>> appoint(small_system().delegation, small_system().authority.identity)
         Authority('photos', epoch 0, 0 segments, redacted)
     """
-    return Authority(delegation.card, delegation.secret, delegation.image_master, delegation.authority_secret)
+    card = delegation.card
+    if (identity.public, identity.sealing_key) != (card.authority_key, card.authority_sealing_key):
+        raise KeyMismatchError(f"identity: must be the card's {card.authority_key.hex()}, got {identity.public.hex()}")
+    return Authority(card, delegation.secret, delegation.image_master, identity)
 
 
 def succeed(authority: Authority, appointment: Appointment) -> Authority:
-    """Turn to the next epoch with the secrets that the owner sends: nothing catalogued, nothing revoked.
+    """Turn to the next epoch with the secrets that the owner sends: nothing in the catalog, nothing revoked.
+
+    What grants have used up today stays: the owner may grant the same user anew, under another identifier.
 
     Args:
         authority: state.
@@ -85,28 +146,32 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol.epochs.check_successor`.
+        RefusalError: see `jcbir.protocol.grants.check_successor`.
         IntegrityError: it was sealed to another authority.
+        FormatError: what it holds is no delegation of that card.
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol import handover as appointments, session as example, owner
-        >>> system = example.small_system()
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
         >>> new = owner.rekey(system.owner, draw=secrets.token_bytes)
-        >>> succeed(system.authority, appointments.announce(system.owner, new)[1])
+        >>> succeed(system.authority, owner.announce(new)[1])
         Authority('photos', epoch 1, 0 segments, redacted)
     """
-    held = Delegation(authority.card, authority.secret, authority.image_master, authority.signing_secret)
-    following = open_appointment(held, appointment)
-    return authority if following is held else appoint(following)
+    if not check_successor(authority.card, appointment):
+        return authority
+    delegation = open_delegation(authority.identity.secret, appointment.card, appointment.sealed)
+    following = appoint(delegation, authority.identity)
+    return dataclasses.replace(following, spent=authority.spent, seen=authority.seen)
 
 
-def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
+def catalog(authority: Authority, message: Catalog) -> Authority:
     """Learn which image stands where in a segment.
 
     Args:
         authority: state.
-        catalogue: from the owner.
+        message: from the owner.
 
     Returns:
         The new state.
@@ -114,20 +179,21 @@ def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
     Raises:
         ForeignCollectionError: another collection or epoch.
         ForgedReplyError: the owner did not sign it.
-        ValueError: another catalogue of that segment is known.
+        ValueError: another catalog of that segment is known, or it does not have one hash per image.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
-        >>> catalog(appoint(system.delegation), system.catalogue)
+        >>> catalog(appoint(system.delegation, system.authority.identity), system.catalog)
         Authority('photos', epoch 0, 1 segments, redacted)
     """
-    _check_order(authority, catalogue)
-    known = authority.catalogues.get(catalogue.segment, catalogue.image_ids)
-    if known != catalogue.image_ids:
-        raise ValueError(f"catalogue: segment {catalogue.segment} is known with other images")
-    catalogues = {**authority.catalogues, catalogue.segment: catalogue.image_ids}
-    return dataclasses.replace(authority, catalogues=catalogues)
+    _check_order(authority, message)
+    if len(message.hashes) != len(message.image_ids):
+        raise ValueError(f"catalog: must have {len(message.image_ids)} hashes, got {len(message.hashes)}")
+    known = authority.catalogs.get(message.segment, message)
+    if (known.image_ids, known.hashes) != (message.image_ids, message.hashes):
+        raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
+    return dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: message})
 
 
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
@@ -183,112 +249,284 @@ def revoke(authority: Authority, revocation: Revocation) -> Authority:
     return dataclasses.replace(authority, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
 
 
-def admit(authority: Authority, report: ScoreReport, *, now: int) -> Authority:
+def admit(
+    authority: Authority, report: ScoreReport, *, now: int, settled: int | None = None
+) -> tuple[Authority, Spending]:
     """Decide whether a report may be answered, and note that it is.
 
     Args:
         authority: state.
         report: from the server.
         now: seconds since 1970.
+        settled: how many segments every report must have; None is all. The latest ones may be missing from a query
+            that was scored before they came: were it refused, nothing would be answered while the owner publishes.
 
     Returns:
-        The new state, in which the same request is refused.
+        The new state, in which the same request is refused, and what it takes from the grant's budget: a service has
+        both on its disk before it goes on.
 
     Raises:
+        ForgedReplyError: the card's server did not sign it.
         RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        OverBudgetError: more query images than the grant allows on this day.
+        EmptyCollectionError: nothing is published yet.
+        OutOfStepError: the server scored other segments than the owner's catalogs name.
         FormatError: the report does not have one row of scores per query and one record per segment.
 
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
-        >>> admitted = admit(system.authority, system.report, now=NOW)
+        >>> admitted, spending = admit(system.authority, system.report, now=NOW)
+        >>> spending.rows
+        1
         >>> admit(admitted, system.report, now=NOW)
         Traceback (most recent call last):
         ...
         jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
     """
-    request = report.request
+    # Of a report that the server did not sign no field means anything; no score is looked at before.
+    header = dataclasses.replace(report, scores=())
+    check_signature(header, public=authority.card.cloud_key, refusal=ForgedReplyError)
+    request, now = report.request, max(now, authority.seen)
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
+    _check_segments(authority, report, len(authority.catalogs) if settled is None else settled)
     _check_shape(authority, report)
     answered = note_answered(authority.answered, request.nonce, issued=request.issued, now=now)
-    return dataclasses.replace(authority, answered=answered)
+    grant, spending = request.grant, Spending(request.grant.grant_id, now // DAY_SECONDS, request.queries, ())
+    rows = spent_today(authority, grant.grant_id, now=now).rows
+    if rows + request.queries > grant.queries_per_day:
+        raise OverBudgetError(
+            f"queries: {rows} of {grant.queries_per_day} were answered today, {request.queries} more are asked",
+            retry_after=DAY_SECONDS - now % DAY_SECONDS,
+        )
+    return spend(dataclasses.replace(authority, answered=answered, seen=now), spending), spending
 
 
-def open_report(
-    authority: Authority, report: ScoreReport, *, engine: str = "auto", decrypt: Decrypt | None = None
-) -> tuple[Int32[np.ndarray, " n"], ...]:
-    """Decrypt a report: for each query the distances to all images, segment after segment.
+def spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
+    """Say what a grant has used up on the day of `now`.
+
+    Args:
+        authority: state.
+        grant_id: the grant.
+        now: seconds since 1970.
+
+    Returns:
+        Rows and images of that day.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> spent_today(small_system().authority, bytes(16), now=NOW).rows
+        0
+    """
+    day = now // DAY_SECONDS
+    held = authority.spent.get(grant_id, Spent(day))
+    return held if held.day == day else Spent(day)
+
+
+def spend(authority: Authority, spending: Spending) -> Authority:
+    """Take from a grant's budget: what `admit` and `rank` do, and what a restart does again from its journal.
+
+    Args:
+        authority: state.
+        spending: what one step took; of an earlier day than the last one it changes nothing.
+
+    Returns:
+        The new state.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> again = spend(small_system().authority, Spending(bytes(16), NOW // DAY_SECONDS, 3, ("a",)))
+        >>> spent_today(again, bytes(16), now=NOW).rows
+        3
+    """
+    held = authority.spent.get(spending.grant_id, Spent(spending.day))
+    if spending.day < held.day:
+        return authority
+    if spending.day > held.day:
+        held = Spent(spending.day)
+    after = Spent(held.day, held.rows + spending.rows, held.image_ids.union(spending.image_ids))
+    return dataclasses.replace(authority, spent={**authority.spent, spending.grant_id: after})
+
+
+def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
+    """All that is to be decrypted of a report, at once: an array engine is several times faster on many rows.
+
+    Args:
+        authority: state.
+        report: from the server, admitted.
+
+    Returns:
+        uint8[m, w], query after query, segment after segment: each score, behind it what its scheme needs beside the
+        key to open it (hints of the catalog, openings of the request).
+
+    Raises:
+        IntegrityError: openings that were not sealed for this request.
+        FormatError: hints or openings of another number than the scores.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> ciphertext_rows(small_system().authority, small_system().report).shape
+        (1, 64)
+    """
+    request = report.request
+    openings = _openings(authority, request)
+    hints = [_hint(authority.catalogs[number], request.scheme) for number in report.segments]
+    try:
+        return np.concatenate(
+            [
+                rows_to_decrypt(scores, hint=hint, opening=None if openings is None else openings[place : place + 1])
+                for place, row in enumerate(report.scores)
+                for scores, hint in zip(row, hints, strict=True)
+            ]
+        )
+    except ValueError as error:
+        raise FormatError(f"report: {error}") from None
+
+
+def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "auto") -> Rows:
+    """Decrypt the scores of a report in this process.
 
     Args:
         authority: state.
         report: from the server, admitted.
         engine: arithmetic engine.
-        decrypt: what decrypts the rows instead, such as a pool of workers; `engine` is then not used.
 
     Returns:
-        For each query int32[n] Hamming distances (`integer`: dense ranks of the absolute differences);
-        `jcbir.ranking._layouts.DEAD` for images that are withdrawn.
+        uint8[m, w], a plaintext for each of `ciphertext_rows(authority, report)`.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> open_report(small_system().authority, small_system().report)[0].tolist()
-        [2, 0, 2]
+        >>> decrypt_report(small_system().authority, small_system().report).shape
+        (1, 32)
     """
-    # One decryption for the whole batch: an array engine is several times faster on many rows than on few.
-    parts = [scores for row in report.scores for scores in row]
-    rows = np.concatenate([scores.ciphertexts for scores in parts])
-    plaintexts = decrypt(rows) if decrypt else paillier.decrypt(authority.secret, rows, engine=engine)
-    ends = np.cumsum([len(scores.ciphertexts) for scores in parts])
-    pieces = iter(zip(parts, np.split(plaintexts, ends[:-1]), strict=True))
-    dead = _dead(authority, report.segments)
-    opened = []
-    for row in report.scores:
-        distances = _read_row([next(pieces) for _ in row], authority.card.public.n)
-        opened.append(np.where(dead, np.int32(DEAD), distances))
-    return tuple(opened)
+    kind = SECRET_KEY_KINDS[authority.card.public.kind]
+    return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
 
 
-def release(authority: Authority, report: ScoreReport, distances: Sequence[Int32[np.ndarray, " n"]]) -> Ranking:
-    """Rank, and seal order, distances and the image keys of the results to the user.
+def split_plaintexts(report: ScoreReport, plaintexts: Rows) -> list[list[tuple[Layout, np.ndarray]]]:
+    """Say which decrypted rows belong to which query and segment.
 
     Args:
-        authority: state.
-        report: the report, admitted.
-        distances: for each query, from `open_report`.
+        report: from the server.
+        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
 
     Returns:
-        The ranking for the server to relay: sorted pseudonyms in the clear, the rest for the user alone.
+        For each query and segment the layout and its rows: what `decode` and `leakage` of a scheme take.
+
+    Raises:
+        ValueError: another number of rows.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
-        >>> len(release(system.authority, system.report, open_report(system.authority, system.report)).image_ids)
+        >>> [[(layout, rows)]] = split_plaintexts(system.report, decrypt_report(system.authority, system.report))
+        >>> layout.count, len(rows)
+        (3, 1)
+    """
+    counts = [len(scores.ciphertexts) for row in report.scores for scores in row]
+    if len(plaintexts) != sum(counts):
+        raise ValueError(f"plaintexts: must be {sum(counts)} rows, got {len(plaintexts)}")
+    parts = iter(np.split(plaintexts, np.cumsum(counts)[:-1]))
+    return [[(scores.layout, next(parts)) for scores in row] for row in report.scores]
+
+
+def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> tuple[Int32[np.ndarray, " i"], ...]:
+    """Read the distances off decrypted scores, for each query to all images, segment after segment.
+
+    Args:
+        authority: state.
+        report: from the server, admitted.
+        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
+
+    Returns:
+        For each query int32[i], distances that compare (Hamming distances in most schemes); `jcbir.ranking.DEAD` for
+        images that are withdrawn.
+
+    Raises:
+        ValueError: other numbers than scores of these layouts.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> plaintexts = decrypt_report(system.authority, system.report)
+        >>> sorted(read_scores(system.authority, system.report, plaintexts)[0].tolist())
+        [0, 2, 2]
+    """
+    dead, public = _dead(authority, report.segments), authority.card.public.key
+    return tuple(
+        np.where(dead, np.int32(DEAD), decode_scores(pieces, public=public))
+        for pieces in split_plaintexts(report, plaintexts)
+    )
+
+
+def rank(
+    authority: Authority, report: ScoreReport, plaintexts: Rows, *, now: int
+) -> tuple[Authority, Spending, Ranking]:
+    """Rank, and seal order, distances and the image keys of the results to the user.
+
+    Args:
+        authority: state, at the moment of ranking: what was withdrawn or spent since the admission counts.
+        report: the report, admitted.
+        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
+        now: seconds since 1970.
+
+    Returns:
+        The new state, what the answer takes from the grant's budget, and the ranking for the server to relay: sorted
+        pseudonyms in the clear, the rest for the user alone.
+
+    Raises:
+        RefusalError: the epoch or the grant ended since the admission.
+        OverBudgetError: it would open more images than the grant allows on this day; nothing is sealed or spent then.
+        ValueError: the plaintexts are no scores.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> plaintexts = decrypt_report(system.authority, system.report)
+        >>> len(rank(system.authority, system.report, plaintexts, now=NOW)[2].image_ids)
         2
     """
-    request = report.request
-    image_ids = [image_id for number in report.segments for image_id in authority.catalogues[number]]
-    orders = [rank(row, top=request.top) for row in distances]
-    chosen = sorted({image_ids[position] for order in orders for position in order})
+    request, grant, now = report.request, report.request.grant, max(now, authority.seen)
+    check_grant(grant, card=authority.card, now=now, revoked=authority.revoked)
+    distances = read_scores(authority, report, plaintexts)
+    catalogs = [authority.catalogs[number] for number in report.segments]
+    image_ids = [image_id for part in catalogs for image_id in part.image_ids]
+    orders = [nearest(row, top=request.top) for row in distances]
+    positions = {image_ids[position]: position for order in orders for position in order}
+    chosen = sorted(positions)
+    spending = Spending(grant.grant_id, now // DAY_SECONDS, 0, ())
+    keys: tuple[bytes, ...] = ()
+    hashes: tuple[bytes, ...] = ()
+    if "open" in grant.rights:
+        spending = _spend_images(authority, grant, chosen, now)
+        segments = [part.segment for part in catalogs for _ in part.image_ids]
+        digests = [sealed for part in catalogs for sealed in part.hashes]
+        epoch = authority.card.epoch
+        keys = tuple(
+            image_key(authority.image_master, image_id=name, epoch=epoch, segment=segments[positions[name]])
+            for name in chosen
+        )
+        hashes = tuple(digests[positions[name]] for name in chosen)
     place = {image_id: number for number, image_id in enumerate(chosen)}
-    opens = "open" in request.grant.rights
-    keys = [image_key(authority.image_master, image_id=image_id) for image_id in chosen] if opens else []
     # All rows have the same length: every query ranks the same living images.
-    sealed = Release(
+    results = Results(
         tuple(chosen),
-        np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32),
+        keys,
+        hashes,
         np.array([[place[image_ids[position]] for position in order] for order in orders], np.int32).reshape(
             len(orders), -1
         ),
         np.array([row[order] for row, order in zip(distances, orders, strict=True)], np.int32).reshape(len(orders), -1),
     )
-    info = digest(request, domain=RELEASE_DOMAIN)
-    body = seal_to(request.grant.sealing_key, write_release(sealed), info=info, aad=b"")
-    ranking = Ranking(request.nonce, tuple(chosen) if opens else (), body)
-    return sign(ranking, secret=authority.signing_secret)
+    info = digest(request, domain=RESULTS_DOMAIN)
+    body = seal_to(grant.sealing_key, write_results(results), info=info, aad=b"")
+    ranking = Ranking(request.nonce, tuple(chosen) if keys else (), body)
+    state = spend(dataclasses.replace(authority, seen=now), spending)
+    return state, spending, sign(ranking, secret=authority.identity.secret)
 
 
 def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str = "auto") -> tuple[Authority, Ranking]:
-    """Answer a report: `admit`, `open_report`, `release`.
+    """Answer a report in one process: `admit`, `decrypt_report`, `rank`.
 
     Args:
         authority: state.
@@ -309,64 +547,80 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
         >>> ranking.nonce == system.query.request.nonce
         True
     """
-    state = admit(authority, report, now=now)
-    return state, release(state, report, open_report(state, report, engine=engine))
+    admitted, _ = admit(authority, report, now=now)
+    state, _, ranking = rank(admitted, report, decrypt_report(admitted, report, engine=engine), now=now)
+    return state, ranking
 
 
-def _read_row(pieces: list, modulus: int) -> np.ndarray:
-    """Distances of one query to all segments; ranks of `integer` are dense over all of them, so that they compare."""
-    if pieces[0][0].layout.scheme == "integer":
-        values = [value for _, plaintexts in pieces for value in differences(plaintexts, modulus=modulus)]
-        return magnitude_ranks(values)
-    return np.concatenate(
-        [decode_scores(plaintexts, scores.layout, modulus=modulus) for scores, plaintexts in pieces]
-    ).astype(np.int32)
+def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now: int) -> Spending:
+    """What opening these images takes from the day's budget; an image opened before on that day costs nothing."""
+    opened = spent_today(authority, grant.grant_id, now=now).image_ids
+    fresh = tuple(image_id for image_id in chosen if image_id not in opened)
+    if len(opened) + len(fresh) > grant.images_per_day:
+        raise OverBudgetError(
+            f"images: {len(opened)} of {grant.images_per_day} were opened today, {len(fresh)} more would be",
+            retry_after=DAY_SECONDS - now % DAY_SECONDS,
+        )
+    return Spending(grant.grant_id, now // DAY_SECONDS, 0, fresh)
+
+
+def _openings(authority: Authority, request: Request) -> Rows | None:
+    if not request.openings:
+        return None
+    nonce, card = request.nonce, authority.card
+    body = open_openings(authority.identity.secret, card, request.openings, scheme=request.scheme, nonce=nonce)
+    if not body or len(body) % request.queries:
+        raise FormatError(f"openings: must be one for each of {request.queries} queries, got {len(body)} bytes")
+    return np.frombuffer(body, np.uint8).reshape(request.queries, -1)
+
+
+def _hint(part: Catalog, scheme: str) -> Rows | None:
+    return next((hint.rows for hint in part.hints if hint.scheme == scheme), None)
 
 
 def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
     return np.array(
-        [number < authority.withdrawn.get(name, 0) for number in segments for name in authority.catalogues[number]],
+        [
+            number < authority.withdrawn.get(name, 0)
+            for number in segments
+            for name in authority.catalogs[number].image_ids
+        ],
         bool,
     )
 
 
-def _check_order(authority: Authority, message: Catalogue | Withdrawal | Revocation) -> None:
+def _check_order(authority: Authority, message: Catalog | Withdrawal | Revocation) -> None:
     here = (authority.card.collection, authority.card.epoch)
     if (message.collection, message.epoch) != here:
         raise ForeignCollectionError(f"message for {message.collection!r} epoch {message.epoch}, this is {here}")
     check_signature(message, public=authority.card.owner_key, refusal=ForgedReplyError)
 
 
+def _check_segments(authority: Authority, report: ScoreReport, settled: int) -> None:
+    known, told = sorted(authority.catalogs), list(report.segments)
+    if not known:
+        raise EmptyCollectionError("report: the collection has no images yet")
+    if len(told) < max(settled, 1) or told != known[: len(told)]:
+        raise OutOfStepError(f"report: segments {told} are scored, segments {known} are known")
+
+
 def _check_shape(authority: Authority, report: ScoreReport) -> None:
     request = report.request
     if len(report.scores) != request.queries:
         raise FormatError(f"report: scores of {len(report.scores)} queries, the user asked {request.queries}")
-    if list(report.segments) != sorted(authority.catalogues):
-        raise FormatError(f"report: segments {report.segments}, the catalogue has {sorted(authority.catalogues)}")
+    if report.blocks != score_blocks(report.scores):
+        raise FormatError("report: the scores are not those that its signed header names")
     for row in report.scores:
         if len(row) != len(report.segments):
             raise FormatError(f"report: scores of {len(row)} segments, expected {len(report.segments)}")
         for number, scores in zip(report.segments, row, strict=True):
-            expected = (request.scheme, len(authority.catalogues[number]), authority.card.bits)
+            expected = (request.scheme, len(authority.catalogs[number].image_ids), authority.card.bits)
             got = (scores.layout.scheme, scores.layout.count, scores.layout.bits)
             if got != expected:
                 raise FormatError(f"report: segment {number} is {got}, expected scheme, count, bits {expected}")
-            check_layout(authority.card.public, scores.layout)
-            if len(scores.ciphertexts) != scores.layout.blocks or scores.live is not None:
-                raise FormatError(f"report: {len(scores.ciphertexts)} scores, {scores.layout.blocks} blocks, in order")
+            check_layout(authority.card.public.key, scores.layout)
+            shape = find_scheme(request.scheme).shapes(scores.layout).scores
+            if scores.ciphertexts.shape != shape:
+                raise FormatError(f"report: scores must be {shape} bytes, got {scores.ciphertexts.shape}")
             if scores.fingerprint != authority.card.public.fingerprint:
                 raise ForeignCollectionError("report: scores under another key")
-
-
-__all__ = [
-    "Authority",
-    "admit",
-    "answer",
-    "appoint",
-    "catalog",
-    "open_report",
-    "release",
-    "revoke",
-    "succeed",
-    "withdraw",
-]

@@ -1,21 +1,23 @@
-"""Whether a query may be answered: the owner's grant, the user's signature, time, collection, revocation, replay."""
+"""Whether a message may be answered: grant, signature, time, collection, revocation, replay, epoch. Free of secrets."""
 
 import hmac
 from collections.abc import Collection, Mapping
 
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.messages import SCHEMES, Card, Grant, Query, Request
+from jcbir.protocol.messages import Appointment, Card, Grant, Query, Request, Succession
 from jcbir.protocol.refusals import (
     ExpiredGrantError,
     ForeignCollectionError,
     ForgedGrantError,
+    ForgedReplyError,
     MissingRightError,
     ReplayedQueryError,
     RevokedGrantError,
     StaleQueryError,
     TamperedQueryError,
 )
+from jcbir.ranking._table import find_scheme
 
 RIGHTS = ("rank", "open")
 """`rank`: learn pseudonyms and distances of the best results. `open`: receive their image keys as well."""
@@ -32,9 +34,6 @@ def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes
         card: the collection it is presented to.
         now: seconds since 1970.
         revoked: identifiers of revoked grants.
-
-    Returns:
-        Nothing.
 
     Raises:
         ForgedGrantError: the owner did not sign this.
@@ -73,9 +72,6 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
         now: seconds since 1970.
         revoked: identifiers of revoked grants.
 
-    Returns:
-        Nothing.
-
     Raises:
         RefusalError: in the form that names the reason; see `check_grant` for those of the grant, and
             TamperedQueryError, ForeignCollectionError, StaleQueryError, MissingRightError for the request's own.
@@ -96,14 +92,37 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
         raise ForeignCollectionError(
             f"query: for {request.collection!r} epoch {request.epoch}, sent to {card.collection!r} epoch {card.epoch}"
         )
-    if abs(now - request.issued) > WINDOW_SECONDS:
-        raise StaleQueryError(f"query: issued at {request.issued}, it is {now}; at most {WINDOW_SECONDS} s apart")
+    check_issued(request.issued, now=now, name="query")
     if "rank" not in grant.rights:
         raise MissingRightError(f"grant: rights are {grant.rights}, a query needs 'rank'")
     if not 1 <= request.top <= grant.max_results:
         raise MissingRightError(f"top: {request.top} results asked, the grant allows 1 to {grant.max_results}")
-    if request.scheme not in SCHEMES:
-        raise ValueError(f"scheme: expected one of {SCHEMES}, got {request.scheme!r}")
+    if not 1 <= request.queries <= grant.queries_per_day:
+        raise MissingRightError(f"queries: {request.queries} asked, the grant allows {grant.queries_per_day} a day")
+    if find_scheme(request.scheme).key_kind != card.public.kind:
+        raise ValueError(f"scheme: must be one for {card.public.kind} keys, got {request.scheme!r}")
+
+
+def check_issued(issued: int, *, now: int, name: str) -> None:
+    """Check that a message is fresh: `|now - issued| <= WINDOW_SECONDS`.
+
+    Args:
+        issued: its time, seconds since 1970.
+        now: seconds since 1970.
+        name: what it is, for the refusal.
+
+    Raises:
+        StaleQueryError: issued too long ago, or in the future.
+
+    Example:
+        >>> check_issued(1000, now=1300, name="query")
+        >>> check_issued(1000, now=699, name="query")
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.StaleQueryError: query: issued at 1000, it is 699; at most 300 s apart
+    """
+    if abs(now - issued) > WINDOW_SECONDS:
+        raise StaleQueryError(f"{name}: issued at {issued}, it is {now}; at most {WINDOW_SECONDS} s apart")
 
 
 def commit(salt: bytes, trapdoors: tuple) -> bytes:
@@ -129,9 +148,6 @@ def check_commitment(query: Query) -> None:
     Args:
         query: the query.
 
-    Returns:
-        Nothing.
-
     Raises:
         TamperedQueryError: it does not.
 
@@ -152,6 +168,8 @@ def check_commitment(query: Query) -> None:
 def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, now: int) -> dict[bytes, int]:
     """Note a request as answered, and forget those so old that `check_request` refuses them anyway.
 
+    Kept for two windows: a clock that was set back by up to one lets no replay in.
+
     Args:
         answered: nonce to time of issue.
         nonce: the request's name.
@@ -166,13 +184,67 @@ def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, n
 
     Example:
         >>> first = note_answered({}, b"1", issued=1000, now=1000)
-        >>> note_answered(first, b"2", issued=1700, now=1700)
-        {b'2': 1700}
+        >>> note_answered(first, b"2", issued=1601, now=1601)
+        {b'2': 1601}
     """
     if nonce in answered:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before")
-    kept = {old: time for old, time in answered.items() if abs(now - time) <= WINDOW_SECONDS}
+    kept = {old: time for old, time in answered.items() if now - time <= 2 * WINDOW_SECONDS}
     return {**kept, nonce: issued}
 
 
-__all__ = ["RIGHTS", "WINDOW_SECONDS", "check_commitment", "check_grant", "check_request", "commit", "note_answered"]
+def same_collection(first: Card, second: Card) -> bool:
+    """Tell whether two cards are of one collection, in whatever epochs.
+
+    Args:
+        first: a card.
+        second: a card.
+
+    Returns:
+        Whether name, owner and code length are the same.
+
+    Example:
+        >>> import dataclasses
+        >>> from jcbir.protocol.session import small_system
+        >>> card = small_system().owner.card
+        >>> same_collection(card, dataclasses.replace(card, epoch=1))
+        True
+    """
+    return (first.collection, first.owner_key, first.bits) == (second.collection, second.owner_key, second.bits)
+
+
+def check_successor(card: Card, message: Succession | Appointment) -> bool:
+    """Decide whether a message opens the epoch after this one.
+
+    Args:
+        card: the collection as it is now.
+        message: from the owner.
+
+    Returns:
+        True if it does, False if the epoch it speaks of is open already (a repeated message).
+
+    Raises:
+        ForgedReplyError: the owner did not sign it.
+        ForeignCollectionError: another collection or owner, another code length, or not the very next epoch.
+        StaleQueryError: of an epoch that is over.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> old = small_system().owner
+        >>> succession, _ = owner.announce(owner.rekey(old, draw=secrets.token_bytes))
+        >>> check_successor(old.card, succession), check_successor(succession.card, succession)
+        (True, False)
+    """
+    check_signature(message, public=card.owner_key, refusal=ForgedReplyError)
+    following = message.card
+    if not same_collection(following, card):
+        raise ForeignCollectionError(f"message for {following.collection!r}, this is {card.collection!r}")
+    if following == card:
+        return False
+    if following.epoch <= card.epoch:
+        raise StaleQueryError(f"message opens epoch {following.epoch}, the collection is in epoch {card.epoch}")
+    if following.epoch != card.epoch + 1:
+        raise ForeignCollectionError(f"message opens epoch {following.epoch}, the next one here is {card.epoch + 1}")
+    return True

@@ -1,17 +1,22 @@
 """What the parties say to one another: frozen records of plain fields, free of any code that could use a secret.
 
 Owner to server: `Publication`, `Withdrawal`, `Revocation`, `Succession`, `Recall` (answered by `Recalled`). Owner to
-authority: `Delegation` (secret, see `owner`), `Catalogue`, `Withdrawal`, `Revocation`, `Appointment`. User to owner:
+authority: `Delegation` (secret, see `owner`), `Catalog`, `Withdrawal`, `Revocation`, `Appointment`. User to owner:
 `Enrollment`; owner to user: `Admission`. One search: `Query` (user to server), `ScoreReport` (server to authority),
-`Ranking` (authority to server), `Delivery` (server to user).
+`Ranking` (authority to server), `Delivery` (server to user). `Spending` the authority writes to itself.
 """
 
 import dataclasses
 from typing import Any
 
-from jcbir.paillier.public import PublicKey
-from jcbir.ranking._layouts import SCHEMES
-from jcbir.ranking._records import Index, Scores, Trapdoor
+import numpy as np
+from jaxtyping import UInt8
+
+from jcbir.ranking._keys import TaggedKey
+from jcbir.ranking._scheme import Index, Scores, Trapdoor
+
+DEFAULT_SCHEME = "packed"
+"""What is offered and asked where nobody says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,17 +27,21 @@ class Card:
         collection: its name.
         epoch: counts re-keyings; grants and messages of another epoch are refused.
         bits: length of its hash codes.
-        public: the Paillier public key.
+        public: the public key, with the name of its kind.
         owner_key: Ed25519 public key of the owner (32 bytes): publications, grants, revocations.
-        authority_key: Ed25519 public key of the authority (32 bytes): rankings.
+        cloud_key: Ed25519 public key of the server (32 bytes), made by it: score reports.
+        authority_key: Ed25519 public key of the authority (32 bytes), made by it: rankings.
+        authority_sealing_key: HPKE public key of the authority (32 bytes), made by it: what is for it alone.
     """
 
     collection: str
     epoch: int
     bits: int
-    public: PublicKey
+    public: TaggedKey
     owner_key: bytes
+    cloud_key: bytes
     authority_key: bytes
+    authority_sealing_key: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,14 +77,29 @@ class Publication:
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalogue:
-    """Owner to authority: which image stands at which position of a segment.
+class Hint:
+    """What opens the scores of one index beside the key, where its scheme has something of that kind.
+
+    Attributes:
+        scheme: the ranking scheme.
+        rows: one row for each score of a query.
+    """
+
+    scheme: str
+    rows: UInt8[np.ndarray, "b h"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalog:
+    """Owner to authority: which image stands at which position of a segment, and what its sealed bytes are.
 
     Attributes:
         collection: name of the collection.
         epoch: epoch of the collection.
         segment: number of the segment.
         image_ids: pseudonyms in index order.
+        hashes: SHA-256 of each sealed image: whoever opened an image knows its key, and could seal another one.
+        hints: for the authority alone, of the schemes that have them.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -83,6 +107,8 @@ class Catalogue:
     epoch: int
     segment: int
     image_ids: tuple[str, ...]
+    hashes: tuple[bytes, ...]
+    hints: tuple[Hint, ...] = ()
     signature: bytes = b""
 
 
@@ -150,7 +176,9 @@ class Grant:
         sealing_key: HPKE public key of the user.
         signing_key: Ed25519 public key of the user.
         rights: what is allowed: `"rank"` (learn pseudonyms and distances) and `"open"` (receive image keys).
-        max_results: most results per query.
+        max_results: most results per query image.
+        queries_per_day: most query images that are answered on one day (UTC).
+        images_per_day: most different images that are opened on one day (UTC).
         issued: seconds since 1970.
         expires: seconds since 1970; refused from then on.
         signature: the owner's Ed25519 signature over the rest.
@@ -163,6 +191,8 @@ class Grant:
     signing_key: bytes
     rights: tuple[str, ...]
     max_results: int
+    queries_per_day: int
+    images_per_day: int
     issued: int
     expires: int
     signature: bytes = b""
@@ -198,6 +228,8 @@ class Request:
         nonce: 16 random bytes, the name of this request; never answered twice.
         issued: seconds since 1970.
         commitment: digest of salt and trapdoors; without the salt the authority could guess a short masked code.
+        openings: HPKE to the authority of what opens the scores of the trapdoors beside the key; empty where the scheme
+            has nothing of that kind.
         grant: the user's grant.
         signature: the user's Ed25519 signature over the rest.
     """
@@ -210,6 +242,7 @@ class Request:
     nonce: bytes
     issued: int
     commitment: bytes
+    openings: bytes
     grant: Grant
     signature: bytes = b""
 
@@ -231,17 +264,21 @@ class Query:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreReport:
-    """Server to authority: encrypted scores; no trapdoor.
+    """Server to authority: encrypted scores; no trapdoor. All but the scores is a small header that is signed.
 
     Attributes:
         request: as the user signed it.
         segments: numbers of the segments scored, in order.
+        blocks: for each query and segment, the digest of its scores.
+        signature: the server's Ed25519 signature over request, segments and blocks.
         scores: for each query, one record for each segment.
     """
 
     request: Request
     segments: tuple[int, ...]
-    scores: tuple[tuple[Scores, ...], ...]
+    blocks: tuple[tuple[bytes, ...], ...]
+    signature: bytes = b""
+    scores: tuple[tuple[Scores, ...], ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +288,7 @@ class Ranking:
     Attributes:
         nonce: the request answered.
         image_ids: pseudonyms of all results of the batch, sorted: neither rank nor query can be read off.
-        sealed: HPKE to the user, with the request as context: order, distances, image keys.
+        sealed: HPKE to the user, with the request as context: order, distances, image keys, SHA-256 of sealed images.
         signature: the authority's Ed25519 signature over the rest.
     """
 
@@ -259,6 +296,23 @@ class Ranking:
     image_ids: tuple[str, ...]
     sealed: bytes
     signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Spending:
+    """Authority to its own journal: what one step of one answer takes from a grant's budget of a day.
+
+    Attributes:
+        grant_id: whose budget.
+        day: days since 1970, UTC.
+        rows: query images.
+        image_ids: pseudonyms of images opened that were not opened before on that day.
+    """
+
+    grant_id: bytes
+    day: int
+    rows: int
+    image_ids: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,7 +347,7 @@ class Appointment:
 
     Attributes:
         card: the collection in its new epoch.
-        sealed: the new `Delegation`, sealed to a key that derives from the secret of the epoch before.
+        sealed: the new `Delegation`, sealed to the authority that the card names.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -310,6 +364,7 @@ class Recall:
         collection: name of the collection.
         epoch: epoch of the collection.
         issued: seconds since 1970.
+        nonce: 16 random bytes; a recall is answered once.
         image_ids: pseudonyms of the images.
         signature: the owner's Ed25519 signature over the rest.
     """
@@ -317,6 +372,7 @@ class Recall:
     collection: str
     epoch: int
     issued: int
+    nonce: bytes
     image_ids: tuple[str, ...]
     signature: bytes = b""
 
@@ -339,10 +395,12 @@ class Refusal:
     Attributes:
         code: `code` of a `jcbir.protocol.refusals` error, or of a service's own.
         reason: one sentence without secrets.
+        retry_after: seconds after which the same may succeed; 0 where time alone changes nothing.
     """
 
     code: str
     reason: str
+    retry_after: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,33 +411,10 @@ class Sent:
         sender: "owner", "server", "authority" or "user".
         receiver: likewise.
         message: one of the records of this module (or the owner's `Delegation`).
+        size: its bytes on the wire; 0 for what is handed over in person.
     """
 
     sender: str
     receiver: str
     message: Any
-
-
-__all__ = [
-    "SCHEMES",
-    "Admission",
-    "Appointment",
-    "Card",
-    "Catalogue",
-    "Delivery",
-    "Enrollment",
-    "Grant",
-    "Publication",
-    "Query",
-    "Ranking",
-    "Recall",
-    "Recalled",
-    "Refusal",
-    "Request",
-    "Revocation",
-    "ScoreReport",
-    "SealedImage",
-    "Sent",
-    "Succession",
-    "Withdrawal",
-]
+    size: int = 0

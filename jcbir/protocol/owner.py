@@ -1,37 +1,176 @@
-"""The owner: makes the keys, publishes encrypted indexes and sealed images, admits and revokes users."""
+"""The owner: makes the keys, publishes encrypted indexes and sealed images, admits and revokes users, turns epochs."""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
 from jcbir.protocol._digests import digest
-from jcbir.protocol._signatures import KEY_BYTES, check_signature, sign, verifying_key
+from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
+from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.grants import RIGHTS
-from jcbir.protocol.holdings import Delegation, Owner, Picture, create, delegate, pseudonym, seal_images
 from jcbir.protocol.messages import (
-    SCHEMES,
+    DEFAULT_SCHEME,
     Admission,
-    Catalogue,
+    Appointment,
+    Card,
+    Catalog,
     Enrollment,
     Grant,
+    Hint,
     Publication,
     Recall,
     Revocation,
     SealedImage,
+    Succession,
     Withdrawal,
 )
-from jcbir.protocol.user import masked_codes
-from jcbir.ranking._build import build_index
-from jcbir.ranking._layouts import plan
-from jcbir.sealing import Cipher, image_key, open_batch, seal_to
+from jcbir.protocol.user import ADMISSION_DOMAIN, scheme_masking_key
+from jcbir.ranking._build import build_index, mask_index
+from jcbir.ranking._keys import tag_key
+from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
+from jcbir.ranking._table import SCHEMES, plan
+from jcbir.sealing import Cipher, image_key, open_batch, seal_batch, seal_to
 from jcbir.typing import Array, Rows
 
+# Images of one call may differ in size, so their axes have no names.
+Picture = UInt8[Array, "_ _ _"]
+
 GRANT_ID_BYTES = 16
-ADMISSION_DOMAIN = "jcbir admission v1"
+NONCE_BYTES = 16
+SEAL_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Owner:
+    """Everything the owner holds: all master secrets. Its `repr` shows none of them.
+
+    Attributes:
+        card: the public face of the collection.
+        secret: the secret key.
+        image_master: 32 bytes, image keys derive from it.
+        masking_key: 32 bytes, the keyed isometries derive from it.
+        naming_key: 32 bytes, pseudonyms of images derive from it.
+        signing_secret: 32 bytes, Ed25519.
+        segments: segments published in this epoch.
+        image_ids: pseudonyms published and not withdrawn, in this epoch, and the segment of each.
+        revoked: grants revoked in this epoch, in order.
+        revocation_serial: number of the last revocation list.
+    """
+
+    card: Card
+    secret: Any
+    image_master: bytes
+    masking_key: bytes
+    naming_key: bytes
+    signing_secret: bytes
+    segments: int = 0
+    image_ids: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    revoked: tuple[bytes, ...] = ()
+    revocation_serial: int = 0
+
+    def __repr__(self) -> str:
+        return f"Owner({self.card.collection!r}, epoch {self.card.epoch}, {self.segments} segments, secrets redacted)"
+
+
+def create(
+    *,
+    collection: str,
+    bits: int,
+    secret: Any,
+    cloud_key: bytes,
+    authority_key: bytes,
+    authority_sealing_key: bytes,
+    draw: Callable[[int], bytes],
+) -> Owner:
+    """Found a collection: draw every master secret beside the key pair.
+
+    Args:
+        collection: its name, 1 to 100 characters.
+        bits: length of its hash codes, 8 to 512.
+        secret: the key pair, from `jcbir.paillier.secret.generate_keys` or another kind's.
+        cloud_key: `public` of the server's identity, from `jcbir.protocol.server.make_identity`.
+        authority_key: `public` of the authority's identity, from `jcbir.protocol.authority.make_identity`.
+        authority_sealing_key: `sealing_key` of the same.
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The owner's state.
+
+    Raises:
+        ValueError: name or code length out of range, or a key that is none.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> from jcbir.protocol import authority, server
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> cloud = server.make_identity(draw=secrets.token_bytes)
+        >>> holder = authority.make_identity(draw=secrets.token_bytes)
+        >>> create(
+        ...     collection="photos", bits=16, secret=key, cloud_key=cloud.public, authority_key=holder.public,
+        ...     authority_sealing_key=holder.sealing_key, draw=secrets.token_bytes,
+        ... )
+        Owner('photos', epoch 0, 0 segments, secrets redacted)
+    """
+    if not 1 <= len(collection) <= 100:
+        raise ValueError(f"collection: must be a name of 1 to 100 characters, got {len(collection)}")
+    if not 8 <= bits <= 512:
+        raise ValueError(f"bits: must be 8 to 512, got {bits}")
+    _check_services(cloud_key, authority_key, authority_sealing_key)
+    signing = draw(KEY_BYTES)
+    card = Card(
+        collection,
+        0,
+        bits,
+        tag_key(secret.public),
+        verifying_key(signing),
+        cloud_key,
+        authority_key,
+        authority_sealing_key,
+    )
+    return Owner(card, secret, draw(32), draw(32), draw(32), signing)
+
+
+def delegate(owner: Owner) -> Delegation:
+    """Hand the authority what it needs: the key pair and the image master key; not the masking key.
+
+    Args:
+        owner: state.
+
+    Returns:
+        The delegation: secret.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> delegate(small_system().owner)
+        Delegation('photos', epoch 0, secrets redacted)
+    """
+    return Delegation(owner.card, owner.secret, owner.image_master)
+
+
+def pseudonym(owner: Owner, name: str) -> str:
+    """Name an image so that the name says nothing: `HMAC-SHA256(naming key, epoch, name)`, 32 hexadecimal digits.
+
+    Args:
+        owner: state.
+        name: the image's name, its path say.
+
+    Returns:
+        The pseudonym; another one in every epoch, so that nobody else sees which image became which.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> len(pseudonym(small_system().owner, "photo.png"))
+        32
+    """
+    context = b"jcbir name v2\0" + owner.card.epoch.to_bytes(8) + name.encode()
+    return hmac.digest(owner.naming_key, context, "sha256")[:16].hex()
 
 
 def publish(
@@ -41,11 +180,11 @@ def publish(
     names: Sequence[str],
     *,
     draw: Callable[[int], bytes],
-    schemes: Sequence[str] = ("packed",),
+    schemes: Sequence[str] = (DEFAULT_SCHEME,),
     cipher: Cipher = "lorenz",
     engine: str = "auto",
-) -> tuple[Owner, Publication, Catalogue]:
-    """Publish a segment: mask and encrypt the codes, seal the images.
+) -> tuple[Owner, Publication, Catalog]:
+    """Publish a segment: mask and encrypt the codes, seal the images, in an order that is drawn afresh.
 
     Args:
         owner: state.
@@ -58,7 +197,8 @@ def publish(
         engine: arithmetic engine.
 
     Returns:
-        The new state, the publication for the server and the catalogue for the authority.
+        The new state, the publication for the server and the catalog for the authority, which names the images in the
+        order of the segment.
 
     Raises:
         ValueError: no image, lengths differ, a name twice or published before, codes of another length, no such scheme.
@@ -71,20 +211,28 @@ def publish(
         >>> publication.segment, state.segments
         (1, 2)
     """
-    image_ids = tuple(pseudonym(owner, name) for name in names)
-    _check_batch(owner, codes, images, image_ids, schemes)
+    given = [pseudonym(owner, name) for name in names]
+    _check_batch(owner, codes, images, given, schemes)
+    order = _draw_order(len(given), draw=draw)
+    image_ids = tuple(given[place] for place in order)
 
-    encrypt_rows = functools.partial(encrypt, owner.secret, draw=draw, engine=engine)
+    card, segment = owner.card, owner.segments
+    public, kind = card.public.key, SECRET_KEY_KINDS[card.public.kind]
+    encrypt_rows = functools.partial(kind.encrypt, owner.secret, draw=draw, engine=engine)
     indexes = []
     for scheme in schemes:
-        layout = plan(owner.card.public, scheme=scheme, count=len(image_ids), bits=owner.card.bits)
-        masked = masked_codes(codes, card=owner.card, scheme=scheme, masking_key=owner.masking_key)
-        indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=owner.card.public))
-    sealed = seal_images(owner, images, image_ids, draw=draw, cipher=cipher)
-    publication = Publication(owner.card, owner.segments, tuple(indexes), sealed)
-    catalogue = Catalogue(owner.card.collection, owner.card.epoch, owner.segments, image_ids)
-    state = dataclasses.replace(owner, segments=owner.segments + 1, image_ids=owner.image_ids | set(image_ids))
-    return state, sign(publication, secret=owner.signing_secret), sign(catalogue, secret=owner.signing_secret)
+        layout = plan(public, scheme=scheme, count=len(image_ids), bits=card.bits)
+        masking_key = scheme_masking_key(card, scheme=scheme, masking_key=owner.masking_key)
+        masked = mask_index(np.asarray(codes)[order], layout, masking_key=masking_key)
+        indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=public))
+    hints = tuple(Hint(index.layout.scheme, index.hint) for index in indexes if index.hint is not None)
+    sealed = _seal_images(owner, [images[place] for place in order], image_ids, draw=draw, cipher=cipher)
+    hashes = tuple(hashlib.sha256(image.sealed).digest() for image in sealed)
+    publication = Publication(card, segment, tuple(index._replace(hint=None) for index in indexes), sealed)
+    catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes, hints)
+    published = {**owner.image_ids, **dict.fromkeys(image_ids, segment)}
+    state = dataclasses.replace(owner, segments=segment + 1, image_ids=published)
+    return state, sign(publication, secret=owner.signing_secret), sign(catalog, secret=owner.signing_secret)
 
 
 def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
@@ -105,7 +253,8 @@ def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], eng
         >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
         (2, 64)
     """
-    return owner_blinders(owner.secret, count, draw=draw, engine=engine)
+    kind = SECRET_KEY_KINDS[owner.card.public.kind]
+    return kind.blinders(owner.secret, count, draw=draw, engine=engine)
 
 
 def admit(
@@ -117,6 +266,8 @@ def admit(
     lifetime: int = 30 * 86400,
     rights: Sequence[str] = RIGHTS,
     max_results: int = 100,
+    queries_per_day: int = 200,
+    images_per_day: int = 500,
 ) -> tuple[Owner, Admission]:
     """Admit a user: sign a grant, seal the masking key to the user.
 
@@ -127,14 +278,16 @@ def admit(
         draw: source of random bytes, `secrets.token_bytes`.
         lifetime: seconds the grant is good for.
         rights: subset of `("rank", "open")`.
-        max_results: most results per query.
+        max_results: most results per query image.
+        queries_per_day: most query images that are answered on one day (UTC).
+        images_per_day: most different images that are opened on one day (UTC).
 
     Returns:
         The state and the admission for the user.
 
     Raises:
         ForgedReplyError: the enrollment is not signed by its own key.
-        ValueError: no such right, lifetime or number of results below 1.
+        ValueError: no such right, or lifetime, number of results or a budget below 1.
 
     Example:
         >>> import secrets
@@ -145,9 +298,16 @@ def admit(
     """
     check_signature(enrollment, public=enrollment.signing_key)
     if not set(rights) <= set(RIGHTS):
-        raise ValueError(f"rights: a subset of {RIGHTS}, got {tuple(rights)}")
-    if lifetime < 1 or max_results < 1:
-        raise ValueError(f"lifetime and max_results: at least 1, got {lifetime} and {max_results}")
+        raise ValueError(f"rights: must be a subset of {RIGHTS}, got {tuple(rights)}")
+    limits = {
+        "lifetime": lifetime,
+        "max_results": max_results,
+        "queries_per_day": queries_per_day,
+        "images_per_day": images_per_day,
+    }
+    for name, limit in limits.items():
+        if limit < 1:
+            raise ValueError(f"{name}: must be at least 1, got {limit}")
     grant = Grant(
         grant_id=draw(GRANT_ID_BYTES),
         collection=owner.card.collection,
@@ -156,6 +316,8 @@ def admit(
         signing_key=enrollment.signing_key,
         rights=tuple(rights),
         max_results=max_results,
+        queries_per_day=queries_per_day,
+        images_per_day=images_per_day,
         issued=now,
         expires=now + lifetime,
     )
@@ -185,7 +347,7 @@ def revoke(owner: Owner, grant_ids: Sequence[bytes]) -> tuple[Owner, Revocation]
         1
     """
     if any(len(grant_id) != GRANT_ID_BYTES for grant_id in grant_ids):
-        raise ValueError(f"grant_ids: identifiers have {GRANT_ID_BYTES} bytes")
+        raise ValueError(f"grant_ids: must have {GRANT_ID_BYTES} bytes each, got {sorted({*map(len, grant_ids)})}")
     revoked = tuple(dict.fromkeys((*owner.revoked, *grant_ids)))
     state = dataclasses.replace(owner, revoked=revoked, revocation_serial=owner.revocation_serial + 1)
     revocation = Revocation(owner.card.collection, owner.card.epoch, state.revocation_serial, revoked)
@@ -214,25 +376,40 @@ def withdraw(owner: Owner, names: Sequence[str]) -> tuple[Owner, Withdrawal]:
     image_ids = tuple(pseudonym(owner, name) for name in names)
     unknown = [name for name, image_id in zip(names, image_ids, strict=True) if image_id not in owner.image_ids]
     if unknown:
-        raise ValueError(f"names: {len(unknown)} are not published, the first is {unknown[0]!r}")
-    state = dataclasses.replace(owner, image_ids=owner.image_ids - set(image_ids))
+        raise ValueError(f"names: must be published, got {len(unknown)} that are not, the first is {unknown[0]!r}")
+    left = {image_id: segment for image_id, segment in owner.image_ids.items() if image_id not in set(image_ids)}
+    state = dataclasses.replace(owner, image_ids=left)
     withdrawal = Withdrawal(owner.card.collection, owner.card.epoch, owner.segments, image_ids)
     return state, sign(withdrawal, secret=owner.signing_secret)
 
 
-def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | None = None) -> Owner:
-    """Open a new epoch: new image master, masking and authority keys, a new Paillier key if given, nothing published.
+def rekey(
+    owner: Owner,
+    *,
+    draw: Callable[[int], bytes],
+    secret: Any | None = None,
+    cloud_key: bytes | None = None,
+    authority_key: bytes | None = None,
+    authority_sealing_key: bytes | None = None,
+) -> Owner:
+    """Open a new epoch: new image master and masking keys, a new key pair if given, nothing published.
 
-    All grants end. `jcbir.protocol.handover.announce` tells the others; then publish again, from the photographs or
-    from what `recall` brings and `unseal` opens.
+    All grants end. `announce` tells the others; then publish again, from the photographs or from what `recall` brings
+    and `unseal` opens. Pseudonyms are others than before.
 
     Args:
         owner: state.
         draw: source of secret bytes, `secrets.token_bytes`.
-        secret: a new Paillier key pair; without it the old one stays.
+        secret: a new key pair; without it the old one stays.
+        cloud_key: of another server; without it the old one stays.
+        authority_key: of another authority; without it the old one stays. It gets the delegation by hand.
+        authority_sealing_key: of the same.
 
     Returns:
         The state of the new epoch.
+
+    Raises:
+        ValueError: a key that is none.
 
     Example:
         >>> import secrets
@@ -241,32 +418,62 @@ def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | Non
         Owner('photos', epoch 1, 0 segments, secrets redacted)
     """
     pair = owner.secret if secret is None else secret
-    authority = draw(KEY_BYTES)
+    old = owner.card
     card = dataclasses.replace(
-        owner.card, epoch=owner.card.epoch + 1, public=pair.public, authority_key=verifying_key(authority)
+        old,
+        epoch=old.epoch + 1,
+        public=tag_key(pair.public),
+        cloud_key=old.cloud_key if cloud_key is None else cloud_key,
+        authority_key=old.authority_key if authority_key is None else authority_key,
+        authority_sealing_key=old.authority_sealing_key if authority_sealing_key is None else authority_sealing_key,
     )
-    return Owner(card, pair, draw(32), draw(32), owner.naming_key, owner.signing_secret, authority)
+    _check_services(card.cloud_key, card.authority_key, card.authority_sealing_key)
+    return Owner(card, pair, draw(32), draw(32), owner.naming_key, owner.signing_secret)
 
 
-def recall(owner: Owner, image_ids: Sequence[str], *, now: int) -> Recall:
+def announce(owner: Owner) -> tuple[Succession, Appointment]:
+    """Tell server and authority that the owner's epoch begins.
+
+    Args:
+        owner: the state that `rekey` made.
+
+    Returns:
+        The message for the server, and the one for the authority, which holds the new delegation sealed to it.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import authority
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> _, appointment = announce(rekey(system.owner, draw=secrets.token_bytes))
+        >>> authority.succeed(system.authority, appointment)
+        Authority('photos', epoch 1, 0 segments, redacted)
+    """
+    appointment = Appointment(owner.card, seal_delegation(delegate(owner)))
+    return sign(Succession(owner.card), secret=owner.signing_secret), sign(appointment, secret=owner.signing_secret)
+
+
+def recall(owner: Owner, image_ids: Sequence[str], *, now: int, draw: Callable[[int], bytes]) -> Recall:
     """Ask the server for sealed images.
 
     Args:
         owner: state.
         image_ids: their pseudonyms.
         now: seconds since 1970.
+        draw: source of random bytes, `secrets.token_bytes`.
 
     Returns:
         The message for the server; it answers with the first of them.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
-        >>> len(recall(system.owner, system.catalogue.image_ids, now=NOW).image_ids)
+        >>> len(recall(system.owner, system.catalog.image_ids, now=NOW, draw=secrets.token_bytes).image_ids)
         3
     """
-    card = owner.card
-    return sign(Recall(card.collection, card.epoch, now, tuple(image_ids)), secret=owner.signing_secret)
+    message = Recall(owner.card.collection, owner.card.epoch, now, draw(NONCE_BYTES), tuple(image_ids))
+    return sign(message, secret=owner.signing_secret)
 
 
 def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray, "_ _ _"]]:
@@ -274,52 +481,83 @@ def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray
 
     Args:
         owner: state of the epoch they were sealed in.
-        images: the sealed images.
+        images: the sealed images, published and not withdrawn.
 
     Returns:
         uint8[h, w, c] each, in order.
 
     Raises:
+        ValueError: an image is not published.
         IntegrityError: altered, or not sealed in this epoch.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> [image[0, 0].tolist() for image in unseal(small_system().owner, small_system().publication.images[:2])]
-        [[10, 10, 10], [20, 20, 20]]
+        >>> pictures = unseal(small_system().owner, small_system().publication.images)
+        >>> sorted(image[0, 0].tolist() for image in pictures)
+        [[10, 10, 10], [20, 20, 20], [30, 30, 30]]
     """
     image_ids = [image.image_id for image in images]
-    image_keys = [image_key(owner.image_master, image_id=image_id) for image_id in image_ids]
-    return open_batch([image.sealed for image in images], keys=image_keys, image_ids=image_ids)
+    unknown = sum(image_id not in owner.image_ids for image_id in image_ids)
+    if unknown:
+        raise ValueError(f"images: must be published, got {unknown} that are not")
+    keys = [_image_key(owner, image_id, owner.image_ids[image_id]) for image_id in image_ids]
+    return open_batch([image.sealed for image in images], keys=keys, image_ids=image_ids)
+
+
+def _image_key(owner: Owner, image_id: str, segment: int) -> bytes:
+    return image_key(owner.image_master, image_id=image_id, epoch=owner.card.epoch, segment=segment)
+
+
+def _seal_images(
+    owner: Owner, images: Sequence[Picture], image_ids: Sequence[str], *, draw: Callable[[int], bytes], cipher: Cipher
+) -> tuple[SealedImage, ...]:
+    """The images of the next segment sealed, those of one shape together: the cipher's arrays pay off in batches."""
+    groups: dict[tuple, list[int]] = {}
+    for place, image in enumerate(images):
+        groups.setdefault(np.shape(image), []).append(place)
+    sealed: dict[int, bytes] = {}
+    for places in groups.values():
+        for start in range(0, len(places), SEAL_BATCH):
+            batch = places[start : start + SEAL_BATCH]
+            bodies = seal_batch(
+                np.stack([np.asarray(images[place]) for place in batch]),
+                keys=[_image_key(owner, image_ids[place], owner.segments) for place in batch],
+                nonces=[draw(NONCE_BYTES) for _ in batch],
+                image_ids=[image_ids[place] for place in batch],
+                cipher=cipher,
+            )
+            sealed.update(zip(batch, bodies, strict=True))
+    return tuple(SealedImage(image_id, sealed[place]) for place, image_id in enumerate(image_ids))
+
+
+def _draw_order(count: int, *, draw: Callable[[int], bytes]) -> list[int]:
+    """A uniformly random order: that of random 128-bit numbers, no two of which are equal."""
+    numbers = draw(16 * count)
+    return sorted(range(count), key=lambda place: numbers[16 * place : 16 * place + 16])
+
+
+def _check_services(cloud_key: bytes, authority_key: bytes, authority_sealing_key: bytes) -> None:
+    for name, key in (("cloud_key", cloud_key), ("authority_key", authority_key)):
+        if is_weak(key):
+            raise ValueError(f"{name}: must be an Ed25519 key of full order, got {key.hex()}")
+    if len(authority_sealing_key) != KEY_BYTES:
+        raise ValueError(f"authority_sealing_key: must be {KEY_BYTES} bytes, got {len(authority_sealing_key)}")
 
 
 def _check_batch(
-    owner: Owner, codes: Array, images: Sequence[Picture], image_ids: tuple[str, ...], schemes: Sequence[str]
+    owner: Owner, codes: Array, images: Sequence[Picture], image_ids: Sequence[str], schemes: Sequence[str]
 ) -> None:
     if not len(codes) == len(images) == len(image_ids) > 0:
         raise ValueError(
-            f"codes, images and names: one of each per image, got {len(codes)}, {len(images)} and {len(image_ids)}"
+            f"codes, images and names: must be one of each per image, got {len(codes)}, {len(images)} and "
+            f"{len(image_ids)}"
         )
     if len(set(image_ids)) != len(image_ids):
-        raise ValueError("names: a name appears twice")
-    again = owner.image_ids & set(image_ids)
+        raise ValueError(f"names: must differ, got {len(image_ids) - len(set(image_ids))} twice")
+    again = owner.image_ids.keys() & set(image_ids)
     if again:
-        raise ValueError(f"names: {len(again)} of {len(image_ids)} are published already")
+        raise ValueError(f"names: must be new, got {len(again)} of {len(image_ids)} that are published already")
     if not schemes or not set(schemes) <= set(SCHEMES) or len(set(schemes)) != len(schemes):
-        raise ValueError(f"schemes: expected different ones of {SCHEMES}, got {tuple(schemes)}")
-
-
-__all__ = [
-    "Delegation",
-    "Owner",
-    "admit",
-    "blinder_stock",
-    "create",
-    "delegate",
-    "pseudonym",
-    "publish",
-    "recall",
-    "rekey",
-    "revoke",
-    "unseal",
-    "withdraw",
-]
+        raise ValueError(f"schemes: must be different ones of {', '.join(SCHEMES)}, got {tuple(schemes)}")
+    if codes.shape[1] != owner.card.bits:
+        raise ValueError(f"codes: must have {owner.card.bits} bits in this collection, got {codes.shape[1]}")

@@ -4,9 +4,20 @@ from jcbir.errors import IntegrityError, KeyMismatchError
 
 
 class RefusalError(ValueError):
-    """A party declines a message; the message names the reason and no secret."""
+    """A party declines a message; the message names the reason and no secret.
+
+    Attributes:
+        code: what travels and what is logged.
+        retry_after: seconds after which the same may succeed, or None.
+    """
 
     code = "refused"
+    retry_after: float | None = None
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        if retry_after is not None:
+            self.retry_after = retry_after
 
 
 class ForgedGrantError(RefusalError, IntegrityError):
@@ -58,9 +69,28 @@ class MissingRightError(RefusalError):
 
 
 class ForgedReplyError(RefusalError, IntegrityError):
-    """A publication, ranking or delivery does not carry the signature of the party that must have made it."""
+    """A publication, report, ranking or delivery does not carry the signature of the party that must have made it."""
 
     code = "forged-reply"
+
+
+class EmptyCollectionError(RefusalError):
+    """Nothing is published yet."""
+
+    code = "empty"
+
+
+class OutOfStepError(RefusalError):
+    """Server and authority know other segments: the owner is between telling the one and telling the other."""
+
+    code = "out-of-step"
+    retry_after = 1.0
+
+
+class OverBudgetError(RefusalError):
+    """The grant's budget of this day is spent; `retry_after` says when the next one begins."""
+
+    code = "over-budget"
 
 
 REFUSALS = (
@@ -73,7 +103,8 @@ REFUSALS = (
     StaleQueryError,
     MissingRightError,
     ForgedReplyError,
+    EmptyCollectionError,
+    OutOfStepError,
+    OverBudgetError,
 )
 """Every refusal, in the order the docs list them."""
-
-__all__ = ["REFUSALS", "RefusalError", *(error.__name__ for error in REFUSALS)]

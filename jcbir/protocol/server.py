@@ -4,30 +4,40 @@ Nothing imported here, directly or not, can decrypt, open an image, or hash one;
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.grants import check_commitment, check_request, note_answered
+from jcbir.protocol._digests import score_blocks
+from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
+from jcbir.protocol.grants import (
+    check_commitment,
+    check_issued,
+    check_request,
+    check_successor,
+    note_answered,
+)
 from jcbir.protocol.messages import (
     Card,
     Delivery,
     Publication,
     Query,
     Ranking,
+    Recall,
+    Recalled,
     Revocation,
     ScoreReport,
     SealedImage,
+    Succession,
     Withdrawal,
 )
-from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
-from jcbir.ranking._layouts import check_layout
-from jcbir.ranking._records import Index
+from jcbir.protocol.refusals import EmptyCollectionError, ForeignCollectionError, ForgedReplyError, StaleQueryError
+from jcbir.ranking._scheme import Index, Scores, Shapes
 from jcbir.ranking._score import prepare, score
+from jcbir.ranking._table import check_layout, find_scheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +57,7 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Server:
-    """What the cloud holds. No field of it is a secret.
+    """What the cloud holds. No field of it is a secret: its `Identity` it holds beside this.
 
     Attributes:
         card: the collection.
@@ -55,8 +65,9 @@ class Server:
         images: pseudonym to sealed image; any mapping, so a store on disk serves as well.
         revoked: revoked grants.
         revocation_serial: number of the revocation list in force.
-        answered: nonces of recent requests, with their time.
+        answered: nonces of recent requests and recalls, with their time.
         awaited: nonces of requests scored and not delivered yet.
+        seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
     """
 
     card: Card
@@ -66,6 +77,25 @@ class Server:
     revocation_serial: int = 0
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
     awaited: frozenset[bytes] = frozenset()
+    seen: int = 0
+
+
+def make_identity(*, draw: Callable[[int], bytes]) -> Identity:
+    """Make the key that this server signs its reports with, once, at its first start.
+
+    Args:
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The identity; its `public` goes to the owner, who writes it into the card.
+
+    Example:
+        >>> import secrets
+        >>> len(make_identity(draw=secrets.token_bytes).public)
+        32
+    """
+    secret = draw(KEY_BYTES)
+    return Identity(secret, verifying_key(secret))
 
 
 def accept(server: Server, publication: Publication) -> Server:
@@ -126,10 +156,8 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
     for index in publication.indexes:
         if index.fingerprint != server.card.public.fingerprint:
             raise KeyMismatchError("publication: an index is encrypted under another key")
-        if index.live is not None:
-            raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
-        check_layout(server.card.public, index.layout)
-        shape = (index.layout.ciphertexts, index.layout.ciphertext_bytes)
+        check_layout(server.card.public.key, index.layout)
+        shape = _shapes(index).index
         expected = (len(image_ids), server.card.bits, shape)
         if (index.layout.count, index.layout.bits, index.ciphertexts.shape) != expected:
             raise ValueError(
@@ -154,12 +182,14 @@ def prepare_segment(
         The segment.
 
     Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> prepare_segment(Card("photos", 0, 8, PublicKey(n=35, g=36), b"", b""), 0, (), ("a",)).image_ids
+        >>> from jcbir.protocol.session import small_system
+        >>> prepare_segment(small_system().owner.card, 0, (), ("a",)).image_ids
         ('a',)
     """
     ready = {
-        index.layout.scheme: prepare(card.public, index) if tables and index.layout.scheme == "bitsliced" else index
+        index.layout.scheme: prepare(card.public.key, index)
+        if tables and find_scheme(index.layout.scheme).prepare is not None
+        else index
         for index in indexes
     }
     return Segment(number, ready, image_ids)
@@ -180,9 +210,11 @@ def withdraw(server: Server, withdrawal: Withdrawal) -> Server:
         ForgedReplyError: the owner did not sign it.
 
     Example:
-        >>> from jcbir.protocol.messages import Withdrawal
-        >>> Withdrawal("photos", 0, 1, ("a",)).image_ids
-        ('a',)
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> len(withdraw(system.server, owner.withdraw(system.owner, ["a"])[1]).images)
+        2
     """
     gone = check_withdrawal(server, withdrawal)
     kept = {image_id: sealed for image_id, sealed in server.images.items() if image_id not in gone}
@@ -231,8 +263,11 @@ def revoke(server: Server, revocation: Revocation) -> Server:
         StaleQueryError: a newer list is in force.
 
     Example:
-        >>> from jcbir.protocol.messages import Revocation
-        >>> Revocation("photos", 0, 1, (bytes(16),)).serial
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> revocation = owner.revoke(system.owner, [system.admission.grant.grant_id])[1]
+        >>> revoke(system.server, revocation).revocation_serial
         1
     """
     _check_place(server, revocation.collection, revocation.epoch)
@@ -242,43 +277,317 @@ def revoke(server: Server, revocation: Revocation) -> Server:
     return dataclasses.replace(server, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
 
 
-def blinders_needed(server: Server, query: Query) -> int:
-    """Count the fresh blinders that scoring a query consumes: one for each ciphertext that leaves.
+def admit_query(server: Server, query: Query, *, now: int) -> Server:
+    """Decide whether a query may be scored, and note that it waits for a ranking: a second one is refused meanwhile.
+
+    Args:
+        server: state.
+        query: from the user.
+        now: seconds since 1970.
+
+    Returns:
+        The new state.
+
+    Raises:
+        RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        EmptyCollectionError: nothing is published yet.
+        ValueError: no index of that scheme.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> admitted = admit_query(system.server, system.query, now=NOW)
+        >>> admit_query(admitted, system.query, now=NOW)
+        Traceback (most recent call last):
+        ...
+        jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
+    """
+    request, now = query.request, max(now, server.seen)
+    check_request(request, card=server.card, now=now, revoked=server.revoked)
+    check_commitment(query)
+    if not server.segments:
+        raise EmptyCollectionError("query: the collection has no images yet")
+    for segment in server.segments:
+        _index(segment, request.scheme)
+    answered = note_answered(server.answered, request.nonce, issued=request.issued, now=now)
+    awaited = {nonce for nonce in server.awaited if nonce in answered} | {request.nonce}
+    return dataclasses.replace(server, answered=answered, awaited=frozenset(awaited), seen=now)
+
+
+def abandon_query(server: Server, nonce: bytes) -> Server:
+    """Forget a query that could not be delivered, so that its user may try again; the authority has its own memory.
+
+    Args:
+        server: state.
+        nonce: the request's name.
+
+    Returns:
+        The new state.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> admitted = admit_query(system.server, system.query, now=NOW)
+        >>> len(admitted.awaited), len(abandon_query(admitted, system.query.request.nonce).awaited)
+        (1, 0)
+    """
+    answered = {known: time for known, time in server.answered.items() if known != nonce}
+    return dataclasses.replace(server, answered=answered, awaited=server.awaited - {nonce})
+
+
+def succeed(server: Server, succession: Succession) -> Server:
+    """Turn to the next epoch: nothing published, nothing revoked; grants of the old one are refused from now on.
+
+    Args:
+        server: state.
+        succession: from the owner.
+
+    Returns:
+        The state of the new epoch; the old one for a repeated message.
+
+    Raises:
+        RefusalError: see `jcbir.protocol.grants.check_successor`.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> succession, _ = owner.announce(owner.rekey(system.owner, draw=secrets.token_bytes))
+        >>> succeed(system.server, succession).card.epoch
+        1
+    """
+    return Server(succession.card) if check_successor(server.card, succession) else server
+
+
+def admit_recall(server: Server, message: Recall, *, now: int) -> Server:
+    """Decide whether the owner may have sealed images back, and note the recall: a second one is refused.
+
+    Args:
+        server: state.
+        message: from the owner.
+        now: seconds since 1970.
+
+    Returns:
+        The new state.
+
+    Raises:
+        ForeignCollectionError: another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+        StaleQueryError: issued too long ago, or in the future.
+        ReplayedQueryError: it was answered before.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = owner.recall(system.owner, list(system.server.images), now=NOW, draw=secrets.token_bytes)
+        >>> asked.nonce in admit_recall(system.server, asked, now=NOW).answered
+        True
+    """
+    _check_place(server, message.collection, message.epoch)
+    check_signature(message, public=server.card.owner_key, refusal=ForgedReplyError)
+    now = max(now, server.seen)
+    check_issued(message.issued, now=now, name="recall")
+    answered = note_answered(server.answered, message.nonce, issued=message.issued, now=now)
+    return dataclasses.replace(server, answered=answered, seen=now)
+
+
+def recalled(server: Server, message: Recall, *, most_bytes: int) -> Recalled:
+    """Take the first of the recalled images that fit into one answer; the owner asks again for the rest.
+
+    Args:
+        server: state.
+        message: from the owner, admitted.
+        most_bytes: of all images together; one image goes whatever its size.
+
+    Returns:
+        The images.
+
+    Raises:
+        ValueError: an image is not here.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = owner.recall(system.owner, list(system.server.images), now=NOW, draw=secrets.token_bytes)
+        >>> len(recalled(system.server, asked, most_bytes=10).images)
+        1
+    """
+    missing = sum(image_id not in server.images for image_id in message.image_ids)
+    if missing:
+        raise ValueError(f"recall: must name images that are here, got {missing} of {len(message.image_ids)} others")
+    images: list[SealedImage] = []
+    size = 0
+    for image_id in message.image_ids:
+        sealed = server.images[image_id]
+        size += len(sealed)
+        if images and size > most_bytes:
+            break
+        images.append(SealedImage(image_id, sealed))
+    return Recalled(tuple(images))
+
+
+def recall(server: Server, message: Recall, *, now: int, most_bytes: int) -> tuple[Server, Recalled]:
+    """Hand sealed images back to the owner: `admit_recall`, `recalled`.
+
+    Args:
+        server: state.
+        message: from the owner.
+        now: seconds since 1970.
+        most_bytes: of all images together; one image goes whatever its size.
+
+    Returns:
+        The new state and the images.
+
+    Raises:
+        RefusalError: in the form that names the reason.
+        ValueError: an image is not here.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = owner.recall(system.owner, list(system.server.images), now=NOW, draw=secrets.token_bytes)
+        >>> len(recall(system.server, asked, now=NOW, most_bytes=1 << 20)[1].images)
+        3
+    """
+    return admit_recall(server, message, now=now), recalled(server, message, most_bytes=most_bytes)
+
+
+def blinders_needed(server: Server, query: Query, *, segments: Sequence[int] | None = None) -> int:
+    """Count the fresh blinders that scoring a query consumes.
 
     Args:
         server: state.
         query: the query.
+        segments: numbers of the segments to score; None is all.
 
     Returns:
         Their number.
 
     Raises:
-        ValueError: the collection offers no index of that scheme.
+        ValueError: the collection offers no index of that scheme, or has no such segment.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> blinders_needed(small_system().server, small_system().query)
         1
     """
-    return len(query.trapdoors) * sum(
-        scheme_index(segment, query.request.scheme).layout.blocks for segment in server.segments
+    indexes = _indexes(server, query.request.scheme, segments)
+    return len(query.trapdoors) * sum(_shapes(index).blinders for index in indexes)
+
+
+def score_share(
+    server: Server,
+    query: Query,
+    *,
+    segments: Sequence[int],
+    blinders: UInt8[np.ndarray, "m v"],
+    engine: str = "auto",
+) -> UInt8[np.ndarray, "q b w"]:
+    """Score a batch of trapdoors against some segments; each ciphertext is re-randomized before it leaves.
+
+    Args:
+        server: state.
+        query: from the user, admitted.
+        segments: numbers of the segments, in order.
+        blinders: at least `blinders_needed(server, query, segments=segments)` fresh encryptions of zero, never used
+            before.
+        engine: arithmetic engine.
+
+    Returns:
+        uint8[q, b, w]: for each trapdoor the ciphertexts of all scores, segment after segment.
+
+    Raises:
+        ValueError: too few blinders, no index of that scheme or no such segment, or a trapdoor that does not fit.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> score_share(system.server, system.query, segments=[0], blinders=system.blinders).shape
+        (1, 1, 64)
+
+    References:
+        Wang, Zhang, Meng and Liu (2023), section 3.4: there the server ranks as well, which it cannot without the key.
+    """
+    needed = blinders_needed(server, query, segments=segments)
+    if len(blinders) < needed:
+        raise ValueError(f"blinders: must be at least {needed}, got {len(blinders)}")
+    indexes = _indexes(server, query.request.scheme, segments)
+    public, used, rows = server.card.public.key, 0, []
+    for trapdoor in query.trapdoors:
+        for index in indexes:
+            fresh = blinders[used : used + _shapes(index).blinders]
+            used += len(fresh)
+            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine).ciphertexts)
+    return np.concatenate(rows).reshape(len(query.trapdoors), -1, rows[0].shape[1])
+
+
+def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"], *, identity: Identity) -> ScoreReport:
+    """Make the report for the authority of the scores of all segments, and sign it.
+
+    Args:
+        server: the state that admitted the query.
+        query: from the user, admitted.
+        rows: uint8[q, b, w] of `score_share` over all segments; shares of spans of segments join along their blocks.
+        identity: the server's.
+
+    Returns:
+        The report.
+
+    Raises:
+        KeyMismatchError: the card names another server.
+        ValueError: other rows than the query and the segments give.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> rows = score_share(system.server, system.query, segments=[0], blinders=system.blinders)
+        >>> finish_query(system.server, system.query, rows, identity=system.cloud).segments
+        (0,)
+    """
+    if identity.public != server.card.cloud_key:
+        raise KeyMismatchError(
+            f"identity: must be the card's {server.card.cloud_key.hex()}, got {identity.public.hex()}"
+        )
+    indexes = _indexes(server, query.request.scheme, None)
+    shapes = [_shapes(index).scores for index in indexes]
+    expected = (len(query.trapdoors), sum(count for count, _ in shapes), shapes[0][1])
+    if rows.shape != expected:
+        raise ValueError(f"rows: must be uint8{list(expected)}, got {rows.dtype}{list(rows.shape)}")
+    ends = np.cumsum([count for count, _ in shapes])[:-1]
+    scores = tuple(
+        tuple(
+            Scores(index.layout, index.fingerprint, part)
+            for index, part in zip(indexes, np.split(row, ends), strict=True)
+        )
+        for row in rows
     )
+    header = ScoreReport(query.request, tuple(segment.number for segment in server.segments), score_blocks(scores))
+    return dataclasses.replace(sign(header, secret=identity.secret), scores=scores)
 
 
 def score_query(
     server: Server,
     query: Query,
     *,
-    blinders: UInt8[np.ndarray, "m w"],
+    blinders: UInt8[np.ndarray, "m v"],
+    identity: Identity,
     now: int,
     engine: str = "auto",
 ) -> tuple[Server, ScoreReport]:
-    """Score a batch of trapdoors against every segment; each ciphertext is re-randomised before it leaves.
+    """Answer a query in one process: `admit_query`, `score_share` over all segments, `finish_query`.
 
     Args:
         server: state.
         query: from the user.
         blinders: at least `blinders_needed(server, query)` fresh encryptions of zero, never used before.
+        identity: the server's.
         now: seconds since 1970.
         engine: arithmetic engine.
 
@@ -286,37 +595,22 @@ def score_query(
         The new state and the report for the authority.
 
     Raises:
-        RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        RefusalError: in the form that names the reason.
         ValueError: too few blinders, or no index of that scheme.
 
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
-        >>> score_query(system.server, system.query, blinders=system.blinders, now=NOW)[1].segments
+        >>> _, report = score_query(
+        ...     system.server, system.query, blinders=system.blinders, identity=system.cloud, now=NOW
+        ... )
+        >>> report.segments
         (0,)
-
-    References:
-        Wang, Zhang, Meng and Liu (2023), section 3.4: there the server ranks as well, which it cannot without the key.
     """
-    request = query.request
-    check_request(request, card=server.card, now=now, revoked=server.revoked)
-    check_commitment(query)
-    answered = note_answered(server.answered, request.nonce, issued=request.issued, now=now)
-    needed = blinders_needed(server, query)
-    if len(blinders) < needed:
-        raise ValueError(f"blinders: {needed} needed, got {len(blinders)}")
-    scores, used = [], 0
-    for trapdoor in query.trapdoors:
-        row = []
-        for segment in server.segments:
-            index = scheme_index(segment, request.scheme)
-            fresh = blinders[used : used + index.layout.blocks]
-            row.append(score(server.card.public, index, trapdoor, blinders=fresh, engine=engine))
-            used += index.layout.blocks
-        scores.append(tuple(row))
-    report = ScoreReport(request, tuple(segment.number for segment in server.segments), tuple(scores))
-    awaited = {nonce for nonce in server.awaited if nonce in answered} | {request.nonce}
-    return dataclasses.replace(server, answered=answered, awaited=frozenset(awaited)), report
+    state = admit_query(server, query, now=now)
+    segments = [segment.number for segment in state.segments]
+    rows = score_share(state, query, segments=segments, blinders=blinders, engine=engine)
+    return state, finish_query(state, query, rows, identity=identity)
 
 
 def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
@@ -350,26 +644,26 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
     return dataclasses.replace(server, awaited=server.awaited - {ranking.nonce}), Delivery(ranking, images)
 
 
-def scheme_index(segment: Segment, scheme: str) -> Any:
-    """A segment's index for a scheme.
-
-    Args:
-        segment: the segment.
-        scheme: ranking scheme.
-
-    Returns:
-        The index.
-
-    Raises:
-        ValueError: the segment does not offer the scheme.
-
-    Example:
-        >>> scheme_index(Segment(0, {"packed": "index"}, ()), "packed")
-        'index'
-    """
+def _index(segment: Segment, scheme: str) -> Any:
     if scheme not in segment.indexes:
-        raise ValueError(f"scheme: segment {segment.number} offers {sorted(segment.indexes)}, got {scheme!r}")
+        raise ValueError(
+            f"scheme: must be one of {sorted(segment.indexes)} in segment {segment.number}, got {scheme!r}"
+        )
     return segment.indexes[scheme]
+
+
+def _shapes(index: Any) -> Shapes:
+    return find_scheme(index.layout.scheme).shapes(index.layout)
+
+
+def _indexes(server: Server, scheme: str, segments: Sequence[int] | None) -> list[Any]:
+    """Indexes of the numbered segments, in that order."""
+    known = {segment.number: segment for segment in server.segments}
+    numbers = list(known) if segments is None else segments
+    missing = [number for number in numbers if number not in known]
+    if missing:
+        raise ValueError(f"segments: must be among the {len(known)} published, got {missing}")
+    return [_index(known[number], scheme) for number in numbers]
 
 
 def _check_place(server: Server, collection: str, epoch: int) -> None:
@@ -382,19 +676,3 @@ def _check_card(server: Server, card: Card) -> None:
     _check_place(server, card.collection, card.epoch)
     if card != server.card:
         raise ForeignCollectionError(f"publication: keys of another system ({card.public.fingerprint[:16]})")
-
-
-__all__ = [
-    "Segment",
-    "Server",
-    "accept",
-    "blinders_needed",
-    "check_publication",
-    "check_withdrawal",
-    "deliver",
-    "prepare_segment",
-    "revoke",
-    "scheme_index",
-    "score_query",
-    "withdraw",
-]

@@ -1,35 +1,326 @@
-"""A small system in one call: four parties and every message of one search, for examples. Anyone can break its key."""
+"""Four parties in one process: every message travels as bytes and is noted, as it would between machines.
 
+For demonstrations, examples and tests. `small_system` is one search of three images, under a key that anyone can break.
+"""
+
+import contextlib
+import dataclasses
 import functools
 import secrets
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from jaxtyping import Bool, Int32
 
 from jcbir.paillier.secret import generate_keys
-from jcbir.protocol import authority, owner, server, user
+from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol.authority import Authority
-from jcbir.protocol.holdings import Delegation, Owner
-from jcbir.protocol.messages import Admission, Catalogue, Delivery, Enrollment, Publication, Query, Ranking, ScoreReport
-from jcbir.protocol.server import Server
-from jcbir.protocol.user import User, UserKeys
-from jcbir.typing import Rows
+from jcbir.protocol.messages import (
+    Admission,
+    Catalog,
+    Delivery,
+    Enrollment,
+    Publication,
+    Query,
+    Ranking,
+    ScoreReport,
+    Sent,
+)
+from jcbir.protocol.owner import Delegation, Owner, Picture
+from jcbir.protocol.server import Identity, Server
+from jcbir.protocol.user import Match, User, UserKeys
+from jcbir.typing import Array, Rows
 
 NOW = 1_800_000_000
+
+Message = TypeVar("Message")
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """The four parties, and all that they said.
+
+    Attributes:
+        owner: state of the owner.
+        server: state of the server.
+        cloud: the server's identity.
+        authority: state of the authority.
+        users: states of the users admitted, in order.
+        transcript: every message, in order.
+    """
+
+    owner: Owner
+    server: Server
+    cloud: Identity
+    authority: Authority
+    users: tuple[User, ...] = ()
+    transcript: tuple[Sent, ...] = ()
+
+
+class Found(NamedTuple):
+    """One search: what travelled, and what came out of it.
+
+    Attributes:
+        query: user to server.
+        blinders: those that the server used for the report.
+        report: server to authority.
+        distances: int32[q, n], what the authority ranked by, in the order of its catalogs.
+        ranking: authority to server.
+        delivery: server to user.
+        matches: for each query, what the user opened, best first.
+    """
+
+    query: Query
+    blinders: Rows
+    report: ScoreReport
+    distances: Int32[np.ndarray, "q n"]
+    ranking: Ranking
+    delivery: Delivery
+    matches: tuple[tuple[Match, ...], ...]
+
+
+def found(*, collection: str, bits: int, secret: Any, draw: Callable[[int], bytes]) -> Session:
+    """Bring owner, server and authority together: identities, the collection, the delegation handed over in person.
+
+    Args:
+        collection: its name.
+        bits: length of its hash codes.
+        secret: the key pair.
+        draw: source of secret bytes, `secrets.token_bytes`.
+
+    Returns:
+        The session; nothing is published, nobody admitted.
+
+    Example:
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> found(collection="photos", bits=16, secret=key, draw=secrets.token_bytes).authority
+        Authority('photos', epoch 0, 0 segments, redacted)
+    """
+    cloud, holder = server.make_identity(draw=draw), authority.make_identity(draw=draw)
+    own = owner.create(
+        collection=collection,
+        bits=bits,
+        secret=secret,
+        cloud_key=cloud.public,
+        authority_key=holder.public,
+        authority_sealing_key=holder.sealing_key,
+        draw=draw,
+    )
+    delegation = owner.delegate(own)
+    handed = Sent("owner", "authority", delegation)
+    return Session(own, Server(own.card), cloud, authority.appoint(delegation, holder), (), (handed,))
+
+
+def send(session: Session, message: Message, *, sender: str, receiver: str) -> tuple[Session, Message]:
+    """Carry a message from one party to another as bytes, and note it.
+
+    Args:
+        session: the session.
+        message: a record of `jcbir.protocol.messages`.
+        sender: "owner", "server", "authority" or "user".
+        receiver: likewise.
+
+    Returns:
+        The session, and the message as the receiver reads it.
+
+    Example:
+        >>> from jcbir.protocol.messages import Refusal
+        >>> session = dataclasses.replace(small_system().session, transcript=())
+        >>> session, read = send(session, Refusal("busy", "later"), sender="server", receiver="user")
+        >>> read.code, session.transcript[0].size > 0
+        ('busy', True)
+    """
+    blob = wire.to_bytes(message)
+    received: Any = wire.from_bytes(blob, expect=type(message))
+    line = Sent(sender, receiver, received, len(blob))
+    return dataclasses.replace(session, transcript=(*session.transcript, line)), received
+
+
+def publish(
+    session: Session,
+    codes: Bool[Array, "n k"],
+    images: Sequence[Picture],
+    names: Sequence[str],
+    *,
+    draw: Callable[[int], bytes],
+    phase: Callable[[str], AbstractContextManager] = contextlib.nullcontext,
+    **options: Any,
+) -> Session:
+    """Publish a segment, to the server and to the authority.
+
+    Args:
+        session: the session.
+        codes: bool[n, k] hash codes of the images.
+        images: uint8[h, w, c] each.
+        names: their names.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        phase: makes a context for each piece of work by its name, to time it.
+        **options: of `jcbir.protocol.owner.publish`.
+
+    Returns:
+        The session.
+
+    Example:
+        >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
+        >>> len(publish(small_system().session, codes, images, ["d"], draw=secrets.token_bytes).server.images)
+        4
+    """
+    with phase("publish"):
+        own, publication, catalog = owner.publish(session.owner, codes, images, names, draw=draw, **options)
+    session, publication = send(session, publication, sender="owner", receiver="server")
+    session, catalog = send(session, catalog, sender="owner", receiver="authority")
+    with phase("accept"):
+        cloud = server.accept(session.server, publication)
+    return dataclasses.replace(
+        session, owner=own, server=cloud, authority=authority.catalog(session.authority, catalog)
+    )
+
+
+def admit(session: Session, *, now: int, draw: Callable[[int], bytes], hybrid: bool = False, **options: Any) -> Session:
+    """Admit a new user.
+
+    Args:
+        session: the session.
+        now: seconds since 1970.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        hybrid: of `jcbir.protocol.user.make_keys`.
+        **options: of `jcbir.protocol.owner.admit`.
+
+    Returns:
+        The session, with one user more.
+
+    Example:
+        >>> len(admit(small_system().session, now=NOW, draw=secrets.token_bytes).users)
+        2
+    """
+    keys = user.make_keys(draw=draw, hybrid=hybrid)
+    session, enrollment = send(session, user.enroll(keys), sender="user", receiver="owner")
+    own, admission = owner.admit(session.owner, enrollment, now=now, draw=draw, **options)
+    session, admission = send(session, admission, sender="owner", receiver="user")
+    me = user.join(keys, admission, owner_key=own.card.owner_key)
+    return dataclasses.replace(session, owner=own, users=(*session.users, me))
+
+
+def ask(
+    session: Session,
+    codes: Bool[Array, "q k"],
+    *,
+    top: int,
+    now: int,
+    draw: Callable[[int], bytes],
+    asker: int = 0,
+    **options: Any,
+) -> tuple[Session, Query]:
+    """Have a user ask; the query arrives at the server.
+
+    Args:
+        session: the session.
+        codes: bool[q, k] codes of the query images.
+        top: at most so many results for each.
+        now: seconds since 1970.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        asker: place of the user in `users`.
+        **options: of `jcbir.protocol.user.ask`.
+
+    Returns:
+        The session, and the query as the server reads it.
+
+    Example:
+        >>> codes = np.zeros((2, 16), bool)
+        >>> ask(small_system().session, codes, top=1, now=NOW, draw=secrets.token_bytes)[1].request.queries
+        2
+    """
+    me, query = user.ask(session.users[asker], codes, top=top, now=now, draw=draw, **options)
+    session, query = send(session, query, sender="user", receiver="server")
+    return _with_user(session, asker, me), query
+
+
+def search(
+    session: Session,
+    codes: Bool[Array, "q k"],
+    *,
+    top: int,
+    now: int,
+    draw: Callable[[int], bytes],
+    asker: int = 0,
+    engine: str = "auto",
+    phase: Callable[[str], AbstractContextManager] = contextlib.nullcontext,
+    **options: Any,
+) -> tuple[Session, Found]:
+    """Search: user, server, authority, server, user.
+
+    Args:
+        session: the session.
+        codes: bool[q, k] codes of the query images.
+        top: at most so many results for each.
+        now: seconds since 1970.
+        draw: source of secret bytes, `secrets.token_bytes`.
+        asker: place of the user in `users`.
+        engine: arithmetic engine.
+        phase: makes a context for each piece of work by its name (`ask`, `blinders`, `score`, `rank`, `receive`), to
+            time it.
+        **options: of `jcbir.protocol.user.ask`.
+
+    Returns:
+        The session, and what came of it.
+
+    Raises:
+        RefusalError: a party refuses, in the form that names the reason.
+
+    Example:
+        >>> code = np.eye(16, dtype=bool)[:1]
+        >>> _, answer = search(small_system().session, code, top=1, now=NOW, draw=secrets.token_bytes)
+        >>> [match.distance for match in answer.matches[0]]
+        [0]
+    """
+    with phase("ask"):
+        session, query = ask(
+            session, codes, top=top, now=now, draw=draw, asker=asker, engine=engine, **options
+        )  # fmt: skip
+    # Made ahead of any query: they depend on nothing but the key.
+    with phase("blinders"):
+        needed = server.blinders_needed(session.server, query)
+        blinders = owner.blinder_stock(session.owner, needed, draw=draw, engine=engine)
+    with phase("score"):
+        cloud, report = server.score_query(
+            session.server, query, blinders=blinders, identity=session.cloud, now=now, engine=engine
+        )
+    session, report = send(session, report, sender="server", receiver="authority")
+    with phase("rank"):
+        holder, _ = authority.admit(session.authority, report, now=now)
+        plaintexts = authority.decrypt_report(holder, report, engine=engine)
+        holder, _, ranking = authority.rank(holder, report, plaintexts, now=now)
+    distances = np.stack(authority.read_scores(holder, report, plaintexts))
+    session, ranking = send(session, ranking, sender="authority", receiver="server")
+    cloud, delivery = server.deliver(cloud, ranking)
+    session, delivery = send(session, delivery, sender="server", receiver="user")
+    with phase("receive"):
+        me, matches = user.receive(session.users[asker], delivery)
+    session = dataclasses.replace(session, server=cloud, authority=holder)
+    return _with_user(session, asker, me), Found(query, blinders, report, distances, ranking, delivery, matches)
+
+
+def _with_user(session: Session, place: int, me: User) -> Session:
+    users = (*session.users[:place], me, *session.users[place + 1 :])
+    return dataclasses.replace(session, users=users)
 
 
 class System(NamedTuple):
     """Parties and messages; three images `a`, `b` and `c` whose codes differ in two bits, and a search for `b`.
 
-    Fields:
+    Attributes:
+        session: as it was before the search.
         owner: after publishing and admitting.
         server: after the publication, before the query.
-        authority: after the catalogue, before the report.
+        cloud: the server's identity.
+        authority: after the catalog, before the report.
         user: after asking, before the delivery.
         keys: the user's.
         delegation: owner to authority, secret.
         publication: owner to server.
-        catalogue: owner to authority.
+        catalog: owner to authority.
         enrollment: user to owner.
         admission: owner to user.
         query: user to server; for the best two.
@@ -39,14 +330,16 @@ class System(NamedTuple):
         delivery: server to user.
     """
 
+    session: Session
     owner: Owner
     server: Server
+    cloud: Identity
     authority: Authority
     user: User
     keys: UserKeys
     delegation: Delegation
     publication: Publication
-    catalogue: Catalogue
+    catalog: Catalog
     enrollment: Enrollment
     admission: Admission
     query: Query
@@ -72,25 +365,14 @@ def small_system() -> System:
     draw = secrets.token_bytes
     key = generate_keys(bits=256, draw=draw, unsafe_small=True)
     codes, images = np.eye(16, dtype=bool)[:3], [np.full((2, 2, 3), shade, np.uint8) for shade in (10, 20, 30)]
-    own = owner.create(collection="photos", bits=16, secret=key, draw=draw)
-    own, publication, catalogue = owner.publish(own, codes, images, ["a", "b", "c"], cipher="aes-gcm", draw=draw)
-    delegation = owner.delegate(own)
-    cloud = server.accept(server.Server(own.card), publication)
-    holder = authority.catalog(authority.appoint(delegation), catalogue)
-    keys = user.make_keys(draw=draw)
-    enrollment = user.enroll(keys)
-    own, admission = owner.admit(own, enrollment, now=NOW, draw=draw)
-    me, query = user.ask(
-        user.join(keys, admission, owner_key=own.card.owner_key), codes[1:2], top=2, now=NOW, draw=draw
-    )  # fmt: skip
-    blinders = owner.blinder_stock(own, server.blinders_needed(cloud, query), draw=draw)
-    after, report = server.score_query(cloud, query, blinders=blinders, now=NOW)
-    _, ranking = authority.answer(holder, report, now=NOW)
-    _, delivery = server.deliver(after, ranking)
+    before = found(collection="photos", bits=16, secret=key, draw=draw)
+    before = publish(before, codes, images, ["a", "b", "c"], cipher="aes-gcm", draw=draw)
+    before = admit(before, now=NOW, draw=draw)
+    after, one = search(before, codes[1:2], top=2, now=NOW, draw=draw)
+    said = {type(line.message): line.message for line in after.transcript}
+    me = dataclasses.replace(before.users[0], pending={one.query.request.nonce: one.query.request})
     return System(
-        own, cloud, holder, me, keys, delegation, publication, catalogue, enrollment, admission, query, blinders,
-        report, ranking, delivery,
+        before, before.owner, before.server, before.cloud, before.authority, me, me.keys, said[Delegation],
+        said[Publication], said[Catalog], said[Enrollment], said[Admission], one.query, one.blinders, one.report,
+        one.ranking, one.delivery,
     )  # fmt: skip
-
-
-__all__ = ["NOW", "System", "small_system"]

@@ -1,33 +1,31 @@
 """The user: turns codes of query images into trapdoors, opens what comes back."""
 
 import dataclasses
-import functools
+import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 
 import numpy as np
 from jaxtyping import Bool
 
-from jcbir.errors import FormatError, IntegrityError
-from jcbir.paillier._blinding import blinders
-from jcbir.paillier.public import PublicKey, encrypt
+from jcbir.errors import IntegrityError
 from jcbir.protocol._digests import digest
-from jcbir.protocol._results import Release, read_release
+from jcbir.protocol._handover import seal_openings
+from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
 from jcbir.protocol.grants import commit
-from jcbir.protocol.messages import SCHEMES, Admission, Card, Delivery, Enrollment, Grant, Query, Request
+from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
-from jcbir.ranking._build import trapdoors
-from jcbir.ranking._layouts import plan
-from jcbir.ranking.isometry import isometry, mask_codes
+from jcbir.ranking._build import mask_query, trapdoors
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._table import plan
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
 
 NONCE_BYTES = 16
 SALT_BYTES = 32
 OPEN_BATCH = 256
-ADMISSION_DOMAIN = "jcbir admission v1"
-RELEASE_DOMAIN = "jcbir release v1"
+ADMISSION_DOMAIN = "jcbir admission v2"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -149,39 +147,29 @@ def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
     return User(keys, admission.card, grant, masking_key)
 
 
-def masked_codes(codes: Bool[Array, "n k"], *, card: Card, scheme: str, masking_key: bytes) -> Bool[np.ndarray, "n k"]:
-    """Apply the keyed isometry of a collection, epoch and scheme; Hamming distances stay.
+def scheme_masking_key(card: Card, *, scheme: str, masking_key: bytes) -> bytes:
+    """Derive the masking key of a collection, epoch and scheme: what is seen of one scheme says nothing of another.
 
-    Each scheme has its own: what the server sees of `bitsliced` says nothing of what the authority sees of `packed`.
+    `HMAC-SHA256(masking key, collection, epoch, scheme)`
 
     Args:
-        codes: bool[n, k] codes.
         card: the collection.
         scheme: the ranking scheme.
-        masking_key: 32 bytes shared by owner and users.
+        masking_key: 32 bytes shared by the owner and all users.
 
     Returns:
-        bool[n, k].
-
-    Raises:
-        ValueError: codes of another length than the collection's.
+        32 bytes, for `jcbir.ranking.mask_index` and `mask_query`.
 
     Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), b"", b"")
-        >>> codes = np.eye(8, dtype=bool)[:3]
-        >>> masked = masked_codes(codes, card=card, scheme="packed", masking_key=bytes(32))
-        >>> int((masked[0] ^ masked[1]).sum())
-        2
+        >>> from jcbir.protocol.session import small_system
+        >>> len(scheme_masking_key(small_system().owner.card, scheme="any", masking_key=bytes(32)))
+        32
 
     References:
         The isometry is not in Wang, Zhang, Meng and Liu (2023); it keeps raw code bits from whoever decrypts.
     """
-    if codes.shape[-1] != card.bits:
-        raise ValueError(f"codes: the collection has codes of {card.bits} bits, got {codes.shape[-1]}")
     context = digest((card.collection, card.epoch, scheme), domain="jcbir isometry v1")
-    secret = isometry(hmac.digest(masking_key, context, "sha256"), bits=card.bits)
-    return np.asarray(mask_codes(np.asarray(codes), secret))
+    return hmac.digest(masking_key, context, "sha256")
 
 
 def ask(
@@ -191,7 +179,7 @@ def ask(
     top: int,
     now: int,
     draw: Callable[[int], bytes],
-    scheme: str = "packed",
+    scheme: str = DEFAULT_SCHEME,
     engine: str = "auto",
 ) -> tuple[User, Query]:
     """Ask for the images nearest to each code: one batch, one message.
@@ -218,28 +206,36 @@ def ask(
         >>> query.request.queries, len(me.pending)
         (2, 2)
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"scheme: expected one of {SCHEMES}, got {scheme!r}")
     if len(codes) == 0:
-        raise ValueError("codes: at least one query")
+        raise ValueError("codes: must be at least one, got 0")
     if not 1 <= top <= user.grant.max_results:
-        raise ValueError(f"top: the grant allows 1 to {user.grant.max_results} results, got {top}")
+        raise ValueError(f"top: must be 1 to {user.grant.max_results} by the grant, got {top}")
+    if len(codes) > user.grant.queries_per_day:
+        raise ValueError(f"codes: must be at most {user.grant.queries_per_day} a day by the grant, got {len(codes)}")
     card = user.card
-    layout = plan(card.public, scheme=scheme, count=1, bits=card.bits)
-    masked = masked_codes(codes, card=card, scheme=scheme, masking_key=user.masking_key)
+    public, kind = card.public.key, KEY_KINDS[card.public.kind]
+    layout = plan(public, scheme=scheme, count=1, bits=card.bits)
+    masking_key = scheme_masking_key(card, scheme=scheme, masking_key=user.masking_key)
+    masked = mask_query(codes, layout, masking_key=masking_key)
 
-    encrypt_rows = functools.partial(_encrypt_rows, card.public, draw=draw, engine=engine)
-    doors = trapdoors(masked, layout, encrypt=encrypt_rows, public=card.public)
-    salt = draw(SALT_BYTES)
+    def encrypt(rows: np.ndarray) -> np.ndarray:
+        fresh = kind.blinders(public, len(rows), draw=draw, engine=engine)
+        return kind.encrypt(public, rows, blinders=fresh, engine=engine)
+
+    made = trapdoors(masked, layout, encrypt=encrypt, public=public)
+    doors = tuple(door._replace(opening=None) for door in made)
+    openings = b"".join(door.opening.tobytes() for door in made if door.opening is not None)
+    salt, nonce = draw(SALT_BYTES), draw(NONCE_BYTES)
     request = Request(
         collection=card.collection,
         epoch=card.epoch,
         scheme=scheme,
         queries=len(doors),
         top=top,
-        nonce=draw(NONCE_BYTES),
+        nonce=nonce,
         issued=now,
         commitment=commit(salt, doors),
+        openings=seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b"",
         grant=user.grant,
     )
     request = sign(request, secret=user.keys.signing_secret)
@@ -259,51 +255,46 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
 
     Raises:
         ForgedReplyError: the authority did not sign it, or it answers no pending request.
-        IntegrityError: an image is missing or was altered, or the release is not for this request.
+        IntegrityError: an image is missing or is not the one that the owner published, or the results are not for
+            this request.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> _, matches = receive(small_system().user, small_system().delivery)
-        >>> [(match.distance, match.image[0, 0].tolist()) for match in matches[0]]
-        [(0, [20, 20, 20]), (2, [10, 10, 10])]
+        >>> [(match.distance, match.image.shape) for match in matches[0]]
+        [(0, (2, 2, 3)), (2, (2, 2, 3))]
     """
     ranking = delivery.ranking
     check_signature(ranking, public=user.card.authority_key, refusal=ForgedReplyError)
     if ranking.nonce not in user.pending:
         raise ForgedReplyError(f"delivery: answers request {ranking.nonce.hex()}, which is not pending here")
-    info = digest(user.pending[ranking.nonce], domain=RELEASE_DOMAIN)
-    release = read_release(open_from(user.keys.sealing_secret, ranking.sealed, info=info, aad=b""))
-    images = _open_images(release, {image.image_id: image.sealed for image in delivery.images})
+    info = digest(user.pending[ranking.nonce], domain=RESULTS_DOMAIN)
+    results = read_results(open_from(user.keys.sealing_secret, ranking.sealed, info=info, aad=b""))
+    images = _open_images(results, {image.image_id: image.sealed for image in delivery.images})
     matches = tuple(
         tuple(
-            Match(release.image_ids[place], int(distance), images[place] if images else None)
+            Match(results.image_ids[place], int(distance), images[place] if images else None)
             for place, distance in zip(places, distances, strict=True)
         )
-        for places, distances in zip(release.order, release.distances, strict=True)
+        for places, distances in zip(results.order, results.distances, strict=True)
     )
     pending = {nonce: request for nonce, request in user.pending.items() if nonce != ranking.nonce}
     return dataclasses.replace(user, pending=pending), matches
 
 
-def _encrypt_rows(public: PublicKey, messages: np.ndarray, *, draw: Callable[[int], bytes], engine: str) -> np.ndarray:
-    fresh = blinders(public, len(messages), draw=draw, engine=engine)
-    return encrypt(public, messages, blinders=fresh, engine=engine)
-
-
-def _open_images(release: Release, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:
-    if not len(release.keys):
+def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:
+    if not results.keys:
         return ()
-    if len(release.keys) != len(release.image_ids):
-        raise FormatError(f"release: {len(release.keys)} keys for {len(release.image_ids)} images")
-    missing = [image_id for image_id in release.image_ids if image_id not in sealed]
+    missing = [image_id for image_id in results.image_ids if image_id not in sealed]
     if missing:
-        raise IntegrityError(f"delivery: {len(missing)} of {len(release.image_ids)} images are missing")
+        raise IntegrityError(f"delivery: {len(missing)} of {len(results.image_ids)} images are missing")
+    for image_id, expected in zip(results.image_ids, results.hashes, strict=True):
+        # Whoever opened an image before knows its key: that it opens does not say who sealed it.
+        if not hmac.compare_digest(hashlib.sha256(sealed[image_id]).digest(), expected):
+            raise IntegrityError(f"delivery: image {image_id} is not the one that the owner published")
     images: list[Image] = []
-    for start in range(0, len(release.image_ids), OPEN_BATCH):
-        image_ids = release.image_ids[start : start + OPEN_BATCH]
-        keys = [key.tobytes() for key in release.keys[start : start + OPEN_BATCH]]
-        images += open_batch([sealed[image_id] for image_id in image_ids], keys=keys, image_ids=image_ids)
+    for start in range(0, len(results.image_ids), OPEN_BATCH):
+        part = slice(start, start + OPEN_BATCH)
+        image_ids = results.image_ids[part]
+        images += open_batch([sealed[image_id] for image_id in image_ids], keys=results.keys[part], image_ids=image_ids)
     return tuple(images)
-
-
-__all__ = ["Match", "User", "UserKeys", "ask", "enroll", "join", "make_keys", "masked_codes", "receive"]

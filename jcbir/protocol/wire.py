@@ -10,16 +10,12 @@ import hashlib
 import struct
 from typing import Any
 
-import numpy as np
-
 from jcbir.errors import FormatError
-from jcbir.paillier.public import PublicKey
 from jcbir.protocol._schema import (
     Codec,
+    fields,
     many,
-    number,
     octets,
-    optional,
     read_plain,
     record,
     rows,
@@ -31,10 +27,11 @@ from jcbir.protocol.messages import (
     Admission,
     Appointment,
     Card,
-    Catalogue,
+    Catalog,
     Delivery,
     Enrollment,
     Grant,
+    Hint,
     Publication,
     Query,
     Ranking,
@@ -45,18 +42,20 @@ from jcbir.protocol.messages import (
     Revocation,
     ScoreReport,
     SealedImage,
+    Spending,
     Succession,
     Withdrawal,
 )
-from jcbir.ranking._layouts import Layout
-from jcbir.ranking._records import Index, Scores, Trapdoor
+from jcbir.ranking._keys import KEY_KINDS, TaggedKey
+from jcbir.ranking._scheme import Index, Layout, Scores, Trapdoor
 
 MAGIC = b"JCBM"
-VERSION = 1
+VERSION = 2
 HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
 
 _MEBI = 1 << 20
+_SCHEMES = 16
 _TIME = whole(low=0, high=1 << 40)
 _COUNT = whole(low=0, high=1 << 31)
 _EPOCH = whole(low=0, high=1 << 31)
@@ -70,27 +69,20 @@ _SIGNATURE = octets(low=64, high=64)
 _HASH = octets(low=32, high=32)
 _FINGERPRINT = text(low=64, high=64)
 _SEALED = octets(low=1, high=256 * _MEBI)
-_ROWS = rows(width=2048)
+_ROWS = rows(width=_MEBI)
 
 
-def _pack_marks(marks: np.ndarray) -> list:
-    return [len(marks), np.packbits(marks).tobytes()]
+def _parse_key(plain: Any, name: str) -> TaggedKey:
+    kind, values = _TAGGED.parse(plain, name)
+    if kind not in KEY_KINDS:
+        raise FormatError(f"{name}: must be of a kind among {', '.join(KEY_KINDS)}, got another")
+    return TaggedKey(kind, KEY_KINDS[kind].from_fields(values))
 
 
-def _parse_marks(plain: Any, name: str) -> np.ndarray:
-    if not isinstance(plain, list) or [type(item) for item in plain] != [int, bytes]:
-        raise FormatError(f"{name}: expected a count and packed bits")
-    count, body = plain
-    if not 0 <= count <= 8 * len(body) < count + 8:
-        raise FormatError(f"{name}: {count} marks are not {len(body)} bytes")
-    bits = np.unpackbits(np.frombuffer(body, np.uint8)).astype(bool)
-    if bits[count:].any():
-        raise FormatError(f"{name}: padding bits are set")
-    return bits[:count]
-
-
-_MARKS = optional(Codec(_pack_marks, _parse_marks))
-PUBLIC_KEY = record(PublicKey, n=number(), g=number(), h=optional(number()), h_bits=whole(low=0, high=1 << 15))
+_TAGGED = record(TaggedKey, kind=text(low=1, high=32), key=fields())
+PUBLIC_KEY = Codec(
+    lambda value: _TAGGED.pack(TaggedKey(value.kind, KEY_KINDS[value.kind].to_fields(value.key))), _parse_key
+)
 CARD = record(
     Card,
     collection=_NAME,
@@ -98,7 +90,9 @@ CARD = record(
     bits=whole(low=8, high=512),
     public=PUBLIC_KEY,
     owner_key=_KEY,
+    cloud_key=_KEY,
     authority_key=_KEY,
+    authority_sealing_key=_KEY,
 )
 LAYOUT = record(
     Layout,
@@ -110,7 +104,7 @@ LAYOUT = record(
     lanes=whole(low=1, high=1 << 15),
     blocks=whole(low=1, high=1 << 31),
 )
-INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
 _TRAPDOOR = record(
     Trapdoor,
     scheme=_SCHEME,
@@ -120,7 +114,8 @@ _TRAPDOOR = record(
     fingerprint=_FINGERPRINT,
     body=_ROWS,
 )
-_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
+_HINT = record(Hint, scheme=_SCHEME, rows=_ROWS)
 _SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
 GRANT = record(
     Grant,
@@ -131,6 +126,8 @@ GRANT = record(
     signing_key=_KEY,
     rights=many(text(low=1, high=16), high=8),
     max_results=_COUNT,
+    queries_per_day=_COUNT,
+    images_per_day=_COUNT,
     issued=_TIME,
     expires=_TIME,
     signature=_SIGNATURE,
@@ -145,6 +142,7 @@ _REQUEST = record(
     nonce=_NONCE,
     issued=_TIME,
     commitment=_HASH,
+    openings=octets(low=0, high=256 * _MEBI),
     grant=GRANT,
     signature=_SIGNATURE,
 )
@@ -164,16 +162,24 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             Publication,
             card=CARD,
             segment=_COUNT,
-            indexes=many(INDEX, low=1, high=3),
+            indexes=many(INDEX, low=1, high=_SCHEMES),
             images=many(_SEALED_IMAGE, low=1),
             signature=_SIGNATURE,
         ),
         4096 * _MEBI,
     ),
-    Catalogue: (
+    Catalog: (
         2,
-        record(Catalogue, **_PLACE, segment=_COUNT, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
-        16 * _MEBI,
+        record(
+            Catalog,
+            **_PLACE,
+            segment=_COUNT,
+            image_ids=many(_IMAGE_ID, low=1),
+            hashes=many(_HASH, low=1),
+            hints=many(_HINT, high=_SCHEMES),
+            signature=_SIGNATURE,
+        ),
+        256 * _MEBI,
     ),
     Withdrawal: (
         3,
@@ -206,6 +212,8 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             ScoreReport,
             request=_REQUEST,
             segments=many(_COUNT),
+            blocks=many(many(_HASH), low=1, high=4096),
+            signature=_SIGNATURE,
             scores=many(many(_SCORES), low=1, high=4096),
         ),
         4096 * _MEBI,
@@ -213,7 +221,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     Ranking: (9, _RANKING, 256 * _MEBI),
     Delivery: (10, record(Delivery, ranking=_RANKING, images=many(_SEALED_IMAGE)), 4096 * _MEBI),
     Card: (11, CARD, _MEBI),
-    Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000)), _MEBI),
+    Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000), retry_after=_COUNT), _MEBI),
     Succession: (13, record(Succession, card=CARD, signature=_SIGNATURE), _MEBI),
     Appointment: (
         14,
@@ -222,10 +230,11 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     ),
     Recall: (
         15,
-        record(Recall, **_PLACE, issued=_TIME, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
+        record(Recall, **_PLACE, issued=_TIME, nonce=_NONCE, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
         16 * _MEBI,
     ),
     Recalled: (16, record(Recalled, images=many(_SEALED_IMAGE, low=1)), 4096 * _MEBI),
+    Spending: (17, record(Spending, grant_id=_NONCE, day=_COUNT, rows=_COUNT, image_ids=many(_IMAGE_ID)), 16 * _MEBI),
 }
 """Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
 
@@ -247,7 +256,7 @@ def to_bytes(message: Any) -> bytes:
     Example:
         >>> from jcbir.protocol.messages import Refusal
         >>> to_bytes(Refusal("stale-query", "too late"))[:6]
-        b'JCBM\\x01\\x0c'
+        b'JCBM\\x02\\x0c'
     """
     if type(message) not in MESSAGES:
         raise ValueError(f"message: expected a record of jcbir.protocol.messages, got {type(message).__name__}")
@@ -318,8 +327,12 @@ def read_header(start: bytes, *, limit: int | None = None) -> tuple[type, int]:
     if len(start) < HEADER.size + CHECK_BYTES:
         raise FormatError(f"message: {len(start)} bytes are less than a header and a checksum")
     magic, version, number, reserved, length = HEADER.unpack_from(start)
-    if magic != MAGIC or version != VERSION or reserved or number not in _KINDS:
-        raise FormatError(f"message: not a message of version {VERSION}")
+    if magic != MAGIC:
+        raise FormatError(f"message: must begin with {MAGIC!r}")
+    if version != VERSION:
+        raise FormatError(f"message: must be of version {VERSION}, got {version}")
+    if reserved or number not in _KINDS:
+        raise FormatError(f"message: must be of a kind that this version has, got {number}")
     kind = _KINDS[number]
     most = MESSAGES[kind][2] if limit is None else min(limit - HEADER.size - CHECK_BYTES, MESSAGES[kind][2])
     if length > most:
@@ -331,6 +344,3 @@ def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
     state = hashlib.sha256(header)
     state.update(body)
     return state.digest()[:CHECK_BYTES]
-
-
-__all__ = ["CARD", "GRANT", "INDEX", "LAYOUT", "MESSAGES", "PUBLIC_KEY", "from_bytes", "read_header", "to_bytes"]

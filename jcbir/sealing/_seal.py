@@ -29,7 +29,6 @@ from jcbir.sealing._format import (
     KEY_BYTES,
     NONCE_BYTES,
     TAG_BYTES,
-    VERSION,
     Cipher,
     Header,
     header,
@@ -46,28 +45,35 @@ from jcbir.typing import Image, Images
 _ORDERS: dict[str, lorenz.Order] = {"lorenz": "paper", "lorenz-reference50": "reference50"}
 
 
-def image_key(master: bytes, *, image_id: str) -> bytes:
-    """Key of one image: `HKDF-SHA-256(ikm = master, info = "jcbir image key" || version || id)`.
+def image_key(master: bytes, *, image_id: str, epoch: int, segment: int) -> bytes:
+    """Key of one image: `HKDF-SHA-256(ikm = master, info = "jcbir image key v2" || epoch || segment || id)`.
 
     Args:
         master: 32-byte image master key.
-        image_id: Id of the image.
+        image_id: id of the image.
+        epoch: epoch of the collection.
+        segment: segment it is published in: under the same id again, it has another key.
 
     Returns:
         32 bytes; nothing about the master or another image's key.
 
     Raises:
-        ValueError: the master key is not 32 bytes.
+        ValueError: the master key is not 32 bytes, or a number is negative.
 
     Example:
-        >>> image_key(bytes(32), image_id="a") == image_key(bytes(32), image_id="b")
+        >>> image_key(bytes(32), image_id="a", epoch=0, segment=0) == image_key(
+        ...     bytes(32), image_id="a", epoch=0, segment=1
+        ... )
         False
     """
     if len(master) != KEY_BYTES:
-        raise ValueError(f"master must be {KEY_BYTES} bytes, got {len(master)}")
-    return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"jcbir image key" + bytes([VERSION]) + image_id.encode()).derive(
-        master
-    )
+        raise ValueError(f"master: must be {KEY_BYTES} bytes, got {len(master)}")
+    for name, number in (("epoch", epoch), ("segment", segment)):
+        if not 0 <= number < 1 << 64:
+            raise ValueError(f"{name}: must be a whole number from 0, got {number!r}")
+    # Numbers of fixed width before the id: no two images share an info.
+    info = b"jcbir image key v2" + epoch.to_bytes(8) + segment.to_bytes(8) + image_id.encode()
+    return HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(master)
 
 
 def seal(image: Image, *, key: bytes, nonce: bytes, image_id: str, cipher: Cipher = "lorenz") -> bytes:

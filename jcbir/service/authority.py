@@ -18,13 +18,13 @@ import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.errors import FormatError
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol import authority, wire
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import note_answered
-from jcbir.protocol.holdings import Delegation
-from jcbir.protocol.messages import Appointment, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.owner import Delegation
+from jcbir.protocol.messages import Appointment, Catalog, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.refusals import RefusalError
 from jcbir.service.app import build_app, limit_client, limit_name
 from jcbir.service.decrypting import write_hello
 from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
@@ -39,7 +39,7 @@ SHARE_ROWS = 16
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
 _TAKE = {
-    Catalogue: authority.catalog,
+    Catalog: authority.catalog,
     Withdrawal: authority.withdraw,
     Revocation: authority.revoke,
     Appointment: authority.succeed,
@@ -156,7 +156,7 @@ class _Holder:
             # Left before the journal is closed: SQLite does not survive a connection closed under its feet.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
             self.state = memory.load_authority(self.journal, authority.appoint(delegation))
-            self.since = dict.fromkeys(self.state.catalogues, -math.inf)
+            self.since = dict.fromkeys(self.state.catalogs, -math.inf)
             stack.push_async_callback(self._dismiss)
             await self._engage()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
@@ -164,7 +164,7 @@ class _Holder:
             self.telemetry.gauge("worker_deaths", lambda: self.bench.pool.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.budget.used)
             self.ready = True
-            log_event("started", segments=len(self.state.catalogues), workers=self.bench.pool.count)
+            log_event("started", segments=len(self.state.catalogs), workers=self.bench.pool.count)
             yield
             self.ready = False
 
@@ -173,13 +173,13 @@ class _Holder:
         if not self.ready:
             return {"ok": False}
         return {
-            "ok": True, "segments": len(self.state.catalogues), "epoch": self.state.card.epoch,
+            "ok": True, "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
             "pending": self.pending,
         }  # fmt: skip
 
     async def answer_catalogue(self, request: Request) -> Reply:
         """POST /v1/catalogues."""
-        return await self._order(request, Catalogue)
+        return await self._order(request, Catalog)
 
     async def answer_withdrawal(self, request: Request) -> Reply:
         """POST /v1/withdrawals."""
@@ -227,7 +227,7 @@ class _Holder:
             ciphertexts = np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
             plaintexts = await _decrypt(bench, ciphertexts)
             self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
-            return await asyncio.to_thread(_release, state, report, plaintexts)
+            return await asyncio.to_thread(_release, state, report, plaintexts, now)
 
     async def _order(self, request: Request, kind: type) -> Reply:
         limit_client(request, self.clients, time.monotonic())
@@ -236,17 +236,17 @@ class _Holder:
         async with receive_body(request, kind=kind, **options) as body, self.ordering:
             taken = await asyncio.get_running_loop().run_in_executor(self.writer, self._take, kind, body)
             self.state = dataclasses.replace(taken, answered=self.state.answered)
-            self.since = {number: self.since.get(number, time.monotonic()) for number in taken.catalogues}
+            self.since = {number: self.since.get(number, time.monotonic()) for number in taken.catalogs}
             former = await self._engage() if self.bench.public != self.state.card.public else None
         if former is not None:
             await former.aclose()
-        log_event("order", kind=kind.__name__, segments=len(self.state.catalogues))
+        log_event("order", kind=kind.__name__, segments=len(self.state.catalogs))
         return Reply()
 
     def _settled(self, state: Authority) -> int:
         """How many segments every report must have by now."""
         end = time.monotonic() - self.settings.lag_seconds
-        return sum(self.since.get(number, -math.inf) <= end for number in state.catalogues)
+        return sum(self.since.get(number, -math.inf) <= end for number in state.catalogs)
 
     def _take(self, kind: type, body: bytes) -> Authority:
         """In the one writing thread: decide, write, and only then is it true."""
@@ -289,29 +289,17 @@ async def _decrypt(bench: Bench, ciphertexts: Rows) -> Rows:
 
 def _check_report(state: Authority, body: bytes, now: int, settled: int) -> ScoreReport:
     report = wire.from_bytes(body, expect=ScoreReport)
-    known, told = sorted(state.catalogues), list(report.segments)
-    if settled <= len(told) and told == known[: len(told)]:
-        # Scored before the latest segments came: were it refused, no query would be answered while the owner publishes.
-        state = dataclasses.replace(state, catalogues={number: state.catalogues[number] for number in told})
-    try:
-        authority.admit(state, report, now=now)
-    except FormatError:
-        if told != sorted(state.catalogues):
-            # The owner is between telling the cloud and telling the authority.
-            reason = "cloud and authority know other segments"
-            raise DeclinedError(503, "out-of-step", reason, retry_after=1.0) from None
-        raise
-    if not told:
-        raise DeclinedError(409, "empty", "the collection has no images yet")
+    authority.admit(state, report, now=now, settled=settled)
     return report
 
 
-def _release(state: Authority, report: ScoreReport, plaintexts: Rows) -> Ranking:
+def _release(state: Authority, report: ScoreReport, plaintexts: Rows, now: int) -> Ranking:
     try:
-        distances = authority.open_report(state, report, decrypt=lambda _: plaintexts)
+        return authority.rank(state, report, plaintexts, now=now)[2]
+    except RefusalError:
+        raise
     except ValueError:
         raise DeclinedError(422, "malformed", "the scores do not decode") from None
-    return authority.release(state, report, distances)
 
 
 __all__ = ["AuthoritySettings", "create_app"]

@@ -22,7 +22,7 @@ from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
     Card,
-    Catalogue,
+    Catalog,
     Delivery,
     Publication,
     Query,
@@ -39,7 +39,7 @@ MEDIA_TYPE = "application/vnd.jcbir"
 MOST_BYTES = 1 << 30
 ROUTES: dict[type, str] = {
     Publication: "/v1/publications",
-    Catalogue: "/v1/catalogues",
+    Catalog: "/v1/catalogues",
     Withdrawal: "/v1/withdrawals",
     Revocation: "/v1/revocations",
     Succession: "/v1/successions",
@@ -187,7 +187,7 @@ def fetch_health(link: Link) -> dict[str, Any]:
 
 
 def send_order(
-    link: Link, message: Publication | Catalogue | Withdrawal | Revocation | Succession | Appointment
+    link: Link, message: Publication | Catalog | Withdrawal | Revocation | Succession | Appointment
 ) -> None:
     """Send an order that the owner signed; the same order again is no error.
 
@@ -207,7 +207,7 @@ def send_order(
 
     Example:
         >>> sorted(kind.__name__ for kind in ROUTES)
-        ['Appointment', 'Catalogue', 'Publication', 'Revocation', 'Succession', 'Withdrawal']
+        ['Appointment', 'Catalog', 'Publication', 'Revocation', 'Succession', 'Withdrawal']
     """
     if type(message) not in ROUTES:
         raise ValueError(f"message: expected an order of the owner, got {type(message).__name__}")
@@ -259,7 +259,7 @@ def recall(link: Link, message: Recall) -> Recalled:
     Example:
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
-        >>> message = owner.recall(system.owner, system.catalogue.image_ids, now=example.NOW)
+        >>> message = owner.recall(system.owner, system.catalog.image_ids, now=example.NOW)
         >>> body = wire.to_bytes(Recalled(system.publication.images[:1]))
         >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
         >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:

@@ -16,7 +16,7 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.protocol import epochs, server, wire
+from jcbir.protocol import server, wire
 from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import check_commitment, check_grant, check_request, note_answered
 from jcbir.protocol.messages import Publication, Query, Recall, Revocation, Succession, Withdrawal
@@ -303,7 +303,7 @@ class _Cloud:
         return f"list {revocation.serial}"
 
     def _succeed(self, succession: Succession) -> str:
-        if epochs.succeed(self.state, succession) is self.state:
+        if server.succeed(self.state, succession) is self.state:
             return "repeated"
         with self._writing() as store:
             disk.turn_store(store, succession)
@@ -365,7 +365,7 @@ def _check_query(state: Server, body: bytes, now: int) -> Query:
 
 
 def _recall(state: Server, body: bytes, now: int, most_bytes: int) -> Reply:
-    return reply_with(epochs.recall(state, wire.from_bytes(body, expect=Recall), now=now, most_bytes=most_bytes))
+    return reply_with(server.recall(state, wire.from_bytes(body, expect=Recall), now=now, most_bytes=most_bytes))
 
 
 __all__ = ["CloudSettings", "create_app"]

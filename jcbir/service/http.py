@@ -18,13 +18,21 @@ from starlette.types import Receive, Scope, Send
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
-from jcbir.protocol.refusals import ForeignCollectionError, RefusalError, ReplayedQueryError, StaleQueryError
+from jcbir.protocol.refusals import (
+    EmptyCollectionError,
+    ForeignCollectionError,
+    OutOfStepError,
+    OverBudgetError,
+    RefusalError,
+    ReplayedQueryError,
+    StaleQueryError,
+)
 
 MEDIA_TYPE = "application/vnd.jcbir"
 CHUNK_BYTES = 1 << 18
 EMPTY: Mapping[str, str] = MappingProxyType({})
 _HEAD = wire.HEADER.size + wire.CHECK_BYTES
-_CONFLICTS = (ReplayedQueryError, StaleQueryError)
+_CONFLICTS = (ReplayedQueryError, StaleQueryError, EmptyCollectionError)
 
 
 class DeclinedError(Exception):
@@ -231,6 +239,10 @@ def _declined(error: Exception) -> DeclinedError:
             return error
         case ForeignCollectionError():
             return DeclinedError(404, error.code, str(error))
+        case OutOfStepError():
+            return DeclinedError(503, error.code, str(error), retry_after=error.retry_after)
+        case OverBudgetError():
+            return DeclinedError(429, error.code, str(error), retry_after=error.retry_after)
         case RefusalError():
             return DeclinedError(409 if isinstance(error, _CONFLICTS) else 403, error.code, str(error))
         case FormatError():

@@ -13,13 +13,11 @@ from typing import NamedTuple
 import msgpack
 import numpy as np
 
-from jcbir.errors import FormatError
 from jcbir.paillier import _blinding as blinding, _engines as engines
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
-from jcbir.protocol.server import Server, scheme_index
-from jcbir.ranking._score import score
+from jcbir.protocol.server import Server, blinders_needed, score_share as score_segments
 from jcbir.service.pool import run_worker
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store
@@ -85,8 +83,7 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
         uint8[ciphertexts, ciphertext_bytes], trapdoor after trapdoor, segment after segment.
 
     Raises:
-        FormatError: a segment is not in the store.
-        ValueError: a segment does not offer the scheme, or the trapdoor does not fit it.
+        ValueError: a segment is not in the store or does not offer the scheme, or the trapdoor does not fit it.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -96,22 +93,12 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
         (1, 64)
     """
     public = server.card.public
-    known = {segment.number: segment for segment in server.segments}
-    missing = [number for number in share.segments if number not in known]
-    if missing:
-        raise FormatError(f"share: segments {missing} are not in the store")
-    indexes = [scheme_index(known[number], query.request.scheme) for number in share.segments]
-    needed = len(query.trapdoors) * sum(index.layout.blocks for index in indexes)
+    needed = blinders_needed(server, query, segments=share.segments)
     stock = np.frombuffer(share.blinders, np.uint8).reshape(-1, public.ciphertext_bytes)[:needed]
     if len(stock) < needed:
         stock = np.concatenate([stock, make_blinders(public, needed - len(stock), draw=secrets.token_bytes)])
-    rows, used = [], 0
-    for trapdoor in query.trapdoors:
-        for index in indexes:
-            fresh = stock[used : used + index.layout.blocks]
-            used += index.layout.blocks
-            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine).ciphertexts)
-    return np.concatenate(rows)
+    rows = score_segments(server, query, segments=share.segments, blinders=stock, engine=engine)
+    return rows.reshape(-1, public.ciphertext_bytes)
 
 
 def make_blinders(public: PublicKey, count: int, *, draw: Callable[[int], bytes]) -> Rows:

@@ -15,14 +15,13 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, wire
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
-from jcbir.protocol.epochs import same_collection
-from jcbir.protocol.grants import WINDOW_SECONDS
-from jcbir.protocol.messages import Appointment, Card, Catalogue, Revocation, Withdrawal
+from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
+from jcbir.protocol.messages import Appointment, Card, Catalog, Revocation, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage.database import connect, explained, transaction
 
 VERSION = 1
-Order = Catalogue | Withdrawal | Revocation
+Order = Catalog | Withdrawal | Revocation
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE orders (number INTEGER PRIMARY KEY, message BLOB NOT NULL UNIQUE);
@@ -93,8 +92,8 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
         >>> from jcbir.protocol.session import small_system
         >>> system, folder = small_system(), tempfile.TemporaryDirectory()
         >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
-        ...     keep_order(journal, system.catalogue)
-        ...     keep_order(journal, system.catalogue)
+        ...     keep_order(journal, system.catalog)
+        ...     keep_order(journal, system.catalog)
         ...     journal.execute("SELECT count(*) FROM orders").fetchone()
         (1,)
     """
@@ -182,7 +181,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         >>> from jcbir.protocol.session import small_system
         >>> system, folder = small_system(), tempfile.TemporaryDirectory()
         >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
-        ...     keep_order(journal, system.catalogue)
+        ...     keep_order(journal, system.catalog)
         ...     load_authority(journal, authority.appoint(system.delegation))
         Authority('photos', epoch 0, 1 segments, redacted)
     """
@@ -197,7 +196,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     held = read_plain(wire.CARD, card, name="card")
     if state.card != held:
         raise KeyMismatchError(f"journal: of epoch {held.epoch}, the key is of epoch {state.card.epoch}")
-    take = {Catalogue: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
+    take = {Catalog: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
     for (message,) in journal.execute("SELECT message FROM orders ORDER BY number").fetchall():
         order = wire.from_bytes(message)
         if type(order) not in take:

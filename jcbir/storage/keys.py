@@ -1,53 +1,50 @@
 """Key files: public ones in the clear, secret ones under a passphrase; the two kinds never share a file.
 
-    public   `jcbir.storage.cards`
-    secret   4 bytes magic b"JCBS", version, kind, log2 of scrypt's n, zero byte, 16 bytes salt, 12 bytes nonce,
-             AES-256-GCM of the msgpack body under scrypt(passphrase, salt, n, r = 8, p = 1), header as associated data
+    public   `jcbir.storage.cards`, `jcbir.storage.identities`
+    secret   `jcbir.storage._wrapped`
 
 Secret files are created with mode 0600 and replaced atomically. Python can neither wipe nor lock memory: a secret that
 was read stays in the process's memory until it ends.
 """
 
-import contextlib
 import os
-import pathlib
-import struct
-import unicodedata
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
-
-from jcbir.errors import FormatError, IntegrityError
-from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._schema import Codec, many, number, octets, read_plain, record, text, whole, write_plain
-from jcbir.protocol.holdings import Delegation, Owner
+from jcbir.protocol._handover import DELEGATION, SECRET_KEY
+from jcbir.protocol._schema import Codec, many, octets, read_plain, record, text, whole, write_plain
+from jcbir.protocol.owner import Delegation, Owner
 from jcbir.protocol.user import User, UserKeys
-from jcbir.protocol.wire import CARD, GRANT, PUBLIC_KEY
+from jcbir.protocol.wire import CARD, GRANT
+from jcbir.storage._wrapped import WORK, read_wrapped, write_wrapped
 from jcbir.storage.cards import card_fingerprint, read_card, write_card
-from jcbir.storage.files import PRIVATE, write_file
-
-SECRET_MAGIC = b"JCBS"
-VERSION = 1
-WORK = 17
-MINIMUM_WORK, MAXIMUM_WORK = 14, 20
-MINIMUM_PASSPHRASE = 8
-MAXIMUM_BYTES = 1 << 28
-_HEADER = struct.Struct(">4sBBBB16s12s")
 
 _KEY = octets(low=32, high=32)
-_PRIME = record(StructuredPrime, prime=number(), small=number(), large=number())
-SECRET_KEY = record(SecretKey, public=PUBLIC_KEY, p=_PRIME, q=_PRIME)
 _USER_KEYS = record(UserKeys, sealing_secret=octets(low=32, high=4096), signing_secret=_KEY)
-_IMAGE_IDS = Codec(
-    lambda values: [list(names) for names in _batches(sorted(values))],
-    lambda plain, name: frozenset(
-        image_id for names in many(many(text(low=1, high=64))).parse(plain, name) for image_id in names
-    ),
-)
+
+
+class _Part(NamedTuple):
+    segment: int
+    image_ids: tuple[str, ...]
+
+
+_PARTS = many(record(_Part, segment=whole(low=0, high=1 << 31), image_ids=many(text(low=1, high=64))))
+
+
+def _pack_image_ids(values: Mapping[str, int]) -> Any:
+    segments: dict[int, list[str]] = {}
+    for image_id, segment in sorted(values.items()):
+        segments.setdefault(segment, []).append(image_id)
+    parts = [_Part(segment, tuple(names)) for segment, all_names in segments.items() for names in _batches(all_names)]
+    return _PARTS.pack(tuple(parts))
+
+
+def _parse_image_ids(plain: Any, name: str) -> dict[str, int]:
+    return {image_id: part.segment for part in _PARTS.parse(plain, name) for image_id in part.image_ids}
+
+
+_IMAGE_IDS = Codec(_pack_image_ids, _parse_image_ids)
 _OWNER = record(
     Owner,
     card=CARD,
@@ -56,13 +53,11 @@ _OWNER = record(
     masking_key=_KEY,
     naming_key=_KEY,
     signing_secret=_KEY,
-    authority_secret=_KEY,
     segments=whole(low=0, high=1 << 31),
     image_ids=_IMAGE_IDS,
     revoked=many(octets(low=16, high=16)),
     revocation_serial=whole(low=0, high=1 << 31),
 )
-_DELEGATION = record(Delegation, card=CARD, secret=SECRET_KEY, image_master=_KEY, authority_secret=_KEY)
 # Pending queries are not kept: a user who restarts asks again.
 _USER = record(
     lambda keys, card, grant, masking_key: User(keys, card, grant, masking_key),
@@ -75,7 +70,7 @@ _USER = record(
 SECRETS: dict[type, tuple[int, Codec]] = {
     SecretKey: (1, SECRET_KEY),
     Owner: (2, _OWNER),
-    Delegation: (3, _DELEGATION),
+    Delegation: (3, DELEGATION),
     UserKeys: (4, _USER_KEYS),
     User: (5, _USER),
 }
@@ -121,18 +116,9 @@ def write_secret(
     """
     if type(secret) not in SECRETS:
         raise ValueError(f"secret: no file holds a {type(secret).__name__}")
-    composed = _spellings(passphrase)[0]
-    # An accent that has no composed form is no letter of its own.
-    letters = sum(not unicodedata.combining(letter) for letter in composed)
-    if letters < MINIMUM_PASSPHRASE:
-        raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
-    if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
-        raise ValueError(f"work: {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
     kind, codec = SECRETS[type(secret)]
-    salt, nonce = draw(16), draw(12)
-    header = _HEADER.pack(SECRET_MAGIC, VERSION, kind, work, 0, salt, nonce)
-    sealed = AESGCM(_stretch(composed, salt, work)).encrypt(nonce, write_plain(codec, secret), header)
-    write_file(path, header + sealed, mode=PRIVATE, replace=replace)
+    body = write_plain(codec, secret)
+    write_wrapped(path, body, kind=kind, passphrase=passphrase, draw=draw, work=work, replace=replace)
 
 
 def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> Any:
@@ -152,59 +138,18 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
         PermissionError: others may read the file.
 
     Example:
-        >>> import tempfile
+        >>> import pathlib, tempfile
         >>> path = f"{tempfile.mkdtemp()}/user.secret"
         >>> _ = pathlib.Path(path).write_bytes(b"JCBP")
         >>> pathlib.Path(path).chmod(0o600)
         >>> read_secret(path, passphrase="correct horse", expect=UserKeys)
         Traceback (most recent call last):
         ...
-        jcbir.errors.FormatError: ...user.secret: not a secret file of version 1
+        jcbir.errors.FormatError: ...user.secret: not a secret file of version 2
     """
-    _check_private(path)
-    content = _read(path)
-    if len(content) < _HEADER.size:
-        raise FormatError(f"{path}: not a secret file of version {VERSION}")
-    magic, version, kind, work, reserved, salt, nonce = _HEADER.unpack_from(content)
-    if magic != SECRET_MAGIC or version != VERSION or reserved:
-        raise FormatError(f"{path}: not a secret file of version {VERSION}")
-    if kind != SECRETS[expect][0]:
-        raise FormatError(f"{path}: holds no {expect.__name__}")
-    # The cost comes from the file: without the bound a foreign file could ask for any amount of memory.
-    if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
-        raise FormatError(f"{path}: scrypt work {work}, expected {MINIMUM_WORK} to {MAXIMUM_WORK}")
-    header, sealed = content[: _HEADER.size], content[_HEADER.size :]
-    for spelling in _spellings(passphrase):
-        with contextlib.suppress(InvalidTag):
-            body = AESGCM(_stretch(spelling, salt, work)).decrypt(nonce, sealed, header)
-            return read_plain(SECRETS[expect][1], body, name=expect.__name__)
-    raise IntegrityError(f"{path}: wrong passphrase, or the file was altered")
-
-
-def _spellings(passphrase: str) -> list[str]:
-    """Composed, as it is written; then as it was typed, as earlier versions wrote it."""
-    try:
-        passphrase.encode()
-    except UnicodeEncodeError:
-        raise ValueError("passphrase: must be Unicode text, got a lone surrogate") from None
-    return list(dict.fromkeys([unicodedata.normalize("NFC", passphrase), passphrase]))
-
-
-def _stretch(passphrase: str, salt: bytes, work: int) -> bytes:
-    return Scrypt(salt=salt, length=32, n=1 << work, r=8, p=1).derive(passphrase.encode())
-
-
-def _read(path: str | os.PathLike) -> bytes:
-    size = os.stat(path).st_size
-    if size > MAXIMUM_BYTES:
-        raise FormatError(f"{path}: {size} bytes, a key file has at most {MAXIMUM_BYTES}")
-    return pathlib.Path(path).read_bytes()
-
-
-def _check_private(path: str | os.PathLike) -> None:
-    mode = os.stat(path).st_mode & 0o777
-    if mode & 0o077:
-        raise PermissionError(f"{path}: mode {mode:o} lets others read a secret; set it to 600")
+    kind, codec = SECRETS[expect]
+    body = read_wrapped(path, kind=kind, name=expect.__name__, passphrase=passphrase)
+    return read_plain(codec, body, name=expect.__name__)
 
 
 def _batches(names: list[str], size: int = 1 << 15) -> list[list[str]]:

@@ -246,7 +246,7 @@ def turn_store(store: Store, succession: Succession) -> Store:
 
     Args:
         store: open for writing.
-        succession: checked by `jcbir.protocol.epochs.succeed`.
+        succession: checked by `jcbir.protocol.server.succeed`.
 
     Returns:
         The store of the new epoch, on the same connection. Who opened it before must open it anew.

@@ -14,12 +14,17 @@ import PIL.Image
 from jcbir.cli import workspace as workspaces
 from jcbir.cli.main import run_command
 from jcbir.models import Preprocessing, resnet_backbone, small
-from jcbir.protocol import authority, epochs, owner, server, wire
-from jcbir.protocol.messages import Appointment, Catalogue, Publication, Revocation, Succession, Withdrawal
+from jcbir.protocol import authority, owner, server, wire
+from jcbir.protocol.messages import Appointment, Catalog, Publication, Revocation, Succession, Withdrawal
+from jcbir.storage.identities import read_identity
 from jcbir.storage.weights import write_weights
 
 PASSPHRASE = "correct horse battery"
 AUTHORITY_PASSPHRASE = "another horse altogether"
+CLOUD_PASSPHRASE = "a horse in the clouds"
+IDENTITIES = (
+    "--cloud-identity", "jcbir-cloud/identity.public", "--authority-identity", "jcbir-authority/identity.public",
+)  # fmt: skip
 BITS = 16
 ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
 
@@ -57,12 +62,20 @@ def open_workspace(path):
     return workspaces.open_workspace(path, passphrase=PASSPHRASE, work=14)
 
 
+def make_identities(capsys):
+    """What cloud and authority do before there is a collection."""
+    for party in ("cloud", "authority"):
+        run(capsys, party, "init")
+
+
 class Services:
     """Cloud and authority as the commands see them: orders in, queries answered; every message goes through bytes."""
 
     def __init__(self, delegation):
         self.cloud = server.Server(delegation.card)
-        self.holder = authority.appoint(delegation)
+        self.identity = read_identity("jcbir-cloud/identity.secret", passphrase=CLOUD_PASSPHRASE)
+        own = read_identity("jcbir-authority/identity.secret", passphrase=AUTHORITY_PASSPHRASE)
+        self.holder = authority.appoint(delegation, own)
         self.owner_state = None
         self.orders = []
         self.unreachable = False
@@ -82,14 +95,14 @@ class Services:
                 Publication: server.accept,
                 Withdrawal: server.withdraw,
                 Revocation: server.revoke,
-                Succession: epochs.succeed,
+                Succession: server.succeed,
             }
             known = {segment.number for segment in self.cloud.segments}
             if not (isinstance(message, Publication) and message.segment in known):
                 self.cloud = take[type(message)](self.cloud, message)
         else:
             take = {
-                Catalogue: authority.catalog,
+                Catalog: authority.catalog,
                 Withdrawal: authority.withdraw,
                 Revocation: authority.revoke,
                 Appointment: authority.succeed,
@@ -104,13 +117,13 @@ class Services:
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))
         self.recalls += 1
-        return epochs.recall(self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes)
+        return server.recall(self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes)
 
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
         count = server.blinders_needed(self.cloud, query)
         blinders = owner.blinder_stock(self.owner_state, count, draw=secrets.token_bytes)
-        self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, now=now)
+        self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=now)
         self.holder, ranking = authority.answer(self.holder, report, now=now)
         self.cloud, delivery = server.deliver(self.cloud, ranking)
         return delivery

@@ -168,7 +168,7 @@ def test_a_missing_extra_is_one_line(package, arguments):
 
 def test_the_process_of_the_cloud_loads_no_secret_code():
     probe = "import sys, jcbir.cli, jcbir.cli.serve_cloud; print(sorted(m for m in sys.modules if m in "
-    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage.keys', 'jcbir.protocol.holdings', 'flax')))"
+    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage.keys', 'jcbir.protocol.owner', 'flax')))"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
 

@@ -10,8 +10,11 @@ from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
     BITS,
+    CLOUD_PASSPHRASE,
+    IDENTITIES,
     PASSPHRASE,
     install_services,
+    make_identities,
     open_workspace,
     run,
     write_network,
@@ -25,23 +28,26 @@ from jcbir.cli.main import run_command
 from jcbir.data import read_image
 from jcbir.errors import IntegrityError
 from jcbir.protocol import owner
-from jcbir.storage import keys
+from jcbir.storage import identities, keys
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
+def quick(capsys, monkeypatch, tmp_path):
     """A stored key instead of seconds of primes, the least scrypt, a passphrase in the environment, a folder."""
     monkeypatch.setattr(keys, "WORK", 14)
     monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
+    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
+    monkeypatch.setattr(identities, "WORK", 14)
     monkeypatch.chdir(tmp_path)
+    make_identities(capsys)
 
 
 @pytest.fixture
 def found(capsys, tmp_path):
     write_network(tmp_path / "net.safetensors")
-    return run(capsys, "owner", "init", "photos", "--network", "net.safetensors", "--cipher", "aes-gcm")
+    return run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
 
 
 @pytest.fixture
@@ -56,7 +62,7 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 9)
     record = run(capsys, "owner", "publish", "album", "--segment", "4", *ADDRESSES)
     assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 6, 0)
-    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalogue")]
+    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalog")]
 
     assert run(capsys, "user", "init", "--hybrid")["hybrid"]
     granted = run(
@@ -211,7 +217,7 @@ def test_names_that_no_line_can_hold(capsys, tmp_path, found, services, name):
 def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
     write_photographs(tmp_path / "album", 2)
     run(capsys, "owner", "publish", "album")
-    assert run(capsys, "owner", "status")["waiting"] == ["00000000-publication.cloud", "00000001-catalogue.authority"]
+    assert run(capsys, "owner", "status")["waiting"] == ["00000000-publication.cloud", "00000001-catalog.authority"]
     told = run(capsys, "owner", "status", *ADDRESSES)
     assert told["cloud"]["reachable"] and told["cloud"]["in_step"] and told["authority"]["in_step"]
     run(capsys, "owner", "rekey", "--fresh")
@@ -242,7 +248,7 @@ def test_a_label_names_one_grant(capsys, tmp_path, found, services):
 
 def test_the_authority_has_a_passphrase_of_its_own(capsys, tmp_path, monkeypatch):
     write_network(tmp_path / "net.safetensors")
-    init = ("owner", "init", "photos", "--network", "net.safetensors")
+    init = ("owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
     monkeypatch.delenv("JCBIR_AUTHORITY_PASSPHRASE")
     refused = run(capsys, *init, status=2)["reason"]
     assert "--authority-passphrase-file or JCBIR_AUTHORITY_PASSPHRASE" in refused
@@ -338,7 +344,7 @@ def test_without_a_network_the_bundled_one_is_trained(capsys, monkeypatch):
         return {"skipped": []}
 
     monkeypatch.setattr(owner_commands, "train_network", train)
-    assert run(capsys, "owner", "init", "photos", "--bits", "24")["bits"] == 24
+    assert run(capsys, "owner", "init", "photos", *IDENTITIES, "--bits", "24")["bits"] == 24
     assert asked == {"folder": None, "bits": 24, "epochs": 4}
 
 
@@ -353,7 +359,7 @@ def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     assert (half["sent"], half["waiting"]) == (3, 3)
     assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2]
-    assert sorted(services.holder.catalogues) == [0, 1, 2]
+    assert sorted(services.holder.catalogs) == [0, 1, 2]
 
 
 def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
@@ -414,7 +420,7 @@ def test_an_admission_of_somebody_else_is_refused(capsys, tmp_path, found):
 
 
 def test_mistakes_end_in_a_line_and_a_status(capsys, tmp_path, found, monkeypatch):
-    assert run(capsys, "owner", "init", "photos", status=2)["error"] == "mistake"
+    assert run(capsys, "owner", "init", "photos", *IDENTITIES, status=2)["error"] == "mistake"
     monkeypatch.setenv("JCBIR_PASSPHRASE", "another one")
     assert "wrong passphrase" in run(capsys, "owner", "info", status=5)["reason"]
     monkeypatch.delenv("JCBIR_PASSPHRASE")
@@ -435,7 +441,7 @@ def test_the_default_modulus_has_3072_bits(capsys, tmp_path, monkeypatch):
         owner_commands, "generate_keys", lambda *, bits, draw: asked.append(bits) or stored_key("small")
     )  # fmt: skip
     write_network(tmp_path / "net.safetensors")
-    run(capsys, "owner", "init", "photos", "--network", "net.safetensors")
+    run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
     assert asked == [3072]
 
 

@@ -10,8 +10,11 @@ import pytest
 from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
+    CLOUD_PASSPHRASE,
+    IDENTITIES,
     PASSPHRASE,
     install_services,
+    make_identities,
     open_workspace,
     run,
     write_network,
@@ -24,7 +27,7 @@ from jcbir.cli.outbox import pending
 from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
-from jcbir.storage import keys
+from jcbir.storage import identities, keys
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
@@ -36,12 +39,15 @@ class KilledError(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
+def quick(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(keys, "WORK", 14)
     monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
+    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
+    monkeypatch.setattr(identities, "WORK", 14)
     monkeypatch.chdir(tmp_path)
+    make_identities(capsys)
 
 
 def delegation_of(path):
@@ -53,7 +59,7 @@ def services(capsys, monkeypatch, tmp_path):
     """A collection of five images in three segments, at services that are the pure protocol, and a user of it."""
     write_network(tmp_path / "net.safetensors")
     found = run(
-        capsys, "owner", "init", "photos", "--network", "net.safetensors", "--cipher", "aes-gcm", "--schemes",
+        capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm", "--schemes",
         "bitsliced",
     )  # fmt: skip
     made = install_services(monkeypatch, delegation_of(tmp_path / "jcbir-owner"))
@@ -120,7 +126,7 @@ def test_rekey_with_another_key_and_again(capsys, services, monkeypatch):
 
 def test_an_empty_collection_has_epochs_too(capsys, tmp_path, monkeypatch):
     write_network(tmp_path / "net.safetensors")
-    run(capsys, "owner", "init", "photos", "--network", "net.safetensors")
+    run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
     services = install_services(monkeypatch, delegation_of(tmp_path / "jcbir-owner"))
     assert run(capsys, *REKEY)["in_collection"] == services.recalls == 0
     assert services.holder.card.epoch == 1

@@ -11,7 +11,7 @@ from paillier_vectors import stored_key
 
 from jcbir.cli import workspace as workspaces
 from jcbir.cli.outbox import deliver, pending, post
-from jcbir.protocol import owner, wire
+from jcbir.protocol import owner, session, wire
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 
@@ -51,7 +51,9 @@ def kill(monkeypatch):
 def prepared(tmp_path_factory):
     """A founded folder, and two different publications of its first segment."""
     root = tmp_path_factory.mktemp("prepared")
-    state = owner.create(collection="photos", bits=16, secret=stored_key("small"), draw=secrets.token_bytes)
+    state = session.found(
+        collection="photos", bits=16, secret=stored_key("small"), draw=secrets.token_bytes
+    ).owner  # fmt: skip
     settings = workspaces.Settings(("packed",), "aes-gcm", "0" * 64, None)
     network = write_network(root / "net.safetensors")
     passphrases = {"passphrase": PASSPHRASE, "authority_passphrase": PASSPHRASE}
@@ -63,12 +65,12 @@ def prepared(tmp_path_factory):
 
 
 def attempt(path, made, log):
-    state, publication, catalogue = made
+    state, publication, catalog = made
     carriers = {"cloud": log.append, "authority": log.append}
     with open_workspace(path) as workspace:
         deliver(workspace, carriers)
         if workspace.owner.segments == 0:
-            workspace = workspaces.commit(workspace, state, post(workspace, [publication, catalogue]))
+            workspace = workspaces.commit(workspace, state, post(workspace, [publication, catalog]))
             deliver(workspace, carriers)
 
 
@@ -89,7 +91,7 @@ def test_killed_before_every_change(prepared, tmp_path, kill):
         attempt(path, second, log)
         attempt(path, second, log)
         # Whoever received the segment received one and the same, however often, and the state counts it.
-        kinds = [{wire.to_bytes(m) for m in log if type(m).__name__ == name} for name in ("Publication", "Catalogue")]
+        kinds = [{wire.to_bytes(m) for m in log if type(m).__name__ == name} for name in ("Publication", "Catalog")]
         assert [len(kind) for kind in kinds] == [1, 1], f"killed before change {limit}"
         with open_workspace(path) as workspace:
             assert workspace.owner.segments == 1 and not pending(path)
@@ -122,7 +124,7 @@ def test_a_draft_half_thrown_away_does_not_count(prepared, tmp_path, kill):
     disarm()
     log = []
     attempt(tmp_path / "home", second, log)
-    assert wire.to_bytes(log[1] if type(log[0]).__name__ == "Catalogue" else log[0]) == wire.to_bytes(second[1])
+    assert wire.to_bytes(log[1] if type(log[0]).__name__ == "Catalog" else log[0]) == wire.to_bytes(second[1])
 
 
 def test_one_process_at_a_time_and_no_second_owner(prepared, tmp_path):
@@ -137,7 +139,7 @@ def test_one_process_at_a_time_and_no_second_owner(prepared, tmp_path):
 
 def test_a_full_disk_leaves_the_old_state(prepared, tmp_path, monkeypatch):
     shutil.copytree(prepared[0], tmp_path / "home")
-    state, publication, catalogue = prepared[1][0]
+    state, publication, catalog = prepared[1][0]
 
     def full(path):
         raise OSError(28, "No space left on device", str(path))
@@ -148,5 +150,5 @@ def test_a_full_disk_leaves_the_old_state(prepared, tmp_path, monkeypatch):
         assert not pending(tmp_path / "home")
     with open_workspace(tmp_path / "home") as workspace:
         assert workspace.owner.segments == 0
-        workspace = workspaces.commit(workspace, state, post(workspace, [publication, catalogue]))
+        workspace = workspaces.commit(workspace, state, post(workspace, [publication, catalog]))
         assert len(pending(tmp_path / "home")) == 2

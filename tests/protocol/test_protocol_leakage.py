@@ -6,11 +6,11 @@ import secrets
 
 import numpy as np
 import pytest
-from protocol_world import BITS, NOW, make_world, search
+from protocol_world import BITS, NOW, SCHEMES, SPLIT, make_world, search
 
 from jcbir.protocol import owner, user, wire
-from jcbir.protocol.leakage import authority_view, code_distances, describe, server_view, views
-from jcbir.protocol.messages import SCHEMES
+from jcbir.protocol.leakage import authority_view, describe, server_view, views
+from jcbir.ranking import mask_index, mask_query, plan
 from jcbir.sealing import image_key
 
 # The same picture is asked for twice: whoever can tell that, can tell it here.
@@ -50,11 +50,14 @@ def numbers_of(value):
 
 def secrets_of(world):
     own = world.own
-    public = set(numbers_of(own.card.public))
+    public = set(numbers_of(own.card.public.key))
     named = {number for number in numbers_of(own.secret) if number not in public}
-    named |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, own.authority_secret}
+    named |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, world.holder.identity.secret}
     named |= {world.me.keys.sealing_secret, world.me.keys.signing_secret}
-    named |= {image_key(own.image_master, image_id=image_id) for image_id in world.cloud.images}
+    named |= {
+        image_key(own.image_master, image_id=image_id, epoch=0, segment=segment)
+        for image_id, segment in own.image_ids.items()
+    }
     return named
 
 
@@ -69,7 +72,7 @@ def test_server_bytes_hold_no_secret_no_name_no_picture():
         assert name.encode() not in seen
         assert image.tobytes() not in seen
     # The search itself works: a public number is found.
-    assert next(numbers_of(world.own.card.public.n)) in seen
+    assert next(numbers_of(world.own.card.public.key.n)) in seen
 
 
 def test_server_and_user_learn_no_code():
@@ -101,9 +104,10 @@ def test_authority_gets_no_trapdoor_no_salt_no_image_and_no_masking_key():
 def test_search_pattern_is_visible_in_bitsliced_and_not_in_packed():
     world = run(*SCHEMES)
     view = server_view(world.transcript)
-    assert set(view.query_distances) == {"bitsliced"}
-    np.testing.assert_array_equal(view.query_distances["bitsliced"], pairwise(QUERIES))
-    assert view.query_distances["bitsliced"][1, 3] == 0
+    assert [scheme for scheme, seen in view.seen.items() if seen.values] == ["bitsliced"]
+    distances = view.seen["bitsliced"].values["query_distances"]
+    np.testing.assert_array_equal(distances, pairwise(QUERIES))
+    assert distances[1, 3] == 0
     for scheme in ("integer", "packed"):
         trapdoors = [
             trapdoor.body.tobytes()
@@ -133,32 +137,42 @@ def test_access_pattern():
     assert view.sealed_bytes == {image_id: len(sealed) for image_id, sealed in found.world.cloud.images.items()}
 
 
-def test_authority_sees_patterns_in_packed():
+def masked(world, scheme, count, codes):
+    """The masked index codes of a segment, and the masked queries under each of its isometries."""
+    masking_key = user.scheme_masking_key(world.own.card, scheme=scheme, masking_key=world.own.masking_key)
+    layout = plan(world.own.card.public.key, scheme=scheme, count=count, bits=BITS)
+    stored = mask_index(codes, layout, masking_key=masking_key)
+    return layout, stored, mask_query(QUERIES, layout, masking_key=masking_key)
+
+
+def test_authority_sees_patterns_in_packed_lane_by_lane():
     world = run("packed")
-    view = authority_view(world.transcript, world.own.secret)
-    masking = {"card": world.own.card, "scheme": "packed", "masking_key": world.own.masking_key}
-    stored = user.masked_codes(world.codes, **masking).astype(np.int8)
-    asked = user.masked_codes(QUERIES, **masking).astype(np.int8)
-    np.testing.assert_array_equal(view.patterns, stored[None] - asked[:, None])
-    # From one query alone: the geometry of the whole database.
-    np.testing.assert_array_equal(code_distances(view.patterns[0]), pairwise(world.codes))
+    seen = authority_view(world.transcript, world.holder).seen["packed"].values
+    start = 0
+    for count in (SPLIT, len(world.codes) - SPLIT):
+        layout, stored, asked = masked(world, "packed", count, world.codes[start : start + count])
+        lanes = np.arange(count) % layout.lanes
+        expected = stored[None].astype(np.int8) - asked[:, lanes].astype(np.int8)
+        np.testing.assert_array_equal(seen["patterns"][:, start : start + count], expected)
+        start += count
+    # The distances are there in any case.
+    np.testing.assert_array_equal(seen["distances"], (world.codes[None] ^ QUERIES[:, None]).sum(axis=-1))
 
 
 def test_authority_sees_differences_in_integer():
     world = run("integer")
-    view = authority_view(world.transcript, world.own.secret)
-    masking = {"card": world.own.card, "scheme": "integer", "masking_key": world.own.masking_key}
+    seen = authority_view(world.transcript, world.holder).seen["integer"].values
+    _, stored, asked = masked(world, "integer", 30, world.codes)
     weights = 1 << np.arange(BITS)[::-1]
-    stored, asked = user.masked_codes(world.codes, **masking) @ weights, user.masked_codes(QUERIES, **masking) @ weights
-    np.testing.assert_array_equal(np.array(view.differences), stored[None] - asked[:, None])
+    expected = (stored @ weights)[None] - (asked[:, 0] @ weights)[:, None]
+    np.testing.assert_array_equal(np.array(seen["differences"]), expected)
 
 
 def test_authority_sees_distances_only_in_bitsliced():
     world = run("bitsliced")
-    view = authority_view(world.transcript, world.own.secret)
-    np.testing.assert_array_equal(view.distances["bitsliced"], (world.codes[None] ^ QUERIES[:, None]).sum(axis=-1))
-    assert view.patterns is None
-    assert view.differences == ()
+    seen = authority_view(world.transcript, world.holder).seen["bitsliced"].values
+    assert list(seen) == ["distances"]
+    np.testing.assert_array_equal(seen["distances"], (world.codes[None] ^ QUERIES[:, None]).sum(axis=-1))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -183,19 +197,19 @@ def test_commitment_hides_a_code_that_can_be_guessed():
     assert first.request.commitment != second.request.commitment
 
 
-def test_each_scheme_has_an_isometry_of_its_own():
+def test_each_scheme_and_epoch_has_isometries_of_its_own():
     world = make_world()
-    masks = [
-        user.masked_codes(QUERIES, card=card, scheme=scheme, masking_key=world.own.masking_key).tobytes()
+    keys = {
+        user.scheme_masking_key(card, scheme=scheme, masking_key=world.own.masking_key)
         for card in (world.own.card, dataclasses.replace(world.own.card, epoch=1))
         for scheme in SCHEMES
-    ]
-    assert len(set(masks)) == 6
+    }
+    assert len(keys) == 2 * len(SCHEMES)
 
 
 def test_describe_covers_every_scheme_and_party():
     world = run(*SCHEMES)
-    for options in ({}, {"secret": world.own.secret}):
+    for options in ({}, {"holder": world.holder}):
         rows = describe(world.transcript, **options)
         assert {(row["scheme"], row["party"]) for row in rows} == {
             *((scheme, party) for scheme in SCHEMES for party in ("server", "authority", "user")),
@@ -211,7 +225,7 @@ def test_describe_covers_every_scheme_and_party():
 def leakage_rows():
     """The table of docs/threat-model.md: one run of every scheme over the tests' system."""
     world = run(*SCHEMES)
-    rows = describe(world.transcript, secret=world.own.secret)
+    rows = describe(world.transcript, holder=world.holder)
     return ["| {scheme} | {party} | {learned} |".format(**row) for row in rows]
 
 

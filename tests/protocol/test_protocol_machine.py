@@ -9,7 +9,7 @@ from paillier_vectors import stored_key
 from protocol_world import BITS, NOW, new_user
 
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol import authority, owner, server, user, wire
+from jcbir.protocol import authority, owner, server, session, user, wire
 from jcbir.protocol.refusals import ForgedGrantError, RevokedGrantError
 
 IMAGE = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
@@ -31,7 +31,8 @@ class Machine(RuleBasedStateMachine):
     @initialize()
     def found(self):
         draw = secrets.token_bytes
-        self.own = owner.create(collection="photos", bits=BITS, secret=stored_key("small"), draw=draw)
+        founded = session.found(collection="photos", bits=BITS, secret=stored_key("small"), draw=draw)
+        self.own, self.identity, self.key_holder = founded.owner, founded.cloud, founded.authority.identity
         self.begin()
         # Ready to search from the start: most of the steps are then worth something.
         self.publish([1, 2, 3])
@@ -39,7 +40,7 @@ class Machine(RuleBasedStateMachine):
 
     def begin(self):
         self.cloud = server.Server(self.own.card)
-        self.holder = authority.appoint(owner.delegate(self.own))
+        self.holder = authority.appoint(owner.delegate(self.own), self.key_holder)
         self.living, self.published, self.users = {}, 0, []
 
     @rule(numbers=CODES)
@@ -57,7 +58,7 @@ class Machine(RuleBasedStateMachine):
 
     def add(self, names, numbers):
         images = [IMAGE + number % 200 for number in numbers]
-        self.own, publication, catalogue = owner.publish(
+        self.own, publication, catalog = owner.publish(
             self.own,
             bits_of(numbers),
             images,
@@ -67,7 +68,7 @@ class Machine(RuleBasedStateMachine):
             draw=secrets.token_bytes,
         )
         self.cloud = server.accept(self.cloud, travel(publication))
-        self.holder = authority.catalog(self.holder, travel(catalogue))
+        self.holder = authority.catalog(self.holder, travel(catalog))
         self.living |= dict(zip(names, numbers, strict=True))
 
     def take_away(self, names):
@@ -109,7 +110,7 @@ class Machine(RuleBasedStateMachine):
         for me, _ in old_users:
             _, query = user.ask(me, bits_of([1]), top=1, now=NOW, draw=secrets.token_bytes)
             try:
-                server.score_query(self.cloud, query, blinders=np.zeros((9, 1), np.uint8), now=NOW)
+                server.admit_query(self.cloud, query, now=NOW)
             except (RevokedGrantError, ForgedGrantError, KeyMismatchError):
                 continue
             raise AssertionError("a grant of the old epoch was honored")
@@ -124,7 +125,9 @@ class Machine(RuleBasedStateMachine):
         me, query = user.ask(me, bits_of(numbers), top=top, now=NOW, scheme=scheme, draw=secrets.token_bytes)
         count = server.blinders_needed(self.cloud, query)
         blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
-        self.cloud, report = server.score_query(self.cloud, travel(query), blinders=blinders, now=NOW)
+        self.cloud, report = server.score_query(
+            self.cloud, travel(query), blinders=blinders, identity=self.identity, now=NOW
+        )
         if revoked:
             try:
                 authority.answer(self.holder, travel(report), now=NOW)
@@ -152,7 +155,7 @@ class Machine(RuleBasedStateMachine):
     def server_holds_the_living(self):
         if hasattr(self, "own"):
             assert set(self.cloud.images) == {owner.pseudonym(self.own, name) for name in self.living}
-            assert self.own.image_ids == set(self.cloud.images)
+            assert set(self.own.image_ids) == set(self.cloud.images)
 
 
 Machine.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)

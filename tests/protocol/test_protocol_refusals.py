@@ -5,10 +5,10 @@ import secrets
 
 import numpy as np
 import pytest
-from protocol_world import BITS, NOW, make_world, new_user, search
+from protocol_world import BITS, NOW, make_world, new_user, resign, score, search
 
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.protocol import authority, grants, owner, refusals, server, user
+from jcbir.protocol import authority, grants, owner, refusals, server, session, user
 from jcbir.protocol._signatures import sign
 
 DAY = 86400
@@ -18,11 +18,6 @@ CODES = np.random.default_rng(5).random((2, BITS)) > 0.5
 def ask(world, **options):
     options = {"top": 3, "now": NOW, "scheme": "packed", "draw": secrets.token_bytes} | options
     return user.ask(world.me, CODES, **options)
-
-
-def score(world, query, *, now=NOW):
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
-    return server.score_query(world.cloud, query, blinders=blinders, now=now)
 
 
 def report_of(world, **options):
@@ -35,7 +30,7 @@ def refused_by_both(world, query, error, *, now=NOW):
         score(world, query, now=now)
     honest = report_of(make_world())
     with pytest.raises(error):
-        authority.answer(world.holder, dataclasses.replace(honest, request=query.request), now=now)
+        authority.answer(world.holder, resign(world, honest, request=query.request), now=now)
 
 
 def resigned(world, query, **changes):
@@ -112,7 +107,8 @@ def test_grant_of_an_old_epoch():
     world = make_world()
     new = owner.rekey(world.own, draw=secrets.token_bytes)
     moved = world._replace(
-        cloud=dataclasses.replace(world.cloud, card=new.card), holder=authority.appoint(owner.delegate(new))
+        cloud=dataclasses.replace(world.cloud, card=new.card),
+        holder=authority.appoint(owner.delegate(new), world.holder.identity),
     )
     refused_by_both(moved, ask(world)[1], refusals.RevokedGrantError)
 
@@ -121,10 +117,10 @@ def test_foreign_collection():
     world = make_world()
     query = ask(world)[1]
     refused_by_both(world, resigned(world, query, collection="others"), refusals.ForeignCollectionError)
-    other = owner.create(collection="others", bits=BITS, secret=world.own.secret, draw=secrets.token_bytes)
-    elsewhere = server.Server(other.card)
+    other = session.found(collection="others", bits=BITS, secret=world.own.secret, draw=secrets.token_bytes)
+    elsewhere = server.Server(other.owner.card)
     with pytest.raises(refusals.ForgedGrantError):
-        server.score_query(elsewhere, query, blinders=np.zeros((0, 64), np.uint8), now=NOW)
+        server.admit_query(elsewhere, query, now=NOW)
 
 
 def test_tampered_query():
@@ -188,7 +184,7 @@ def test_missing_rights():
     refused_by_both(world, resigned(world, query, top=0), refusals.MissingRightError)
     nobody, *_ = new_user(world.own, rights=["open"])
     refused_by_both(world, ask(world._replace(me=nobody))[1], refusals.MissingRightError)
-    with pytest.raises(ValueError, match="grant allows 1 to 100"):
+    with pytest.raises(ValueError, match="top: must be 1 to 100"):
         ask(world, top=101)
 
 
@@ -215,13 +211,13 @@ def test_ranking_forged_by_the_server():
 
 def test_publication_forged():
     world = make_world()
-    _, publication, catalogue = owner.publish(
+    _, publication, catalog = owner.publish(
         world.own, CODES, world.images[:2], ["a", "b"], cipher="aes-gcm", draw=secrets.token_bytes
     )
     with pytest.raises(refusals.ForgedReplyError):
         server.accept(world.cloud, dataclasses.replace(publication, images=publication.images[::-1]))
     with pytest.raises(refusals.ForgedReplyError):
-        authority.catalog(world.holder, dataclasses.replace(catalogue, image_ids=catalogue.image_ids[::-1]))
+        authority.catalog(world.holder, dataclasses.replace(catalog, image_ids=catalog.image_ids[::-1]))
     once = server.accept(world.cloud, publication)
     with pytest.raises(ValueError, match="segment 2, the next one here is 3"):
         server.accept(once, publication)
@@ -244,17 +240,23 @@ def test_reports_of_another_shape():
     world = make_world()
     report = report_of(world)
     for bad in (
-        dataclasses.replace(report, scores=report.scores[:1]),
-        dataclasses.replace(report, scores=tuple(row[:1] for row in report.scores)),
-        dataclasses.replace(report, segments=(0,), scores=tuple(row[:1] for row in report.scores)),
-        dataclasses.replace(report, segments=(1, 0)),
-        dataclasses.replace(report, scores=tuple(row[::-1] for row in report.scores)),
+        resign(world, report, scores=report.scores[:1]),
+        resign(world, report, scores=tuple(row[:1] for row in report.scores)),
+        resign(world, report, scores=tuple(row[::-1] for row in report.scores)),
     ):
         with pytest.raises(FormatError):
             authority.answer(world.holder, bad, now=NOW)
+    first = resign(world, report, segments=(0,), scores=tuple(row[:1] for row in report.scores))
+    for bad in (first, resign(world, report, segments=(1, 0))):
+        with pytest.raises(refusals.OutOfStepError):
+            authority.answer(world.holder, bad, now=NOW)
+    # Scored before the second segment came, and answered all the same while that is recent.
+    authority.admit(world.holder, first, now=NOW, settled=1)
+    with pytest.raises(refusals.OutOfStepError):
+        authority.admit(world.holder, first, now=NOW, settled=2)
     other_key = tuple(tuple(scores._replace(fingerprint="0" * 64) for scores in row) for row in report.scores)
     with pytest.raises(KeyMismatchError):
-        authority.answer(world.holder, dataclasses.replace(report, scores=other_key), now=NOW)
+        authority.answer(world.holder, resign(world, report, scores=other_key), now=NOW)
 
 
 def test_bad_arguments_of_publish():
@@ -271,20 +273,21 @@ def test_bad_arguments_of_publish():
             owner.publish(world.own, codes, images, names, **publish)
     with pytest.raises(ValueError, match="schemes"):
         owner.publish(world.own, CODES, world.images[:2], ["a", "b"], schemes=["fast"], **publish)
-    with pytest.raises(ValueError, match="not published"):
+    with pytest.raises(ValueError, match="names: must be published"):
         owner.withdraw(world.own, ["never seen"])
 
 
 def test_too_few_blinders():
     world = make_world()
     query = ask(world)[1]
+    blinders = np.zeros((1, 128), np.uint8)
     with pytest.raises(ValueError, match="blinders"):
-        server.score_query(world.cloud, query, blinders=np.zeros((1, 128), np.uint8), now=NOW)
+        server.score_query(world.cloud, query, blinders=blinders, identity=world.identity, now=NOW)
 
 
 def test_no_secret_in_any_repr():
     world = make_world()
-    holders = [world.own, owner.delegate(world.own), world.holder, world.me, world.me.keys]
+    holders = [world.own, owner.delegate(world.own), world.holder, world.holder.identity, world.me, world.me.keys]
     for holder in holders:
         shown = repr(holder)
         for field in dataclasses.fields(holder):
@@ -293,3 +296,27 @@ def test_no_secret_in_any_repr():
                 assert repr(value) not in shown
                 assert value.hex() not in shown
         assert str(world.own.secret.p) not in shown
+
+
+def test_an_empty_collection_and_a_scheme_that_is_not_offered():
+    world = make_world()
+    query = ask(world)[1]
+    with pytest.raises(refusals.EmptyCollectionError):
+        server.admit_query(server.Server(world.own.card), query, now=NOW)
+    empty = authority.appoint(owner.delegate(world.own), world.holder.identity)
+    with pytest.raises(refusals.EmptyCollectionError):
+        authority.admit(empty, report_of(world), now=NOW)
+    other = make_world(schemes=("bitsliced",), label="one scheme")
+    with pytest.raises(ValueError, match="scheme: must be one of"):
+        server.admit_query(other.cloud, ask(other)[1], now=NOW)
+
+
+def test_an_abandoned_query_may_come_again_and_a_delivered_one_may_not():
+    world = make_world()
+    query = ask(world)[1]
+    admitted = server.admit_query(world.cloud, query, now=NOW)
+    assert dataclasses.replace(server.abandon_query(admitted, query.request.nonce), seen=0) == world.cloud
+    found = search(world, CODES, scheme="packed")
+    assert found.query.request.nonce not in found.world.cloud.awaited
+    with pytest.raises(refusals.ReplayedQueryError):
+        server.admit_query(found.world.cloud, found.query, now=NOW)

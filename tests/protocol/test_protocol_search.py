@@ -6,11 +6,12 @@ import secrets
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
-from protocol_world import BITS, NOW, TOP, expected_order, make_world, new_user, positions, search
+from protocol_world import BITS, NOW, SCHEMES, TOP, expected_order, make_world, new_user, positions, score, search
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol import authority, owner, server, user
-from jcbir.protocol.messages import SCHEMES, SealedImage
+from jcbir.protocol.messages import SealedImage
+from jcbir.ranking import mask_index, mask_query, plan
 
 
 def draw_codes(count: int, *, seed: int = 1):
@@ -39,11 +40,12 @@ def test_images_arrive_byte_for_byte(scheme):
 
 def test_integer_orders_by_difference_of_masked_codes():
     world, codes = make_world(), draw_codes(3)
-    masking = {"card": world.own.card, "scheme": "integer", "masking_key": world.own.masking_key}
+    masking_key = user.scheme_masking_key(world.own.card, scheme="integer", masking_key=world.own.masking_key)
+    layout = plan(world.own.card.public.key, scheme="integer", count=30, bits=BITS)
     weights = 1 << np.arange(BITS)[::-1]
-    stored = user.masked_codes(world.codes, **masking) @ weights
+    stored = mask_index(world.codes, layout, masking_key=masking_key) @ weights
     for code, row in zip(codes, search(world, codes, scheme="integer", top=30).matches, strict=True):
-        asked = user.masked_codes(code[None], **masking)[0] @ weights
+        asked = mask_query(code[None], layout, masking_key=masking_key)[0, 0] @ weights
         assert positions(world, row) == np.argsort(abs(stored - asked), kind="stable").tolist()
 
 
@@ -55,10 +57,11 @@ def test_batch_equals_single_queries():
         assert positions(world, alone) == positions(world, row)
 
 
-def test_open_report_gives_every_distance():
+def test_scores_give_every_distance():
     world, codes = make_world(), draw_codes(2)
     report = search(world, codes, scheme="bitsliced").report
-    for code, distances in zip(codes, authority.open_report(world.holder, report), strict=True):
+    plaintexts = authority.decrypt_report(world.holder, report)
+    for code, distances in zip(codes, authority.read_scores(world.holder, report, plaintexts), strict=True):
         np.testing.assert_array_equal(distances, (world.codes ^ code).sum(axis=1))
 
 
@@ -86,11 +89,11 @@ def test_withdrawn_images_are_never_found_and_can_come_back():
     assert 3 not in positions(world, search(after, code, scheme="packed", top=30).matches[0])
     assert owner.pseudonym(own, gone) not in after.cloud.images
 
-    own, publication, catalogue = owner.publish(
+    own, publication, catalog = owner.publish(
         own, code, [world.images[4]], [gone], schemes=SCHEMES, cipher="aes-gcm", draw=secrets.token_bytes
     )
     back = after._replace(
-        own=own, cloud=server.accept(after.cloud, publication), holder=authority.catalog(after.holder, catalogue)
+        own=own, cloud=server.accept(after.cloud, publication), holder=authority.catalog(after.holder, catalog)
     )
     # The old withdrawal, delivered once more, must not touch the new publication.
     back = back._replace(
@@ -121,8 +124,7 @@ def test_keys_of_exactly_the_results_are_released():
 def test_an_altered_or_missing_image_is_noticed():
     world = make_world()
     me, query = user.ask(world.me, draw_codes(1), top=3, now=NOW, draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
-    cloud, report = server.score_query(world.cloud, query, blinders=blinders, now=NOW)
+    cloud, report = score(world, query)
     _, ranking = authority.answer(world.holder, report, now=NOW)
     _, delivery = server.deliver(cloud, ranking)
     first, second, *rest = delivery.images
@@ -138,8 +140,31 @@ def test_scores_are_fresh_each_time():
     me, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
     reports = []
     for _ in range(2):
-        blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
-        reports.append(server.score_query(world.cloud, query, blinders=blinders, now=NOW)[1])
+        reports.append(score(world, query)[1])
     first, second = (report.scores[0][0].ciphertexts for report in reports)
     assert not (first == second).all(axis=1).any()
     del me
+
+
+def test_shares_of_segments_join_to_the_whole():
+    world, codes = make_world(), draw_codes(2)
+    _, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
+    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    shares, used = [], 0
+    for number in (0, 1):
+        needed = server.blinders_needed(world.cloud, query, segments=[number])
+        fresh = blinders[used : used + needed]
+        shares.append(server.score_share(world.cloud, query, segments=[number], blinders=fresh))
+        used += needed
+    assert used == len(blinders)
+    report = server.finish_query(world.cloud, query, np.concatenate(shares, axis=1), identity=world.identity)
+    plaintexts = authority.decrypt_report(world.holder, report)
+    for code, distances in zip(codes, authority.read_scores(world.holder, report, plaintexts), strict=True):
+        np.testing.assert_array_equal(distances, (world.codes ^ code).sum(axis=1))
+    for rows in (shares[0], np.concatenate(shares[::-1], axis=1)[:1]):
+        with pytest.raises(ValueError, match="rows: must be"):
+            server.finish_query(world.cloud, query, rows, identity=world.identity)
+    with pytest.raises(ValueError, match="segments: must be among the 2"):
+        server.score_share(world.cloud, query, segments=[0, 7], blinders=blinders)
+    with pytest.raises(ValueError, match="blinders: must be at least"):
+        server.score_share(world.cloud, query, segments=[0, 1], blinders=blinders[:1])

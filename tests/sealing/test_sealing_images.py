@@ -119,8 +119,10 @@ def test_bad_input(unchecked):
         sealing.seal(PHOTO, **{**names, "key": bytes(16)})
     with pytest.raises(ValueError, match="image_id"):
         sealing.seal(PHOTO, **{**names, "image_id": "x" * 70_000})
-    with pytest.raises(ValueError, match="master must be 32"):
-        sealing.image_key(b"short", image_id="a")
+    with pytest.raises(ValueError, match="master: must be 32"):
+        sealing.image_key(b"short", image_id="a", epoch=0, segment=0)
+    with pytest.raises(ValueError, match="segment: must be"):
+        sealing.image_key(bytes(32), image_id="a", epoch=0, segment=-1)
     with pytest.raises(ValueError, match="strip 0 must be"):
         list(sealing.seal_strips([PHOTO[:2]], shape=PHOTO.shape, **names))
     with pytest.raises(ValueError, match="must make up 5 rows"):
@@ -135,3 +137,9 @@ def test_any_bytes_are_refused_cleanly(junk):
     for begin in (b"", b"JCBI\1", b"JCBI\1\1" + bytes(3) + b"\1" + bytes(3) + b"\1" + bytes(3) + b"\1"):
         with pytest.raises((FormatError, IntegrityError)):
             sealing.open_sealed(begin + junk, key=KEY, image_id="a")
+
+
+@given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 300), st.integers(0, 300)), min_size=2, unique=True))
+def test_every_image_epoch_and_segment_has_a_key_of_its_own(places):
+    keys = {sealing.image_key(KEY, image_id=name, epoch=epoch, segment=segment) for name, epoch, segment in places}
+    assert len(keys) == len(places)

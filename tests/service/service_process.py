@@ -12,7 +12,7 @@ def main(side, root, port, *more):
     root = pathlib.Path(root)
     tls = {"certificate": root / "cert.pem", "private_key": root / "key.pem"}
     if side == "authority":
-        from jcbir.protocol.holdings import delegate
+        from jcbir.protocol.owner import delegate
         from jcbir.service.authority import AuthoritySettings, create_app
 
         settings = AuthoritySettings(delegate(make_world().own), root / "journal", workers=1)

@@ -12,7 +12,7 @@ import numpy as np
 from protocol_world import NOW, make_world
 
 from jcbir.protocol import holdings, user, wire
-from jcbir.protocol.messages import Catalogue, Delivery, Publication, Refusal
+from jcbir.protocol.messages import Catalog, Delivery, Publication, Refusal
 from jcbir.service import authority as authority_service, cloud as cloud_service
 from jcbir.service.client import ROUTES
 from jcbir.service.limits import Rate
@@ -83,7 +83,7 @@ class Rig:
     def publish(self):
         """Hand both services what the owner published."""
         for sent in self.world.transcript:
-            side = {Publication: "cloud", Catalogue: "authority"}.get(type(sent.message))
+            side = {Publication: "cloud", Catalog: "authority"}.get(type(sent.message))
             if side:
                 assert self.post(side, sent.message).status_code == 200
 

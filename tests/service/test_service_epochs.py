@@ -14,7 +14,7 @@ from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.handover import announce
+from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Recalled
 from jcbir.storage.store import open_store
 
@@ -38,7 +38,7 @@ def turn(rig, world, *, secret=None):
     """The owner's part: a new epoch with the same pictures; gives the world in it and the orders that made it."""
     pictures = take_back(rig, world)
     new = owner.rekey(world.own, draw=secrets.token_bytes, secret=secret)
-    succession, appointment = announce(world.own, new)
+    succession, appointment = announce(new)
     new, publication, catalogue = owner.publish(
         new, world.codes, pictures, world.names, schemes=("packed", "bitsliced"), cipher="aes-gcm",
         draw=secrets.token_bytes,
@@ -127,7 +127,7 @@ def test_a_query_at_hand_is_finished_by_those_who_began_it(tmp_path):
         while rig.send("cloud", "GET", "/health").json()["pending"] == 0:
             time.sleep(0.01)
         new = owner.rekey(world.own, draw=secrets.token_bytes)
-        succession, _ = announce(world.own, new)
+        succession, _ = announce(new)
         turning = asyncio.run_coroutine_threadsafe(
             rig.send_later("cloud", "POST", "/v1/successions", wire.to_bytes(succession)), rig.loop
         )

@@ -23,7 +23,7 @@ from protocol_world import NOW, expected_order, make_world, positions
 from service_rig import random_codes
 
 from jcbir.protocol import user, wire
-from jcbir.protocol.messages import Catalogue, Publication
+from jcbir.protocol.messages import Catalog, Publication
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.service import client
 from jcbir.storage.store import create_store
@@ -103,7 +103,7 @@ def pair(tmp_path_factory):
             client.connect(cloud.url, certificate=certificate) as to_cloud,
             client.connect(authority.url, certificate=certificate) as to_authority,
         ):
-            links = {Publication: to_cloud, Catalogue: to_authority}
+            links = {Publication: to_cloud, Catalog: to_authority}
             for sent in world.transcript:
                 if type(sent.message) in links:
                     client.send_order(links[type(sent.message)], sent.message)

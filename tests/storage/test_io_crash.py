@@ -12,7 +12,7 @@ from protocol_world import make_world
 
 import jcbir
 from jcbir.protocol import owner, wire
-from jcbir.protocol.handover import announce
+from jcbir.protocol.owner import announce
 
 HARNESS = pathlib.Path(__file__).with_name("crash_harness.py")
 

@@ -11,14 +11,14 @@ from protocol_world import NOW, make_world, search
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.handover import announce
-from jcbir.protocol.messages import Catalogue
+from jcbir.protocol.owner import announce
+from jcbir.protocol.messages import Catalog
 from jcbir.protocol.refusals import ForgedReplyError, ReplayedQueryError
 from jcbir.storage import journal as memory
 
 
 def catalogues(world):
-    return [line.message for line in world.transcript if isinstance(line.message, Catalogue)]
+    return [line.message for line in world.transcript if isinstance(line.message, Catalog)]
 
 
 def restart(path, world):
@@ -35,7 +35,7 @@ def test_a_restart_forgets_nothing(tmp_path):
         for order in (*catalogues(world), withdrawal, first, first, second):
             memory.keep_order(journal, order)
     state = restart(path, world)
-    assert state.catalogues == world.holder.catalogues
+    assert state.catalogs == world.holder.catalogs
     assert set(state.withdrawn) == {owner.pseudonym(own, name) for name in world.names[:2]}
     assert state.revoked == set(second.grant_ids)
     found = search(world._replace(holder=state), world.codes[:1], scheme="packed", top=30)
@@ -102,7 +102,7 @@ def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
         memory.keep_order(journal, catalogues(world)[0])
         memory.note_answer(journal, bytes(16), issued=NOW, now=NOW)
         for old, new in itertools.pairwise(epochs):
-            _, appointment = announce(old, new)
+            _, appointment = announce(new)
             state = authority.succeed(state, appointment)
             memory.keep_appointment(journal, appointment)
     for own in epochs:

@@ -14,10 +14,10 @@ from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._digests import digest
-from jcbir.storage import keys
+from jcbir.storage import _wrapped, keys
 
 PASSPHRASE = "correct horse battery"
-WORK = keys.MINIMUM_WORK
+WORK = _wrapped.MINIMUM_WORK
 
 
 def write(path, secret, **options):
@@ -53,7 +53,7 @@ def test_the_system_works_from_its_files(tmp_path):
     assert keys.card_fingerprint(card) == keys.card_fingerprint(world.own.card)
     cloud = dataclasses.replace(world.cloud, card=card)
     delegation = keys.read_secret(tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation)
-    holder = dataclasses.replace(authority.appoint(delegation), catalogues=world.holder.catalogues)
+    holder = dataclasses.replace(authority.appoint(delegation), catalogs=world.holder.catalogs)
     me = keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=user.User)
     own = keys.read_secret(tmp_path / "own", passphrase=PASSPHRASE, expect=owner.Owner)
     found = search(world._replace(own=own, cloud=cloud, holder=holder, me=me), world.codes[:1], scheme="packed", top=1)
@@ -169,7 +169,7 @@ def test_a_passphrase_is_the_same_composed_and_decomposed(tmp_path, phrase):
 def test_a_file_of_an_earlier_version_opens_as_its_passphrase_was_typed(tmp_path, monkeypatch):
     holder, typed = user.UserKeys(bytes(32), bytes(range(32))), unicodedata.normalize("NFD", "crème brûlée")
     with monkeypatch.context() as patch:
-        patch.setattr(keys, "_spellings", lambda passphrase: [passphrase])
+        patch.setattr(_wrapped, "spellings", lambda passphrase: [passphrase])
         keys.write_secret(tmp_path / "me", holder, passphrase=typed, draw=secrets.token_bytes, work=WORK)
     assert keys.read_secret(tmp_path / "me", passphrase=typed, expect=user.UserKeys) == holder
 

@@ -13,7 +13,7 @@ from protocol_world import make_world, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
-from jcbir.protocol.handover import announce
+from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Publication
 from jcbir.storage import store as disk
 from jcbir.storage.load import load_server
@@ -295,7 +295,7 @@ def test_the_store_loads_no_secret_code():
     program = (
         "import sys, jcbir.storage.store, jcbir.storage.load, jcbir.storage.maintenance\n"
         "bad = [m for m in ('jcbir.paillier.secret', 'jcbir.cipher', 'jcbir.sealing', 'jcbir.storage.keys', "
-        "'jcbir.protocol.holdings', 'flax') if m in sys.modules]\n"
+        "'jcbir.protocol.owner', 'flax') if m in sys.modules]\n"
         "sys.exit(repr(bad) if bad else 0)"
     )
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -305,7 +305,7 @@ def test_the_store_loads_no_secret_code():
 def test_the_next_epoch_begins_empty_under_another_card(filled):
     world = make_world()
     new = owner.rekey(world.own, draw=secrets.token_bytes)
-    succession, _ = announce(world.own, new)
+    succession, _ = announce(new)
     sealed = list(world.cloud.images.values())
     with disk.open_store(filled) as reader, disk.open_store(filled, write=True) as writer:
         before = load_server(reader)

@@ -12,9 +12,9 @@ from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, make_world, search
 
 from jcbir.errors import FormatError
-from jcbir.protocol import authority, epochs, owner, server, user, wire
+from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol._digests import digest
-from jcbir.protocol.handover import announce
+from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import SCHEMES, Refusal
 
 
@@ -28,7 +28,7 @@ def messages() -> dict:
     _, revocation = owner.revoke(world.own, [world.me.grant.grant_id])
     succession, appointment = announce(world.own, owner.rekey(world.own, draw=secrets.token_bytes))
     recall = owner.recall(world.own, list(world.cloud.images), now=NOW)
-    recalled = epochs.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
+    recalled = server.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
     extra = [withdrawal, revocation, world.own.card, Refusal("stale-query", "too late")]
     extra += [succession, appointment, recall, recalled]
     for message in [
@@ -85,7 +85,7 @@ def test_a_search_over_the_wire_equals_one_in_memory():
 def test_set_up_over_the_wire():
     world = make_world()
     cloud, holder = server.Server(world.own.card), authority.appoint(owner.delegate(world.own))
-    for publication, catalogue in zip(samples()["Publication"], samples()["Catalogue"], strict=True):
+    for publication, catalogue in zip(samples()["Publication"], samples()["Catalog"], strict=True):
         cloud = server.accept(cloud, wire.from_bytes(wire.to_bytes(publication)))
         holder = authority.catalog(holder, wire.from_bytes(wire.to_bytes(catalogue)))
     moved = world._replace(cloud=cloud, holder=holder)

@@ -8,7 +8,9 @@ import resource
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +23,6 @@ from rich.table import Table
 
 from jcbir.cli.console import CommandConsole, answer, printable
 from jcbir.cli.demo.picture import Answer, contact_sheet
-from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, timed
 from jcbir.cli.network import keep_programs, tune
 from jcbir.cli.options import Demo
 from jcbir.codes import pack, pairwise
@@ -30,9 +31,11 @@ from jcbir.hashing import hash_images
 from jcbir.metrics import mean_average_precision
 from jcbir.models import bundled, untrained
 from jcbir.paillier.secret import generate_keys
-from jcbir.protocol import owner, user
+from jcbir.protocol import owner, session as sessions
 from jcbir.protocol.leakage import describe
-from jcbir.ranking._layouts import rank
+from jcbir.protocol.session import Found, Session
+from jcbir.protocol.user import scheme_masking_key
+from jcbir.ranking import mask_index, plan, rank
 
 INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
@@ -42,6 +45,29 @@ PICTURE_SIDE = 256
 
 DRAWN = 5
 """Queries in the picture."""
+
+PHASES = {
+    "publish": "encrypt index, seal images",
+    "accept": "server takes the index in",
+    "ask": "user asks",
+    "blinders": "blinders, ahead",
+    "score": "server scores",
+    "rank": "authority opens and ranks",
+    "receive": "user opens",
+}
+"""What the protocol calls a piece of work, and what the report does."""
+
+TOPICS = {
+    "Publication": "publication",
+    "Catalog": "catalog",
+    "Enrollment": "admission",
+    "Admission": "admission",
+    "Query": "query",
+    "ScoreReport": "scores",
+    "Ranking": "ranking",
+    "Delivery": "sealed results",
+}
+"""Messages, and under which name the report counts their bytes."""
 
 
 class Hashed(NamedTuple):
@@ -67,34 +93,59 @@ def demo(command: Demo, console: CommandConsole) -> None:
 def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
     """Run the main job and print its table."""
     _check_options(options)
-    ledger = Ledger([], {}, {})
-    with timed(ledger, "all"):
-        with timed(ledger, "load photographs"):
+    seconds: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    with _timed(seconds, "all"):
+        with _timed(seconds, "load photographs"):
             sample = _load(options, console)
-        with timed(ledger, "fine-tune twice, hash images"):
+        with _timed(seconds, "fine-tune twice, hash images"):
             pretrained, scratch = _learn_both(options, sample, console)
-        with timed(ledger, "make keys"):
+        with _timed(seconds, "make keys"):
             key = generate_keys(bits=options.modulus_bits, draw=secrets.token_bytes)
-        own = owner.create(collection="demo", bits=options.bits, secret=key, draw=secrets.token_bytes)
         schemes = ("bitsliced", "packed", "integer")
         console.print(f"encrypting {len(pretrained.database)} codes three ways, sealing as many images ...")
-        images = _pictures(options, sample.database)
-        parties = establish(
-            own, pretrained.database, images, sample.database.ids, schemes=schemes, top=options.top, ledger=ledger
+        session = sessions.found(collection="demo", bits=options.bits, secret=key, draw=secrets.token_bytes)
+        session = sessions.publish(
+            session,
+            pretrained.database,
+            _pictures(options, sample.database),
+            sample.database.ids,
+            schemes=schemes,
+            draw=secrets.token_bytes,
+            phase=lambda name: _timed(seconds, PHASES[name]),
         )
+        session = sessions.admit(
+            session,
+            now=int(time.time()),
+            max_results=options.top,
+            queries_per_day=len(schemes) * len(sample.query.ids),
+            images_per_day=len(sample.database.ids),
+            draw=secrets.token_bytes,
+        )
+        _count(sizes, session, 0, prefix="")
         answers = {}
         for scheme in schemes:
             asked = pretrained.query[:INTEGER_QUERIES] if scheme == "integer" else pretrained.query
             console.print(f"answering {len(asked)} encrypted queries by {scheme} ...")
-            parties, answers[scheme] = search(parties, asked, scheme=scheme, top=options.top, ledger=ledger)
-        report = _evaluate(sample, pretrained, scratch, parties, answers)
-        _draw(options, sample, parties, answers[options.scheme], report)
+            said = len(session.transcript)
+            session, answers[scheme] = sessions.search(
+                session,
+                asked,
+                scheme=scheme,
+                top=options.top,
+                now=int(time.time()),
+                draw=secrets.token_bytes,
+                phase=lambda name, scheme=scheme: _timed(seconds, f"{scheme}: {PHASES[name]}"),
+            )
+            _count(sizes, session, said, prefix=f"{scheme}: ")
+        report = _evaluate(sample, pretrained, scratch, session, answers)
+        _draw(options, sample, session, answers[options.scheme], report)
     report |= {
         "options": {name: _plain(value) for name, value in vars(options).items() if name != "output"},
         "sizes": {"train": len(sample.train.ids), "database": len(sample.database.ids), "query": len(sample.query.ids)},
-        "seconds": {phase: round(value, 3) for phase, value in ledger.seconds.items()},
-        "bytes": ledger.sizes,
-        "leakage": describe(ledger.transcript),
+        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "bytes": sizes,
+        "leakage": describe(session.transcript),
         "peak_rss_mb": _peak_rss(),
         "versions": _versions(),
     }
@@ -176,12 +227,13 @@ def _learn(options: Demo, sample: Sample, bar: Progress, *, initial: str) -> Has
 
 
 def _evaluate(
-    sample: Sample, pretrained: Hashed, scratch: Hashed, parties: Parties, answers: dict[str, Found]
+    sample: Sample, pretrained: Hashed, scratch: Hashed, session: Session, answers: dict[str, Found]
 ) -> dict[str, Any]:
     relevant = sample.query.labels[:, None] == sample.database.labels[None, :]
     plain = _hamming(pretrained)
-    rule = _integer_ranks(pretrained, parties)
-    used = {"bitsliced": answers["bitsliced"].distances, "packed": answers["packed"].distances, "integer": rule}
+    rule = _integer_ranks(pretrained, session)
+    found = {name: _in_order(answer.distances, sample, session) for name, answer in answers.items()}
+    used = {"bitsliced": found["bitsliced"], "packed": found["packed"], "integer": rule}
     expected = {"bitsliced": plain, "packed": plain, "integer": rule[:INTEGER_QUERIES]}
     score = {name: mean_average_precision(distances, relevant) for name, distances in used.items()}
     reference = mean_average_precision(plain, relevant)
@@ -191,12 +243,10 @@ def _evaluate(
         "map_random_init": mean_average_precision(_hamming(scratch), relevant).value,
         "map": {name: value.value for name, value in score.items()},
         # The order against plaintext Hamming distance, ties by index: what a user would see.
-        "order_identical": {
-            name: _same_order(answers[name].distances, plain[: len(answers[name].distances)]) for name in used
-        },
+        "order_identical": {name: _same_order(found[name], plain[: len(found[name])]) for name in used},
         # What was decrypted against the same arithmetic in clear: the cryptography changes nothing.
-        "decrypted_equal_plain": {name: bool(np.array_equal(answers[name].distances, expected[name])) for name in used},
-        "encrypted_queries": {name: len(answers[name].distances) for name in used},
+        "decrypted_equal_plain": {name: bool(np.array_equal(found[name], expected[name])) for name in used},
+        "encrypted_queries": {name: len(found[name]) for name in used},
     }
 
 
@@ -204,17 +254,25 @@ def _hamming(hashed: Hashed) -> Int32[np.ndarray, "q n"]:
     return np.asarray(pairwise(pack(hashed.query), pack(hashed.database)))
 
 
-def _integer_ranks(hashed: Hashed, parties: Parties) -> Int32[np.ndarray, "q n"]:
+def _integer_ranks(hashed: Hashed, session: Session) -> Int32[np.ndarray, "q n"]:
     """The paper's rule in clear, on the codes as they were encrypted: dense ranks of |t_i - t_q|."""
-    card, masking_key = parties.owner.card, parties.owner.masking_key
+    card = session.owner.card
+    layout = plan(card.public.key, scheme="integer", count=1, bits=card.bits)
+    masking_key = scheme_masking_key(card, scheme="integer", masking_key=session.owner.masking_key)
     weights = 1 << np.arange(card.bits - 1, -1, -1).astype(object)
 
     def integers(codes: np.ndarray) -> np.ndarray:
-        masked = user.masked_codes(codes, card=card, scheme="integer", masking_key=masking_key)
-        return (masked.astype(object) * weights).sum(axis=1)
+        return (mask_index(codes, layout, masking_key=masking_key).astype(object) * weights).sum(axis=1)
 
     differences = np.abs(integers(hashed.query)[:, None] - integers(hashed.database)[None, :])
     return np.stack([np.unique(row, return_inverse=True)[1] for row in differences]).astype(np.int32)
+
+
+def _in_order(distances: Int32[np.ndarray, "q n"], sample: Sample, session: Session) -> Int32[np.ndarray, "q n"]:
+    """Columns in the order of the database: the owner publishes in an order drawn afresh."""
+    (catalog,) = session.authority.catalogs.values()
+    places = {image_id: place for place, image_id in enumerate(catalog.image_ids)}
+    return distances[:, [places[owner.pseudonym(session.owner, name)] for name in sample.database.ids]]
 
 
 def _same_order(left: Int32[np.ndarray, "q n"], right: Int32[np.ndarray, "q n"]) -> bool:
@@ -222,8 +280,8 @@ def _same_order(left: Int32[np.ndarray, "q n"], right: Int32[np.ndarray, "q n"])
     return all(np.array_equal(rank(a, top=n), rank(b, top=n)) for a, b in zip(left, right, strict=True))
 
 
-def _draw(options: Demo, sample: Sample, parties: Parties, answer: Found, report: dict[str, Any]) -> None:
-    names = {owner.pseudonym(parties.owner, name): i for i, name in enumerate(sample.database.ids)}
+def _draw(options: Demo, sample: Sample, session: Session, answer: Found, report: dict[str, Any]) -> None:
+    names = {owner.pseudonym(session.owner, name): i for i, name in enumerate(sample.database.ids)}
     # One query of each of the first classes: the query split is balanced in every prefix, so the first are distinct.
     asked = _pictures(options, sample.query)
     chosen = list(dict.fromkeys(int(label) for label in sample.query.labels))[:DRAWN]
@@ -235,8 +293,8 @@ def _draw(options: Demo, sample: Sample, parties: Parties, answer: Found, report
         rows.append(
             Answer(
                 asked[query],
-                answer.trapdoors[query],
-                [parties.server.images[match.image_id] for match in matches],
+                answer.query.trapdoors[query].body.tobytes(),
+                [session.server.images[match.image_id] for match in matches],
                 [match.image for match in matches],
                 labels == label,
             )
@@ -248,6 +306,23 @@ def _draw(options: Demo, sample: Sample, parties: Parties, answer: Found, report
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows, title=title, caption=caption).save(options.out, format="PNG", optimize=True)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the wall-clock seconds of a block to a phase."""
+    start = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _count(sizes: dict[str, int], session: Session, start: int, *, prefix: str) -> None:
+    """Add the bytes of all messages from one on to their topics."""
+    for line in session.transcript[start:]:
+        # What is handed over in person has no topic.
+        if line.size:
+            topic = prefix + TOPICS[type(line.message).__name__]
+            sizes[topic] = sizes.get(topic, 0) + line.size
 
 
 def _plain(value: Any) -> Any:
