@@ -415,9 +415,9 @@ def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
     prepared = prepared_card(workspace.path)
     if modulus_bits is None or prepared is None or prepared.epoch <= workspace.owner.card.epoch:
         return
-    if prepared.public.bits != modulus_bits:
+    if prepared.public.key.bits != modulus_bits:
         raise ValueError(
-            f"modulus_bits: an interrupted rekey has a key of {prepared.public.bits} bits; go on without the option"
+            f"modulus_bits: an interrupted rekey has a key of {prepared.public.key.bits} bits; go on without the option"
         )
 
 
@@ -438,7 +438,7 @@ def _describe(state: protocol.Owner) -> dict[str, Any]:
         "collection": card.collection,
         "epoch": card.epoch,
         "bits": card.bits,
-        "modulus_bits": card.public.bits,
+        "modulus_bits": card.public.key.bits,
         "fingerprint": card_fingerprint(card),
     }
 

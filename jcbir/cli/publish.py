@@ -23,7 +23,7 @@ from jcbir.hashing import hash_images
 from jcbir.models import Backbone
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card
-from jcbir.ranking._layouts import plan
+from jcbir.ranking import plan
 from jcbir.storage.files import PRIVATE, write_file
 
 SEGMENT_BYTES = 64 << 20
@@ -153,7 +153,7 @@ def publish_segment(
 
 def segment_length(card: Card) -> int:
     """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds."""
-    return plan(card.public, scheme="bitsliced", count=1, bits=card.bits).lanes
+    return plan(card.public.key, scheme="bitsliced", count=1, bits=card.bits).lanes
 
 
 def find_missing(workspace: Workspace, folder: Path, outcome: Outcome) -> dict[str, Entry]:

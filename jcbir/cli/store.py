@@ -20,7 +20,7 @@ def info(command: options.StoreInfo, console: CommandConsole) -> None:
             "epoch": card.epoch,
             "fingerprint": card_fingerprint(card),
             "bits": card.bits,
-            "modulus_bits": card.public.bits,
+            "modulus_bits": card.public.key.bits,
             "segments": segments,
             "images": living,
             "withdrawn": gone,

@@ -59,8 +59,8 @@ def services(capsys, monkeypatch, tmp_path):
     """A collection of five images in three segments, at services that are the pure protocol, and a user of it."""
     write_network(tmp_path / "net.safetensors")
     found = run(
-        capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm", "--schemes",
-        "bitsliced",
+        capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm",
+        "--schemes", "bitsliced",
     )  # fmt: skip
     made = install_services(monkeypatch, delegation_of(tmp_path / "jcbir-owner"))
     write_photographs(tmp_path / "album", 5)
