@@ -7,7 +7,7 @@ delegation is a key file in the folder, its passphrase comes by standard input.
 import pathlib
 import sys
 
-from jcbir.service.limits import Rate
+from jcbir.service._http import Rate
 from jcbir.service.serving import serve
 
 # All users of the experiment have one address.

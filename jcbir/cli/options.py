@@ -483,7 +483,7 @@ class StoreInfo:
 
 @dataclasses.dataclass(frozen=True)
 class StoreVerify:
-    """Check every byte of a store: the catalogue's structure, each segment's SHA-256, each place."""
+    """Check every byte of a store: the database's structure, each segment's SHA-256, each place."""
 
     store: Positional[Path]
     """Folder of the store."""

@@ -37,10 +37,10 @@ from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
 from jcbir.storage import keys
+from jcbir.storage.cards import card_fingerprint, write_card
 from jcbir.storage.fetching import file_digest
 from jcbir.storage.files import PRIVATE, write_file
 from jcbir.storage.identities import read_public
-from jcbir.storage.keys import card_fingerprint, write_card
 
 ENROLLMENT_BYTES = 1 << 16
 IN_FORCE = "in force"

@@ -15,7 +15,7 @@ from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import check_certificate, serve
 from jcbir.storage.cards import card_fingerprint, read_card
 from jcbir.storage.identities import read_identity
-from jcbir.storage.store import CATALOGUE, create_store, open_store
+from jcbir.storage.store import DATABASE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
@@ -29,7 +29,7 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
     # Its workers would inherit them.
     forget_passphrases()
     identity = read_identity(command.identity, passphrase=passphrase)
-    if not (command.store / CATALOGUE).exists():
+    if not (command.store / DATABASE).exists():
         create_store(command.store, card)
     # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure. Its epoch
     # is the store's own: the owner may have turned it since the public file was handed over.

@@ -9,7 +9,7 @@ from jcbir.storage.store import open_store
 
 def info(command: options.StoreInfo, console: CommandConsole) -> None:
     with open_store(command.store) as store:
-        card, ask = store.card, store.catalogue.execute
+        card, ask = store.card, store.database.execute
         segments, size = ask("SELECT count(*), coalesce(sum(size), 0) FROM segments").fetchone()
         living, gone = (
             ask("SELECT count(*) FROM images WHERE gone = ?", [flag]).fetchone()[0] for flag in (0, 1)

@@ -9,7 +9,6 @@ used twice.
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -22,8 +21,9 @@ from typing import Any
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.owner import Owner, delegate
-from jcbir.storage.files import PRIVATE, sync_folder, write_file
-from jcbir.storage.keys import WORK, read_secret, write_card, write_secret
+from jcbir.storage.cards import write_card
+from jcbir.storage.files import PRIVATE, locked, sync_folder, write_file
+from jcbir.storage.keys import WORK, read_secret, write_secret
 
 SECRET, CARD, DELEGATION = "owner.secret", "collection.public", "authority.secret"
 NETWORK, SETTINGS, GRANTS = "network.safetensors", "settings.json", "grants.json"
@@ -106,11 +106,7 @@ def open_workspace(path: Path, *, passphrase: str, work: int = WORK) -> Iterator
     """Open an owner's folder for the length of a block: one process at a time, an interrupted change settled."""
     if not (path / SECRET).exists():
         raise FileNotFoundError(errno.ENOENT, "no owner here; `jcbir owner init` makes one", str(path))
-    with open(path / LOCK, "ab") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(errno.EAGAIN, "another process works in this folder", str(path)) from None
+    with locked(path / LOCK, use="works in this folder"):
         recover(path)
         owner = read_secret(path / SECRET, passphrase=passphrase, expect=Owner)
         yield Workspace(path, owner, _read_settings(path / SETTINGS), passphrase, work)

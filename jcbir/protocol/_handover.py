@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
-from jcbir.protocol._schema import Codec, fields, octets, read_versioned, record, write_versioned
+from jcbir.protocol._schema import Codec, Reader, fields, octets, read_versioned, record, write_versioned
 from jcbir.protocol.messages import Card
 from jcbir.ranking._keys import TaggedKey, tag_key
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
@@ -54,8 +54,8 @@ def _pack_secret(secret: Any) -> Any:
     return _FIELDS.pack(_Secret(public, SECRET_KEY_KINDS[public.kind].to_fields(secret)))
 
 
-def _parse_secret(plain: Any, name: str) -> Any:
-    public, values = _FIELDS.parse(plain, name)
+def _parse_secret(reader: Reader, name: str) -> Any:
+    public, values = _FIELDS.parse(reader, name)
     return SECRET_KEY_KINDS[public.kind].from_fields(public.key, values)
 
 

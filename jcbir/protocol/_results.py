@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from jcbir.errors import FormatError
-from jcbir.protocol._schema import Codec, many, octets, read_versioned, record, rows, text, write_versioned
+from jcbir.protocol._schema import Codec, Reader, many, octets, read_versioned, record, text, whole, write_versioned
 
 VERSION = 2
 DOMAIN = "jcbir results v2"
@@ -53,19 +53,19 @@ def read_results(blob: bytes) -> Results:
 
 
 def _table() -> Codec:
-    """int32[q, r] as rows of big-endian bytes; no results make rows of no width, which travel as their number alone."""
-    inner = rows(width=1 << 24)
+    """int32[q, r] as its number of queries and big-endian bytes, row by row."""
+    count_codec, cells_codec = whole(low=1, high=1 << 16), octets(low=0, high=1 << 26)
 
     def pack(table: np.ndarray) -> list:
-        return inner.pack(table.astype(">i4").view(np.uint8).reshape(len(table), -1)) if table.size else [len(table)]
+        return [count_codec.pack(len(table)), cells_codec.pack(table.astype(">i4").tobytes())]
 
-    def parse(plain: object, name: str) -> np.ndarray:
-        if isinstance(plain, list) and len(plain) == 1 and type(plain[0]) is int and 0 <= plain[0] <= 1 << 16:
-            return np.zeros((plain[0], 0), np.int32)
-        cells = inner.parse(plain, name)
-        if cells.shape[1] % 4:
-            raise FormatError(f"{name}: must be rows of 4-byte numbers, got {cells.shape[1]} bytes")
-        return cells.view(">i4").astype(np.int32)
+    def parse(reader: Reader, name: str) -> np.ndarray:
+        if reader.head(name) != ("list", 2):
+            raise FormatError(f"{name}: must be a number of rows and cells, got something else")
+        count, cells = count_codec.parse(reader, name), cells_codec.parse(reader, name)
+        if len(cells) % (4 * count):
+            raise FormatError(f"{name}: must be {count} rows of 4-byte numbers, got {len(cells)} bytes")
+        return np.frombuffer(cells, ">i4").astype(np.int32).reshape(count, -1)
 
     return Codec(pack, parse)
 

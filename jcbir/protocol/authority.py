@@ -12,14 +12,13 @@ from jcbir.protocol._digests import digest, score_blocks
 from jcbir.protocol._handover import Delegation, open_delegation, open_openings, sealing_secret
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
-from jcbir.protocol.grants import check_grant, check_request, check_successor, note_answered
+from jcbir.protocol.grants import check_grant, check_request, check_successor, hash_openings, note_answered
 from jcbir.protocol.messages import (
     Appointment,
     Card,
     Catalog,
     Grant,
     Ranking,
-    Request,
     Revocation,
     ScoreReport,
     Spending,
@@ -285,7 +284,7 @@ def admit(
         jcbir.protocol.refusals.ReplayedQueryError: query: ... was answered before
     """
     # Of a report that the server did not sign no field means anything; no score is looked at before.
-    header = dataclasses.replace(report, scores=())
+    header = dataclasses.replace(report, openings=b"", scores=())
     check_signature(header, public=authority.card.cloud_key, refusal=ForgedReplyError)
     request, now = report.request, max(now, authority.seen)
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
@@ -369,7 +368,7 @@ def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
         (1, 64)
     """
     request = report.request
-    openings = _openings(authority, request)
+    openings = _openings(authority, report)
     hints = [_hint(authority.catalogs[number], request.scheme) for number in report.segments]
     try:
         return np.concatenate(
@@ -564,11 +563,11 @@ def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now
     return Spending(grant.grant_id, now // DAY_SECONDS, 0, fresh)
 
 
-def _openings(authority: Authority, request: Request) -> Rows | None:
-    if not request.openings:
+def _openings(authority: Authority, report: ScoreReport) -> Rows | None:
+    if not report.openings:
         return None
-    nonce, card = request.nonce, authority.card
-    body = open_openings(authority.identity.secret, card, request.openings, scheme=request.scheme, nonce=nonce)
+    request, secret = report.request, authority.identity.secret
+    body = open_openings(secret, authority.card, report.openings, scheme=request.scheme, nonce=request.nonce)
     if not body or len(body) % request.queries:
         raise FormatError(f"openings: must be one for each of {request.queries} queries, got {len(body)} bytes")
     return np.frombuffer(body, np.uint8).reshape(request.queries, -1)
@@ -610,6 +609,8 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
         raise FormatError(f"report: scores of {len(report.scores)} queries, the user asked {request.queries}")
     if report.blocks != score_blocks(report.scores):
         raise FormatError("report: the scores are not those that its signed header names")
+    if hash_openings(report.openings) != request.openings:
+        raise FormatError("report: the openings are not those that the user signed")
     for row in report.scores:
         if len(row) != len(report.segments):
             raise FormatError(f"report: scores of {len(row)} segments, expected {len(report.segments)}")

@@ -1,5 +1,6 @@
 """Whether a message may be answered: grant, signature, time, collection, revocation, replay, epoch. Free of secrets."""
 
+import hashlib
 import hmac
 from collections.abc import Collection, Mapping
 
@@ -142,8 +143,24 @@ def commit(salt: bytes, trapdoors: tuple) -> bytes:
     return digest((salt, trapdoors), domain="jcbir trapdoors v1")
 
 
+def hash_openings(openings: bytes) -> bytes:
+    """Hash sealed openings: `SHA-256(openings)`, and nothing of nothing.
+
+    Args:
+        openings: as in a query or a report.
+
+    Returns:
+        32 bytes, or none.
+
+    Example:
+        >>> len(hash_openings(b"sealed")), hash_openings(b"")
+        (32, b'')
+    """
+    return hashlib.sha256(openings).digest() if openings else b""
+
+
 def check_commitment(query: Query) -> None:
-    """Check that a query carries the trapdoors its user committed to.
+    """Check that a query carries the trapdoors and openings its user committed to.
 
     Args:
         query: the query.
@@ -163,6 +180,8 @@ def check_commitment(query: Query) -> None:
         raise TamperedQueryError(f"query: {len(query.trapdoors)} trapdoors, the user signed {query.request.queries}")
     if not hmac.compare_digest(commit(query.salt, query.trapdoors), query.request.commitment):
         raise TamperedQueryError("query: the trapdoors are not those the user committed to")
+    if hash_openings(query.openings) != query.request.openings:
+        raise TamperedQueryError("query: the openings are not those the user committed to")
 
 
 def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, now: int) -> dict[bytes, int]:

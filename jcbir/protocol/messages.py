@@ -228,8 +228,7 @@ class Request:
         nonce: 16 random bytes, the name of this request; never answered twice.
         issued: seconds since 1970.
         commitment: digest of salt and trapdoors; without the salt the authority could guess a short masked code.
-        openings: HPKE to the authority of what opens the scores of the trapdoors beside the key; empty where the scheme
-            has nothing of that kind.
+        openings: SHA-256 of the sealed openings; empty where the scheme has none.
         grant: the user's grant.
         signature: the user's Ed25519 signature over the rest.
     """
@@ -255,22 +254,26 @@ class Query:
         request: what both server and authority see.
         salt: 32 random bytes that open the commitment, for the server alone.
         trapdoors: one for each query image.
+        openings: HPKE to the authority of what opens the scores of the trapdoors beside the key; empty where the scheme
+            has nothing of that kind.
     """
 
     request: Request
     salt: bytes
     trapdoors: tuple[Trapdoor, ...]
+    openings: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreReport:
-    """Server to authority: encrypted scores; no trapdoor. All but the scores is a small header that is signed.
+    """Server to authority: encrypted scores; no trapdoor. Request, segments and blocks are a small signed header.
 
     Attributes:
         request: as the user signed it.
         segments: numbers of the segments scored, in order.
         blocks: for each query and segment, the digest of its scores.
         signature: the server's Ed25519 signature over request, segments and blocks.
+        openings: as in the query.
         scores: for each query, one record for each segment.
     """
 
@@ -278,6 +281,7 @@ class ScoreReport:
     segments: tuple[int, ...]
     blocks: tuple[tuple[bytes, ...], ...]
     signature: bytes = b""
+    openings: bytes = b""
     scores: tuple[tuple[Scores, ...], ...] = ()
 
 

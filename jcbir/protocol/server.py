@@ -569,7 +569,7 @@ def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"],
         for row in rows
     )
     header = ScoreReport(query.request, tuple(segment.number for segment in server.segments), score_blocks(scores))
-    return dataclasses.replace(sign(header, secret=identity.secret), scores=scores)
+    return dataclasses.replace(sign(header, secret=identity.secret), openings=query.openings, scores=scores)
 
 
 def score_query(

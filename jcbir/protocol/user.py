@@ -13,7 +13,7 @@ from jcbir.protocol._digests import digest
 from jcbir.protocol._handover import seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
-from jcbir.protocol.grants import commit
+from jcbir.protocol.grants import commit, hash_openings
 from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
 from jcbir.ranking._build import mask_query, trapdoors
@@ -226,6 +226,7 @@ def ask(
     doors = tuple(door._replace(opening=None) for door in made)
     openings = b"".join(door.opening.tobytes() for door in made if door.opening is not None)
     salt, nonce = draw(SALT_BYTES), draw(NONCE_BYTES)
+    sealed = seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b""
     request = Request(
         collection=card.collection,
         epoch=card.epoch,
@@ -235,12 +236,12 @@ def ask(
         nonce=nonce,
         issued=now,
         commitment=commit(salt, doors),
-        openings=seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b"",
+        openings=hash_openings(sealed),
         grant=user.grant,
     )
     request = sign(request, secret=user.keys.signing_secret)
     state = dataclasses.replace(user, pending={**user.pending, request.nonce: request})
-    return state, Query(request, salt, doors)
+    return state, Query(request, salt, doors, sealed)
 
 
 def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ...], ...]]:

@@ -13,6 +13,8 @@ from typing import Any
 from jcbir.errors import FormatError
 from jcbir.protocol._schema import (
     Codec,
+    Reader,
+    building_room as building_room,
     fields,
     many,
     octets,
@@ -53,6 +55,8 @@ MAGIC = b"JCBM"
 VERSION = 2
 HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
+START_BYTES = 8192
+"""A request, with what stands before it in a query or a report, is no longer than this."""
 
 _MEBI = 1 << 20
 _SCHEMES = 16
@@ -69,11 +73,12 @@ _SIGNATURE = octets(low=64, high=64)
 _HASH = octets(low=32, high=32)
 _FINGERPRINT = text(low=64, high=64)
 _SEALED = octets(low=1, high=256 * _MEBI)
+_OPENINGS = octets(low=0, high=256 * _MEBI)
 _ROWS = rows(width=_MEBI)
 
 
-def _parse_key(plain: Any, name: str) -> TaggedKey:
-    kind, values = _TAGGED.parse(plain, name)
+def _parse_key(reader: Reader, name: str) -> TaggedKey:
+    kind, values = _TAGGED.parse(reader, name)
     if kind not in KEY_KINDS:
         raise FormatError(f"{name}: must be of a kind among {', '.join(KEY_KINDS)}, got another")
     return TaggedKey(kind, KEY_KINDS[kind].from_fields(values))
@@ -142,7 +147,7 @@ _REQUEST = record(
     nonce=_NONCE,
     issued=_TIME,
     commitment=_HASH,
-    openings=octets(low=0, high=256 * _MEBI),
+    openings=octets(low=0, high=32),
     grant=GRANT,
     signature=_SIGNATURE,
 )
@@ -203,7 +208,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     ),
     Query: (
         7,
-        record(Query, request=_REQUEST, salt=_HASH, trapdoors=many(_TRAPDOOR, low=1, high=4096)),
+        record(Query, request=_REQUEST, salt=_HASH, trapdoors=many(_TRAPDOOR, low=1, high=4096), openings=_OPENINGS),
         16 * _MEBI,
     ),
     ScoreReport: (
@@ -214,6 +219,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             segments=many(_COUNT),
             blocks=many(many(_HASH), low=1, high=4096),
             signature=_SIGNATURE,
+            openings=_OPENINGS,
             scores=many(many(_SCORES), low=1, high=4096),
         ),
         4096 * _MEBI,
@@ -270,7 +276,7 @@ def to_bytes(message: Any) -> bytes:
     return b"".join([header, body, _checksum(header, body)])
 
 
-def from_bytes(blob: bytes, *, expect: type | None = None, limit: int | None = None) -> Any:
+def from_bytes(blob: bytes | memoryview, *, expect: type | None = None, limit: int | None = None) -> Any:
     """Read a message back.
 
     Args:
@@ -302,10 +308,10 @@ def from_bytes(blob: bytes, *, expect: type | None = None, limit: int | None = N
     header, body = view[: HEADER.size], view[HEADER.size : HEADER.size + length]
     if _checksum(header, body) != view[HEADER.size + length :]:
         raise FormatError(f"message: the checksum of the {kind.__name__} does not match")
-    return read_plain(MESSAGES[kind][1], bytes(body), name=kind.__name__)
+    return read_plain(MESSAGES[kind][1], body, name=kind.__name__)
 
 
-def read_header(start: bytes, *, limit: int | None = None) -> tuple[type, int]:
+def read_header(start: bytes | memoryview, *, limit: int | None = None) -> tuple[type, int]:
     """Read what a message says of itself, before the rest has arrived.
 
     Args:
@@ -338,6 +344,30 @@ def read_header(start: bytes, *, limit: int | None = None) -> tuple[type, int]:
     if length > most:
         raise FormatError(f"message: a {kind.__name__} of {length} bytes, at most {most} are accepted")
     return kind, length
+
+
+def read_request(start: bytes | memoryview) -> Request:
+    """Read the request that a query or a report begins with, before the rest has arrived.
+
+    Args:
+        start: its first `START_BYTES`, or all of it.
+
+    Returns:
+        The request; nothing says yet that the rest belongs to it.
+
+    Raises:
+        FormatError: no request stands there.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> query = small_system().query
+        >>> read_request(to_bytes(query)[:START_BYTES]) == query.request
+        True
+    """
+    reader = Reader(memoryview(start)[HEADER.size :], room=building_room(START_BYTES))
+    if reader.head("message")[0] != "list":
+        raise FormatError("message: must be a record, got something else")
+    return _REQUEST.parse(reader, "request")
 
 
 def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:

@@ -12,30 +12,35 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.paillier.public import PublicKey
-from jcbir.protocol import authority, wire
-from jcbir.protocol.authority import Authority
-from jcbir.protocol.grants import note_answered
-from jcbir.protocol.owner import Delegation
+from jcbir.protocol import authority, messages, wire
+from jcbir.protocol.authority import Authority, Identity
+from jcbir.protocol.grants import check_request
 from jcbir.protocol.messages import Appointment, Catalog, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.owner import Delegation
 from jcbir.protocol.refusals import RefusalError
-from jcbir.service.app import build_app, limit_client, limit_name
-from jcbir.service.decrypting import write_hello
-from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
-from jcbir.service.limits import Buckets, Rate
-from jcbir.service.pool import Pool, Shift
-from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.service._decrypting import DecryptionPool, start
+from jcbir.service._http import (
+    Buckets,
+    Budget,
+    DeclinedError,
+    Pace,
+    Rate,
+    Reply,
+    Work,
+    build_app,
+    limit_client,
+    limit_name,
+    receive_message,
+)
+from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import journal as memory
 from jcbir.typing import Rows
 
-# Shares of fewer rows cost more in pipes than they win.
-SHARE_ROWS = 16
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
 _TAKE = {
@@ -52,26 +57,31 @@ class AuthoritySettings:
 
     Attributes:
         delegation: the owner's secrets for the collection.
+        identity: what this authority signs with.
         journal: SQLite file of orders and answered requests.
         workers: decrypting processes.
         engine: arithmetic engine of the workers.
         most_pending: reports at hand; one more is answered 429.
+        work_seconds: most seconds of decryption at hand, predicted; what would take longer by itself is answered 413,
+            what has to wait for others 429.
         report_bytes: longest report.
         order_bytes: longest order.
-        body_budget: bytes of bodies in memory at once.
+        body_budget: bytes of memory that bodies, and what is read of them, take at once.
         client_rate: of each client address; the cloud is one client.
         grant_rate: reports of each grant.
         pace: how slowly a body may arrive.
         send_seconds: most seconds that one piece of an answer may take to leave.
-        job_seconds: most seconds that a worker may take for a share.
+        job_seconds: most seconds that a worker may take for a job; none is cut longer than a few.
         lag_seconds: how long after a catalogue a report may still lack its segment: the query was on its way before.
     """
 
     delegation: Delegation
+    identity: Identity
     journal: Path
     workers: int = 2
     engine: str = "auto"
     most_pending: int = 128
+    work_seconds: float = 60.0
     report_bytes: int = 256 << 20
     order_bytes: int = 16 << 20
     body_budget: int = 1 << 30
@@ -95,7 +105,8 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> app = create_app(AuthoritySettings(small_system().delegation, Path("journal.sqlite")))
+        >>> system = small_system()
+        >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
         ['/v1/catalogues', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
          '/health', '/metrics']
@@ -117,34 +128,20 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
     )
 
 
-class Bench(NamedTuple):
-    """What decrypts under one key.
-
-    Attributes:
-        public: the key.
-        pool: the workers that have its secret half.
-        shift: the reports that they are needed for.
-    """
-
-    public: PublicKey
-    pool: Pool
-    shift: Shift
-
-
 class _Holder:
-    """The running service: the state, replaced as a whole by every order, its journal, and what decrypts."""
+    """The running service: the state, replaced as a whole by every step, its journal, and what decrypts."""
 
     state: Authority
     journal: sqlite3.Connection
-    bench: "Bench"
+    decryption: DecryptionPool
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
         self.telemetry = Telemetry("jcbir_authority")
-        self.budget = Budget(settings.body_budget)
+        self.budget, self.work = Budget(settings.body_budget), Work(settings.work_seconds)
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
-        self.benches = contextlib.AsyncExitStack()
+        self.pools = contextlib.AsyncExitStack()
         self.since: dict[int, float] = {}
 
     @contextlib.asynccontextmanager
@@ -153,18 +150,20 @@ class _Holder:
         async with contextlib.AsyncExitStack() as stack:
             delegation = self.settings.delegation
             self.journal = stack.enter_context(memory.open_journal(self.settings.journal, delegation.card))
-            # Left before the journal is closed: SQLite does not survive a connection closed under its feet.
+            # Left before the journal is closed: SQLite does not survive a connection closed under its feet. Each step
+            # from state to state is taken in this one thread, after it is on the disk.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
-            self.state = memory.load_authority(self.journal, authority.appoint(delegation))
+            self.state = memory.load_authority(self.journal, authority.appoint(delegation, self.settings.identity))
             self.since = dict.fromkeys(self.state.catalogs, -math.inf)
-            stack.push_async_callback(self._dismiss)
-            await self._engage()
+            stack.push_async_callback(self._close)
+            await self._replace()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
-            self.telemetry.gauge("waiting_jobs", lambda: self.bench.pool.waiting)
-            self.telemetry.gauge("worker_deaths", lambda: self.bench.pool.deaths)
+            self.telemetry.gauge("work_seconds", lambda: self.work.used)
+            self.telemetry.gauge("waiting_jobs", lambda: self.decryption.workers.waiting)
+            self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.budget.used)
             self.ready = True
-            log_event("started", segments=len(self.state.catalogs), workers=self.bench.pool.count)
+            log_event("started", segments=len(self.state.catalogs), workers=self.decryption.workers.count)
             yield
             self.ready = False
 
@@ -194,16 +193,22 @@ class _Holder:
         return await self._order(request, Appointment)
 
     async def answer_report(self, request: Request) -> Reply:
-        """POST /v1/reports: check, note, decrypt, rank, release."""
+        """POST /v1/reports: check, note, decrypt, rank."""
         limit_client(request, self.clients, time.monotonic())
         self._check_room()
-        options = {"limit": self.settings.report_bytes, "pace": self.settings.pace, "budget": self.budget}
-        async with receive_body(request, kind=ScoreReport, **options) as body:
-            # Others came in while this body arrived.
+        now = int(self.clock())
+
+        def check(asked: messages.Request) -> None:
+            check_request(asked, card=self.state.card, now=now, revoked=self.state.revoked)
+
+        async with self._receive(request, ScoreReport, self.settings.report_bytes, check=check) as report:
+            # Others came in while this one arrived.
             self._check_room()
+            asked = report.request
+            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
             self.pending += 1
             try:
-                return reply_with(await self._answer(request, body))
+                return Reply(await asyncio.to_thread(wire.to_bytes, await self._answer(report)))
             finally:
                 self.pending -= 1
 
@@ -211,95 +216,78 @@ class _Holder:
         if self.pending >= self.settings.most_pending:
             raise DeclinedError(429, "busy", f"{self.pending} reports are at hand already", retry_after=1.0)
 
-    async def _answer(self, request: Request, body: bytes) -> Ranking:
-        state, bench, now = self.state, self.bench, int(self.clock())
-        with bench.shift.working():
-            report = await asyncio.to_thread(_check_report, state, body, now, self._settled(state))
-            asked = report.request
-            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
-            limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
-            answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
-            self.state = dataclasses.replace(self.state, answered=answered)
-            await asyncio.get_running_loop().run_in_executor(
-                self.writer, lambda: memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now)
-            )
+    def _receive(self, request: Request, kind: type, limit: int, **options: Any) -> Any:
+        return receive_message(request, kind=kind, limit=limit, pace=self.settings.pace, budget=self.budget, **options)
+
+    async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)
+
+    async def _answer(self, report: ScoreReport) -> Ranking:
+        pool = self.decryption
+        count = sum(len(scores.ciphertexts) for row in report.scores for scores in row)
+        with pool.reports.working(), self.work.hold(pool.predict(count)):
+            await self._step(self._admit, report, self._settled())
             started = time.monotonic()
-            ciphertexts = np.concatenate([scores.ciphertexts for row in report.scores for scores in row])
-            plaintexts = await _decrypt(bench, ciphertexts)
+            try:
+                plaintexts = await pool.decrypt(authority.ciphertext_rows(self.state, report))
+            except ValueError:
+                # The error's text may speak of what was decrypted.
+                raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
             self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
-            return await asyncio.to_thread(_release, state, report, plaintexts, now)
+            return await self._step(self._rank, report, plaintexts)
+
+    def _admit(self, report: ScoreReport, settled: int) -> None:
+        asked, now = report.request, int(self.clock())
+        state, spending = authority.admit(self.state, report, now=now, settled=settled)
+        # A replay never gets here, so it cannot spend what is the grant's.
+        limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
+        memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending)
+        self.state = state
+
+    def _rank(self, report: ScoreReport, plaintexts: Rows) -> Ranking:
+        try:
+            state, spending, ranking = authority.rank(self.state, report, plaintexts, now=int(self.clock()))
+        except RefusalError:
+            raise
+        except ValueError:
+            raise DeclinedError(422, "malformed", "the scores do not decode") from None
+        memory.note_spending(self.journal, spending)
+        self.state = state
+        return ranking
 
     async def _order(self, request: Request, kind: type) -> Reply:
         limit_client(request, self.clients, time.monotonic())
-        options = {"limit": self.settings.order_bytes, "pace": self.settings.pace, "budget": self.budget}
         # An order is judged by the state that the one before it left.
-        async with receive_body(request, kind=kind, **options) as body, self.ordering:
-            taken = await asyncio.get_running_loop().run_in_executor(self.writer, self._take, kind, body)
-            self.state = dataclasses.replace(taken, answered=self.state.answered)
-            self.since = {number: self.since.get(number, time.monotonic()) for number in taken.catalogs}
-            former = await self._engage() if self.bench.public != self.state.card.public else None
+        async with self._receive(request, kind, self.settings.order_bytes) as order, self.ordering:
+            await self._step(self._take, order)
+            self.since = {number: self.since.get(number, time.monotonic()) for number in self.state.catalogs}
+            former = await self._replace() if self.decryption.public != self.state.card.public.key else None
         if former is not None:
             await former.aclose()
         log_event("order", kind=kind.__name__, segments=len(self.state.catalogs))
         return Reply()
 
-    def _settled(self, state: Authority) -> int:
+    def _settled(self) -> int:
         """How many segments every report must have by now."""
         end = time.monotonic() - self.settings.lag_seconds
-        return sum(self.since.get(number, -math.inf) <= end for number in state.catalogs)
+        return sum(self.since.get(number, -math.inf) <= end for number in self.state.catalogs)
 
-    def _take(self, kind: type, body: bytes) -> Authority:
-        """In the one writing thread: decide, write, and only then is it true."""
-        order = wire.from_bytes(body, expect=kind)
-        taken = _TAKE[kind](self.state, order)
+    def _take(self, order: Any) -> None:
+        state = _TAKE[type(order)](self.state, order)
         if not isinstance(order, Appointment):
             memory.keep_order(self.journal, order)
-        elif taken is not self.state:
+        elif state is not self.state:
             memory.keep_appointment(self.journal, order)
-        return taken
+        self.state = state
 
-    async def _engage(self) -> contextlib.AsyncExitStack:
-        """Have workers for the key in force; gives the former ones, to be dismissed when their reports are done."""
-        hello = write_hello(self.state.secret, engine=self.settings.engine)
-        pool = Pool(
-            "jcbir.service.decrypting", hello, count=self.settings.workers, job_seconds=self.settings.job_seconds
+    async def _replace(self) -> contextlib.AsyncExitStack:
+        """Start a decryption pool for the key in force; gives the former one, to be closed after its reports."""
+        stack, asked = contextlib.AsyncExitStack(), self.settings
+        self.decryption = await stack.enter_async_context(
+            start(self.state.secret, workers=asked.workers, engine=asked.engine, job_seconds=asked.job_seconds)
         )
-        bench, stack = Bench(self.state.card.public, pool, Shift()), contextlib.AsyncExitStack()
-        await stack.enter_async_context(pool)
-        stack.push_async_callback(bench.shift.over)
-        self.bench = bench
-        former, self.benches = self.benches, stack
+        former, self.pools = self.pools, stack
         return former
 
-    async def _dismiss(self) -> None:
-        await self.benches.aclose()
-
-
-async def _decrypt(bench: Bench, ciphertexts: Rows) -> Rows:
-    size = max(SHARE_ROWS, -(-len(ciphertexts) // bench.pool.count))
-    spans = range(0, len(ciphertexts), size)
-    jobs = (bench.pool.run(ciphertexts[start : start + size].tobytes()) for start in spans)
-    try:
-        parts = await asyncio.gather(*jobs)
-    except ValueError:
-        # The error's text may speak of what was decrypted.
-        raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
-    return np.frombuffer(b"".join(parts), np.uint8).reshape(-1, bench.public.plaintext_bytes)
-
-
-def _check_report(state: Authority, body: bytes, now: int, settled: int) -> ScoreReport:
-    report = wire.from_bytes(body, expect=ScoreReport)
-    authority.admit(state, report, now=now, settled=settled)
-    return report
-
-
-def _release(state: Authority, report: ScoreReport, plaintexts: Rows, now: int) -> Ranking:
-    try:
-        return authority.rank(state, report, plaintexts, now=now)[2]
-    except RefusalError:
-        raise
-    except ValueError:
-        raise DeclinedError(422, "malformed", "the scores do not decode") from None
-
-
-__all__ = ["AuthoritySettings", "create_app"]
+    async def _close(self) -> None:
+        await self.pools.aclose()

@@ -186,9 +186,7 @@ def fetch_health(link: Link) -> dict[str, Any]:
     return health
 
 
-def send_order(
-    link: Link, message: Publication | Catalog | Withdrawal | Revocation | Succession | Appointment
-) -> None:
+def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocation | Succession | Appointment) -> None:
     """Send an order that the owner signed; the same order again is no error.
 
     Args:
@@ -257,9 +255,10 @@ def recall(link: Link, message: Recall) -> Recalled:
         FormatError: the answer is none.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
-        >>> message = owner.recall(system.owner, system.catalog.image_ids, now=example.NOW)
+        >>> message = owner.recall(system.owner, system.catalog.image_ids, now=example.NOW, draw=secrets.token_bytes)
         >>> body = wire.to_bytes(Recalled(system.publication.images[:1]))
         >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
         >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:
@@ -339,20 +338,3 @@ def _read_refusal(link: Link, status: int, body: bytes) -> Any:
         return wire.from_bytes(body, expect=Refusal, limit=1 << 16)
     except FormatError:
         return Refusal("unexpected", f"{link.url} answered status {status} and no message of this version")
-
-
-__all__ = [
-    "ROUTES",
-    "BusyError",
-    "DeclinedRequestError",
-    "Link",
-    "UnreachableError",
-    "connect",
-    "fetch_card",
-    "fetch_health",
-    "rebuild_error",
-    "recall",
-    "search",
-    "send_order",
-    "trusted_context",
-]

@@ -16,18 +16,29 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.protocol import server, wire
+from jcbir.protocol import messages, server, wire
 from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.grants import check_commitment, check_grant, check_request, note_answered
-from jcbir.protocol.messages import Publication, Query, Recall, Revocation, Succession, Withdrawal
+from jcbir.protocol.grants import check_grant, check_request
+from jcbir.protocol.messages import Delivery, Publication, Query, Ranking, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ForgedReplyError
-from jcbir.protocol.server import Server
-from jcbir.service.app import build_app, limit_client, limit_name
-from jcbir.service.authority_client import ask_authority, open_upstream
-from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
-from jcbir.service.limits import Buckets, Rate
-from jcbir.service.scoring_pool import Crew, finish, muster
-from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.protocol.server import Identity, Server
+from jcbir.service._authority_client import ask_authority, open_authority
+from jcbir.service._http import (
+    Buckets,
+    Budget,
+    DeclinedError,
+    Pace,
+    Rate,
+    Reply,
+    Work,
+    build_app,
+    limit_client,
+    limit_name,
+    receive_message,
+    reply_with,
+)
+from jcbir.service._scoring_pool import ScoringPool, finish, start
+from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import store as disk
 from jcbir.storage.load import load_server
 
@@ -42,6 +53,7 @@ class CloudSettings:
 
     Attributes:
         store: folder of the store.
+        identity: what this cloud signs with.
         authority_url: where the authority listens.
         workers: scoring processes.
         authority_certificate: PEM file to trust for the authority; None trusts the system's issuers.
@@ -49,22 +61,24 @@ class CloudSettings:
         ray_address: address of the cluster; None starts one on this machine.
         engine: arithmetic engine of the scorers.
         most_pending: queries at hand; one more is answered 429.
-        most_ciphertexts: ciphertexts that one query may make the cloud compute.
+        work_seconds: most seconds of scoring at hand, predicted with every blinder made on demand; what would take
+            longer by itself is answered 413, what has to wait for others 429.
         query_bytes: longest query.
         publication_bytes: longest publication.
         order_bytes: longest order but a publication.
         recalled_bytes: sealed images in one answer to a recall.
-        body_budget: bytes of bodies in memory at once.
+        body_budget: bytes of memory that bodies, and what is read of them, take at once.
         client_rate: of each client address.
         grant_rate: queries of each grant.
         pace: how slowly a body may arrive.
         send_seconds: most seconds that one piece of an answer may take to leave.
-        job_seconds: most seconds that a worker may take for a share.
+        job_seconds: most seconds that a worker may take for a job; none is cut longer than a few.
         authority_seconds: most seconds to wait for the authority.
-        blinder_stock: blinders to keep made ahead.
+        blinder_pool: blinders to keep made ahead.
     """
 
     store: Path
+    identity: Identity
     authority_url: str
     workers: int = 2
     authority_certificate: Path | None = None
@@ -72,7 +86,7 @@ class CloudSettings:
     ray_address: str | None = None
     engine: str = "auto"
     most_pending: int = 128
-    most_ciphertexts: int = 1 << 16
+    work_seconds: float = 60.0
     query_bytes: int = 8 << 20
     publication_bytes: int = 256 << 20
     order_bytes: int = 16 << 20
@@ -84,7 +98,7 @@ class CloudSettings:
     send_seconds: float = 30.0
     job_seconds: float = 120.0
     authority_seconds: float = 120.0
-    blinder_stock: int = 4096
+    blinder_pool: int = 4096
 
 
 def create_app(
@@ -104,7 +118,8 @@ def create_app(
         The application, for `serving.serve` or any ASGI server; it opens the store when it starts.
 
     Example:
-        >>> app = create_app(CloudSettings(Path("store"), "http://127.0.0.1:8001"))
+        >>> from jcbir.protocol.session import small_system
+        >>> app = create_app(CloudSettings(Path("store"), small_system().cloud, "http://127.0.0.1:8001"))
         >>> sorted(route.path for route in app.routes)[:3]
         ['/health', '/metrics', '/v1/card']
     """
@@ -127,11 +142,11 @@ def create_app(
 
 
 class _Cloud:
-    """The running service: the state, replaced as a whole by every order, and what computes on it."""
+    """The running service: the state, replaced as a whole by every step, and what computes on it."""
 
     state: Server
-    crew: Crew
-    upstream: httpx.AsyncClient
+    scoring: ScoringPool
+    authority: httpx.AsyncClient
     reader: disk.Store
 
     def __init__(
@@ -139,10 +154,10 @@ class _Cloud:
     ) -> None:
         self.settings, self.clock, self.transport = settings, clock, transport
         self.telemetry = Telemetry("jcbir_cloud")
-        self.budget = Budget(settings.body_budget)
+        self.budget, self.work = Budget(settings.body_budget), Work(settings.work_seconds)
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
-        self.crews = contextlib.AsyncExitStack()
+        self.pools = contextlib.AsyncExitStack()
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
@@ -152,9 +167,11 @@ class _Cloud:
             self.reader = self.readers.enter_context(disk.open_store(self.settings.store))
             # Left before the store is closed: SQLite does not survive a connection closed under its feet.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "store"))
+            # Each step from state to state is taken in this one thread, so none is lost.
+            self.stepper = stack.enter_context(ThreadPoolExecutor(1, "state"))
             self.state = load_server(self.reader, tables=False)
-            self.upstream = await stack.enter_async_context(
-                open_upstream(
+            self.authority = await stack.enter_async_context(
+                open_authority(
                     self.settings.authority_url,
                     certificate=self.settings.authority_certificate,
                     seconds=self.settings.authority_seconds,
@@ -162,12 +179,12 @@ class _Cloud:
                     transport=self.transport,
                 )
             )
-            stack.push_async_callback(self._dismiss)
-            await self._engage()
+            stack.push_async_callback(self._close)
+            await self._replace()
             stack.push_async_callback(finish, asyncio.create_task(self._keep_looking()))
             self._gauges()
             self.ready = True
-            log_event("started", segments=len(self.state.segments), workers=self.crew.scorer.count)
+            log_event("started", segments=len(self.state.segments), workers=self.scoring.workers.count)
             yield
             self.ready = False
 
@@ -204,21 +221,29 @@ class _Cloud:
     async def answer_recall(self, request: Request) -> Reply:
         """POST /v1/recalls: the owner takes back sealed images."""
         limit_client(request, self.clients, time.monotonic())
-        options = {"limit": self.settings.order_bytes, "pace": self.settings.pace, "budget": self.budget}
-        async with receive_body(request, kind=Recall, **options) as body:
-            return await asyncio.to_thread(_recall, self.state, body, int(self.clock()), self.settings.recalled_bytes)
+        most = self.settings.recalled_bytes
+        async with self._receive(request, Recall, self.settings.order_bytes) as recall:
+            state = await self._step(self._admit_recall, recall)
+            recalled = await asyncio.to_thread(server.recalled, state, recall, most_bytes=most)
+            return Reply(await asyncio.to_thread(wire.to_bytes, recalled))
 
     async def answer_query(self, request: Request) -> Reply:
         """POST /v1/queries: check, score, have it ranked, deliver."""
         limit_client(request, self.clients, time.monotonic())
         self._check_room()
-        options = {"limit": self.settings.query_bytes, "pace": self.settings.pace, "budget": self.budget}
-        async with receive_body(request, kind=Query, **options) as body:
-            # Others came in while this body arrived.
+        now = int(self.clock())
+
+        def check(asked: messages.Request) -> None:
+            check_request(asked, card=self.state.card, now=now, revoked=self.state.revoked)
+
+        async with self._receive(request, Query, self.settings.query_bytes, check=check) as query:
+            # Others came in while this one arrived.
             self._check_room()
+            asked = query.request
+            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
             self.pending += 1
             try:
-                return await self._search(request, body)
+                return Reply(await asyncio.to_thread(wire.to_bytes, await self._search(query)))
             finally:
                 self.pending -= 1
 
@@ -226,57 +251,65 @@ class _Cloud:
         if self.pending >= self.settings.most_pending:
             raise DeclinedError(429, "busy", f"{self.pending} queries are at hand already", retry_after=1.0)
 
-    async def _search(self, request: Request, body: bytes) -> Reply:
-        state, crew, now = self.state, self.crew, int(self.clock())
-        with crew.shift.working():
-            query = await asyncio.to_thread(_check_query, state, body, now)
-            asked = query.request
-            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
-            limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
-            self._check_work(state, query)
+    def _receive(self, request: Request, kind: type, limit: int, **options: Any) -> Any:
+        return receive_message(request, kind=kind, limit=limit, pace=self.settings.pace, budget=self.budget, **options)
+
+    async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.stepper, step, *arguments)
+
+    async def _search(self, query: Query) -> Delivery:
+        pool, nonce = self.scoring, query.request.nonce
+        with pool.queries.working():
             # From here to the delivery the request is noted: the same one a second time is refused meanwhile.
-            answered = note_answered(self.state.answered, asked.nonce, issued=asked.issued, now=now)
-            awaited = frozenset(nonce for nonce in self.state.awaited if nonce in answered) | {asked.nonce}
-            self.state = dataclasses.replace(self.state, answered=answered, awaited=awaited)
+            state = await self._step(self._admit, query)
             delivered = False
             try:
-                started = time.monotonic()
-                report = await crew.score(state, query, body)
-                self.telemetry.observe("score_seconds", time.monotonic() - started)
-                ranking = await ask_authority(self.upstream, report)
-                _, delivery = await asyncio.to_thread(server.deliver, self.state, ranking)
+                with self.work.hold(pool.predict(state, query)):
+                    started = time.monotonic()
+                    rows = await pool.score(state, query)
+                    self.telemetry.observe("score_seconds", time.monotonic() - started)
+                    report = server.finish_query(state, query, rows, identity=self.settings.identity)
+                    ranking = await ask_authority(self.authority, report)
+                    delivery = await self._step(self._deliver, ranking)
                 delivered = True
                 self.telemetry.count("delivered_images_total", amount=len(delivery.images))
-                return Reply(await asyncio.to_thread(wire.to_bytes, delivery))
+                return delivery
             except (ValueError, DeclinedError):
                 # Where the epoch ended meanwhile, that is the reason.
-                check_grant(asked.grant, card=self.state.card, now=now)
+                check_grant(query.request.grant, card=self.state.card, now=int(self.clock()))
                 raise
             finally:
-                left = dict(self.state.answered)
                 if not delivered:
                     # The authority's journal decides whether it was answered; here the user may try again.
-                    left.pop(asked.nonce, None)
-                self.state = dataclasses.replace(
-                    self.state, answered=left, awaited=self.state.awaited - {asked.nonce}
-                )  # fmt: skip
+                    await asyncio.shield(self._step(self._abandon, nonce))
 
-    def _check_work(self, state: Server, query: Query) -> None:
-        if not state.segments:
-            raise DeclinedError(409, "empty", "the collection has no images yet")
-        needed, most = server.blinders_needed(state, query), self.settings.most_ciphertexts
-        if needed > most:
-            raise DeclinedError(413, "too-much", f"{needed} ciphertexts to compute, at most {most}: ask fewer at once")
+    def _admit(self, query: Query) -> Server:
+        state = server.admit_query(self.state, query, now=int(self.clock()))
+        # A replay never gets here, so it cannot spend what is the grant's.
+        limit_name(query.request.grant.grant_id.hex(), self.grants, time.monotonic())
+        self.state = state
+        return state
+
+    def _admit_recall(self, recall: Recall) -> Server:
+        self.state = server.admit_recall(self.state, recall, now=int(self.clock()))
+        return self.state
+
+    def _deliver(self, ranking: Ranking) -> Delivery:
+        self.state, delivery = server.deliver(self.state, ranking)
+        return delivery
+
+    def _abandon(self, nonce: bytes) -> None:
+        self.state = server.abandon_query(self.state, nonce)
 
     async def _order(self, request: Request, kind: type, limit: int, act: Callable[[Any], str]) -> Reply:
         limit_client(request, self.clients, time.monotonic())
-        async with receive_body(request, kind=kind, limit=limit, pace=self.settings.pace, budget=self.budget) as body:
+        async with self._receive(request, kind, limit) as order:
             run = asyncio.get_running_loop().run_in_executor
             # An order is judged by the state that the one before it left.
             async with self.ordering:
-                done = await run(self.writer, lambda: act(wire.from_bytes(body, expect=kind)))
-                self._turn_to(await run(self.writer, self._look))
-                former = await self._engage() if self.crew.card != self.state.card else None
+                done = await run(self.writer, act, order)
+                await self._look()
+                former = await self._replace() if self.scoring.card != self.state.card else None
         if former is not None:
             await former.aclose()
         log_event("order", kind=kind.__name__, done=done, segments=len(self.state.segments))
@@ -315,57 +348,48 @@ class _Cloud:
         # The writer's lock is held for one order only, so that `jcbir store compact` can run beside the service.
         return disk.open_store(self.settings.store, card=self.state.card, write=True)
 
-    def _look(self) -> Server:
-        return load_server(self.reader, tables=False)
+    async def _look(self) -> None:
+        """Read the state anew that is on the disk."""
+        run = asyncio.get_running_loop().run_in_executor
+        seen = await run(self.writer, lambda: load_server(self.reader, tables=False))
+        await self._step(self._turn_to, seen)
 
     def _turn_to(self, seen: Server) -> None:
-        self.state = dataclasses.replace(seen, answered=self.state.answered, awaited=self.state.awaited)
+        held = self.state
+        self.state = dataclasses.replace(seen, answered=held.answered, awaited=held.awaited, seen=held.seen)
 
     async def _keep_looking(self) -> None:
         """Notice what another process did to the store: let go of files that a compaction replaced."""
         run, version = asyncio.get_running_loop().run_in_executor, None
         while True:
-            found = await run(self.writer, lambda: self.reader.catalogue.execute("PRAGMA data_version").fetchone())
+            found = await run(self.writer, lambda: self.reader.database.execute("PRAGMA data_version").fetchone())
             if version is not None and found != version:
                 async with self.ordering:
-                    self._turn_to(await run(self.writer, self._look))
+                    await self._look()
             version = found
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def _engage(self) -> contextlib.AsyncExitStack:
-        """Have a crew for the epoch; gives the former one, to be dismissed when its queries are done."""
+    async def _replace(self) -> contextlib.AsyncExitStack:
+        """Start a scoring pool for the epoch; gives the former one, to be closed when its queries are done."""
         asked, stack = self.settings, contextlib.AsyncExitStack()
-        self.crew = await stack.enter_async_context(
-            muster(
+        self.scoring = await stack.enter_async_context(
+            start(
                 self.state.card, store=asked.store, scorer=asked.scorer, workers=asked.workers, engine=asked.engine,
-                ray_address=asked.ray_address, job_seconds=asked.job_seconds, blinder_stock=asked.blinder_stock,
+                ray_address=asked.ray_address, job_seconds=asked.job_seconds, blinder_pool=asked.blinder_pool,
                 idle=lambda: not self.pending, telemetry=self.telemetry,
             )
         )  # fmt: skip
-        former, self.crews = self.crews, stack
+        former, self.pools = self.pools, stack
         return former
 
-    async def _dismiss(self) -> None:
-        await self.crews.aclose()
+    async def _close(self) -> None:
+        await self.pools.aclose()
 
     def _gauges(self) -> None:
         self.telemetry.gauge("pending_queries", lambda: self.pending)
-        self.telemetry.gauge("waiting_jobs", lambda: self.crew.scorer.waiting)
-        self.telemetry.gauge("worker_deaths", lambda: self.crew.scorer.deaths)
-        self.telemetry.gauge("blinder_stock", lambda: self.crew.stock.count)
+        self.telemetry.gauge("work_seconds", lambda: self.work.used)
+        self.telemetry.gauge("waiting_jobs", lambda: self.scoring.workers.waiting)
+        self.telemetry.gauge("worker_deaths", lambda: self.scoring.workers.deaths)
+        self.telemetry.gauge("blinder_pool", lambda: self.scoring.blinders.count)
         self.telemetry.gauge("body_bytes", lambda: self.budget.used)
         self.telemetry.gauge("images", lambda: len(self.state.images))
-
-
-def _check_query(state: Server, body: bytes, now: int) -> Query:
-    query = wire.from_bytes(body, expect=Query)
-    check_request(query.request, card=state.card, now=now, revoked=state.revoked)
-    check_commitment(query)
-    return query
-
-
-def _recall(state: Server, body: bytes, now: int, most_bytes: int) -> Reply:
-    return reply_with(server.recall(state, wire.from_bytes(body, expect=Recall), now=now, most_bytes=most_bytes))
-
-
-__all__ = ["CloudSettings", "create_app"]

@@ -222,10 +222,7 @@ def _log_config() -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "jcbir.service.telemetry.JsonFormatter"}},
+        "formatters": {"json": {"()": "jcbir.service._telemetry.JsonFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "loggers": dict.fromkeys(("jcbir.service", "uvicorn", "uvicorn.error"), own),
     }
-
-
-__all__ = ["HEADER_SECONDS", "allow_files", "check_certificate", "hasty_protocol", "serve", "server_config"]

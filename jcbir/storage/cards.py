@@ -32,9 +32,9 @@ def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> 
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
+        >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/photos.public"
-        >>> write_card(path, Card("photos", 0, 64, PublicKey(n=35, g=36), bytes(32), bytes(32)))
+        >>> write_card(path, small_system().owner.card)
         >>> read_card(path).collection
         'photos'
     """
@@ -82,12 +82,9 @@ def card_fingerprint(card: Card) -> str:
         SHA-256 of the card's file content as eight groups of four hexadecimal digits (128 bits).
 
     Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> len(card_fingerprint(Card("photos", 0, 64, PublicKey(n=35, g=36), bytes(32), bytes(32))))
+        >>> from jcbir.protocol.session import small_system
+        >>> len(card_fingerprint(small_system().owner.card))
         39
     """
     shown = hashlib.sha256(b"jcbir card v1\0" + write_plain(CARD, card)).hexdigest()[:32]
     return " ".join(shown[start : start + 4] for start in range(0, 32, 4))
-
-
-__all__ = ["card_fingerprint", "read_card", "write_card"]

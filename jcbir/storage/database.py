@@ -1,9 +1,10 @@
-"""The store's SQLite catalogue: its tables, its transactions, and errors that say what is wrong with the disk."""
+"""The store's SQLite database: its tables, its transactions, and errors that say what is wrong with the disk."""
 
 import contextlib
 import errno
 import os
 import sqlite3
+import urllib.parse
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
@@ -31,7 +32,7 @@ CREATE UNIQUE INDEX living ON images (image_id) WHERE gone = 0;
 _DISK = {
     sqlite3.SQLITE_FULL: (errno.ENOSPC, "the disk is full"),
     sqlite3.SQLITE_READONLY: (errno.EROFS, "the disk or the file is read-only"),
-    sqlite3.SQLITE_CANTOPEN: (errno.EACCES, "the catalogue cannot be opened"),
+    sqlite3.SQLITE_CANTOPEN: (errno.EACCES, "the database cannot be opened"),
     sqlite3.SQLITE_IOERR: (errno.EIO, "the disk does not read or write"),
 }
 
@@ -48,7 +49,7 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
 
     Raises:
         OSError: the disk is full, read-only or broken.
-        FormatError: the file is no catalogue, or damaged.
+        FormatError: the file is no database, or damaged.
 
     Example:
         >>> with explained("here"):
@@ -64,12 +65,12 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
         if code in _DISK:
             raise OSError(*_DISK[code], os.fspath(path)) from error
         if isinstance(error, sqlite3.OperationalError) and code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise BlockingIOError(errno.EAGAIN, "the catalogue is in use", os.fspath(path)) from error
+            raise BlockingIOError(errno.EAGAIN, "the database is in use", os.fspath(path)) from error
         raise FormatError(f"{path}: {error}") from error
 
 
 def connect(path: str | os.PathLike, *, write: bool) -> sqlite3.Connection:
-    """Open a catalogue: write-ahead log, every commit flushed to the disk before it returns.
+    """Open a database: write-ahead log, every commit flushed to the disk before it returns.
 
     Args:
         path: the SQLite file.
@@ -83,53 +84,59 @@ def connect(path: str | os.PathLike, *, write: bool) -> sqlite3.Connection:
 
     Example:
         >>> import tempfile
-        >>> catalogue = connect(f"{tempfile.mkdtemp()}/catalogue.sqlite", write=True)
-        >>> catalogue.execute("PRAGMA journal_mode").fetchone(), catalogue.execute("PRAGMA synchronous").fetchone()
+        >>> database = connect(f"{tempfile.mkdtemp()}/catalogue.sqlite", write=True)
+        >>> database.execute("PRAGMA journal_mode").fetchone(), database.execute("PRAGMA synchronous").fetchone()
         (('wal',), (2,))
-        >>> catalogue.close()
+        >>> database.close()
     """
     if not write and not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "no store", os.fspath(path))
-    catalogue = sqlite3.connect(path, isolation_level=None, timeout=30, check_same_thread=False)
-    catalogue.execute("PRAGMA journal_mode = WAL" if write else "PRAGMA query_only = ON")
-    catalogue.execute("PRAGMA synchronous = FULL")
-    return catalogue
+    # SQLite takes a relative path that begins with `file:` for a URI.
+    place, options = os.path.abspath(path), ""
+    if not write and not os.access(os.path.dirname(place), os.W_OK) and not os.path.exists(f"{place}-wal"):
+        # A reader of a write-ahead log makes files beside it; on a read-only medium at rest nobody changes anything.
+        options = "?mode=ro&immutable=1"
+    uri = f"file:{urllib.parse.quote(place)}{options}"
+    database = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30, check_same_thread=False)
+    database.execute("PRAGMA journal_mode = WAL" if write else "PRAGMA query_only = ON")
+    database.execute("PRAGMA synchronous = FULL")
+    return database
 
 
 @contextlib.contextmanager
-def transaction(catalogue: sqlite3.Connection) -> Iterator[None]:
+def transaction(database: sqlite3.Connection) -> Iterator[None]:
     """Do all of a block or nothing of it.
 
     Args:
-        catalogue: the connection.
+        database: the connection.
 
     Yields:
         Nothing.
 
     Example:
-        >>> catalogue = sqlite3.connect(":memory:", isolation_level=None)
-        >>> with transaction(catalogue):
-        ...     _ = catalogue.execute("CREATE TABLE t (a)")
-        >>> catalogue.execute("SELECT count(*) FROM t").fetchone()
+        >>> database = sqlite3.connect(":memory:", isolation_level=None)
+        >>> with transaction(database):
+        ...     _ = database.execute("CREATE TABLE t (a)")
+        >>> database.execute("SELECT count(*) FROM t").fetchone()
         (0,)
-        >>> catalogue.close()
+        >>> database.close()
     """
-    catalogue.execute("BEGIN IMMEDIATE")
+    database.execute("BEGIN IMMEDIATE")
     done = False
     try:
         yield
-        catalogue.execute("COMMIT")
+        database.execute("COMMIT")
         done = True
     finally:
-        if not done and catalogue.in_transaction:
-            catalogue.execute("ROLLBACK")
+        if not done and database.in_transaction:
+            database.execute("ROLLBACK")
 
 
 def retry_missing(action: Callable[[], Result], *, attempts: int = 5) -> Result:
-    """Repeat what a compaction pulled a file away from: the catalogue that was read was the one before.
+    """Repeat what a compaction pulled a file away from: the database that was read was the one before.
 
     Args:
-        action: reads the catalogue and then the files it names.
+        action: reads the database and then the files it names.
         attempts: how often.
 
     Returns:
@@ -146,6 +153,3 @@ def retry_missing(action: Callable[[], Result], *, attempts: int = 5) -> Result:
         with contextlib.suppress(FileNotFoundError):
             return action()
     return action()
-
-
-__all__ = ["SCHEMA", "VERSION", "connect", "explained", "retry_missing", "transaction"]

@@ -1,9 +1,12 @@
 """Files that are either there whole or not at all: written beside, flushed, renamed."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import pathlib
 import secrets
+from collections.abc import Iterator
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -77,4 +80,32 @@ def sync_folder(folder: str | os.PathLike) -> None:
         os.close(descriptor)
 
 
-__all__ = ["PRIVATE", "PUBLIC", "sync_folder", "write_file"]
+@contextlib.contextmanager
+def locked(path: str | os.PathLike, *, use: str) -> Iterator[None]:
+    """Hold a lock file for the length of a block; the kernel drops the lock with the process, however that ends.
+
+    Args:
+        path: the lock file; made where there is none.
+        use: what only one process may do, for the error.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+
+    Example:
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/lock"
+        >>> with locked(path, use="writes here"), locked(path, use="writes here"):
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        BlockingIOError: [Errno 11] another process writes here: ...
+    """
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(errno.EAGAIN, f"another process {use}", os.fspath(path)) from None
+        yield

@@ -1,8 +1,9 @@
-"""The authority's memory: signed orders of the owner and the names of answered requests, in one SQLite file.
+"""The authority's memory: the owner's signed orders, the names of answered requests and what each grant has spent.
 
 Secrets are not here (they are in the key file); the orders are kept as they were signed and checked again when they are
 read. What is noted is on the disk when the call returns, so that a request answered before a crash is refused after it.
 An appointment is kept as well, sealed as it came: from the key file of an earlier epoch it leads to the one in force.
+What was spent is kept across epochs. One SQLite file, used by one process at a time (a lock file beside it).
 """
 
 import contextlib
@@ -16,16 +17,19 @@ from jcbir.protocol import authority, wire
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
-from jcbir.protocol.messages import Appointment, Card, Catalog, Revocation, Withdrawal
+from jcbir.protocol.messages import Appointment, Card, Catalog, Revocation, Spending, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage.database import connect, explained, transaction
+from jcbir.storage.files import locked
 
-VERSION = 1
+VERSION = 2
 Order = Catalog | Withdrawal | Revocation
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE orders (number INTEGER PRIMARY KEY, message BLOB NOT NULL UNIQUE);
 CREATE TABLE answered (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE spent (grant_id BLOB, day INTEGER, rows INTEGER NOT NULL, PRIMARY KEY (grant_id, day)) WITHOUT ROWID;
+CREATE TABLE opened (grant_id BLOB, day INTEGER, image_id TEXT, PRIMARY KEY (grant_id, day, image_id)) WITHOUT ROWID;
 """
 
 
@@ -45,16 +49,21 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
     Raises:
         KeyMismatchError: it is of another collection or key.
         FormatError: another version, or no journal.
+        BlockingIOError: another process uses it.
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> from jcbir.protocol.session import small_system
+        >>> card = small_system().owner.card
         >>> with open_journal(f"{tempfile.mkdtemp()}/journal.sqlite", card) as journal:
         ...     journal.execute("SELECT count(*) FROM orders").fetchone()
         (0,)
     """
-    with explained(path), contextlib.closing(connect(path, write=True)) as journal:
+    with (
+        locked(f"{os.fspath(path)}.lock", use="uses this journal"),
+        explained(path),
+        contextlib.closing(connect(path, write=True)) as journal,
+    ):
         with transaction(journal):
             if journal.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                 for statement in _SCHEMA.split(";"):
@@ -113,8 +122,8 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
 
     Example:
         >>> import dataclasses, tempfile
-        >>> from jcbir.paillier.public import PublicKey
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> from jcbir.protocol.session import small_system
+        >>> card = small_system().owner.card
         >>> with open_journal(f"{tempfile.mkdtemp()}/journal.sqlite", card) as journal:
         ...     keep_appointment(journal, Appointment(dataclasses.replace(card, epoch=1), b"sealed", bytes(64)))
         ...     journal.execute("SELECT name FROM meta WHERE name LIKE 'appointment-%'").fetchall()
@@ -126,20 +135,21 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
         journal.execute("INSERT INTO meta VALUES (?, ?)", [name, wire.to_bytes(appointment)])
 
 
-def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: int) -> None:
-    """Note a request as answered, before its answer leaves; forget those too old to be asked again.
+def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: int, spending: Spending) -> None:
+    """Note a request as answered and what it spends, before its answer leaves; forget those too old to be asked again.
 
     Args:
         journal: open.
         nonce: the request's name.
         issued: its time of issue, seconds since 1970.
         now: seconds since 1970.
+        spending: from `jcbir.protocol.authority.admit`.
 
     Returns:
         Nothing.
 
     Raises:
-        ReplayedQueryError: it was answered before, by this process or another one.
+        ReplayedQueryError: it was answered before.
 
     Example:
         >>> import tempfile
@@ -147,17 +157,42 @@ def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: 
         >>> card, folder = small_system().delegation.card, tempfile.TemporaryDirectory()
         >>> with folder as path, open_journal(f"{path}/journal.sqlite", card) as journal:
         ...     for _ in range(2):
-        ...         note_answer(journal, bytes(4), issued=NOW, now=NOW)
+        ...         note_answer(journal, bytes(4), issued=NOW, now=NOW, spending=Spending(bytes(16), 0, 1, ()))
         Traceback (most recent call last):
         ...
         jcbir.protocol.refusals.ReplayedQueryError: query: 00000000 was answered before
     """
     try:
         with transaction(journal):
-            journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, WINDOW_SECONDS])
+            # Two windows: a clock that steps back by less than one does not bring a request to life again.
+            journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
+            _spend(journal, spending)
     except sqlite3.IntegrityError:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before") from None
+
+
+def note_spending(journal: sqlite3.Connection, spending: Spending) -> None:
+    """Note what an answer spends, before it leaves; budgets are of a day, so what is older than the day before goes.
+
+    Args:
+        journal: open.
+        spending: from `jcbir.protocol.authority.rank`.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import small_system
+        >>> card, folder = small_system().delegation.card, tempfile.TemporaryDirectory()
+        >>> with folder as path, open_journal(f"{path}/journal.sqlite", card) as journal:
+        ...     note_spending(journal, Spending(bytes(16), 3, 0, ("a", "b")))
+        ...     journal.execute("SELECT count(*) FROM opened").fetchone()
+        (2,)
+    """
+    with transaction(journal):
+        _spend(journal, spending)
 
 
 def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authority:
@@ -182,7 +217,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         >>> system, folder = small_system(), tempfile.TemporaryDirectory()
         >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
         ...     keep_order(journal, system.catalog)
-        ...     load_authority(journal, authority.appoint(system.delegation))
+        ...     load_authority(journal, authority.appoint(system.delegation, system.authority.identity))
         Authority('photos', epoch 0, 1 segments, redacted)
     """
     state = appointed
@@ -202,6 +237,12 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
+    spent = "SELECT grant_id, day, rows FROM spent ORDER BY day"
+    opened = "SELECT grant_id, day, image_id FROM opened ORDER BY day"
+    for grant_id, day, rows in journal.execute(spent).fetchall():
+        state = authority.spend(state, Spending(grant_id, day, rows, ()))
+    for grant_id, day, image_id in journal.execute(opened).fetchall():
+        state = authority.spend(state, Spending(grant_id, day, 0, (image_id,)))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
     return dataclasses.replace(state, answered=answered)
 
@@ -213,4 +254,14 @@ def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     journal.execute("DELETE FROM orders")
 
 
-__all__ = ["keep_appointment", "keep_order", "load_authority", "note_answer", "open_journal"]
+def _spend(journal: sqlite3.Connection, spending: Spending) -> None:
+    for table in ("spent", "opened"):
+        journal.execute(f"DELETE FROM {table} WHERE day < ?", [spending.day - 1])
+    journal.execute(
+        "INSERT INTO spent VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
+        [spending.grant_id, spending.day, spending.rows],
+    )
+    journal.executemany(
+        "INSERT OR IGNORE INTO opened VALUES (?, ?, ?)",
+        [(spending.grant_id, spending.day, image_id) for image_id in spending.image_ids],
+    )

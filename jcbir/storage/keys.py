@@ -13,12 +13,11 @@ from typing import Any, NamedTuple
 
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol._handover import DELEGATION, SECRET_KEY
-from jcbir.protocol._schema import Codec, many, octets, read_plain, record, text, whole, write_plain
+from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, record, text, whole, write_plain
 from jcbir.protocol.owner import Delegation, Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT
-from jcbir.storage._wrapped import WORK, read_wrapped, write_wrapped
-from jcbir.storage.cards import card_fingerprint, read_card, write_card
+from jcbir.storage._wrapped import MAXIMUM_BYTES, WORK, read_wrapped, write_wrapped
 
 _KEY = octets(low=32, high=32)
 _USER_KEYS = record(UserKeys, sealing_secret=octets(low=32, high=4096), signing_secret=_KEY)
@@ -36,12 +35,12 @@ def _pack_image_ids(values: Mapping[str, int]) -> Any:
     segments: dict[int, list[str]] = {}
     for image_id, segment in sorted(values.items()):
         segments.setdefault(segment, []).append(image_id)
-    parts = [_Part(segment, tuple(names)) for segment, all_names in segments.items() for names in _batches(all_names)]
+    parts = (_Part(segment, tuple(names)) for segment, listed in segments.items() for names in _batches(listed))
     return _PARTS.pack(tuple(parts))
 
 
-def _parse_image_ids(plain: Any, name: str) -> dict[str, int]:
-    return {image_id: part.segment for part in _PARTS.parse(plain, name) for image_id in part.image_ids}
+def _parse_image_ids(reader: Reader, name: str) -> dict[str, int]:
+    return {image_id: part.segment for part in _PARTS.parse(reader, name) for image_id in part.image_ids}
 
 
 _IMAGE_IDS = Codec(_pack_image_ids, _parse_image_ids)
@@ -149,11 +148,9 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
     """
     kind, codec = SECRETS[expect]
     body = read_wrapped(path, kind=kind, name=expect.__name__, passphrase=passphrase)
-    return read_plain(codec, body, name=expect.__name__)
+    # Whoever wrote this knows the passphrase: an owner's list of names may take more room than a stranger's message.
+    return read_plain(codec, body, name=expect.__name__, room=8 * MAXIMUM_BYTES)
 
 
-def _batches(names: list[str], size: int = 1 << 15) -> list[list[str]]:
-    return [names[start : start + size] for start in range(0, len(names), size)]
-
-
-__all__ = ["SECRETS", "card_fingerprint", "read_card", "read_secret", "write_card", "write_secret"]
+def _batches(names: list[str], size: int = 1 << 15) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))

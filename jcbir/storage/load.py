@@ -47,7 +47,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         The state.
 
     Raises:
-        FormatError: a segment file is not what the catalogue says.
+        FormatError: a segment file is not what the database says.
 
     Example:
         >>> import tempfile
@@ -64,7 +64,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
     with explained(store.path):
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
         segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
-        kept = store.catalogue.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
+        kept = store.database.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
     state = Server(store.card) if previous is None else previous
     if kept is not None:
         revocation = wire.from_bytes(kept[0], expect=Revocation)
@@ -101,7 +101,7 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
     """
     indexes = []
     query = "SELECT record, offset, size FROM indexes WHERE segment = ? ORDER BY position"
-    for record, offset, size in store.catalogue.execute(query, [number]).fetchall():
+    for record, offset, size in store.database.execute(query, [number]).fetchall():
         layout = read_plain(wire.LAYOUT, record, name="layout")
         count, width = find_scheme(layout.scheme).shapes(layout).index
         if size != count * width or not 0 <= offset <= offset + size <= len(view):
@@ -117,13 +117,13 @@ Snapshot = tuple[tuple[Segment, ...], StoredImages]
 def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool) -> Snapshot:
     """Segments and images of one moment: all reads in one transaction."""
     segments, places = [], {}
-    store.catalogue.execute("BEGIN")
+    store.database.execute("BEGIN")
     try:
         query = "SELECT number, generation, size FROM segments ORDER BY number"
-        for number, generation, size in store.catalogue.execute(query).fetchall():
+        for number, generation, size in store.database.execute(query).fetchall():
             path = segment_path(store, number, generation)
             view = map_segment(path, store_id=store.store_id, number=number, generation=generation, size=size)
-            lines = store.catalogue.execute(
+            lines = store.database.execute(
                 "SELECT image_id, offset, size, gone FROM images WHERE segment = ? ORDER BY position", [number]
             ).fetchall()
             for image_id, offset, length, gone in lines:
@@ -135,8 +135,5 @@ def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool) -> Sn
             indexes = read_indexes(store, number, view)
             segments.append(prepared.get(number) or prepare_segment(store.card, number, indexes, names, tables=tables))
     finally:
-        store.catalogue.execute("COMMIT")
+        store.database.execute("COMMIT")
     return tuple(segments), StoredImages(places)
-
-
-__all__ = ["StoredImages", "load_server", "read_indexes"]

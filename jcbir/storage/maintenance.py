@@ -11,7 +11,7 @@ from jcbir.errors import IntegrityError
 from jcbir.storage.database import connect, explained, retry_missing, transaction
 from jcbir.storage.load import read_indexes
 from jcbir.storage.segments import Written, hash_file, map_segment, segment_name, write_segment
-from jcbir.storage.store import CATALOGUE, SEGMENTS, Store, check_writable, segment_path
+from jcbir.storage.store import DATABASE, SEGMENTS, Store, check_writable, segment_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def compact_store(store: Store) -> int:
     """
     check_writable(store)
     freed = 0
-    rows = store.catalogue.execute("SELECT DISTINCT segment FROM images WHERE gone = 1 AND size > 0 ORDER BY segment")
+    rows = store.database.execute("SELECT DISTINCT segment FROM images WHERE gone = 1 AND size > 0 ORDER BY segment")
     with explained(store.path):
         for (number,) in rows.fetchall():
             freed += _rewrite(store, number)
@@ -66,7 +66,7 @@ def compact_store(store: Store) -> int:
 
 
 def verify_store(store: Store) -> Health:
-    """Check everything: the catalogue's own structure, every segment file's hash, every place.
+    """Check everything: the database's own structure, every segment file's hash, every place.
 
     Args:
         store: open for reading or writing.
@@ -75,7 +75,7 @@ def verify_store(store: Store) -> Health:
         What is there.
 
     Raises:
-        IntegrityError: a file is missing or altered, or the catalogue contradicts itself.
+        IntegrityError: a file is missing or altered, or the database contradicts itself.
 
     Example:
         >>> import tempfile
@@ -89,12 +89,12 @@ def verify_store(store: Store) -> Health:
         Health(segments=1, images=3, gone=0, size=...)
     """
     with explained(store.path):
-        fault = store.catalogue.execute("PRAGMA integrity_check").fetchone()[0]
+        fault = store.database.execute("PRAGMA integrity_check").fetchone()[0]
         if fault != "ok":
-            raise IntegrityError(f"{store.path}: the catalogue is damaged: {fault}")
+            raise IntegrityError(f"{store.path}: the database is damaged: {fault}")
         total = 0
         query = "SELECT number, generation, size, sha256 FROM segments ORDER BY number"
-        for expected, (number, generation, size, sha256) in enumerate(store.catalogue.execute(query).fetchall()):
+        for expected, (number, generation, size, sha256) in enumerate(store.database.execute(query).fetchall()):
             path = segment_path(store, number, generation)
             if number != expected or not path.exists():
                 raise IntegrityError(f"{store.path}: segment {expected} is missing")
@@ -102,9 +102,9 @@ def verify_store(store: Store) -> Health:
                 raise IntegrityError(f"{path}: the content is not what was written")
             _check_places(store, number, size)
             total += size
-        segments = store.catalogue.execute("SELECT count(*) FROM segments").fetchone()[0]
+        segments = store.database.execute("SELECT count(*) FROM segments").fetchone()[0]
         query = "SELECT count(*) FROM images WHERE gone = ?"
-        living, gone = (store.catalogue.execute(query, [flag]).fetchone()[0] for flag in (0, 1))
+        living, gone = (store.database.execute(query, [flag]).fetchone()[0] for flag in (0, 1))
     return Health(segments, living, gone, total)
 
 
@@ -141,9 +141,9 @@ def backup_store(store: Store, target: str | os.PathLike) -> None:
     def copy() -> None:
         shutil.rmtree(root / SEGMENTS, ignore_errors=True)
         (root / SEGMENTS).mkdir()
-        with contextlib.closing(connect(root / CATALOGUE, write=True)) as catalogue:
-            store.catalogue.backup(catalogue)
-            names = catalogue.execute("SELECT number, generation FROM segments").fetchall()
+        with contextlib.closing(connect(root / DATABASE, write=True)) as database:
+            store.database.backup(database)
+            names = database.execute("SELECT number, generation FROM segments").fetchall()
         for number, generation in names:
             name = segment_name(number, generation)
             shutil.copyfile(store.path / SEGMENTS / name, root / SEGMENTS / name)
@@ -154,11 +154,11 @@ def backup_store(store: Store, target: str | os.PathLike) -> None:
 
 def _rewrite(store: Store, number: int) -> int:
     query = "SELECT generation, size FROM segments WHERE number = ?"
-    generation, size = store.catalogue.execute(query, [number]).fetchone()
+    generation, size = store.database.execute(query, [number]).fetchone()
     old = segment_path(store, number, generation)
     view = map_segment(old, store_id=store.store_id, number=number, generation=generation, size=size)
     query = "SELECT offset, size, gone FROM images WHERE segment = ? ORDER BY position"
-    lines = store.catalogue.execute(query, [number]).fetchall()
+    lines = store.database.execute(query, [number]).fetchall()
     written = write_segment(
         store.path / SEGMENTS,
         store_id=store.store_id,
@@ -173,16 +173,16 @@ def _rewrite(store: Store, number: int) -> int:
 
 
 def _turn_to(store: Store, number: int, generation: int, written: Written) -> None:
-    with transaction(store.catalogue):
-        store.catalogue.execute(
+    with transaction(store.database):
+        store.database.execute(
             "UPDATE segments SET generation = ?, size = ?, sha256 = ? WHERE number = ?",
             [generation, written.size, written.sha256, number],
         )
-        store.catalogue.executemany(
+        store.database.executemany(
             "UPDATE indexes SET offset = ? WHERE segment = ? AND position = ?",
             [(place.offset, number, position) for position, place in enumerate(written.indexes)],
         )
-        store.catalogue.executemany(
+        store.database.executemany(
             "UPDATE images SET offset = ?, size = ? WHERE segment = ? AND position = ?",
             [(*place, number, position) for position, place in enumerate(written.images)],
         )
@@ -194,11 +194,8 @@ def _check_places(store: Store, number: int, size: int) -> None:
         "UNION ALL SELECT offset, size FROM indexes WHERE segment = :number) "
         "WHERE offset < 0 OR size < 0 OR offset + size > :size"
     )
-    outside = store.catalogue.execute(query, {"number": number, "size": size}).fetchone()[0]
+    outside = store.database.execute(query, {"number": number, "size": size}).fetchone()[0]
     query = "SELECT count(*), max(position) FROM images WHERE segment = ?"
-    count, last = store.catalogue.execute(query, [number]).fetchone()
+    count, last = store.database.execute(query, [number]).fetchone()
     if outside or not count or last != count - 1:
-        raise IntegrityError(f"{store.path}: the catalogue of segment {number} contradicts itself")
-
-
-__all__ = ["Health", "backup_store", "compact_store", "verify_store"]
+        raise IntegrityError(f"{store.path}: the database of segment {number} contradicts itself")

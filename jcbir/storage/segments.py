@@ -3,7 +3,7 @@
     64 bytes   magic b"JCBG", version, 3 zero bytes, 32 bytes store id, number, generation (4 bytes each), zeros
     sections   for each index its ciphertext rows, padded to a multiple of 64, then the sealed images back to back
 
-Where each section and image lies stands in the store's catalogue, beside the SHA-256 of the file.
+Where each section and image lies stands in the store's database, beside the SHA-256 of the file.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jcbir.errors import FormatError
-from jcbir.ranking._records import Index
+from jcbir.ranking._scheme import Index
 from jcbir.storage.files import sync_folder
 
 MAGIC = b"JCBG"
@@ -41,7 +41,7 @@ class Place(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What the catalogue notes of a segment file.
+    """What the database notes of a segment file.
 
     Attributes:
         size: bytes of the file.
@@ -93,7 +93,7 @@ def write_segment(
         images: its sealed images; an empty one takes no space.
 
     Returns:
-        What the catalogue notes.
+        What the database notes.
 
     Raises:
         OSError: the disk is full or read-only; nothing is left behind.
@@ -149,7 +149,7 @@ def map_segment(path: str | os.PathLike, *, store_id: bytes, number: int, genera
         The map; it stays valid when the file is unlinked.
 
     Raises:
-        FormatError: another file than the catalogue speaks of.
+        FormatError: another file than the database speaks of.
         FileNotFoundError: there is none.
 
     Example:
@@ -163,7 +163,7 @@ def map_segment(path: str | os.PathLike, *, store_id: bytes, number: int, genera
     with open(path, "rb") as file:
         found = os.fstat(file.fileno()).st_size
         if found != size or size < _HEADER.size:
-            raise FormatError(f"{path}: {found} bytes, the catalogue says {size}")
+            raise FormatError(f"{path}: {found} bytes, the database says {size}")
         view = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
     if view[: _HEADER.size] != _HEADER.pack(MAGIC, VERSION, store_id, number, generation):
         raise FormatError(f"{path}: not segment {number} of this store")
@@ -192,6 +192,3 @@ def hash_file(path: str | os.PathLike) -> bytes:
         while piece := file.read(_CHUNK):
             state.update(piece)
     return state.digest()
-
-
-__all__ = ["ALIGNMENT", "Place", "Written", "hash_file", "map_segment", "segment_name", "write_segment"]

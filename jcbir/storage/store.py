@@ -1,15 +1,14 @@
-"""The cloud's disk: a SQLite catalogue and immutable segment files; what is acknowledged survives `kill -9`.
+"""The cloud's disk: a SQLite database and immutable segment files; what is acknowledged survives `kill -9`.
 
-A segment file is complete and flushed before one transaction makes the catalogue speak of it; a file of which no
-catalogue speaks is swept away by the next writer. Deletion is a mark in the catalogue; `upkeep.compact_store` writes
-segments anew without the dead images and unlinks the old files only after the catalogue has turned to the new ones. One
+A segment file is complete and flushed before one transaction makes the database speak of it; a file of which no
+database speaks is swept away by the next writer. Deletion is a mark in the database; `maintenance.compact_store` writes
+segments anew without the dead images and unlinks the old files only after the database has turned to the new ones. One
 writer (a lock), any number of readers.
 """
 
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import os
 import pathlib
 import secrets
@@ -22,10 +21,10 @@ from jcbir.protocol._digests import digest
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.messages import Card, Publication, Revocation, Succession, Withdrawal
 from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
-from jcbir.storage.files import sync_folder
+from jcbir.storage.files import locked, sync_folder
 from jcbir.storage.segments import Written, segment_name, write_segment
 
-CATALOGUE, SEGMENTS, LOCK = "catalogue.sqlite", "segments", "writer.lock"
+DATABASE, SEGMENTS, LOCK = "catalogue.sqlite", "segments", "writer.lock"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,14 +35,14 @@ class Store:
         path: its folder.
         card: the collection it holds.
         store_id: 32 bytes that tie segment files to it.
-        catalogue: SQLite connection.
+        database: SQLite connection.
         writable: whether this process is its writer.
     """
 
     path: pathlib.Path
     card: Card
     store_id: bytes
-    catalogue: sqlite3.Connection
+    database: sqlite3.Connection
     writable: bool
 
 
@@ -63,9 +62,9 @@ def create_store(path: str | os.PathLike, card: Card) -> None:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
+        >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> create_store(path, Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32)))
+        >>> create_store(path, small_system().owner.card)
         >>> with open_store(path) as store:
         ...     store.card.collection
         'photos'
@@ -79,12 +78,12 @@ def create_store(path: str | os.PathLike, card: Card) -> None:
     meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card), "store": secrets.token_bytes(32)}
     with (
         explained(root),
-        contextlib.closing(connect(beside / CATALOGUE, write=True)) as catalogue,
-        transaction(catalogue),
+        contextlib.closing(connect(beside / DATABASE, write=True)) as database,
+        transaction(database),
     ):
         for statement in SCHEMA.split(";"):
-            catalogue.execute(statement)
-        catalogue.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            database.execute(statement)
+        database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
     os.replace(beside, root)
     sync_folder(root.parent)
 
@@ -117,12 +116,12 @@ def open_store(path: str | os.PathLike, *, card: Card | None = None, write: bool
     root = pathlib.Path(path)
     with contextlib.ExitStack() as stack:
         stack.enter_context(explained(root))
-        if not (root / CATALOGUE).exists():
-            raise FileNotFoundError(errno.ENOENT, "no store", str(root / CATALOGUE))
+        if not (root / DATABASE).exists():
+            raise FileNotFoundError(errno.ENOENT, "no store", str(root / DATABASE))
         if write:
-            stack.enter_context(_locked(root))
-        catalogue = stack.enter_context(contextlib.closing(connect(root / CATALOGUE, write=write)))
-        meta = dict(catalogue.execute("SELECT name, value FROM meta"))
+            stack.enter_context(locked(root / LOCK, use="writes to this store"))
+        database = stack.enter_context(contextlib.closing(connect(root / DATABASE, write=write)))
+        meta = dict(database.execute("SELECT name, value FROM meta"))
         if meta.get("version") != bytes([VERSION]):
             raise FormatError(f"{path}: not a store of version {VERSION}")
         held = read_plain(wire.CARD, meta["card"], name="card")
@@ -131,7 +130,7 @@ def open_store(path: str | os.PathLike, *, card: Card | None = None, write: bool
                 f"{path}: holds {held.collection!r} epoch {held.epoch} under key {held.public.fingerprint[:16]}, "
                 f"asked for {card.collection!r} epoch {card.epoch} under {card.public.fingerprint[:16]}"
             )
-        store = Store(root, held, meta["store"], catalogue, write)
+        store = Store(root, held, meta["store"], database, write)
         if write:
             _sweep(store)
         yield store
@@ -163,9 +162,7 @@ def append_segment(store: Store, publication: Publication) -> bool:
     check_writable(store)
     mark = digest(publication, domain="jcbir store v1")
     with explained(store.path):
-        known = store.catalogue.execute(
-            "SELECT digest FROM segments WHERE number = ?", [publication.segment]
-        ).fetchone()
+        known = store.database.execute("SELECT digest FROM segments WHERE number = ?", [publication.segment]).fetchone()
         if known is not None and known[0] == mark:
             return False
         _check_new(store, publication)
@@ -206,13 +203,13 @@ def remove_images(store: Store, withdrawal: Withdrawal) -> int:
         2
     """
     check_writable(store)
-    with explained(store.path), transaction(store.catalogue):
-        before = store.catalogue.total_changes
-        store.catalogue.executemany(
+    with explained(store.path), transaction(store.database):
+        before = store.database.total_changes
+        store.database.executemany(
             "UPDATE images SET gone = 1 WHERE image_id = ? AND segment < ? AND gone = 0",
             [(image_id, withdrawal.segments) for image_id in withdrawal.image_ids],
         )
-        return store.catalogue.total_changes - before
+        return store.database.total_changes - before
 
 
 def keep_revocation(store: Store, revocation: Revocation) -> None:
@@ -237,8 +234,8 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
         3
     """
     check_writable(store)
-    with explained(store.path), transaction(store.catalogue):
-        store.catalogue.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
+    with explained(store.path), transaction(store.database):
+        store.database.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
 
 
 def turn_store(store: Store, succession: Succession) -> Store:
@@ -256,9 +253,9 @@ def turn_store(store: Store, succession: Succession) -> Store:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.paillier.public import PublicKey
+        >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> card = small_system().owner.card
         >>> create_store(path, card)
         >>> with open_store(path, write=True) as store:
         ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
@@ -268,12 +265,12 @@ def turn_store(store: Store, succession: Succession) -> Store:
     # Another identity: a segment file of the old epoch never passes for one of the new.
     turned = dataclasses.replace(store, card=succession.card, store_id=secrets.token_bytes(32))
     with explained(store.path):
-        with transaction(store.catalogue):
+        with transaction(store.database):
             for table in ("segments", "indexes", "images"):
-                store.catalogue.execute(f"DELETE FROM {table}")
-            store.catalogue.execute("DELETE FROM meta WHERE name = 'revocation'")
+                store.database.execute(f"DELETE FROM {table}")
+            store.database.execute("DELETE FROM meta WHERE name = 'revocation'")
             meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}
-            store.catalogue.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+            store.database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
         _sweep(turned)
     return turned
 
@@ -328,21 +325,10 @@ def check_writable(store: Store) -> None:
         raise PermissionError(f"{store.path}: open for reading; pass write=True")
 
 
-@contextlib.contextmanager
-def _locked(root: pathlib.Path) -> Iterator[None]:
-    # The kernel drops the lock with the process, however that ends.
-    with open(root / LOCK, "ab") as file:
-        try:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(errno.EAGAIN, "another process writes to this store", str(root)) from None
-        yield
-
-
 def _sweep(store: Store) -> None:
-    """Unlink files that no catalogue entry speaks of: what a crash left between file and commit, or after it."""
+    """Unlink files that no database entry speaks of: what a crash left between file and commit, or after it."""
     query = "SELECT number, generation FROM segments"
-    known = {segment_name(number, generation) for number, generation in store.catalogue.execute(query)}
+    known = {segment_name(number, generation) for number, generation in store.database.execute(query)}
     for path in (store.path / SEGMENTS).iterdir():
         if path.name not in known:
             path.unlink()
@@ -351,14 +337,12 @@ def _sweep(store: Store) -> None:
 def _check_new(store: Store, publication: Publication) -> None:
     if publication.card != store.card:
         raise KeyMismatchError(f"{store.path}: the publication is for another collection, epoch or key")
-    following = store.catalogue.execute("SELECT count(*) FROM segments").fetchone()[0]
+    following = store.database.execute("SELECT count(*) FROM segments").fetchone()[0]
     if publication.segment != following:
         raise ValueError(f"publication: segment {publication.segment}, the next one here is {following}")
-    if any(index.live is not None for index in publication.indexes):
-        raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
     names = [image.image_id for image in publication.images]
     lookup = "SELECT 1 FROM images WHERE image_id = ? AND gone = 0"
-    taken = [name for name in names if store.catalogue.execute(lookup, [name]).fetchone()]
+    taken = [name for name in names if store.database.execute(lookup, [name]).fetchone()]
     if taken or len(set(names)) != len(names):
         raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
 
@@ -367,31 +351,18 @@ def _note_segment(store: Store, publication: Publication, written: Written, mark
     number = publication.segment
     indexes = zip(publication.indexes, written.indexes, strict=True)
     images = zip(publication.images, written.images, strict=True)
-    with transaction(store.catalogue):
-        store.catalogue.execute(
+    with transaction(store.database):
+        store.database.execute(
             "INSERT INTO segments VALUES (?, 0, ?, ?, ?)", [number, written.size, written.sha256, mark]
         )
-        store.catalogue.executemany(
+        store.database.executemany(
             "INSERT INTO indexes VALUES (?, ?, ?, ?, ?)",
             [
                 (number, position, write_plain(wire.LAYOUT, index.layout), place.offset, place.size)
                 for position, (index, place) in enumerate(indexes)
             ],
         )
-        store.catalogue.executemany(
+        store.database.executemany(
             "INSERT INTO images VALUES (?, ?, ?, ?, ?, 0)",
             [(number, position, image.image_id, *place) for position, (image, place) in enumerate(images)],
         )
-
-
-__all__ = [
-    "Store",
-    "append_segment",
-    "check_writable",
-    "create_store",
-    "keep_revocation",
-    "open_store",
-    "remove_images",
-    "segment_path",
-    "turn_store",
-]

@@ -29,6 +29,7 @@ from jcbir.data import read_image
 from jcbir.errors import IntegrityError
 from jcbir.protocol import owner
 from jcbir.storage import identities, keys
+from jcbir.storage.cards import read_card
 
 
 @pytest.fixture(autouse=True)
@@ -384,7 +385,7 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     assert "both addresses" in run(capsys, "owner", "rekey", status=2)["reason"]
     new = run(capsys, "owner", "rekey", "--fresh")
     assert new["epoch"] == 1 and new["fingerprint"] != found["fingerprint"]
-    assert keys.read_card(tmp_path / found["card"]).epoch == 1
+    assert read_card(tmp_path / found["card"]).epoch == 1
     delegation = keys.read_secret(
         tmp_path / found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation
     )

@@ -28,6 +28,7 @@ from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
 from jcbir.storage import identities, keys
+from jcbir.storage.cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
@@ -274,7 +275,7 @@ def killed_runs(services, kill, tmp_path, limits):
         with open_workspace(path) as workspace:
             assert workspace.owner.card == services.cloud.card == services.holder.card
             assert workspace.owner.card.epoch in ((1, 2) if limit else (1,)), "another epoch than the next was opened"
-            assert keys.read_card(path / workspaces.CARD) == workspace.owner.card
+            assert read_card(path / workspaces.CARD) == workspace.owner.card
             assert delegation_of(path).card == workspace.owner.card
             assert not pending(path) and rekeying.prepared_card(path) is None
             names = publishing.published_names(workspace)

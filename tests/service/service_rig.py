@@ -11,12 +11,12 @@ import httpx
 import numpy as np
 from protocol_world import NOW, make_world
 
-from jcbir.protocol import holdings, user, wire
+from jcbir.protocol import owner, user, wire
 from jcbir.protocol.messages import Catalog, Delivery, Publication, Refusal
 from jcbir.service import authority as authority_service, cloud as cloud_service
+from jcbir.service._http import Rate
+from jcbir.service._pool import Pool
 from jcbir.service.client import ROUTES
-from jcbir.service.limits import Rate
-from jcbir.service.pool import Pool
 from jcbir.storage import store as disk
 
 OFF = Rate(0.0, 0.0)
@@ -122,12 +122,14 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
     root = Path(root)
     if not (root / "store").exists():
         disk.create_store(root / "store", world.own.card)
-    cloud = {"workers": 2, "blinder_stock": 64, "client_rate": OFF, "grant_rate": OFF} | (cloud or {})
+    cloud = {"workers": 2, "blinder_pool": 64, "client_rate": OFF, "grant_rate": OFF} | (cloud or {})
     authority = {"workers": 1, "client_rate": OFF, "grant_rate": OFF} | (authority or {})
-    settings = authority_service.AuthoritySettings(holdings.delegate(world.own), root / "journal", **authority)
+    settings = authority_service.AuthoritySettings(
+        owner.delegate(world.own), world.holder.identity, root / "journal", **authority
+    )
     authority_app = Recorder(authority_service.create_app(settings, clock=clock))
     cloud_app = cloud_service.create_app(
-        cloud_service.CloudSettings(root / "store", "http://authority", **cloud),
+        cloud_service.CloudSettings(root / "store", world.identity, "http://authority", **cloud),
         clock=clock,
         transport=httpx.ASGITransport(app=authority_app),
     )

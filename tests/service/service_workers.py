@@ -4,7 +4,7 @@ import os
 import time
 
 from jcbir.errors import FormatError
-from jcbir.service.pool import run_worker
+from jcbir.service._pool import run_worker
 
 
 def work():

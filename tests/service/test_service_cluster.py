@@ -24,7 +24,7 @@ def rig(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Workers of the cluster import what this process can import.
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    with running(tmp_path, cloud={"scorer": "ray", "workers": 2, "blinder_stock": 0}) as pair:
+    with running(tmp_path, cloud={"scorer": "ray", "workers": 2, "blinder_pool": 0}) as pair:
         pair.publish()
         yield pair
     assert not ray.is_initialized()

@@ -12,7 +12,7 @@ from schemathesis import checks
 from service_rig import refusal, running
 
 from jcbir.protocol import wire
-from jcbir.service.http import MEDIA_TYPE
+from jcbir.service._http import MEDIA_TYPE
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "service.md").read_text()
 BINARY = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}

@@ -14,8 +14,8 @@ from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Recalled
+from jcbir.protocol.owner import announce
 from jcbir.storage.store import open_store
 
 CODES = random_codes(2)
@@ -78,7 +78,7 @@ def test_the_next_epoch_over_restarts(tmp_path, secret):
         for side, order in orders:
             assert rig.post(side, order).status_code == 200
         check_search(rig, after)
-        # The crew of the old epoch is gone.
+        # The workers of the old epoch are gone.
         assert not rig.worker_ids()
     # Both start again with the files of the old epoch, and are in the new one.
     with running(tmp_path, world=world) as rig:

@@ -12,8 +12,8 @@ from protocol_world import NOW
 from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, wire
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Catalog, Publication
+from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import REFUSALS
 
 CODES = random_codes(1)
@@ -47,7 +47,7 @@ def seeds(rig):
     report = b"".join(rig.authority.seen).split(b"JCBM\x01\x08")[1]
     own, withdrawal = owner.withdraw(world.own, world.names[:2])
     revocation = owner.revoke(own, [bytes(16)])[1]
-    succession, appointment = announce(own, owner.rekey(own, draw=os.urandom))
+    succession, appointment = announce(owner.rekey(own, draw=os.urandom))
     bodies = {
         ("cloud", "/v1/queries"): wire.to_bytes(query),
         ("cloud", "/v1/publications"): wire.to_bytes(sent[Publication]),

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import subprocess
 import sys
+from typing import NamedTuple
 
 import httpx
 import pytest
@@ -16,12 +17,12 @@ from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, ReplayedQueryError
-from jcbir.service import client, http as exchange, serving
-from jcbir.service.blinder_pool import Stock
-from jcbir.service.limits import Buckets, Rate
-from jcbir.service.pool import Pool
-from jcbir.service.scoring import make_blinders, split_segments
-from jcbir.service.telemetry import Telemetry
+from jcbir.service import _http as exchange, client, serving
+from jcbir.service._http import Buckets, DeclinedError, Rate, Work
+from jcbir.service._pool import Pool
+from jcbir.service._scoring import Pace, make_blinders, measure, predict, split_query, split_segments
+from jcbir.service._scoring_pool import BlinderPool
+from jcbir.service._telemetry import Telemetry
 
 
 @given(
@@ -48,37 +49,70 @@ def test_buckets_are_bounded_and_apart():
     assert buckets.spend("b", 0.0) == 0, "the one not used longest is forgotten"
 
 
-@given(blocks=st.lists(st.integers(1, 50), min_size=1, max_size=30), parts=st.integers(1, 8))
+@given(blocks=st.lists(st.floats(1, 50), min_size=1, max_size=30), parts=st.integers(1, 8))
 def test_split_covers_in_order(blocks, parts):
     spans = split_segments(blocks, parts)
     assert [position for span in spans for position in span] == list(range(len(blocks)))
     assert all(len(span) for span in spans) and len(spans) == min(parts, len(blocks))
-    assert max(sum(blocks[i] for i in span) for span in spans) <= sum(blocks) / parts + 2 * max(blocks)
+    assert max(sum(blocks[i] for i in span) for span in spans) <= sum(blocks) / parts + 2 * max(blocks) + 1e-9
+
+
+class Sizes(NamedTuple):
+    """What a split looks at of a layout."""
+
+    ciphertexts: int
+    blocks: int
+
+
+@given(
+    sizes=st.lists(st.builds(Sizes, st.integers(1, 500), st.integers(1, 50)), min_size=1, max_size=12),
+    trapdoors=st.integers(1, 40),
+    workers=st.integers(1, 6),
+    seconds=st.floats(0.01, 100),
+)
+def test_parts_cover_a_query_and_none_is_long(sizes, trapdoors, workers, seconds):
+    pace = Pace(blinder=0.01, product=0.001)
+    costs = predict(sizes, pace)
+    parts = split_query(sizes, trapdoors, pace, workers=workers, seconds=seconds)
+    done = [(t, s) for part in parts for t in part.trapdoors for s in part.segments]
+    assert sorted(done) == [(t, s) for t in range(trapdoors) for s in range(len(sizes))]
+    for part in parts:
+        assert part.blinders == len(part.trapdoors) * sum(sizes[s].blocks for s in part.segments)
+        cost = sum(costs[s] for s in part.segments)
+        assert part.seconds == pytest.approx(len(part.trapdoors) * cost)
+        # A half trapdoor more by rounding, or more segments than their mean by one.
+        assert part.seconds <= 1.5 * seconds + 2 * max(costs) or len(part.trapdoors) == 1
+
+
+def test_work_at_hand_is_bounded():
+    work = Work(10.0)
+    with pytest.raises(DeclinedError) as error, work.hold(10.5):
+        pass
+    assert (error.value.status, error.value.refusal.code) == (413, "too-much")
+    with work.hold(6.0):
+        with pytest.raises(DeclinedError) as error, work.hold(5.0):
+            pass
+        assert (error.value.status, error.value.refusal.code, error.value.retry_after) == (429, "busy", 1.0)
+        with work.hold(4.0):
+            assert work.used == 10.0
+    assert work.used == 0.0
+
+
+def test_pace_is_measured():
+    pace = measure(stored_key("small").public)
+    assert 0 < pace.product < pace.blinder < 1
 
 
 @pytest.mark.parametrize("name", ["small", "small-subgroup"])
 @pytest.mark.parametrize("count", [3, 20])
 def test_blinders_are_fresh_encryptions_of_zero(name, count):
     key = stored_key(name)
-    rows = make_blinders(key.public, count, draw=secrets.token_bytes)
+    rows = make_blinders(key.public, count)
     assert not secret.decrypt(key, rows, engine="python").any()
     assert len({row.tobytes() for row in rows}) == count
 
 
-def test_fixed_base_gives_the_powers_of_h():
-    public = stored_key("small-subgroup").public
-    drawn = []
-
-    def draw(count):
-        drawn.append(secrets.token_bytes(count))
-        return drawn[-1]
-
-    rows = make_blinders(public, 20, draw=draw)
-    for row, exponent in zip(rows, drawn, strict=True):
-        assert int.from_bytes(row.tobytes()) == pow(public.h, int.from_bytes(exponent), public.n_squared)
-
-
-def test_stock_hands_out_each_row_once():
+def test_blinder_pool_hands_out_each_row_once():
     made = []
 
     async def make(count):
@@ -87,13 +121,13 @@ def test_stock_hands_out_each_row_once():
         return b"".join(rows)
 
     async def run():
-        stock = Stock(make, width=8, target=40, idle=lambda: True)
-        task = asyncio.create_task(stock.keep_filling())
+        pool = BlinderPool(make, width=8, target=40, idle=lambda: True)
+        task = asyncio.create_task(pool.keep_filling())
         given_out = []
         while len(given_out) < 200:
-            rows = stock.take(7)
+            rows = pool.take(7)
             given_out += [rows[i : i + 8] for i in range(0, len(rows), 8)]
-            assert stock.count <= 40
+            assert pool.count <= 40
             await asyncio.sleep(0)
         task.cancel()
         return given_out
@@ -102,13 +136,13 @@ def test_stock_hands_out_each_row_once():
     assert len(set(rows)) == len(rows) and set(rows) <= set(made)
 
 
-def test_stock_waits_while_queries_do():
+def test_blinder_pool_waits_while_queries_do():
     async def run():
         async def make(count):
             raise ValueError("made a blinder although a query waits")
 
-        stock = Stock(make, width=8, target=40, idle=lambda: False)
-        task = asyncio.create_task(stock.keep_filling())
+        pool = BlinderPool(make, width=8, target=40, idle=lambda: False)
+        task = asyncio.create_task(pool.keep_filling())
         await asyncio.sleep(0.1)
         assert not task.done()
         task.cancel()

@@ -13,8 +13,7 @@ from service_rig import random_codes, refusal, running
 from jcbir.protocol import owner, server, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport
-from jcbir.service.http import Pace
-from jcbir.service.limits import Rate
+from jcbir.service._http import Pace, Rate
 
 DAY = 86400
 CODES = random_codes(1)
@@ -268,14 +267,14 @@ def test_a_reader_that_stalls_is_given_up(tmp_path, caplog):
 
 
 def test_bodies_at_once_are_bounded(tmp_path):
-    with running(tmp_path, cloud={"body_budget": 100, "most_ciphertexts": 3, "workers": 1}) as rig:
+    with running(tmp_path, cloud={"body_budget": 100, "workers": 1}) as rig:
         answer = rig.post("cloud", rig.ask(CODES)[1])
         assert (answer.status_code, refusal(answer).code) == (503, "busy")
         assert rig.metric("cloud", "jcbir_cloud_body_bytes") == 0
 
 
 def test_rates_and_work_are_limited(tmp_path):
-    cloud = {"grant_rate": Rate(0.01, 2.0), "client_rate": Rate(0.01, 12.0), "most_ciphertexts": 100, "workers": 1}
+    cloud = {"grant_rate": Rate(0.01, 2.0), "client_rate": Rate(0.01, 12.0), "work_seconds": 0.05, "workers": 1}
     with running(tmp_path, cloud=cloud) as rig:
         rig.publish()
         answers = [rig.post("cloud", rig.ask(CODES)[1]) for _ in range(3)]

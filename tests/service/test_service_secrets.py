@@ -11,7 +11,7 @@ from service_rig import random_codes, running
 
 from jcbir.protocol import owner
 from jcbir.sealing import image_key
-from jcbir.service.telemetry import JsonFormatter
+from jcbir.service._telemetry import JsonFormatter
 
 CODES = random_codes(3)
 
@@ -95,7 +95,7 @@ def test_an_exception_is_logged_without_its_values():
 def test_cloud_process_loads_no_secret_code():
     probe = """
 import sys
-import jcbir.service.cloud, jcbir.service.scoring, jcbir.service.serving
+import jcbir.service.cloud, jcbir.service._scoring, jcbir.service.serving
 banned = ("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.storage.keys", "jcbir.models", "flax")
 raise SystemExit(" ".join(name for name in banned if name in sys.modules) or 0)
 """

@@ -91,7 +91,7 @@ def arm(store, count):
 
     for name in ("fsync", "replace", "unlink"):
         setattr(os, name, counted(getattr(os, name)))
-    store.catalogue.set_trace_callback(tick)
+    store.database.set_trace_callback(tick)
     return left
 
 

@@ -25,7 +25,7 @@ def write_script(folder):
     for number in range(4):
         if number == 3:
             following = owner.rekey(own, draw=secrets.token_bytes)
-            steps.append(announce(own, following)[0])
+            steps.append(announce(following)[0])
             own = following
         part = slice(7 * number, 7 * number + 7)
         own, publication, _ = owner.publish(

@@ -11,8 +11,8 @@ from protocol_world import NOW, make_world, search
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Catalog
+from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import ForgedReplyError, ReplayedQueryError
 from jcbir.storage import journal as memory
 

@@ -14,7 +14,7 @@ from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._digests import digest
-from jcbir.storage import _wrapped, keys
+from jcbir.storage import _wrapped, cards, keys
 
 PASSPHRASE = "correct horse battery"
 WORK = _wrapped.MINIMUM_WORK
@@ -47,10 +47,10 @@ def test_the_system_works_from_its_files(tmp_path):
     world = make_world()
     for name, holder in (("own", world.own), ("authority", owner.delegate(world.own)), ("me", world.me)):
         write(tmp_path / name, holder)
-    keys.write_card(tmp_path / "card", world.own.card)
-    card = keys.read_card(tmp_path / "card")
+    cards.write_card(tmp_path / "card", world.own.card)
+    card = cards.read_card(tmp_path / "card")
     assert card == world.own.card
-    assert keys.card_fingerprint(card) == keys.card_fingerprint(world.own.card)
+    assert cards.card_fingerprint(card) == cards.card_fingerprint(world.own.card)
     cloud = dataclasses.replace(world.cloud, card=card)
     delegation = keys.read_secret(tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation)
     holder = dataclasses.replace(authority.appoint(delegation), catalogs=world.holder.catalogs)
@@ -64,7 +64,7 @@ def test_the_system_works_from_its_files(tmp_path):
 def test_no_secret_byte_stands_in_a_file(tmp_path):
     world = make_world()
     write(tmp_path / "own", world.own)
-    keys.write_card(tmp_path / "card", world.own.card)
+    cards.write_card(tmp_path / "card", world.own.card)
     content = (tmp_path / "own").read_bytes() + (tmp_path / "card").read_bytes()
     own = world.own
     prime = own.secret.p.prime
@@ -84,12 +84,12 @@ def test_wrong_passphrase_and_wrong_kind(tmp_path):
         keys.read_secret(tmp_path / "me", passphrase="another horse", expect=user.User)
     with pytest.raises(FormatError, match="holds no Owner"):
         keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=owner.Owner)
-    keys.write_card(tmp_path / "card", world.own.card)
+    cards.write_card(tmp_path / "card", world.own.card)
     (tmp_path / "card").chmod(0o600)
     with pytest.raises(FormatError, match="not a secret file"):
         keys.read_secret(tmp_path / "card", passphrase=PASSPHRASE, expect=user.User)
     with pytest.raises(FormatError, match="not a public file"):
-        keys.read_card(tmp_path / "me")
+        cards.read_card(tmp_path / "me")
 
 
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), cut=st.booleans())
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_noticed(tmp_path, place, flip, cut):
     if not path.exists():
         write(path, make_world().me.keys)
         (tmp_path / "good").write_bytes(path.read_bytes())
-        keys.write_card(tmp_path / "card", make_world().own.card)
+        cards.write_card(tmp_path / "card", make_world().own.card)
     good = (tmp_path / "good").read_bytes()
     spot = int(place * len(good))
     bad = good[:spot] if cut else good[:spot] + bytes([good[spot] ^ flip]) + good[spot + 1 :]
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_noticed(tmp_path, place, flip, cut):
     spot = int(place * len(card))
     (tmp_path / "bad").write_bytes(card[:spot] if cut else card[:spot] + bytes([card[spot] ^ flip]) + card[spot + 1 :])
     with pytest.raises(FormatError):
-        keys.read_card(tmp_path / "bad")
+        cards.read_card(tmp_path / "bad")
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path):

@@ -13,8 +13,8 @@ from protocol_world import make_world, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
-from jcbir.protocol.owner import announce
 from jcbir.protocol.messages import Publication
+from jcbir.protocol.owner import announce
 from jcbir.storage import store as disk
 from jcbir.storage.load import load_server
 from jcbir.storage.maintenance import backup_store, compact_store, verify_store
@@ -143,13 +143,13 @@ def test_strangers_are_refused(filled, tmp_path):
     ):
         with pytest.raises(KeyMismatchError, match="asked for"), disk.open_store(filled, card=card):
             pass
-    with sqlite3.connect(filled / disk.CATALOGUE) as catalogue:
+    with sqlite3.connect(filled / disk.DATABASE) as catalogue:
         catalogue.execute("UPDATE meta SET value = x'63' WHERE name = 'version'")
     catalogue.close()
     with pytest.raises(FormatError, match="version"), disk.open_store(filled):
         pass
     (tmp_path / "fake").mkdir()
-    (tmp_path / "fake" / disk.CATALOGUE).write_bytes(b"not a database" * 100)
+    (tmp_path / "fake" / disk.DATABASE).write_bytes(b"not a database" * 100)
     with pytest.raises(FormatError), disk.open_store(tmp_path / "fake"):
         pass
     with pytest.raises(FileNotFoundError), disk.open_store(tmp_path / "nowhere"):
@@ -284,7 +284,7 @@ def test_a_read_only_catalogue_is_a_clear_error(filled):
     world = make_world()
     _, withdrawal = owner.withdraw(world.own, world.names[:1])
     with disk.open_store(filled, write=True) as store:
-        store.catalogue.execute("PRAGMA query_only = ON")
+        store.database.execute("PRAGMA query_only = ON")
         with pytest.raises(OSError, match="read-only"):
             disk.remove_images(store, withdrawal)
     with disk.open_store(filled) as store:

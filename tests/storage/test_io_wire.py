@@ -14,8 +14,8 @@ from protocol_world import BITS, NOW, make_world, search
 from jcbir.errors import FormatError
 from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol._digests import digest
+from jcbir.protocol.messages import Refusal
 from jcbir.protocol.owner import announce
-from jcbir.protocol.messages import SCHEMES, Refusal
 
 
 def messages() -> dict:
@@ -26,7 +26,7 @@ def messages() -> dict:
         world = search(world, world.codes[:2], scheme=scheme).world
     _, withdrawal = owner.withdraw(world.own, world.names[:2])
     _, revocation = owner.revoke(world.own, [world.me.grant.grant_id])
-    succession, appointment = announce(world.own, owner.rekey(world.own, draw=secrets.token_bytes))
+    succession, appointment = announce(owner.rekey(world.own, draw=secrets.token_bytes))
     recall = owner.recall(world.own, list(world.cloud.images), now=NOW)
     recalled = server.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
     extra = [withdrawal, revocation, world.own.card, Refusal("stale-query", "too late")]

@@ -10,36 +10,17 @@ import httpx
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Ranking, Refusal, ScoreReport
+from jcbir.service._http import MEDIA_TYPE, DeclinedError
 from jcbir.service.client import trusted_context
-from jcbir.service.http import MEDIA_TYPE, DeclinedError
 
 MOST_BYTES = 64 << 20
 
 
 @contextlib.asynccontextmanager
-async def open_upstream(
+async def open_authority(
     url: str, *, certificate: Path | None, seconds: float, most: int, transport: httpx.AsyncBaseTransport | None
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """Keep connections to the authority for the length of a block.
-
-    Args:
-        url: where it listens.
-        certificate: PEM file to trust; None trusts the system's issuers.
-        seconds: most seconds to wait for an answer.
-        most: most connections.
-        transport: instead of the network.
-
-    Yields:
-        The connections.
-
-    Example:
-        >>> async def look():
-        ...     link = {"certificate": None, "seconds": 5.0, "most": 4, "transport": None}
-        ...     async with open_upstream("http://127.0.0.1:9", **link) as client:
-        ...         return str(client.base_url), client.is_closed
-        >>> asyncio.run(look())
-        ('http://127.0.0.1:9', False)
-    """
+    """Keep connections to the authority for the length of a block."""
     context = trusted_context(url, certificate=certificate)
     async with httpx.AsyncClient(
         base_url=url,
@@ -53,28 +34,7 @@ async def open_upstream(
 
 
 async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranking:
-    """Have a report ranked.
-
-    Args:
-        client: from `open_upstream`.
-        report: the report.
-
-    Returns:
-        The authority's ranking.
-
-    Raises:
-        DeclinedError: what the authority refused, or that it cannot be reached.
-
-    Example:
-        >>> from jcbir.protocol.session import small_system
-        >>> body = wire.to_bytes(small_system().ranking)
-        >>> async def ask():
-        ...     answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
-        ...     async with httpx.AsyncClient(base_url="http://authority", transport=answers) as client:
-        ...         return await ask_authority(client, small_system().report)
-        >>> asyncio.run(ask()) == small_system().ranking
-        True
-    """
+    """Have a report ranked."""
     content = await asyncio.to_thread(wire.to_bytes, report)
     body = bytearray()
     try:
@@ -99,6 +59,3 @@ async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranki
         pause = float(later) if later.isdecimal() else 1.0
         raise DeclinedError(503, refusal.code, refusal.reason, retry_after=min(pause, 30.0))
     raise DeclinedError(response.status_code, refusal.code, refusal.reason)
-
-
-__all__ = ["ask_authority", "open_upstream"]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.service.telemetry import log_event
+from jcbir.service._telemetry import log_event
 
 # A job that ends so many workers is at fault itself.
 DEATHS = 3
@@ -46,7 +46,7 @@ class Job:
     deaths: int = 0
 
 
-class Shift:
+class InFlight:
     """Who is at work with something that is to be replaced: counted, and waited for.
 
     Attributes:
@@ -82,7 +82,7 @@ class Pool:
 
     def __init__(self, entry: str, hello: bytes, *, count: int, job_seconds: float) -> None:
         if count < 1:
-            raise ValueError(f"count: at least 1 worker, got {count}")
+            raise ValueError(f"count: must be at least 1, got {count}")
         self.count, self.deaths = count, 0
         self.processes: dict[int, asyncio.subprocess.Process] = {}
         self._entry, self._hello, self._job_seconds = entry, hello, job_seconds
@@ -113,10 +113,7 @@ class Pool:
         return self._waiting.qsize()
 
     async def run(self, body: bytes, *, priority: int = URGENT) -> bytes:
-        """Have a worker do a job.
-
-        Raises ValueError as the worker raised it, ChildProcessError when the job ended three workers in turn.
-        """
+        """Have a worker do a job."""
         if self._closed:
             raise ChildProcessError("the workers have been ended")
         job = Job(body, asyncio.get_running_loop().create_future())
@@ -135,7 +132,7 @@ class Pool:
                     answer = await _exchange(self.processes[place], job.body)
             except (OSError, EOFError):
                 # TimeoutError is an OSError: a worker that hangs is ended like one that died.
-                await self._bury(place, job, priority, number)
+                await self._replace(place, job, priority, number)
                 continue
             except asyncio.CancelledError:
                 job.answer.cancel()
@@ -143,7 +140,7 @@ class Pool:
             if not job.answer.cancelled():
                 _settle(job.answer, answer)
 
-    async def _bury(self, place: int, job: Job, priority: int, number: int) -> None:
+    async def _replace(self, place: int, job: Job, priority: int, number: int) -> None:
         self.deaths += 1
         job.deaths += 1
         log_event("worker died", place=place, deaths=job.deaths)
@@ -183,21 +180,7 @@ class Pool:
 
 
 def run_worker(prepare: Callable[[bytes], Callable[[bytes], bytes]]) -> None:
-    """Live as a worker: prepare from the first frame, answer each further one, end when the input ends.
-
-    Args:
-        prepare: from the first frame to the function that answers jobs.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import subprocess
-        >>> code = "from jcbir.service.pool import run_worker; run_worker(lambda hello: bytes.upper)"
-        >>> frames = b"".join(len(body).to_bytes(8) + body for body in (b"hello", b"job"))
-        >>> subprocess.run([sys.executable, "-c", code], input=frames, capture_output=True).stdout[-4:]
-        b'+JOB'
-    """
+    """Live as a worker: prepare from the first frame, answer each further one, end when the input ends."""
     # Ctrl-C goes to the whole foreground group; the service ends its workers when it is done with them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
@@ -270,6 +253,3 @@ def _write_frame(sink: BinaryIO, body: bytes) -> None:
     sink.write(_SIZE.pack(len(body)))
     sink.write(body)
     sink.flush()
-
-
-__all__ = ["BACKGROUND", "URGENT", "Job", "Pool", "Shift", "run_worker"]

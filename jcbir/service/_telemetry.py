@@ -141,35 +141,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def log_event(event: str, *, level: int = logging.INFO, **fields: str | int | float | bool) -> None:
-    """Log one thing that happened.
-
-    Args:
-        event: its name.
-        level: how serious.
-        **fields: plain values; never a body, a key or the content of a message.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> log_event("started", workers=2)
-    """
+    """Log one thing that happened."""
     logging.getLogger(LOGGER).log(level, event, extra={"fields": fields})
 
 
 def client_name(scope: Scope) -> str:
-    """Name who asks.
-
-    Args:
-        scope: ASGI scope of the request.
-
-    Returns:
-        The address, or "unknown".
-
-    Example:
-        >>> client_name({"client": ("127.0.0.1", 1)})
-        '127.0.0.1'
-    """
+    """Name who asks."""
     return (scope.get("client") or ("unknown", 0))[0]
 
 
@@ -185,6 +162,3 @@ def _places(traceback) -> list[str]:
         places.append(f"{code.co_qualname}:{traceback.tb_lineno}")
         traceback = traceback.tb_next
     return places[-12:]
-
-
-__all__ = ["LOGGER", "JsonFormatter", "StalledError", "Telemetry", "Watch", "client_name", "log_event"]

@@ -10,10 +10,8 @@ import functools
 import msgpack
 import ray
 
-from jcbir.protocol import wire
-from jcbir.protocol.messages import Card
-from jcbir.service.pool import DEATHS, URGENT
-from jcbir.service.scoring import Desk, answer_job
+from jcbir.service._pool import DEATHS, URGENT
+from jcbir.service._scoring import Worker, open_worker
 
 
 class Cluster:
@@ -33,7 +31,7 @@ class Cluster:
 
     def __init__(self, hello: bytes, *, count: int, address: str | None, job_seconds: float) -> None:
         if count < 1:
-            raise ValueError(f"count: at least 1 worker, got {count}")
+            raise ValueError(f"count: must be at least 1, got {count}")
         self.count, self.waiting, self.deaths = count, 0, 0
         self._hello, self._address, self._job_seconds = hello, address, job_seconds
 
@@ -45,7 +43,7 @@ class Cluster:
         Cluster.blocks += 1
         self._task = ray.remote(num_cpus=1, max_retries=DEATHS)(score_job)
         # A store that a worker cannot open shows at the start, not at the first query.
-        await self.run(msgpack.packb(0))
+        await self.run(msgpack.packb(["blind", 0]))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -69,30 +67,10 @@ class Cluster:
 
 
 def score_job(hello: bytes, job: bytes) -> bytes:
-    """Do one job in a worker of the cluster; the store stays open for the next one.
-
-    Args:
-        hello: which store, as a local worker gets it.
-        job: a share or a count of blinders.
-
-    Returns:
-        The answer.
-
-    Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
-        >>> score_job(msgpack.packb(["no/such", wire.to_bytes(card), "auto"]), msgpack.packb(1))
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: [Errno 2] no store: 'no/such/catalogue.sqlite'
-    """
-    return answer_job(_desk(hello), job)
+    """Do one job in a worker of the cluster; the store stays open for the next one."""
+    return _worker(hello).answer(job)
 
 
 @functools.lru_cache(maxsize=2)
-def _desk(hello: bytes) -> Desk:
-    path, card, engine = msgpack.unpackb(hello)
-    return Desk(path, wire.from_bytes(card, expect=Card), engine=engine)
-
-
-__all__ = ["Cluster", "score_job"]
+def _worker(hello: bytes) -> Worker:
+    return open_worker(hello)

@@ -1,0 +1,163 @@
+"""What scores for the cloud, with the public key alone: a worker process that opens the store by its path and maps it.
+
+A job is a share of a query (some of its trapdoors, against some segments), blinders to make, or to measure how long
+the two take. The worker looks into the store again when it does not know a segment.
+"""
+
+import contextlib
+import math
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgpack
+import numpy as np
+
+from jcbir.paillier import _blinding as blinding, _engines as engines
+from jcbir.paillier.public import PublicKey
+from jcbir.protocol import server, wire
+from jcbir.protocol.messages import Card, Query
+from jcbir.ranking._table import find_scheme
+from jcbir.service._pool import run_worker
+from jcbir.storage.load import load_server
+from jcbir.storage.store import open_store
+from jcbir.typing import Rows
+
+_MEASURED_BLINDERS, _MEASURED_PRODUCTS = 16, 256
+
+
+class Pace(NamedTuple):
+    """How long a worker takes.
+
+    Attributes:
+        blinder: seconds for a fresh encryption of zero.
+        product: seconds for a product modulo n^2.
+    """
+
+    blinder: float
+    product: float
+
+
+class Part(NamedTuple):
+    """A part of a query's work.
+
+    Attributes:
+        segments: positions of the segments to score.
+        trapdoors: which trapdoors to score.
+        blinders: fresh encryptions of zero that it uses up.
+        seconds: predicted seconds in a worker, its blinders apart.
+    """
+
+    segments: range
+    trapdoors: range
+    blinders: int
+    seconds: float
+
+
+class Worker:
+    """A worker's hold on a store: opened once, looked into again when a share names an unknown segment.
+
+    Attributes:
+        state: the server's state as of the last look.
+    """
+
+    def __init__(self, path: str, card: Card, *, engine: str) -> None:
+        self._stack = contextlib.ExitStack()
+        self._store = self._stack.enter_context(open_store(path, card=card))
+        self._engine = engine
+        self.state: server.Server = load_server(self._store)
+
+    def close(self) -> None:
+        """Close the store."""
+        self._stack.close()
+
+    def answer(self, job: bytes) -> bytes:
+        """Do one job."""
+        match msgpack.unpackb(job):
+            case ["score", query, segments, blinders]:
+                return self._score(query, segments, blinders)
+            case ["blind", count]:
+                return make_blinders(self.state.card.public.key, count).tobytes()
+            case ["measure"]:
+                return msgpack.packb(measure(self.state.card.public.key))
+        raise ValueError("job: must be one of score, blind and measure")
+
+    def _score(self, body: bytes, segments: list[int], blinders: bytes) -> bytes:
+        if not {segment.number for segment in self.state.segments}.issuperset(segments):
+            self.state = load_server(self._store, previous=self.state)
+        query = wire.from_bytes(body, expect=Query)
+        fresh = np.frombuffer(blinders, np.uint8).reshape(-1, self.state.card.public.key.ciphertext_bytes)
+        rows = server.score_share(self.state, query, segments=segments, blinders=fresh, engine=self._engine)
+        return rows.tobytes()
+
+
+def make_blinders(public: PublicKey, count: int) -> Rows:
+    """Make blinders with the public key, by a number engine: the array engine would compile in mid-query."""
+    return blinding.blinders(public, count, draw=secrets.token_bytes, engine=engines.choose_engine("auto", count=1))
+
+
+def measure(public: PublicKey) -> Pace:
+    """Measure how long this process takes for what scoring is made of."""
+    # The first batch builds the table of a fixed base.
+    make_blinders(public, _MEASURED_BLINDERS)
+    start = time.perf_counter()
+    rows = make_blinders(public, _MEASURED_BLINDERS)
+    blinded = time.perf_counter()
+    number = engines.number_type(engines.choose_engine("auto", count=1))
+    modulus, factor = number(public.n_squared), number(int.from_bytes(rows[0].tobytes()))
+    product = factor
+    multiplying = time.perf_counter()
+    for _ in range(_MEASURED_PRODUCTS):
+        product = product * factor % modulus
+    end = time.perf_counter()
+    return Pace((blinded - start) / _MEASURED_BLINDERS, (end - multiplying) / _MEASURED_PRODUCTS)
+
+
+def predict(layouts: Sequence, pace: Pace) -> list[float]:
+    """Predict the seconds that one trapdoor costs in each segment, its blinders apart."""
+    sizes = (find_scheme(layout.scheme).shapes(layout) for layout in layouts)
+    return [pace.product * (size.index[0] + 2 * size.blinders) for size in sizes]
+
+
+def split_query(layouts: Sequence, trapdoors: int, pace: Pace, *, workers: int, seconds: float) -> list[Part]:
+    """Split a query's work evenly among the workers, no part longer than `seconds` unless it is a single score."""
+    costs = predict(layouts, pace)
+    longest = min(seconds, trapdoors * sum(costs) / workers)
+    parts = []
+    for span in split_segments(costs, max(workers, math.ceil(sum(costs) / seconds))):
+        cost, blocks = sum(costs[position] for position in span), sum(layouts[position].blocks for position in span)
+        size = min(trapdoors, max(1, round(longest / cost)))
+        for first in range(0, trapdoors, size):
+            some = range(first, min(first + size, trapdoors))
+            parts.append(Part(span, some, len(some) * blocks, len(some) * cost))
+    return parts
+
+
+def split_segments(costs: Sequence[float], parts: int) -> list[range]:
+    """Split segments into at most `parts` spans of about equal work that cover all in order, none empty."""
+    total, parts = sum(costs), min(parts, len(costs))
+    spans, start, done = [], 0, 0.0
+    for position, cost in enumerate(costs):
+        done += cost
+        behind = len(costs) - position - 1
+        wanted = parts - len(spans) - 1
+        if position >= start and wanted and (done * parts >= total * (len(spans) + 1) or behind == wanted):
+            spans.append(range(start, position + 1))
+            start = position + 1
+    return [*spans, range(start, len(costs))] if start < len(costs) else spans
+
+
+def open_worker(hello: bytes) -> Worker:
+    """Make a worker from the first frame: path of the store, card, engine."""
+    path, card, engine = msgpack.unpackb(hello)
+    return Worker(path, wire.from_bytes(card, expect=Card), engine=engine)
+
+
+def work() -> None:
+    """Live as a scoring worker: the first frame says which store, the others are jobs."""
+
+    def prepare(hello: bytes) -> Callable[[bytes], bytes]:
+        return open_worker(hello).answer
+
+    run_worker(prepare)

@@ -1,0 +1,168 @@
+"""What computes for the cloud in one epoch: workers bound to the card, and blinders made ahead under its key."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from jcbir.protocol import wire
+from jcbir.protocol.messages import Card, Query
+from jcbir.protocol.server import Server
+from jcbir.service._pool import BACKGROUND, InFlight, Pool
+from jcbir.service._scoring import Pace, Part, predict, split_query
+from jcbir.service._telemetry import Telemetry
+from jcbir.typing import Rows
+
+BATCH = 32
+# What a worker does at a time: its deadline, and the others that wait for a worker, see nothing longer.
+PART_SECONDS = 2.0
+_PAUSE_SECONDS = 0.05
+
+
+class BlinderPool:
+    """Blinder rows made ahead, while no query waits; each is handed out once.
+
+    Attributes:
+        width: bytes of a row.
+        target: rows to keep.
+    """
+
+    def __init__(
+        self, make: Callable[[int], Awaitable[bytes]], *, width: int, target: int, idle: Callable[[], bool]
+    ) -> None:
+        self.width, self.target = width, target
+        self._make, self._idle = make, idle
+        self._rows = bytearray()
+
+    @property
+    def count(self) -> int:
+        """Rows left."""
+        return len(self._rows) // self.width
+
+    def take(self, count: int) -> bytes:
+        """Hand out up to `count` rows; they leave the pool."""
+        size = min(count, self.count) * self.width
+        rows = bytes(self._rows[len(self._rows) - size :])
+        del self._rows[len(self._rows) - size :]
+        return rows
+
+    async def keep_filling(self) -> None:
+        """Fill up whenever nothing else waits, forever."""
+        while True:
+            if self.count < self.target and self._idle():
+                self._rows += await self._make(min(BATCH, self.target - self.count))
+            else:
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+
+class ScoringPool:
+    """Workers and blinders, from `start`.
+
+    Attributes:
+        card: the collection in the epoch they work for.
+        workers: a `_pool.Pool` or a `_cluster.Cluster`.
+        pace: how long one of them takes, as measured at the start.
+        blinders: blinders made ahead.
+        queries: those at hand; the pool is closed after the last one.
+    """
+
+    def __init__(self, card: Card, workers: Any, pace: Pace, blinders: BlinderPool, telemetry: Telemetry) -> None:
+        self.card, self.workers, self.pace, self.blinders, self.queries = card, workers, pace, blinders, InFlight()
+        self._telemetry = telemetry
+        # A long query's parts neither fill the memory nor stand between others and the workers.
+        self._turns = asyncio.Semaphore(2 * workers.count)
+
+    def predict(self, state: Server, query: Query) -> float:
+        """Predict the seconds that all workers need for a query when each of its blinders is made on demand."""
+        layouts = _layouts(state, query)
+        each = sum(predict(layouts, self.pace)) + self.pace.blinder * sum(layout.blocks for layout in layouts)
+        return len(query.trapdoors) * each / self.workers.count
+
+    async def score(self, state: Server, query: Query) -> Rows:
+        """Have a query scored in parts: its rows as `server.finish_query` takes them."""
+        layouts, width = _layouts(state, query), state.card.public.key.ciphertext_bytes
+        parts = split_query(layouts, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
+        fresh = await self._blind(sum(part.blinders for part in parts))
+        jobs, used = [], 0
+        for part in parts:
+            jobs.append(self._score(state, query, part, fresh[used * width : (used + part.blinders) * width]))
+            used += part.blinders
+        starts = np.cumsum([0, *(layout.blocks for layout in layouts)])
+        rows = np.empty((len(query.trapdoors), starts[-1], width), np.uint8)
+        for part, answer in zip(parts, await asyncio.gather(*jobs), strict=True):
+            place = slice(starts[part.segments.start], starts[part.segments.stop])
+            some = slice(part.trapdoors.start, part.trapdoors.stop)
+            rows[some, place] = np.frombuffer(answer, np.uint8).reshape(len(part.trapdoors), -1, width)
+        return rows
+
+    async def _score(self, state: Server, query: Query, part: Part, blinders: bytes) -> bytes:
+        trapdoors = query.trapdoors[part.trapdoors.start : part.trapdoors.stop]
+        numbers = [state.segments[position].number for position in part.segments]
+        async with self._turns:
+            body = await asyncio.to_thread(wire.to_bytes, dataclasses.replace(query, trapdoors=trapdoors))
+            return await self.workers.run(msgpack.packb(["score", body, numbers, blinders]))
+
+    async def _blind(self, count: int) -> bytes:
+        """Take blinders from the pool, and have what is missing made by all workers."""
+        ready = self.blinders.take(count)
+        missing = count - len(ready) // self.blinders.width
+        self._telemetry.count("blinders_total", amount=count - missing, source="pool")
+        self._telemetry.count("blinders_total", amount=missing, source="demand")
+        most = max(1, int(PART_SECONDS / self.pace.blinder))
+        size = min(most, max(1, -(-missing // self.workers.count)))
+        jobs = (min(size, missing - start) for start in range(0, missing, size))
+        made = await asyncio.gather(*(self.workers.run(msgpack.packb(["blind", job])) for job in jobs))
+        return b"".join([ready, *made])
+
+
+@contextlib.asynccontextmanager
+async def start(
+    card: Card,
+    *,
+    store: Path,
+    scorer: str,
+    workers: int,
+    engine: str,
+    ray_address: str | None,
+    job_seconds: float,
+    blinder_pool: int,
+    idle: Callable[[], bool],
+    telemetry: Telemetry,
+) -> AsyncIterator[ScoringPool]:
+    """Start workers for the length of a block, and make blinders ahead while nothing else waits."""
+    hello = msgpack.packb([str(store.resolve()), wire.to_bytes(card), engine])
+    async with contextlib.AsyncExitStack() as stack:
+        if scorer == "ray":
+            from jcbir.service._cluster import Cluster
+
+            made: Any = Cluster(hello, count=workers, address=ray_address, job_seconds=job_seconds)
+        elif scorer == "pool":
+            made = Pool("jcbir.service._scoring", hello, count=workers, job_seconds=job_seconds)
+        else:
+            raise ValueError(f"scorer: must be 'pool' or 'ray', got {scorer!r}")
+        await stack.enter_async_context(made)
+        pace = Pace(*msgpack.unpackb(await made.run(msgpack.packb(["measure"]))))
+
+        async def make(count: int) -> bytes:
+            return await made.run(msgpack.packb(["blind", count]), priority=BACKGROUND)
+
+        blinders = BlinderPool(make, width=card.public.key.ciphertext_bytes, target=blinder_pool, idle=idle)
+        stack.push_async_callback(finish, asyncio.create_task(blinders.keep_filling()))
+        pool = ScoringPool(card, made, pace, blinders, telemetry)
+        yield pool
+        await pool.queries.over()
+
+
+async def finish(task: asyncio.Task) -> None:
+    """End a background task."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _layouts(state: Server, query: Query) -> list:
+    return [segment.indexes[query.request.scheme].layout for segment in state.segments]
