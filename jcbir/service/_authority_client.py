@@ -10,17 +10,26 @@ import httpx
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Ranking, Refusal, ScoreReport
+from jcbir.protocol.refusals import OverBudgetError
 from jcbir.service._http import MEDIA_TYPE, DeclinedError
-from jcbir.service.client import trusted_context
+from jcbir.service.client import check_url, trusted_context
 
 MOST_BYTES = 64 << 20
 
 
 @contextlib.asynccontextmanager
 async def open_authority(
-    url: str, *, certificate: Path | None, seconds: float, most: int, transport: httpx.AsyncBaseTransport | None
+    url: str,
+    *,
+    certificate: Path | None,
+    insecure_http: bool,
+    seconds: float,
+    most: int,
+    transport: httpx.AsyncBaseTransport | None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Keep connections to the authority for the length of a block."""
+    if transport is None:
+        check_url(url, insecure_http=insecure_http)
     context = trusted_context(url, certificate=certificate)
     async with httpx.AsyncClient(
         base_url=url,
@@ -54,8 +63,6 @@ async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranki
         raise DeclinedError(
             502, "bad-authority", f"the authority answered {response.status_code} and no message"
         ) from None
-    later = response.headers.get("retry-after", "")
-    if response.status_code in (429, 503):
-        pause = float(later) if later.isdecimal() else 1.0
-        raise DeclinedError(503, refusal.code, refusal.reason, retry_after=min(pause, 30.0))
-    raise DeclinedError(response.status_code, refusal.code, refusal.reason)
+    if response.status_code in (429, 503) and refusal.code != OverBudgetError.code:
+        raise DeclinedError(503, refusal.code, refusal.reason, retry_after=min(max(refusal.retry_after, 1), 30))
+    raise DeclinedError(response.status_code, refusal.code, refusal.reason, retry_after=refusal.retry_after or None)

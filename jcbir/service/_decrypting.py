@@ -11,9 +11,9 @@ import numpy as np
 from jcbir.paillier import _engines as engines
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import SecretKey, decrypt
+from jcbir.protocol._handover import SECRET_KEY
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.service._pool import InFlight, Pool, run_worker
-from jcbir.storage.keys import SECRET_KEY
 from jcbir.typing import Rows
 
 # Jobs of fewer rows cost more in pipes than they win.

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import errno
 import json
+import math
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
@@ -39,7 +40,16 @@ MEDIA_TYPE = "application/vnd.jcbir"
 CHUNK_BYTES = 1 << 18
 EMPTY: Mapping[str, str] = MappingProxyType({})
 _HEAD = wire.HEADER.size + wire.CHECK_BYTES
-_CONFLICTS = (ReplayedQueryError, StaleQueryError, EmptyCollectionError)
+_STATUSES: Mapping[type[RefusalError], int] = MappingProxyType(
+    {
+        ForeignCollectionError: 404,
+        ReplayedQueryError: 409,
+        StaleQueryError: 409,
+        EmptyCollectionError: 409,
+        OverBudgetError: 429,
+        OutOfStepError: 503,
+    }
+)
 MOST_KEYS = 1 << 16
 
 
@@ -55,7 +65,7 @@ class DeclinedError(Exception):
     def __init__(self, status: int, code: str, reason: str, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.status = status
-        self.refusal = Refusal(code, reason[:1000])
+        self.refusal = Refusal(code, reason[:1000], math.ceil(retry_after or 0))
         self.retry_after = retry_after
 
 
@@ -154,7 +164,7 @@ def refuse(error: Exception) -> Reply:
     # Of a method that a route does not have, Starlette says which it has.
     headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
     if declined.retry_after is not None:
-        headers["retry-after"] = str(max(1, round(declined.retry_after + 0.5)))
+        headers["retry-after"] = str(max(1, math.ceil(declined.retry_after)))
     body = wire.to_bytes(declined.refusal)
     return Reply(body, status=declined.status, code=declined.refusal.code, headers=headers)
 
@@ -245,14 +255,9 @@ def _declined(error: Exception) -> DeclinedError:
     match error:
         case DeclinedError():
             return error
-        case ForeignCollectionError():
-            return DeclinedError(404, error.code, str(error))
-        case OutOfStepError():
-            return DeclinedError(503, error.code, str(error), retry_after=error.retry_after)
-        case OverBudgetError():
-            return DeclinedError(429, error.code, str(error), retry_after=error.retry_after)
         case RefusalError():
-            return DeclinedError(409 if isinstance(error, _CONFLICTS) else 403, error.code, str(error))
+            status = next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 403)
+            return DeclinedError(status, error.code, str(error), retry_after=error.retry_after)
         case FormatError():
             return DeclinedError(422, "malformed", str(error))
         case KeyMismatchError():

@@ -18,10 +18,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.protocol import authority, messages, wire
-from jcbir.protocol.authority import Authority, Identity
+from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.grants import check_request
 from jcbir.protocol.messages import Appointment, Catalog, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.protocol.owner import Delegation
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service._decrypting import DecryptionPool, start
 from jcbir.service._http import (
@@ -53,11 +52,11 @@ _TAKE = {
 
 @dataclasses.dataclass(frozen=True)
 class AuthoritySettings:
-    """How an authority serves. Secret: it holds the delegation, which `repr` does not show.
+    """How an authority serves. Secret: it holds delegation and identity, whose `repr` shows nothing.
 
     Attributes:
         delegation: the owner's secrets for the collection.
-        identity: what this authority signs with.
+        identity: the authority's own, which the card names.
         journal: SQLite file of orders and answered requests.
         workers: decrypting processes.
         engine: arithmetic engine of the workers.
@@ -72,7 +71,7 @@ class AuthoritySettings:
         pace: how slowly a body may arrive.
         send_seconds: most seconds that one piece of an answer may take to leave.
         job_seconds: most seconds that a worker may take for a job; none is cut longer than a few.
-        lag_seconds: how long after a catalogue a report may still lack its segment: the query was on its way before.
+        lag_seconds: how long after a catalog a report may still lack its segment: the query was on its way before.
     """
 
     delegation: Delegation
@@ -108,13 +107,13 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         >>> system = small_system()
         >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
-        ['/v1/catalogues', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
+        ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
          '/health', '/metrics']
     """
     holder = _Holder(settings, clock)
     return build_app(
         {
-            "/v1/catalogues": holder.answer_catalogue,
+            "/v1/catalogs": holder.answer_catalog,
             "/v1/withdrawals": holder.answer_withdrawal,
             "/v1/revocations": holder.answer_revocation,
             "/v1/appointments": holder.answer_appointment,
@@ -137,7 +136,7 @@ class _Holder:
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
-        self.telemetry = Telemetry("jcbir_authority")
+        self.telemetry = Telemetry("jcbir_authority", times=False)
         self.budget, self.work = Budget(settings.body_budget), Work(settings.work_seconds)
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
@@ -158,7 +157,6 @@ class _Holder:
             stack.push_async_callback(self._close)
             await self._replace()
             self.telemetry.gauge("pending_reports", lambda: self.pending)
-            self.telemetry.gauge("work_seconds", lambda: self.work.used)
             self.telemetry.gauge("waiting_jobs", lambda: self.decryption.workers.waiting)
             self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.budget.used)
@@ -176,8 +174,8 @@ class _Holder:
             "pending": self.pending,
         }  # fmt: skip
 
-    async def answer_catalogue(self, request: Request) -> Reply:
-        """POST /v1/catalogues."""
+    async def answer_catalog(self, request: Request) -> Reply:
+        """POST /v1/catalogs."""
         return await self._order(request, Catalog)
 
     async def answer_withdrawal(self, request: Request) -> Reply:
@@ -227,13 +225,11 @@ class _Holder:
         count = sum(len(scores.ciphertexts) for row in report.scores for scores in row)
         with pool.reports.working(), self.work.hold(pool.predict(count)):
             await self._step(self._admit, report, self._settled())
-            started = time.monotonic()
             try:
                 plaintexts = await pool.decrypt(authority.ciphertext_rows(self.state, report))
             except ValueError:
                 # The error's text may speak of what was decrypted.
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
-            self.telemetry.observe("decrypt_seconds", time.monotonic() - started)
             return await self._step(self._rank, report, plaintexts)
 
     def _admit(self, report: ScoreReport, settled: int) -> None:

@@ -8,9 +8,12 @@ with connect("https://cloud.example:8443", certificate=Path("cloud.pem")) as lin
 
 import contextlib
 import dataclasses
+import ipaddress
 import json
 import ssl
 import time
+import urllib.parse
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,13 +36,13 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.protocol.refusals import REFUSALS, RefusalError
+from jcbir.protocol.refusals import REFUSALS, OverBudgetError, RefusalError
 
 MEDIA_TYPE = "application/vnd.jcbir"
 MOST_BYTES = 1 << 30
 ROUTES: dict[type, str] = {
     Publication: "/v1/publications",
-    Catalog: "/v1/catalogues",
+    Catalog: "/v1/catalogs",
     Withdrawal: "/v1/withdrawals",
     Revocation: "/v1/revocations",
     Succession: "/v1/successions",
@@ -84,13 +87,19 @@ class Link:
 
 @contextlib.contextmanager
 def connect(
-    url: str, *, certificate: Path | None = None, timeout: float = 60.0, most_bytes: int = MOST_BYTES
+    url: str,
+    *,
+    certificate: Path | None = None,
+    insecure_http: bool = False,
+    timeout: float = 60.0,
+    most_bytes: int = MOST_BYTES,
 ) -> Iterator[Link]:
     """Open connections to a service for the length of a block.
 
     Args:
         url: `http://host:port` or `https://host:port`.
         certificate: PEM file of the certificate (or its issuer) to trust; None trusts the system's issuers.
+        insecure_http: see `check_url`.
         timeout: seconds that one call may take, waiting for a busy service included.
         most_bytes: longest answer accepted.
 
@@ -99,17 +108,54 @@ def connect(
 
     Raises:
         FileNotFoundError: no such certificate.
+        ValueError: see `check_url`.
 
     Example:
         >>> with connect("http://127.0.0.1:9") as link:
         ...     link.url
         'http://127.0.0.1:9'
     """
+    check_url(url, insecure_http=insecure_http)
     context = trusted_context(url, certificate=certificate)
     limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
     # Environment proxies would see who asks whom, and what a localhost test sends.
     with httpx.Client(base_url=url, verify=context, timeout=limits, trust_env=False) as client:
         yield Link(url, client, timeout, most_bytes)
+
+
+def check_url(url: str, *, insecure_http: bool = False) -> None:
+    """Refuse plain http to another machine: whoever is on the way reads masked queries and replaces what is answered.
+
+    Args:
+        url: where a service is.
+        insecure_http: allow it nevertheless, with a warning.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: plain http to another machine, or neither http nor https.
+
+    Example:
+        >>> check_url("http://127.0.0.1:8001")
+        >>> check_url("http://cloud.example")
+        Traceback (most recent call last):
+        ...
+        ValueError: url: must be https, or http to this machine, got 'http://cloud.example'
+    """
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(parts.hostname or "")):
+        return
+    if parts.scheme != "http" or not insecure_http:
+        raise ValueError(f"url: must be https, or http to this machine, got {url!r}")
+    warnings.warn(f"{url}: plain http; whoever is on the way reads and replaces what passes", stacklevel=2)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def trusted_context(url: str, *, certificate: Path | None = None) -> ssl.SSLContext:
@@ -120,7 +166,8 @@ def trusted_context(url: str, *, certificate: Path | None = None) -> ssl.SSLCont
         certificate: PEM file of the certificate (or its issuer) to trust; None trusts the system's issuers.
 
     Returns:
-        The context; for a plain `http://` one that trusts nobody, since loading the system's issuers takes long.
+        The context; for a plain `http://` one that trusts nobody, since loading the system's issuers takes long. It
+        writes no session keys, whatever SSLKEYLOGFILE says.
 
     Raises:
         FileNotFoundError: no such certificate.
@@ -129,9 +176,12 @@ def trusted_context(url: str, *, certificate: Path | None = None) -> ssl.SSLCont
         >>> trusted_context("http://127.0.0.1:9").verify_mode.name
         'CERT_REQUIRED'
     """
-    if url.startswith("http://") and certificate is None:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return ssl.create_default_context(cafile=None if certificate is None else str(certificate))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if certificate is not None:
+        context.load_verify_locations(cafile=str(certificate))
+    elif url.startswith("https://"):
+        context.load_default_certs()
+    return context
 
 
 def fetch_card(link: Link) -> Card:
@@ -208,7 +258,7 @@ def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocat
         ['Appointment', 'Catalog', 'Publication', 'Revocation', 'Succession', 'Withdrawal']
     """
     if type(message) not in ROUTES:
-        raise ValueError(f"message: expected an order of the owner, got {type(message).__name__}")
+        raise ValueError(f"message: must be an order of the owner, got {type(message).__name__}")
     _call(link, "POST", ROUTES[type(message)], wire.to_bytes(message))
 
 
@@ -283,7 +333,7 @@ def rebuild_error(refusal: Refusal) -> ValueError:
     """
     for error in REFUSALS:
         if error.code == refusal.code:
-            return error(refusal.reason)
+            return error(refusal.reason, retry_after=refusal.retry_after or None)
     if refusal.code == "malformed":
         return FormatError(refusal.reason)
     return DeclinedRequestError(refusal.code, refusal.reason)
@@ -295,10 +345,11 @@ def _call(link: Link, method: str, path: str, content: bytes) -> bytes:
         status, pause, body = _exchange(link, method, path, content)
         if status == 200:
             return body
-        if status not in _PATIENT:
-            raise rebuild_error(_read_refusal(link, status, body))
+        refusal = _read_refusal(link, status, body)
+        if status not in _PATIENT or refusal.code == OverBudgetError.code:
+            raise rebuild_error(refusal)
         if time.monotonic() + pause > deadline:
-            raise BusyError(f"{link.url}: busy for {link.timeout:g} s: {_read_refusal(link, status, body).reason}")
+            raise BusyError(f"{link.url}: busy for {link.timeout:g} s: {refusal.reason}")
         time.sleep(pause)
 
 

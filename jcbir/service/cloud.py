@@ -19,7 +19,16 @@ from starlette.requests import Request
 from jcbir.protocol import messages, server, wire
 from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import check_grant, check_request
-from jcbir.protocol.messages import Delivery, Publication, Query, Ranking, Recall, Revocation, Succession, Withdrawal
+from jcbir.protocol.messages import (
+    Delivery,
+    Publication,
+    Query,
+    Ranking,
+    Recall,
+    Revocation,
+    Succession,
+    Withdrawal,
+)
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.server import Identity, Server
 from jcbir.service._authority_client import ask_authority, open_authority
@@ -53,10 +62,12 @@ class CloudSettings:
 
     Attributes:
         store: folder of the store.
-        identity: what this cloud signs with.
+        identity: what it signs reports with, which the card names; `repr` does not show its secret.
         authority_url: where the authority listens.
         workers: scoring processes.
         authority_certificate: PEM file to trust for the authority; None trusts the system's issuers.
+        insecure_http: reach the authority over plain http though it is on another machine; whoever is on the way reads
+            and replaces what passes.
         scorer: "pool" scores in processes of this machine, "ray" on a Ray cluster.
         ray_address: address of the cluster; None starts one on this machine.
         engine: arithmetic engine of the scorers.
@@ -82,6 +93,7 @@ class CloudSettings:
     authority_url: str
     workers: int = 2
     authority_certificate: Path | None = None
+    insecure_http: bool = False
     scorer: str = "pool"
     ray_address: str | None = None
     engine: str = "auto"
@@ -174,6 +186,7 @@ class _Cloud:
                 open_authority(
                     self.settings.authority_url,
                     certificate=self.settings.authority_certificate,
+                    insecure_http=self.settings.insecure_http,
                     seconds=self.settings.authority_seconds,
                     most=self.settings.most_pending,
                     transport=self.transport,
@@ -355,8 +368,9 @@ class _Cloud:
         await self._step(self._turn_to, seen)
 
     def _turn_to(self, seen: Server) -> None:
-        held = self.state
-        self.state = dataclasses.replace(seen, answered=held.answered, awaited=held.awaited, seen=held.seen)
+        # What the disk does not keep: who asked, and when.
+        now = self.state
+        self.state = dataclasses.replace(seen, answered=now.answered, awaited=now.awaited, seen=now.seen)
 
     async def _keep_looking(self) -> None:
         """Notice what another process did to the store: let go of files that a compaction replaced."""

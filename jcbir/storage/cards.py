@@ -14,7 +14,7 @@ from jcbir.protocol.messages import Card
 from jcbir.protocol.wire import CARD
 from jcbir.storage.files import write_file
 
-VERSION = 1
+VERSION = 2
 MAXIMUM_BYTES = 1 << 16
 _START = struct.pack(">4sBBH", b"JCBP", VERSION, 1, 0)
 
@@ -61,7 +61,7 @@ def read_card(path: str | os.PathLike) -> Card:
         >>> read_card(path)
         Traceback (most recent call last):
         ...
-        jcbir.errors.FormatError: ...photos.public: not a public file of version 1
+        jcbir.errors.FormatError: ...photos.public: not a public file of version 2
     """
     size = os.stat(path).st_size
     content = pathlib.Path(path).read_bytes() if size <= MAXIMUM_BYTES else b""
@@ -86,5 +86,5 @@ def card_fingerprint(card: Card) -> str:
         >>> len(card_fingerprint(small_system().owner.card))
         39
     """
-    shown = hashlib.sha256(b"jcbir card v1\0" + write_plain(CARD, card)).hexdigest()[:32]
+    shown = hashlib.sha256(b"jcbir card v2\0" + write_plain(CARD, card)).hexdigest()[:32]
     return " ".join(shown[start : start + 4] for start in range(0, 32, 4))

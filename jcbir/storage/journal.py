@@ -91,7 +91,7 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
 
     Args:
         journal: open.
-        order: a catalogue, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
+        order: a catalog, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
 
     Returns:
         Nothing.
@@ -244,7 +244,11 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     for grant_id, day, image_id in journal.execute(opened).fetchall():
         state = authority.spend(state, Spending(grant_id, day, 0, (image_id,)))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    return dataclasses.replace(state, answered=answered)
+    state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
+    for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent").fetchall():
+        opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
+        state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
+    return state
 
 
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:

@@ -1,10 +1,6 @@
-"""Key files: public ones in the clear, secret ones under a passphrase; the two kinds never share a file.
+"""Key files of owner and users: secret ones under a passphrase; public ones (`jcbir.storage.cards`) never share a file.
 
-    public   `jcbir.storage.cards`, `jcbir.storage.identities`
-    secret   `jcbir.storage._wrapped`
-
-Secret files are created with mode 0600 and replaced atomically. Python can neither wipe nor lock memory: a secret that
-was read stays in the process's memory until it ends.
+How a secret file looks is said in `jcbir.storage.secret_files`; this module knows what it holds.
 """
 
 import os
@@ -12,38 +8,43 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._handover import DELEGATION, SECRET_KEY
+from jcbir.protocol._handover import DELEGATION, SECRET_KEY as SECRET_KEY, Delegation
 from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, record, text, whole, write_plain
-from jcbir.protocol.owner import Delegation, Owner
+from jcbir.protocol.owner import Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT
-from jcbir.storage._wrapped import MAXIMUM_BYTES, WORK, read_wrapped, write_wrapped
+from jcbir.storage.cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
+from jcbir.storage.secret_files import MAXIMUM_BYTES, WORK, read_content, write_content
+
+
+class _Place(NamedTuple):
+    """Where an image was published.
+
+    Attributes:
+        image_id: its pseudonym.
+        segment: the segment.
+    """
+
+    image_id: str
+    segment: int
+
 
 _KEY = octets(low=32, high=32)
+_COUNT = whole(low=0, high=1 << 31)
 _USER_KEYS = record(UserKeys, sealing_secret=octets(low=32, high=4096), signing_secret=_KEY)
+# A list is limited; a collection is not.
+_PLACES = many(many(record(_Place, image_id=text(low=1, high=64), segment=_COUNT)))
 
 
-class _Part(NamedTuple):
-    segment: int
-    image_ids: tuple[str, ...]
+def _pack_places(places: Mapping[str, int], size: int = 1 << 15) -> list:
+    lines = [_Place(*item) for item in sorted(places.items())]
+    return _PLACES.pack(tuple(tuple(lines[start : start + size]) for start in range(0, len(lines), size)))
 
 
-_PARTS = many(record(_Part, segment=whole(low=0, high=1 << 31), image_ids=many(text(low=1, high=64))))
+def _parse_places(reader: Reader, name: str) -> dict[str, int]:
+    return {line.image_id: line.segment for lines in _PLACES.parse(reader, name) for line in lines}
 
 
-def _pack_image_ids(values: Mapping[str, int]) -> Any:
-    segments: dict[int, list[str]] = {}
-    for image_id, segment in sorted(values.items()):
-        segments.setdefault(segment, []).append(image_id)
-    parts = (_Part(segment, tuple(names)) for segment, listed in segments.items() for names in _batches(listed))
-    return _PARTS.pack(tuple(parts))
-
-
-def _parse_image_ids(reader: Reader, name: str) -> dict[str, int]:
-    return {image_id: part.segment for part in _PARTS.parse(reader, name) for image_id in part.image_ids}
-
-
-_IMAGE_IDS = Codec(_pack_image_ids, _parse_image_ids)
 _OWNER = record(
     Owner,
     card=CARD,
@@ -52,10 +53,10 @@ _OWNER = record(
     masking_key=_KEY,
     naming_key=_KEY,
     signing_secret=_KEY,
-    segments=whole(low=0, high=1 << 31),
-    image_ids=_IMAGE_IDS,
+    segments=_COUNT,
+    image_ids=Codec(_pack_places, _parse_places),
     revoked=many(octets(low=16, high=16)),
-    revocation_serial=whole(low=0, high=1 << 31),
+    revocation_serial=_COUNT,
 )
 # Pending queries are not kept: a user who restarts asks again.
 _USER = record(
@@ -73,7 +74,7 @@ SECRETS: dict[type, tuple[int, Codec]] = {
     UserKeys: (4, _USER_KEYS),
     User: (5, _USER),
 }
-"""Every secret that has a file: its kind and its schema."""
+"""Every secret of owner and users that has a file: its kind and its schema."""
 
 
 def write_secret(
@@ -89,8 +90,8 @@ def write_secret(
 
     Args:
         path: where; mode 0600, atomically.
-        secret: a `SecretKey`, `Owner`, `Delegation`, `UserKeys` or `User`.
-        passphrase: at least 8 letters; written in Unicode's composed form (NFC).
+        secret: a `SecretKey`, `Owner`, `Delegation`, `Identity`, `UserKeys` or `User`.
+        passphrase: at least 8 characters.
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
         replace: whether an existing file may be replaced.
@@ -99,7 +100,7 @@ def write_secret(
         Nothing.
 
     Raises:
-        ValueError: no such secret, a short passphrase, one that is no Unicode text, or work out of range.
+        ValueError: no such secret, a short passphrase, or work out of range.
         FileExistsError: the file exists and may not be replaced.
 
     Example:
@@ -111,13 +112,14 @@ def write_secret(
         True
 
     References:
-        Percival and Josefsson, RFC 7914 (2016). Saint-Andre and Melnikov, RFC 8265 (2017), section 4.
+        Percival and Josefsson, RFC 7914 (2016).
     """
     if type(secret) not in SECRETS:
-        raise ValueError(f"secret: no file holds a {type(secret).__name__}")
+        names = sorted(kind.__name__ for kind in SECRETS)
+        raise ValueError(f"secret: must be one of {names}, got a {type(secret).__name__}")
     kind, codec = SECRETS[type(secret)]
-    body = write_plain(codec, secret)
-    write_wrapped(path, body, kind=kind, passphrase=passphrase, draw=draw, work=work, replace=replace)
+    content = write_plain(codec, secret)
+    write_content(path, content, kind=kind, passphrase=passphrase, draw=draw, work=work, replace=replace)
 
 
 def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> Any:
@@ -137,20 +139,12 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
         PermissionError: others may read the file.
 
     Example:
-        >>> import pathlib, tempfile
-        >>> path = f"{tempfile.mkdtemp()}/user.secret"
-        >>> _ = pathlib.Path(path).write_bytes(b"JCBP")
-        >>> pathlib.Path(path).chmod(0o600)
-        >>> read_secret(path, passphrase="correct horse", expect=UserKeys)
+        >>> read_secret("no/such", passphrase="correct horse", expect=UserKeys)
         Traceback (most recent call last):
         ...
-        jcbir.errors.FormatError: ...user.secret: not a secret file of version 2
+        FileNotFoundError: [Errno 2] No such file or directory: 'no/such'
     """
     kind, codec = SECRETS[expect]
-    body = read_wrapped(path, kind=kind, name=expect.__name__, passphrase=passphrase)
+    content = read_content(path, kind=kind, name=f"a secret {expect.__name__}", passphrase=passphrase)
     # Whoever wrote this knows the passphrase: an owner's list of names may take more room than a stranger's message.
-    return read_plain(codec, body, name=expect.__name__, room=8 * MAXIMUM_BYTES)
-
-
-def _batches(names: list[str], size: int = 1 << 15) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple(names[start : start + size]) for start in range(0, len(names), size))
+    return read_plain(codec, content, name=expect.__name__, room=8 * MAXIMUM_BYTES)

@@ -55,7 +55,7 @@ def seeds(rig):
         ("cloud", "/v1/revocations"): wire.to_bytes(revocation),
         ("cloud", "/v1/successions"): wire.to_bytes(succession),
         ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW)),
-        ("authority", "/v1/catalogues"): wire.to_bytes(sent[Catalog]),
+        ("authority", "/v1/catalogs"): wire.to_bytes(sent[Catalog]),
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("authority", "/v1/revocations"): wire.to_bytes(revocation),
         ("authority", "/v1/appointments"): wire.to_bytes(appointment),

@@ -11,6 +11,7 @@ from protocol_world import NOW, make_world, new_user
 from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, server, wire
+from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport
 from jcbir.service._http import Pace, Rate
@@ -54,8 +55,20 @@ def report_of(rig, query):
     world = rig.world
     _, honest = rig.ask(CODES)
     blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
-    report = server.score_query(world.cloud, honest, blinders=blinders, now=NOW)[1]
-    return dataclasses.replace(report, request=query.request)
+    options = {"blinders": blinders, "identity": world.identity, "now": NOW}
+    report = server.score_query(world.cloud, honest, **options)[1]
+    return signed_again(rig, report, request=query.request)
+
+
+def signed_again(rig, report, **changes):
+    """A report that the cloud really signed, other than it should be."""
+    header = sign(dataclasses.replace(report, scores=(), **changes), secret=rig.world.identity.secret)
+    return dataclasses.replace(header, scores=report.scores)
+
+
+def with_scores(rig, report, scores):
+    signed = signed_again(rig, report, blocks=score_blocks(scores))
+    return dataclasses.replace(signed, scores=scores)
 
 
 CASES = {
@@ -138,7 +151,7 @@ def test_report_that_does_not_decrypt(rig):
     report = report_of(rig, rig.ask(CODES)[1])
     (first, *rest), *_ = report.scores
     zeros = first._replace(ciphertexts=first.ciphertexts * 0)
-    answer = rig.post("authority", dataclasses.replace(report, scores=((zeros, *rest),)), "/v1/reports")
+    answer = rig.post("authority", with_scores(rig, report, ((zeros, *rest),)), "/v1/reports")
     assert (answer.status_code, refusal(answer).code) == (422, "malformed")
     assert not any(character.isdigit() for character in refusal(answer).reason)
 

@@ -229,7 +229,7 @@ def test_a_query_on_its_way_while_segments_come_is_answered(tmp_path):
         _, query = rig.ask(CODES)
         count = server.blinders_needed(state, query)
         blinders = owner.blinder_stock(world.own, count, draw=os.urandom)
-        return server.score_query(state, query, blinders=blinders, now=NOW)[1]
+        return server.score_query(state, query, blinders=blinders, identity=world.identity, now=NOW)[1]
 
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
         rig.publish()

@@ -62,13 +62,14 @@ def free_port():
 class Process:
     """A service in a process of its own."""
 
-    def __init__(self, side, root, *more):
+    def __init__(self, side, root, *more, limits="{}"):
         self.port, self.url = free_port(), None
         self.log = root / f"{side}.log"
         path = os.pathsep.join(map(str, (HERE.parent.parent, HERE.parent, HERE)))
         command = [sys.executable, str(HERE / "service_process.py"), side, str(root), str(self.port), *more]
+        environment = {**os.environ, "PYTHONPATH": path, "SERVICE_LIMITS": limits}
         with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(command, stderr=log, env={**os.environ, "PYTHONPATH": path})
+            self.process = subprocess.Popen(command, stderr=log, env=environment)
         self.url = f"https://127.0.0.1:{self.port}"
 
     def wait(self, root):

@@ -6,24 +6,26 @@ import secrets
 import sqlite3
 
 import pytest
-from protocol_world import NOW, make_world, search
+from protocol_world import NOW, make_world, new_user, search
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, owner, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Catalog
+from jcbir.protocol.messages import Catalog, Spending
 from jcbir.protocol.owner import announce
-from jcbir.protocol.refusals import ForgedReplyError, ReplayedQueryError
+from jcbir.protocol.refusals import ForgedReplyError, OverBudgetError, ReplayedQueryError
 from jcbir.storage import journal as memory
 
+SPENDING = Spending(bytes(16), NOW // authority.DAY_SECONDS, 1, ())
 
-def catalogues(world):
+
+def catalogs(world):
     return [line.message for line in world.transcript if isinstance(line.message, Catalog)]
 
 
 def restart(path, world):
     with memory.open_journal(path, world.own.card) as journal:
-        return memory.load_authority(journal, authority.appoint(owner.delegate(world.own)))
+        return memory.load_authority(journal, authority.appoint(owner.delegate(world.own), world.holder.identity))
 
 
 def test_a_restart_forgets_nothing(tmp_path):
@@ -32,7 +34,7 @@ def test_a_restart_forgets_nothing(tmp_path):
     own, first = owner.revoke(own, [secrets.token_bytes(16)])
     own, second = owner.revoke(own, [secrets.token_bytes(16)])
     with memory.open_journal(path, world.own.card) as journal:
-        for order in (*catalogues(world), withdrawal, first, first, second):
+        for order in (*catalogs(world), withdrawal, first, first, second):
             memory.keep_order(journal, order)
     state = restart(path, world)
     assert state.catalogs == world.holder.catalogs
@@ -47,23 +49,23 @@ def test_answers_are_remembered_over_a_restart(tmp_path):
     found = search(world, world.codes[:1], scheme="packed")
     request = found.report.request
     with memory.open_journal(path, world.own.card) as journal:
-        for order in catalogues(world):
+        for order in catalogs(world):
             memory.keep_order(journal, order)
-        memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW)
+        memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW, spending=SPENDING)
     state = restart(path, world)
     with pytest.raises(ReplayedQueryError):
         authority.answer(state, found.report, now=NOW)
-    # Another process that answers for the same collection is refused by the file itself.
+    # What is on the disk decides, whatever the state in memory says.
     with memory.open_journal(path, world.own.card) as journal:
         with pytest.raises(ReplayedQueryError):
-            memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW + 1)
-        memory.note_answer(journal, bytes(16), issued=NOW + 700, now=NOW + 700)
+            memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW + 1, spending=SPENDING)
+        memory.note_answer(journal, bytes(16), issued=NOW + 700, now=NOW + 700, spending=SPENDING)
         assert journal.execute("SELECT nonce FROM answered").fetchall() == [(bytes(16),)]
 
 
 def test_strangers_and_forgers(tmp_path):
     world, path = make_world(), tmp_path / "journal"
-    forged = sign(catalogues(world)[0], secret=bytes(32))
+    forged = sign(catalogs(world)[0], secret=bytes(32))
     with memory.open_journal(path, world.own.card) as journal:
         memory.keep_order(journal, forged)
     with pytest.raises(ForgedReplyError):
@@ -85,11 +87,11 @@ def test_strangers_and_forgers(tmp_path):
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def resume(path, own):
+def resume(path, own, identity):
     """Start with a key file of this epoch."""
     delegation = owner.delegate(own)
     with memory.open_journal(path, delegation.card) as journal:
-        return memory.load_authority(journal, authority.appoint(delegation))
+        return memory.load_authority(journal, authority.appoint(delegation, identity))
 
 
 def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
@@ -97,34 +99,89 @@ def test_appointments_lead_from_an_old_key_file_to_the_epoch_in_force(tmp_path):
     epochs = [world.own]
     for _ in range(2):
         epochs.append(owner.rekey(epochs[-1], draw=secrets.token_bytes))
-    state = resume(path, world.own)
+    state = resume(path, world.own, world.holder.identity)
     with memory.open_journal(path, world.own.card) as journal:
-        memory.keep_order(journal, catalogues(world)[0])
-        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW)
-        for old, new in itertools.pairwise(epochs):
+        memory.keep_order(journal, catalogs(world)[0])
+        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW, spending=SPENDING)
+        for _, new in itertools.pairwise(epochs):
             _, appointment = announce(new)
             state = authority.succeed(state, appointment)
             memory.keep_appointment(journal, appointment)
     for own in epochs:
-        again = resume(path, own)
+        again = resume(path, own, world.holder.identity)
         assert (again.card, again.image_master) == (state.card, epochs[-1].image_master)
-        assert not again.catalogues and not again.answered
+        assert not again.catalogs and not again.answered
     # The journal alone gives nothing away, and an altered one is noticed.
     content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
-    assert epochs[-1].image_master not in content and epochs[-1].authority_secret not in content
+    assert epochs[-1].image_master not in content
     with memory.open_journal(path, world.own.card) as journal:
         journal.execute("DELETE FROM meta WHERE name = 'appointment-0000000002'")
     with pytest.raises(KeyMismatchError, match="of epoch 2, the key is of epoch 1"):
-        resume(path, world.own)
+        resume(path, world.own, world.holder.identity)
 
 
 def test_a_newer_key_file_begins_the_journal_anew(tmp_path):
     world, path = make_world(), tmp_path / "journal"
     new = owner.rekey(world.own, draw=secrets.token_bytes)
-    resume(path, world.own)
+    resume(path, world.own, world.holder.identity)
     with memory.open_journal(path, world.own.card) as journal:
-        memory.keep_order(journal, catalogues(world)[0])
-    assert not resume(path, new).catalogues
+        memory.keep_order(journal, catalogs(world)[0])
+    assert not resume(path, new, world.holder.identity).catalogs
     # And there is no way back.
     with pytest.raises(KeyMismatchError, match="of epoch 1, the key is of epoch 0"):
-        resume(path, world.own)
+        resume(path, world.own, world.holder.identity)
+
+
+def test_one_journal_one_process(tmp_path):
+    world, path = make_world(), tmp_path / "journal"
+    with (
+        memory.open_journal(path, world.own.card),
+        pytest.raises(BlockingIOError, match="another process uses this journal"),
+        memory.open_journal(path, world.own.card),
+    ):
+        pass
+    with memory.open_journal(path, world.own.card):
+        pass
+
+
+def test_a_journal_of_another_version(tmp_path):
+    world, path = make_world(), tmp_path / "journal"
+    with memory.open_journal(path, world.own.card) as journal:
+        journal.execute("UPDATE meta SET value = ? WHERE name = 'version'", [b"\x01"])
+    with pytest.raises(FormatError, match="journal of version 2"), memory.open_journal(path, world.own.card):
+        pass
+
+
+def test_budgets_hold_over_restarts_and_epochs(tmp_path):
+    world, path = make_world(), tmp_path / "journal"
+    me = new_user(world.own, queries_per_day=3, images_per_day=4)[0]
+    world = world._replace(me=me)
+    with memory.open_journal(path, world.own.card) as journal:
+        for order in catalogs(world):
+            memory.keep_order(journal, order)
+    state = restart(path, world)
+    found = search(world, world.codes[:2], scheme="packed", top=2)
+    admitted, spending = authority.admit(state, found.report, now=NOW)
+    with memory.open_journal(path, world.own.card) as journal:
+        request = found.report.request
+        memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW, spending=spending)
+        plaintexts = authority.decrypt_report(admitted, found.report)
+        after, spending, _ = authority.rank(admitted, found.report, plaintexts, now=NOW)
+        memory.note_spending(journal, spending)
+    again = restart(path, world)
+    assert again.spent == after.spent and again.spent[me.grant.grant_id].rows == 2
+    assert 2 <= len(again.spent[me.grant.grant_id].image_ids) <= 4
+    later = search(world._replace(holder=again, me=found.world.me), world.codes[:1], scheme="packed", top=1)
+    with pytest.raises(OverBudgetError) as error:
+        authority.admit(later.world.holder, search(later.world, world.codes[:1], scheme="packed").report, now=NOW)
+    assert 0 < error.value.retry_after <= authority.DAY_SECONDS
+    # A new epoch forgets orders and nonces, and no spending.
+    new = owner.rekey(world.own, draw=secrets.token_bytes)
+    with memory.open_journal(path, world.own.card) as journal:
+        memory.keep_appointment(journal, announce(new)[1])
+    assert resume(path, new, world.holder.identity).spent == again.spent
+    # The day after tomorrow what was spent today is gone from the disk.
+    with memory.open_journal(path, new.card) as journal:
+        memory.note_spending(journal, Spending(bytes(16), NOW // authority.DAY_SECONDS + 2, 1, ()))
+        assert journal.execute("SELECT count(*) FROM spent WHERE grant_id = ?", [me.grant.grant_id]).fetchone() == (0,)
+        assert journal.execute("SELECT count(*) FROM opened").fetchone() == (0,)

@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import secrets
-import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -14,10 +13,11 @@ from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._digests import digest
-from jcbir.storage import _wrapped, cards, keys
+from jcbir.storage import keys
+from jcbir.storage.secret_files import MINIMUM_WORK
 
 PASSPHRASE = "correct horse battery"
-WORK = _wrapped.MINIMUM_WORK
+WORK = MINIMUM_WORK
 
 
 def write(path, secret, **options):
@@ -47,13 +47,13 @@ def test_the_system_works_from_its_files(tmp_path):
     world = make_world()
     for name, holder in (("own", world.own), ("authority", owner.delegate(world.own)), ("me", world.me)):
         write(tmp_path / name, holder)
-    cards.write_card(tmp_path / "card", world.own.card)
-    card = cards.read_card(tmp_path / "card")
+    keys.write_card(tmp_path / "card", world.own.card)
+    card = keys.read_card(tmp_path / "card")
     assert card == world.own.card
-    assert cards.card_fingerprint(card) == cards.card_fingerprint(world.own.card)
+    assert keys.card_fingerprint(card) == keys.card_fingerprint(world.own.card)
     cloud = dataclasses.replace(world.cloud, card=card)
     delegation = keys.read_secret(tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation)
-    holder = dataclasses.replace(authority.appoint(delegation), catalogs=world.holder.catalogs)
+    holder = dataclasses.replace(authority.appoint(delegation, world.holder.identity), catalogs=world.holder.catalogs)
     me = keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=user.User)
     own = keys.read_secret(tmp_path / "own", passphrase=PASSPHRASE, expect=owner.Owner)
     found = search(world._replace(own=own, cloud=cloud, holder=holder, me=me), world.codes[:1], scheme="packed", top=1)
@@ -64,7 +64,7 @@ def test_the_system_works_from_its_files(tmp_path):
 def test_no_secret_byte_stands_in_a_file(tmp_path):
     world = make_world()
     write(tmp_path / "own", world.own)
-    cards.write_card(tmp_path / "card", world.own.card)
+    keys.write_card(tmp_path / "card", world.own.card)
     content = (tmp_path / "own").read_bytes() + (tmp_path / "card").read_bytes()
     own = world.own
     prime = own.secret.p.prime
@@ -84,12 +84,12 @@ def test_wrong_passphrase_and_wrong_kind(tmp_path):
         keys.read_secret(tmp_path / "me", passphrase="another horse", expect=user.User)
     with pytest.raises(FormatError, match="holds no Owner"):
         keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=owner.Owner)
-    cards.write_card(tmp_path / "card", world.own.card)
+    keys.write_card(tmp_path / "card", world.own.card)
     (tmp_path / "card").chmod(0o600)
     with pytest.raises(FormatError, match="not a secret file"):
         keys.read_secret(tmp_path / "card", passphrase=PASSPHRASE, expect=user.User)
     with pytest.raises(FormatError, match="not a public file"):
-        cards.read_card(tmp_path / "me")
+        keys.read_card(tmp_path / "me")
 
 
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), cut=st.booleans())
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_noticed(tmp_path, place, flip, cut):
     if not path.exists():
         write(path, make_world().me.keys)
         (tmp_path / "good").write_bytes(path.read_bytes())
-        cards.write_card(tmp_path / "card", make_world().own.card)
+        keys.write_card(tmp_path / "card", make_world().own.card)
     good = (tmp_path / "good").read_bytes()
     spot = int(place * len(good))
     bad = good[:spot] if cut else good[:spot] + bytes([good[spot] ^ flip]) + good[spot + 1 :]
@@ -110,7 +110,7 @@ def test_a_damaged_file_is_noticed(tmp_path, place, flip, cut):
     spot = int(place * len(card))
     (tmp_path / "bad").write_bytes(card[:spot] if cut else card[:spot] + bytes([card[spot] ^ flip]) + card[spot + 1 :])
     with pytest.raises(FormatError):
-        cards.read_card(tmp_path / "bad")
+        keys.read_card(tmp_path / "bad")
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path):
@@ -148,53 +148,3 @@ def test_secret_key_alone(tmp_path):
     write(tmp_path / "key", key)
     again = keys.read_secret(tmp_path / "key", passphrase=PASSPHRASE, expect=SecretKey)
     assert digest((again.public.n, again.p.prime)) == digest((key.public.n, key.p.prime))
-
-
-@pytest.mark.parametrize(
-    "phrase", ["crème brûlée", "Straße über Zürich", "한국어 암호문구입니다", "パスワードがぎぐげご"]
-)
-def test_a_passphrase_is_the_same_composed_and_decomposed(tmp_path, phrase):
-    holder = user.UserKeys(bytes(32), bytes(range(32)))
-    forms = [unicodedata.normalize(form, phrase) for form in ("NFC", "NFD")]
-    assert forms[0] != forms[1]
-    for written, typed in (forms, forms[::-1]):
-        keys.write_secret(
-            tmp_path / "me", holder, passphrase=written, draw=secrets.token_bytes, work=WORK, replace=True
-        )  # fmt: skip
-        assert keys.read_secret(tmp_path / "me", passphrase=typed, expect=user.UserKeys) == holder
-    with pytest.raises(IntegrityError):
-        keys.read_secret(tmp_path / "me", passphrase=phrase + "!", expect=user.UserKeys)
-
-
-def test_a_file_of_an_earlier_version_opens_as_its_passphrase_was_typed(tmp_path, monkeypatch):
-    holder, typed = user.UserKeys(bytes(32), bytes(range(32))), unicodedata.normalize("NFD", "crème brûlée")
-    with monkeypatch.context() as patch:
-        patch.setattr(_wrapped, "spellings", lambda passphrase: [passphrase])
-        keys.write_secret(tmp_path / "me", holder, passphrase=typed, draw=secrets.token_bytes, work=WORK)
-    assert keys.read_secret(tmp_path / "me", passphrase=typed, expect=user.UserKeys) == holder
-
-
-@pytest.mark.parametrize("phrase", ["éèêëéèê", "\u0078\u0302" * 7, "seven.."])
-def test_the_length_is_counted_in_letters(tmp_path, phrase):
-    typed = unicodedata.normalize("NFD", phrase)
-    with pytest.raises(ValueError, match="must be at least 8 letters, got 7"):
-        keys.write_secret(
-            tmp_path / "me", user.UserKeys(bytes(32), bytes(32)), passphrase=typed, draw=secrets.token_bytes
-        )
-
-
-def test_a_passphrase_that_is_no_text(tmp_path):
-    for act in (
-        lambda: write_phrase(tmp_path / "me", "ab\ud800cdefgh"),
-        lambda: keys.read_secret(tmp_path / "good", passphrase="ab\ud800cdefgh", expect=user.UserKeys),
-    ):
-        write_phrase(tmp_path / "good", "abcdefgh")
-        with pytest.raises(ValueError, match=r"passphrase: must be Unicode text, got a lone surrogate") as refused:
-            act()
-        assert "cdef" not in str(refused.value)
-
-
-def write_phrase(path, phrase):
-    keys.write_secret(
-        path, user.UserKeys(bytes(32), bytes(32)), passphrase=phrase, draw=secrets.token_bytes, work=WORK, replace=True
-    )

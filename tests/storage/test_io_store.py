@@ -329,3 +329,59 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
         pass
     content = b"".join(path.read_bytes() for path in filled.rglob("*") if path.is_file())
     assert not any(body in content for body in sealed)
+
+
+@pytest.mark.parametrize("name", ["file:x", ":memory:", "a?mode=ro", "a#b", "a%41", "-x", "ä b"])
+def test_a_store_of_any_name_opens(tmp_path, monkeypatch, name):
+    """SQLite takes a relative path that begins with `file:` for a URI."""
+    monkeypatch.chdir(tmp_path)
+    world = make_world()
+    for path in (name, tmp_path / f"absolute {name}"):
+        disk.create_store(path, world.own.card)
+        with disk.open_store(path, write=True) as store:
+            disk.keep_revocation(store, owner.revoke(world.own, [bytes(16)])[1])
+        with disk.open_store(path) as store:
+            assert load_server(store).revocation_serial == 1
+
+
+def test_a_store_on_a_read_only_medium_is_read(tmp_path):
+    """In a child of another user, for root writes whatever the modes say."""
+    world, path = make_world(), tmp_path / "store"
+    disk.create_store(path, world.own.card)
+    probe = """
+import os, sys
+for folder in sys.path:
+    os.access(folder, os.R_OK)
+from jcbir.storage.load import load_server
+from jcbir.storage.store import open_store
+import jcbir.protocol.server
+if os.getuid() == 0:
+    os.setgid(65534)
+    os.setuid(65534)
+with open_store(sys.argv[1]) as store:
+    print(store.card.collection)
+try:
+    with open_store(sys.argv[1], write=True):
+        print("written")
+except OSError as error:
+    print(type(error).__name__)
+"""
+    # Where pytest keeps its folders from other users.
+    for folder in (tmp_path, *tmp_path.parents):
+        if not folder.stat().st_mode & 0o005 and folder.owner() == tmp_path.owner():
+            folder.chmod(folder.stat().st_mode | 0o055)
+    for file in (path, *path.rglob("*")):
+        file.chmod(0o555 if file.is_dir() else 0o444)
+    run = subprocess.run([sys.executable, "-c", probe, str(path)], capture_output=True, text=True)
+    path.chmod(0o755)
+    assert run.stdout.split() == ["photos", "PermissionError"], run.stderr
+
+
+def test_a_store_of_another_version_says_so(tmp_path):
+    path = tmp_path / "store"
+    disk.create_store(path, make_world().own.card)
+    with sqlite3.connect(path / disk.DATABASE) as database:
+        database.execute("UPDATE meta SET value = x'01' WHERE name = 'version'")
+    database.close()
+    with pytest.raises(FormatError, match="not a store of version 2"), disk.open_store(path):
+        pass

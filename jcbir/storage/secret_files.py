@@ -1,0 +1,167 @@
+"""Secret files: mode 0600, written atomically, under a passphrase or readable by nobody but this user.
+
+    4 bytes magic b"JCBS", version, kind, log2 of scrypt's n (0 without a passphrase), zero byte, 16 bytes salt,
+    12 bytes nonce, then AES-256-GCM of the content under scrypt(passphrase, salt, n, r = 8, p = 1), or under 32 zero
+    bytes: a checksum, no secret; the header is associated data
+
+Apart from the schemas of what they hold, so that a service which has only a signing key loads no other secret code.
+Python can neither wipe nor lock memory: a secret that was read stays in the process's memory until it ends.
+"""
+
+import contextlib
+import os
+import pathlib
+import struct
+import unicodedata
+from collections.abc import Callable
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+from jcbir.errors import FormatError, IntegrityError
+from jcbir.storage.files import PRIVATE, write_file
+
+MAGIC = b"JCBS"
+VERSION = 2
+WORK = 17
+MINIMUM_WORK, MAXIMUM_WORK = 14, 20
+MINIMUM_PASSPHRASE = 8
+MAXIMUM_BYTES = 1 << 28
+_HEADER = struct.Struct(">4sBBBB16s12s")
+
+
+def write_content(
+    path: str | os.PathLike,
+    content: bytes,
+    *,
+    kind: int,
+    passphrase: str | None,
+    draw: Callable[[int], bytes],
+    work: int = WORK,
+    replace: bool = False,
+) -> None:
+    """Write the content of a secret file.
+
+    Args:
+        path: where; mode 0600, atomically.
+        content: what it holds.
+        kind: what that is.
+        passphrase: at least 8 letters, written in Unicode's composed form (NFC); None leaves the protection to the
+            file's mode.
+        draw: source of random bytes, `secrets.token_bytes`.
+        work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
+        replace: whether an existing file may be replaced.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ValueError: a short passphrase, one that is no Unicode text, or work out of range.
+        FileExistsError: the file exists and may not be replaced.
+
+    Example:
+        >>> import secrets, tempfile
+        >>> path = f"{tempfile.mkdtemp()}/secret"
+        >>> write_content(path, b"content", kind=9, passphrase=None, draw=secrets.token_bytes)
+        >>> read_content(path, kind=9, name="key", passphrase=None)
+        b'content'
+
+    References:
+        Percival and Josefsson, RFC 7914 (2016). Saint-Andre and Melnikov, RFC 8265 (2017), section 4.
+    """
+    composed = spellings(passphrase)[0]
+    if composed is not None:
+        # An accent that has no composed form is no letter of its own.
+        letters = sum(not unicodedata.combining(letter) for letter in composed)
+        if letters < MINIMUM_PASSPHRASE:
+            raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
+    if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
+        raise ValueError(f"work: must be {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
+    salt, nonce = draw(16), draw(12)
+    header = _HEADER.pack(MAGIC, VERSION, kind, work if composed else 0, 0, salt, nonce)
+    sealed = AESGCM(_key(composed, salt, work)).encrypt(nonce, content, header)
+    write_file(path, header + sealed, mode=PRIVATE, replace=replace)
+
+
+def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: str | None) -> bytes:
+    """Read the content of a secret file.
+
+    Args:
+        path: the file.
+        kind: what it must hold.
+        name: what that is called, for errors.
+        passphrase: the one it was written with, or None.
+
+    Returns:
+        The content.
+
+    Raises:
+        FormatError: not a secret file of this version and kind, or one under a passphrase where there is none.
+        IntegrityError: wrong passphrase, or the file was altered; the two cannot be told apart.
+        PermissionError: others may read the file.
+
+    Example:
+        >>> import tempfile
+        >>> path = pathlib.Path(tempfile.mkdtemp(), "secret")
+        >>> _ = path.write_bytes(b"JCBP")
+        >>> path.chmod(0o600)
+        >>> read_content(path, kind=9, name="key", passphrase=None)
+        Traceback (most recent call last):
+        ...
+        jcbir.errors.FormatError: ...secret: must be a secret file of version 2, got another file
+    """
+    mode = os.stat(path).st_mode & 0o777
+    if mode & 0o077:
+        raise PermissionError(f"{path}: mode must let nobody else read a secret, as 600 does, got {mode:o}")
+    size = os.stat(path).st_size
+    if size > MAXIMUM_BYTES:
+        raise FormatError(f"{path}: must be at most {MAXIMUM_BYTES} bytes, got {size}")
+    blob = pathlib.Path(path).read_bytes()
+    if len(blob) < _HEADER.size or blob[:4] != MAGIC:
+        raise FormatError(f"{path}: must be a secret file of version {VERSION}, got another file")
+    _, version, found, work, reserved, salt, nonce = _HEADER.unpack_from(blob)
+    if version != VERSION or reserved:
+        raise FormatError(f"{path}: must be a secret file of version {VERSION}, got version {version}")
+    if found != kind:
+        raise FormatError(f"{path}: must hold {name}, got kind {found}")
+    if (passphrase is None) != (work == 0):
+        raise FormatError(f"{path}: must be {'without' if passphrase is None else 'under'} a passphrase")
+    # The cost comes from the file: without the bound a foreign file could ask for any amount of memory.
+    if work and not MINIMUM_WORK <= work <= MAXIMUM_WORK:
+        raise FormatError(f"{path}: scrypt work must be {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
+    for spelling in spellings(passphrase):
+        with contextlib.suppress(InvalidTag):
+            return AESGCM(_key(spelling, salt, work)).decrypt(nonce, blob[_HEADER.size :], blob[: _HEADER.size])
+    raise IntegrityError(f"{path}: wrong passphrase, or the file was altered")
+
+
+def spellings(passphrase: str | None) -> list[str | None]:
+    """Spell a passphrase as it may have been written: composed, then as it was typed, as earlier versions wrote it.
+
+    Args:
+        passphrase: as somebody typed it; None stays None.
+
+    Returns:
+        One or two spellings, the composed one (NFC) first.
+
+    Raises:
+        ValueError: no Unicode text.
+
+    Example:
+        >>> [len(spelling) for spelling in spellings("cafe" + chr(0x301))]
+        [4, 5]
+    """
+    if passphrase is None:
+        return [None]
+    try:
+        passphrase.encode()
+    except UnicodeEncodeError:
+        raise ValueError("passphrase: must be Unicode text, got a lone surrogate") from None
+    return list(dict.fromkeys([unicodedata.normalize("NFC", passphrase), passphrase]))
+
+
+def _key(passphrase: str | None, salt: bytes, work: int) -> bytes:
+    if passphrase is None:
+        return bytes(32)
+    return Scrypt(salt=salt, length=32, n=1 << work, r=8, p=1).derive(passphrase.encode())
