@@ -42,18 +42,18 @@ def _check_vacant(folder: Path) -> None:
         raise FileExistsError(f"folder: must be one without an identity, got {str(folder)!r}, which has {SECRET}")
 
 
-def _write(folder: Path, identity: Identity, passphrase: str, party: str, console: CommandConsole) -> None:
+def _write(folder: Path, identity: Identity, passphrase: str, side: str, console: CommandConsole) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    identities.write_public(folder / PUBLIC, identity, party=party)
+    identities.write_public(folder / PUBLIC, identity, side=side)
     identities.write_identity(
-        folder / SECRET, identity, passphrase=passphrase, draw=secrets.token_bytes, work=identities.WORK
+        folder / SECRET, identity, side=side, passphrase=passphrase, draw=secrets.token_bytes, work=identities.WORK
     )
-    answer(console, {"secret": folder / SECRET, **_describe(folder, party)})
+    answer(console, {"secret": folder / SECRET, **_describe(folder, side)})
 
 
-def _describe(folder: Path, party: str) -> dict[str, str]:
-    public, sealing_key = identities.read_public(folder / PUBLIC, party=party)
+def _describe(folder: Path, side: str) -> dict[str, str]:
+    public, sealing_key = identities.read_public(folder / PUBLIC, side=side)
     return {
         "public": str(folder / PUBLIC),
-        "fingerprint": identities.identity_fingerprint(public, sealing_key, party=party),
+        "fingerprint": identities.identity_fingerprint(public, sealing_key, side=side),
     }

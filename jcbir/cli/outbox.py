@@ -95,7 +95,9 @@ def fetcher(links: Links) -> Iterator[Callable[[Recall], Recalled]]:
         raise ValueError("cloud: must be an address, got none")
     from jcbir.service.client import connect, recall
 
-    with connect(links.cloud, certificate=links.certificate, timeout=links.timeout) as link:
+    with connect(
+        links.cloud, certificate=links.certificate, insecure_http=links.insecure_http, timeout=links.timeout
+    ) as link:
         yield lambda message: recall(link, message)
 
 
@@ -103,7 +105,8 @@ def ask_health(url: str, links: Links) -> dict[str, Any]:
     """What a service says of itself."""
     from jcbir.service.client import connect, fetch_health
 
-    with connect(url, certificate=links.certificate, timeout=min(links.timeout, 10.0)) as link:
+    patience = min(links.timeout, 10.0)
+    with connect(url, certificate=links.certificate, insecure_http=links.insecure_http, timeout=patience) as link:
         return fetch_health(link)
 
 
@@ -112,7 +115,7 @@ def _carrier(url: str, links: Links) -> Iterator[Carrier]:
     # Only who has an address needs the extra.
     from jcbir.service.client import connect, send_order
 
-    with connect(url, certificate=links.certificate, timeout=links.timeout) as link:
+    with connect(url, certificate=links.certificate, insecure_http=links.insecure_http, timeout=links.timeout) as link:
         yield lambda message: send_order(link, message)
 
 

@@ -62,8 +62,8 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
     path = command.place.home
     check_vacant(path)
     _check_init(command)
-    cloud_key, _ = read_public(command.cloud_identity, party="cloud")
-    authority_key, sealing_key = read_public(command.authority_identity, party="authority")
+    cloud_key, _ = read_public(command.cloud_identity, side="cloud")
+    authority_key, sealing_key = read_public(command.authority_identity, side="authority")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="the owner's keys", confirm=True)
     second = authority_passphrase(command.authority_passphrase_file)
     keep_programs()
@@ -294,9 +294,9 @@ def rekey(command: options.OwnerRekey, console: CommandConsole) -> None:
     check_addresses(cloud=links.cloud, authority=links.authority)
     services: dict[str, bytes] = {}
     if command.cloud_identity is not None:
-        services["cloud_key"], _ = read_public(command.cloud_identity, party="cloud")
+        services["cloud_key"], _ = read_public(command.cloud_identity, side="cloud")
     if command.authority_identity is not None:
-        keys_of = read_public(command.authority_identity, party="authority")
+        keys_of = read_public(command.authority_identity, side="authority")
         services["authority_key"], services["authority_sealing_key"] = keys_of
     second = authority_passphrase(command.authority_passphrase_file)
     with _opened(command.place) as workspace:

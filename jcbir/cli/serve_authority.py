@@ -28,7 +28,7 @@ def authority(command: options.ServeAuthority, console: CommandConsole) -> None:
     # Its workers would inherit them.
     forget_passphrases()
     delegation = read_secret(command.delegation, passphrase=passphrase, expect=Delegation)
-    identity = read_identity(command.identity, passphrase=second)
+    identity = read_identity(command.identity, side="authority", passphrase=second)
     # Before the socket opens: a journal of another collection is the caller's mistake, not a service's failure.
     with open_journal(command.journal, delegation.card) as journal:
         # The owner may have appointed it to a later epoch than its file is of.

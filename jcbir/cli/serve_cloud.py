@@ -28,7 +28,7 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
     passphrase = read_passphrase(command.passphrase_file, purpose="the cloud's identity", variable=CLOUD_VARIABLE)
     # Its workers would inherit them.
     forget_passphrases()
-    identity = read_identity(command.identity, passphrase=passphrase)
+    identity = read_identity(command.identity, side="cloud", passphrase=passphrase)
     if not (command.store / DATABASE).exists():
         create_store(command.store, card)
     # Before the socket opens: a store of another collection is the caller's mistake, not a service's failure. Its epoch

@@ -97,7 +97,9 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
         member, codes, top=command.top, now=int(time.time()), draw=secrets.token_bytes, scheme=command.scheme
     )
     note(console, f"asking {url}")
-    with connect(url, certificate=command.certificate, timeout=command.timeout) as link:
+    with connect(
+        url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
+    ) as link:
         delivery = search(link, message)
     member, found = protocol.receive(member, delivery)
     record = {

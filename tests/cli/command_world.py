@@ -73,8 +73,8 @@ class Services:
 
     def __init__(self, delegation):
         self.cloud = server.Server(delegation.card)
-        self.identity = read_identity("jcbir-cloud/identity.secret", passphrase=CLOUD_PASSPHRASE)
-        own = read_identity("jcbir-authority/identity.secret", passphrase=AUTHORITY_PASSPHRASE)
+        self.identity = read_identity("jcbir-cloud/identity.secret", side="cloud", passphrase=CLOUD_PASSPHRASE)
+        own = read_identity("jcbir-authority/identity.secret", side="authority", passphrase=AUTHORITY_PASSPHRASE)
         self.holder = authority.appoint(delegation, own)
         self.owner_state = None
         self.orders = []
@@ -82,7 +82,7 @@ class Services:
         self.recalls, self.most_bytes = 0, 1 << 20
 
     @contextlib.contextmanager
-    def connect(self, url, *, certificate=None, timeout=60.0):
+    def connect(self, url, *, certificate=None, insecure_http=False, timeout=60.0):
         yield url
 
     def send_order(self, url, message):
