@@ -9,6 +9,7 @@ else there; an error is one too, `{"error": code, "reason": sentence}`.
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ DESCRIPTION = """Private content-based image search.
 
 def main() -> None:
     """Run the command that the arguments name."""
+    warnings.formatwarning = lambda message, *_: f"jcbir: {message}\n"
     sys.exit(run_command(sys.argv[1:]))
 
 

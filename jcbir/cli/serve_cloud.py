@@ -45,6 +45,7 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
         identity,
         workers=command.workers or max(1, (os.cpu_count() or 2) - 1),
         authority_certificate=command.authority_certificate,
+        insecure_http=command.insecure_http,
     )
     announce(create_app(settings), card, command.listen, console, service="cloud")
 

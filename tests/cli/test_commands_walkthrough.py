@@ -29,7 +29,15 @@ def test_the_page_has_every_step():
     script = "\n".join(blocks)
     steps = ["owner train", "owner init", "owner publish", "owner grant", "owner revoke", "user init", "user join"]
     steps += ["user query", "serve cloud", "serve authority", "store verify", "store backup", "store compact"]
-    steps += ["owner rekey"]
+    steps += [
+        "owner rekey",
+        "owner list",
+        "owner status",
+        "owner withdraw",
+        "owner grants",
+        "cloud init",
+        "authority init",
+    ]
     for step in steps:
         assert f"jcbir {step}" in script
     assert len(blocks) >= 10
