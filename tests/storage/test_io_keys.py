@@ -123,7 +123,7 @@ def test_a_file_that_others_may_read_is_refused(tmp_path):
 
 def test_what_may_not_be_written(tmp_path):
     me = make_world().me
-    with pytest.raises(ValueError, match="must be one of .* got a Card"):
+    with pytest.raises(ValueError, match=r"must be one of .* got a Card"):
         write(tmp_path / "x", me.card)
     with pytest.raises(ValueError, match="at least 8"):
         keys.write_secret(tmp_path / "x", me, passphrase="short", draw=secrets.token_bytes, work=WORK)
