@@ -418,7 +418,7 @@ class Listen:
 
 @dataclasses.dataclass(frozen=True)
 class ServeCloud:
-    """Serve a collection: takes the owner's orders and users' queries; holds no secret. Ends on Ctrl-C or SIGTERM."""
+    """Serve a collection: takes the owner's orders and users' queries; holds none of their secrets. Ctrl-C ends it."""
 
     card: Path
     """The collection's public file, `collection.public` of the owner's folder."""

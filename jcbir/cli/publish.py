@@ -144,8 +144,11 @@ def publish_segment(
         cipher=workspace.settings.cipher,  # type: ignore[arg-type]
     )
     words = np.asarray(pack(codes)).astype(">u4")
-    known = [{**entry, "code": row.tobytes().hex()} for entry, row in zip(entries, words, strict=True)]
-    names = dict(zip(catalog.image_ids, known, strict=True))
+    # By pseudonym: the catalog has the images in an order drawn afresh.
+    names = {
+        protocol.pseudonym(state, entry["sha256"]): {**entry, "code": row.tobytes().hex()}
+        for entry, row in zip(entries, words, strict=True)
+    }
     writers = post(workspace, [publication, catalog])
     writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}.json"] = _names_writer(names)
     return commit(workspace, state, writers)
