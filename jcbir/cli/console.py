@@ -2,118 +2,93 @@
 
 import dataclasses
 import json
+import re
 import sys
+import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import rich.console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 Advance = Callable[[int, int | None], None]
 """(done so far, all of it or None where nobody knows yet)."""
 
+PAUSE = 5.0
+"""Seconds between two lines of progress where standard error is no terminal."""
+
 
 @dataclasses.dataclass(frozen=True)
-class Screen:
-    """The two streams of a command.
-
-    Attributes:
-        json: answer as one JSON object.
-        out: standard output, for the answer.
-        err: standard error, for progress, warnings and questions.
-    """
+class CommandConsole:
+    """The two streams of a command: standard output for the answer, standard error for all else."""
 
     json: bool
-    out: Console
-    err: Console
+    out: rich.console.Console
+    err: rich.console.Console
 
 
-def open_screen(*, json: bool) -> Screen:
-    """Take the standard streams as they are now.
-
-    Args:
-        json: answer as one JSON object.
-
-    Returns:
-        The screen.
-
-    Example:
-        >>> open_screen(json=True).json
-        True
-    """
+def open_console(*, json: bool) -> CommandConsole:
+    """Take the standard streams as they are now."""
     # In a file or a pipe nobody knows the width of the page; a table needs one.
     width = None if sys.stdout.isatty() else 140
-    out = Console(highlight=False, soft_wrap=True, markup=False, width=width)
-    return Screen(json, out, Console(stderr=True, highlight=False, soft_wrap=True, markup=False))
+    out = rich.console.Console(highlight=False, soft_wrap=True, markup=False, width=width)
+    return CommandConsole(json, out, rich.console.Console(stderr=True, highlight=False, soft_wrap=True, markup=False))
 
 
-def answer(screen: Screen, record: Mapping[str, Any], *, lines: Sequence[str | Table] = ()) -> None:
-    """Print what a command has to say: the record as JSON, or else the lines.
-
-    Args:
-        screen: where.
-        record: the whole answer.
-        lines: the same for people; without them, a line for each field.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> answer(open_screen(json=True), {"photographs": 3})
-        {"photographs": 3}
-    """
-    if screen.json:
-        # Not through rich, which would wrap and style.
-        print(json.dumps(record, default=_plain, ensure_ascii=False), file=screen.out.file, flush=True)
+def answer(console: CommandConsole, record: Mapping[str, Any], *, lines: Sequence[str | Table] = ()) -> None:
+    """Print the whole answer as JSON, or else the lines for people; without any, a line for each field."""
+    if console.json:
+        text = json.dumps(record, default=_plain, ensure_ascii=False)
+        # Not through rich, which would wrap and style. A name's bytes that are no UTF-8 are spelled out.
+        print(re.sub("[\ud800-\udfff]", lambda found: f"\\{_spell(found[0])}", text), file=console.out.file, flush=True)
         return
     for line in lines or [f"{name.replace('_', ' ')}: {value}" for name, value in record.items()]:
-        screen.out.print(line)
+        console.out.print(printable(line) if isinstance(line, str) else line)
 
 
-def note(screen: Screen, line: str) -> None:
-    """Say something on standard error.
+def note(console: CommandConsole, line: str) -> None:
+    """Say something on standard error."""
+    console.err.print(printable(line))
 
-    Args:
-        screen: where.
-        line: what.
 
-    Returns:
-        Nothing.
-
-    Example:
-        >>> note(open_screen(json=True), "one file skipped")
-    """
-    screen.err.print(line)
+def printable(text: str) -> str:
+    r"""Spell out what a file name may hold and a line may not: line ends, controls, bytes that are no UTF-8."""
+    unfit = ("Cc", "Cs", "Zl", "Zp")
+    return "".join(_spell(letter) if unicodedata.category(letter) in unfit else letter for letter in text)
 
 
 @contextmanager
-def progress(screen: Screen, description: str) -> Iterator[Advance]:
-    """Show a progress bar on standard error for the length of a block; none where that is no terminal.
+def progress(console: CommandConsole, description: str) -> Iterator[Advance]:
+    """Show a progress bar on standard error for the length of a block; a line every few seconds if it is redirected."""
+    if not console.err.is_terminal:
+        begun = told = time.monotonic()
 
-    Args:
-        screen: where.
-        description: what is done.
+        def tell(done: int, total: int | None) -> None:
+            nonlocal told
+            if time.monotonic() - told >= PAUSE:
+                told = time.monotonic()
+                note(console, f"{description}: {done} of {total or '?'} after {told - begun:.0f} s")
 
-    Yields:
-        `advance(done, total)`.
-
-    Example:
-        >>> with progress(open_screen(json=True), "hash") as advance:
-        ...     advance(1, 2)
-    """
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
-    with Progress(*columns, console=screen.err, disable=not screen.err.is_terminal, transient=True) as bar:
+        yield tell
+        return
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    with Progress(*columns, console=console.err, transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _spell(letter: str) -> str:
+    r"""A letter as an escape; what stands for an odd byte of a file name as that byte: \xe9."""
+    if "\udc80" <= letter <= "\udcff":
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
-    raise TypeError(f"record: no JSON for a {type(value).__name__}")
-
-
-__all__ = ["Advance", "Screen", "answer", "note", "open_screen", "progress"]
+    raise TypeError(f"record: must be made of what JSON has, got a {type(value).__name__}")

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from jcbir.cli import options
-from jcbir.cli.console import Screen, answer, note
+from jcbir.cli.console import CommandConsole, answer, note
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
 from jcbir.ranking._cost import Cost, calibrate, cost
@@ -17,12 +17,12 @@ CHOICES = (("packed", None), ("bitsliced", None), ("bitsliced", 2), ("integer", 
 """Scheme, and bits in a product table where the server keeps some."""
 
 
-def predict(command: options.Cost, screen: Screen) -> None:
+def predict(command: options.Cost, console: CommandConsole) -> None:
     if command.images < 1:
-        raise ValueError(f"images: at least 1, got {command.images}")
+        raise ValueError(f"images: must be at least 1, got {command.images}")
     calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
     if command.calibrate:
-        note(screen, f"making a {command.modulus_bits}-bit key and timing this machine")
+        note(console, f"making a {command.modulus_bits}-bit key and timing this machine")
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
         calibration, public = calibrate(secret, draw=secrets.token_bytes, clock=time.perf_counter), secret.public
     rows = []
@@ -38,7 +38,7 @@ def predict(command: options.Cost, screen: Screen) -> None:
         "calibrated": command.calibrate,
         "schemes": rows,
     }
-    answer(screen, record, lines=[_table(rows)])
+    answer(console, record, lines=[_table(rows)])
 
 
 def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
         "prepared_bytes": found.prepared_bytes,
         "trapdoor_bytes": found.trapdoor_bytes,
         "reply_bytes": found.reply_bytes,
-        "operations": dataclasses.asdict(found.operations),
+        "operations": found.operations._asdict(),
         "seconds": None
         if found.seconds is None
         else {**dataclasses.asdict(found.seconds), "query": found.seconds.query},
@@ -75,6 +75,3 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             cells += [f"{row['seconds']['build']:.2f}", f"{row['seconds']['query']:.2f}"]
         table.add_row(*cells)
     return table
-
-
-__all__ = ["predict"]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 
-DONE, MISTAKE, REFUSED, UNREACHABLE, DAMAGED, INTERRUPTED = 0, 2, 3, 4, 5, 130
+MISTAKE, REFUSED, UNREACHABLE, DAMAGED, INTERRUPTED = 2, 3, 4, 5, 130
 EXTRAS = {
     "httpx": "serve",
     "starlette": "serve",
@@ -20,53 +20,30 @@ EXTRAS = {
 """Package to the extra of jcbir that installs it."""
 
 
-class Failure(NamedTuple):
-    """How a command ended.
-
-    Fields:
-        status: exit status.
-        code: short name of the reason, for scripts.
-        reason: one sentence.
-    """
+class Ending(NamedTuple):
+    """How a command ended: exit status, short name of the reason for scripts, one sentence."""
 
     status: int
     code: str
     reason: str
 
 
-def classify(error: BaseException) -> Failure | None:
-    """Name an error that a user of the command line may meet.
-
-    Args:
-        error: what was raised.
-
-    Returns:
-        How to end, or None for an error that nobody expected.
-
-    Example:
-        >>> classify(FormatError("photo: not a picture"))
-        Failure(status=5, code='damaged', reason='photo: not a picture')
-        >>> classify(ZeroDivisionError()) is None
-        True
-    """
+def classify(error: BaseException) -> Ending | None:
+    """Name an error that a user of the command line may meet; None for one that nobody expected."""
     reason = " ".join(str(error).split()) or type(error).__name__
     match error:
         case KeyboardInterrupt():
-            return Failure(INTERRUPTED, "interrupted", "interrupted")
+            return Ending(INTERRUPTED, "interrupted", "interrupted")
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in EXTRAS:
             package = (error.name or "").split(".")[0]
-            extra = EXTRAS[package]
-            return Failure(MISTAKE, "missing-extra", f"this needs {package}: pip install 'jcbir[{extra}]'")
+            return Ending(MISTAKE, "missing-extra", f"this needs {package}: pip install 'jcbir[{EXTRAS[package]}]'")
         case ConnectionError() | TimeoutError():
-            return Failure(UNREACHABLE, "unreachable", reason)
+            return Ending(UNREACHABLE, "unreachable", reason)
         case ValueError() if isinstance(getattr(error, "code", None), str):
             # Every refusal of the protocol, and only these, carries a code.
-            return Failure(REFUSED, error.code, reason)  # type: ignore[attr-defined]
+            return Ending(REFUSED, error.code, reason)  # type: ignore[attr-defined]
         case FormatError() | IntegrityError() | KeyMismatchError():
-            return Failure(DAMAGED, "damaged", reason)
+            return Ending(DAMAGED, "damaged", reason)
         case ValueError() | OSError():
-            return Failure(MISTAKE, "mistake", reason)
+            return Ending(MISTAKE, "mistake", reason)
     return None
-
-
-__all__ = ["EXTRAS", "Failure", "classify"]

@@ -5,148 +5,61 @@ foreign data (or a wrong passphrase), 130 interrupted. `--json` prints one JSON 
 else there; an error is one too, `{"error": code, "reason": sentence}`.
 """
 
-import dataclasses
+# Nothing heavier at the top: until `run_command` runs, Ctrl-C would end in a traceback.
 import importlib
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
-import tyro
-from tyro.conf import subcommand
+DESCRIPTION = """Private content-based image search.
 
-from jcbir.cli import options as plain, owner_options as owner
-from jcbir.cli.console import answer, note, open_screen
-from jcbir.cli.exit_codes import DONE, classify
-
-
-@dataclasses.dataclass(frozen=True)
-class Owner:
-    """Found a collection, publish photographs, admit and revoke users."""
-
-    command: (
-        Annotated[owner.OwnerInit, subcommand("init")]
-        | Annotated[owner.OwnerTrain, subcommand("train")]
-        | Annotated[owner.OwnerPublish, subcommand("publish")]
-        | Annotated[owner.OwnerSend, subcommand("send")]
-        | Annotated[owner.OwnerGrant, subcommand("grant")]
-        | Annotated[owner.OwnerRevoke, subcommand("revoke")]
-        | Annotated[owner.OwnerRekey, subcommand("rekey")]
-        | Annotated[owner.OwnerInfo, subcommand("info")]
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class User:
-    """Make keys, join a collection, search it."""
-
-    command: (
-        Annotated[plain.UserInit, subcommand("init")]
-        | Annotated[plain.UserJoin, subcommand("join")]
-        | Annotated[plain.UserQuery, subcommand("query")]
-        | Annotated[plain.UserInfo, subcommand("info")]
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Serve:
-    """Run a service until Ctrl-C or SIGTERM; logs go to standard error."""
-
-    command: Annotated[plain.ServeCloud, subcommand("cloud")] | Annotated[plain.ServeAuthority, subcommand("authority")]
-
-
-@dataclasses.dataclass(frozen=True)
-class Store:
-    """Look after the cloud's store."""
-
-    command: (
-        Annotated[plain.StoreInfo, subcommand("info")]
-        | Annotated[plain.StoreVerify, subcommand("verify")]
-        | Annotated[plain.StoreCompact, subcommand("compact")]
-        | Annotated[plain.StoreBackup, subcommand("backup")]
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """Pretrained networks: list, fetch, convert, check."""
-
-    command: (
-        Annotated[plain.WeightsList, subcommand("list")]
-        | Annotated[plain.WeightsFetch, subcommand("fetch")]
-        | Annotated[plain.WeightsConvert, subcommand("convert")]
-        | Annotated[plain.WeightsCheck, subcommand("check")]
-    )
-
-
-Command = (
-    Annotated[Owner, subcommand("owner")]
-    | Annotated[User, subcommand("user")]
-    | Annotated[Serve, subcommand("serve")]
-    | Annotated[Store, subcommand("store")]
-    | Annotated[plain.Cost, subcommand("cost")]
-    | Annotated[Weights, subcommand("weights")]
-    | Annotated[plain.Demo, subcommand("demo")]
-    | Annotated[plain.Version, subcommand("version")]
-)
-
-FUNCTIONS = {
-    owner.OwnerInit: "owner:init",
-    owner.OwnerTrain: "owner:train",
-    owner.OwnerPublish: "owner:publish",
-    owner.OwnerSend: "owner:send",
-    owner.OwnerGrant: "owner:grant",
-    owner.OwnerRevoke: "owner:revoke",
-    owner.OwnerRekey: "owner:rekey",
-    owner.OwnerInfo: "owner:info",
-    plain.UserInit: "user:init",
-    plain.UserJoin: "user:join",
-    plain.UserQuery: "user:query",
-    plain.UserInfo: "user:info",
-    plain.ServeCloud: "serve_cloud:cloud",
-    plain.ServeAuthority: "serve_authority:authority",
-    plain.StoreInfo: "store:info",
-    plain.StoreVerify: "store:verify",
-    plain.StoreCompact: "store:compact",
-    plain.StoreBackup: "store:backup",
-    plain.Cost: "cost:predict",
-    plain.WeightsList: "weights:show",
-    plain.WeightsFetch: "weights:fetch",
-    plain.WeightsConvert: "weights:convert",
-    plain.WeightsCheck: "weights:check",
-    plain.Demo: "demo.command:demo",
-    plain.Version: "demo.command:version",
-}
-"""Options to the module of `jcbir.cli` and the function in it that does the work."""
-
-_STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+`jcbir --version` prints the version; `jcbir --tyro-print-completion bash` (or zsh, tcsh) prints a completion script."""
 
 
 def main() -> None:
     """Run the command that the arguments name."""
+    warnings.formatwarning = lambda message, *_: f"jcbir: {message}\n"
     sys.exit(run_command(sys.argv[1:]))
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Parse and run; every expected error ends in one line and a status of its own."""
-    command: Any = tyro.cli(
-        Command, prog="jcbir", description="Private content-based image search.", args=list(arguments), config=_STYLE
-    )  # fmt: skip
-    chosen = command.command if type(command) in (Owner, User, Serve, Store, Weights) else command
-    screen = open_screen(json=chosen.output.json)
+    as_json = "--json" in arguments
     try:
-        module, function = FUNCTIONS[type(chosen)].split(":")
-        getattr(importlib.import_module(f"jcbir.cli.{module}"), function)(chosen, screen)
+        import tyro
+
+        from jcbir.cli import console as consoles, options
+
+        style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+        words = ["version", *arguments[1:]] if arguments[:1] == ["--version"] else list(arguments)
+        parsed: Any = tyro.cli(options.Command, prog="jcbir", description=DESCRIPTION, args=words, config=style)
+        chosen = getattr(parsed, "command", parsed)
+        module, function = options.FUNCTIONS[type(chosen)].split(":")
+        console = consoles.open_console(json=chosen.output.json)
+        getattr(importlib.import_module(f"jcbir.cli.{module}"), function)(chosen, console)
     except BrokenPipeError:
         # The reader left (`| head`): that is its right, and the rest is for nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except (ValueError, OSError, ImportError, KeyboardInterrupt) as error:
-        failure = classify(error)
-        if failure is None:
+        from jcbir.cli.console import answer, note, open_console
+        from jcbir.cli.exit_codes import classify
+
+        ending = classify(error)
+        if ending is None:
             raise
-        note(screen, f"jcbir: {failure.reason}")
-        if screen.json:
-            answer(screen, {"error": failure.code, "reason": failure.reason})
-        return failure.status
-    return DONE
+        console = open_console(json=as_json)
+        note(console, f"jcbir: {ending.reason}")
+        if as_json:
+            answer(console, {"error": ending.code, "reason": ending.reason})
+        return ending.status
+    return 0
+
+
+def version(command: Any, console: Any) -> None:
+    import jcbir
+    from jcbir.cli.console import answer
+
+    answer(console, {"version": jcbir.__version__}, lines=[f"jcbir {jcbir.__version__}"])

@@ -1,15 +1,19 @@
-"""The options of every command but the owner's: frozen records, nothing else, so that `jcbir --help` is quick.
+"""The options of every command: frozen records, nothing else, so that `jcbir --help` is quick.
 
 `tyro` makes the parser of them; a docstring below a field is its help.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg, subcommand
 
-from jcbir.cli.demo.options import DemoOptions
+SomePath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="(optional)")]
+SomeText = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(optional)")]
+SomeNumber = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")]
+Url = Annotated[str, arg(metavar="URL")]
+SomeUrl = Annotated[str | None, arg(metavar="URL", help_behavior_hint="(optional)")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,33 +25,277 @@ class Output:
 
 
 @dataclasses.dataclass(frozen=True)
-class Version:
-    """Print the version."""
+class Place:
+    """The owner's folder and how to open it."""
+
+    home: Path = Path("jcbir-owner")
+    """Folder of the owner's files; secrets in it are under the passphrase."""
+
+    passphrase_file: SomePath = None
+    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """Where orders go; what has no address waits in the outbox."""
+
+    cloud: SomeUrl = None
+    """Address of the cloud."""
+
+    authority: SomeUrl = None
+    """Address of the authority."""
+
+    certificate: SomePath = None
+    """PEM file of the authority to trust for https instead of the system's."""
+
+    insecure_http: bool = False
+    """Allow plain `http://` beyond this machine: whoever is on the way reads and changes what travels."""
+
+    timeout: float = 60.0
+    """Seconds to wait for an answer."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerTrain:
+    """Fine-tune the bundled network to hash, by central similarity quantization, and write it as one file."""
+
+    out: Path
+    """File to write, safetensors."""
+
+    folder: Positional[SomePath] = None
+    """Folder of class folders to learn from; without it the CIFAR-10 sample inside the package."""
+
+    bits: int = 64
+    """Length of the hash codes."""
+
+    epochs: int = 4
+    """Passes over the photographs."""
+
+    seed: int = 0
+    """Of initial head, order and augmentation."""
 
     output: Output = Output()
 
 
 @dataclasses.dataclass(frozen=True)
-class Demo:
-    """Photographs to a private search in one process: fine-tune, hash, encrypt, seal, score, rank, open, draw."""
+class OwnerInit:
+    """Found a collection: make every key, and settle network, schemes and cipher."""
 
-    options: DemoOptions = dataclasses.field(default_factory=DemoOptions)
+    collection: Positional[str]
+    """Name of the collection."""
+
+    cloud_identity: Path
+    """`identity.public` of `jcbir cloud init`: only what this cloud signs is opened."""
+
+    authority_identity: Path
+    """`identity.public` of `jcbir authority init`: only this authority ranks."""
+
+    network: SomePath = None
+    """Hashing network of `jcbir owner train`; without it the bundled one is fine-tuned on the bundled sample."""
+
+    bits: int = 64
+    """Length of the hash codes; a given network settles it."""
+
+    modulus_bits: Literal[2048, 3072, 4096] = 3072
+    """Size of the Paillier modulus."""
+
+    schemes: tuple[Literal["packed", "bitsliced", "integer"], ...] = ("packed", "bitsliced")
+    """Ranking schemes to offer."""
+
+    cipher: Literal["lorenz", "aes-gcm"] = "lorenz"
+    """Image cipher inside the AES-GCM envelope; `aes-gcm` adds nothing and is many times faster."""
+
+    longest_side: SomeNumber = None
+    """Reduce photographs to so many pixels before sealing; without it they are kept as they are."""
+
+    authority_passphrase_file: SomePath = None
+    """First line is the passphrase of `authority.secret`; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
+
+    place: Place = Place()
     output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerPublish:
+    """Publish the new photographs of a folder, segment by segment; an interrupted run is gone on with by the next."""
+
+    folder: Positional[Path]
+    """Folder with photographs, at any depth."""
+
+    withdraw_missing: bool = False
+    """Withdraw what was published from this folder and is deleted; refused while anything in it cannot be read."""
+
+    dry_run: bool = False
+    """Change nothing; say what would be published and withdrawn."""
+
+    segment: SomeNumber = None
+    """Photographs in a segment; without it as many as one bit-sliced ciphertext holds."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerWithdraw:
+    """Withdraw photographs: they leave index and store, and no query finds them."""
+
+    photographs: Positional[tuple[str, ...]]
+    """Paths or pseudonyms, as `jcbir owner list` has them."""
+
+    dry_run: bool = False
+    """Change nothing; say what would be withdrawn."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerList:
+    """List what is published: pseudonym, and path and folder of the photograph."""
+
+    place: Place = Place()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerStatus:
+    """Say whether cloud and authority can be reached and are in the owner's epoch, and which orders wait."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerGrants:
+    """List the grants: whose, for how long, and whether in force."""
+
+    place: Place = Place()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerSend:
+    """Send what waits in the outbox."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerGrant:
+    """Admit a user: write a folder with grant, sealed masking key and network for the user to `join`."""
+
+    enrollment: Positional[Path]
+    """`enrollment.jcbir` of the user."""
+
+    out: Path
+    """Folder to write; to be handed to the user, over any channel."""
+
+    label: str = ""
+    """Your own name for this user, to revoke by; no two grants in force share one."""
+
+    days: float = 30.0
+    """How long the grant is good for."""
+
+    max_results: int = 100
+    """Most results of one query."""
+
+    queries_per_day: int = 200
+    """Most query photographs in a day."""
+
+    images_per_day: int = 500
+    """Most different pictures received in a day."""
+
+    rights: tuple[Literal["rank", "open"], ...] = ("rank", "open")
+    """`rank`: learn pseudonyms and distances; `open`: receive the image keys as well."""
+
+    cloud: SomeUrl = None
+    """Address of the cloud, for the user's convenience."""
+
+    place: Place = Place()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerRevoke:
+    """Take grants back: they get no answer from now on. What a user has already, only `rekey` makes worthless."""
+
+    grants: Positional[tuple[str, ...]] = ()
+    """Identifiers or labels of grants, as `jcbir owner grants` lists them."""
+
+    all: bool = False
+    """Revoke every grant in force."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerRekey:
+    """Move the collection to a new epoch with new keys: all grants end; an interrupted run is gone on with by the next.
+
+    The sealed images are taken back from the cloud, so the photographs need not be at hand.
+    """
+
+    modulus_bits: Annotated[
+        Literal[2048, 3072, 4096] | None, arg(metavar="{2048,3072,4096}", help_behavior_hint="(optional)")
+    ] = None
+    """Make a new Paillier key of this size too; without it the old one stays."""
+
+    cloud_identity: SomePath = None
+    """`identity.public` of another cloud; without it the old one stays."""
+
+    authority_identity: SomePath = None
+    """`identity.public` of another authority; without it the old one stays."""
+
+    fresh: bool = False
+    """Publish and send nothing: the new files go to a cloud and an authority begun anew by hand. For when the
+    authority's old key may be in other hands: by it the new one would travel."""
+
+    authority_passphrase_file: SomePath = None
+    """First line is the passphrase of `authority.secret`; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerInfo:
+    """Say what is published, what waits in the outbox, who has grants, and the fingerprint to tell users."""
+
+    names: bool = False
+    """List pseudonym and photograph of all that is published."""
+
+    place: Place = Place()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class UserPlace:
+    """The user's folder and how to open it."""
+
+    home: Path = Path("jcbir-user")
+    """Folder of the user's files; secrets in it are under the passphrase."""
+
+    passphrase_file: SomePath = None
+    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UserInit:
     """Make a user's keys, and the enrollment to send to the owner."""
 
-    home: Path = Path("jcbir-user")
-    """Folder of the user's files; secrets in it are under the passphrase."""
-
     hybrid: bool = False
-    """Have results sealed to ML-KEM-768 + X25519: what is recorded today stays closed to a quantum computer later."""
+    """Have results sealed to ML-KEM-768 + X25519: a quantum computer later does not open recorded results. It does
+    open a recorded index and recorded queries: Paillier is not post-quantum."""
 
-    passphrase_file: Path | None = None
-    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
-
+    place: UserPlace = UserPlace()
     output: Output = Output()
 
 
@@ -58,15 +306,10 @@ class UserJoin:
     folder: Positional[Path]
     """What `jcbir owner grant` wrote."""
 
-    fingerprint: str | None = None
+    fingerprint: SomeText = None
     """The collection's fingerprint as its owner told you (`jcbir owner info`); without it you are asked to compare."""
 
-    home: Path = Path("jcbir-user")
-    """Folder of the user's files."""
-
-    passphrase_file: Path | None = None
-    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
-
+    place: UserPlace = UserPlace()
     output: Output = Output()
 
 
@@ -78,7 +321,7 @@ class UserQuery:
     """Query photographs; all travel in one message."""
 
     out: Path
-    """Folder for the results: a folder inside it for each query photograph."""
+    """Folder for the results: a folder inside it for each query photograph, under its name; nothing is overwritten."""
 
     top: int = 10
     """Results for each photograph."""
@@ -86,21 +329,19 @@ class UserQuery:
     scheme: Literal["packed", "bitsliced", "integer"] = "packed"
     """Ranking scheme; the collection must offer it."""
 
-    cloud: str | None = None
+    cloud: SomeUrl = None
     """Address of the cloud; without it the one that came with the admission."""
 
-    certificate: Path | None = None
+    certificate: SomePath = None
     """PEM file of the authority to trust for https instead of the system's."""
+
+    insecure_http: bool = False
+    """Allow plain `http://` beyond this machine: whoever is on the way reads and changes what travels."""
 
     timeout: float = 60.0
     """Seconds to wait for the cloud."""
 
-    home: Path = Path("jcbir-user")
-    """Folder of the user's files."""
-
-    passphrase_file: Path | None = None
-    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
-
+    place: UserPlace = UserPlace()
     output: Output = Output()
 
 
@@ -108,11 +349,52 @@ class UserQuery:
 class UserInfo:
     """Say which collection this user may search, until when, and under which fingerprint."""
 
-    home: Path = Path("jcbir-user")
-    """Folder of the user's files."""
+    place: UserPlace = UserPlace()
+    output: Output = Output()
 
-    passphrase_file: Path | None = None
-    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
+
+@dataclasses.dataclass(frozen=True)
+class CloudInit:
+    """Make the identity by which a cloud signs what it reports; its public half goes to the owner."""
+
+    folder: Path = Path("jcbir-cloud")
+    """Folder to write `identity.secret` and `identity.public` into."""
+
+    passphrase_file: SomePath = None
+    """First line is the cloud's passphrase; without it `JCBIR_CLOUD_PASSPHRASE`, or a prompt."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudInfo:
+    """Say the fingerprint of a cloud's identity, to compare with its owner."""
+
+    folder: Path = Path("jcbir-cloud")
+    """Folder of `jcbir cloud init`."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityInit:
+    """Make the identity by which an authority signs and receives keys; its public half goes to the owner."""
+
+    folder: Path = Path("jcbir-authority")
+    """Folder to write `identity.secret` and `identity.public` into."""
+
+    passphrase_file: SomePath = None
+    """First line is the authority's passphrase; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityInfo:
+    """Say the fingerprint of an authority's identity, to compare with its owner."""
+
+    folder: Path = Path("jcbir-authority")
+    """Folder of `jcbir authority init`."""
 
     output: Output = Output()
 
@@ -127,16 +409,16 @@ class Listen:
     port: int = 8470
     """Port to listen on."""
 
-    certificate: Path | None = None
+    certificate: SomePath = None
     """PEM file with the certificate chain; without one there is no TLS."""
 
-    private_key: Path | None = None
+    private_key: SomePath = None
     """PEM file with the certificate's private key."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ServeCloud:
-    """Serve a collection: takes the owner's orders and users' queries; holds no secret. Ends on Ctrl-C or SIGTERM."""
+    """Serve a collection: takes the owner's orders and users' queries; holds none of their secrets. Ctrl-C ends it."""
 
     card: Path
     """The collection's public file, `collection.public` of the owner's folder."""
@@ -144,13 +426,22 @@ class ServeCloud:
     store: Path
     """Folder of the store; made where there is none."""
 
-    authority: str
+    authority: Url
     """Address of the authority."""
 
-    authority_certificate: Path | None = None
+    identity: Path = Path("jcbir-cloud/identity.secret")
+    """`identity.secret` of `jcbir cloud init`."""
+
+    passphrase_file: SomePath = None
+    """First line is the cloud's passphrase; without it `JCBIR_CLOUD_PASSPHRASE`, or a prompt."""
+
+    insecure_http: bool = False
+    """Allow plain `http://` to an authority beyond this machine: who is on the way reads and changes what travels."""
+
+    authority_certificate: SomePath = None
     """PEM file of the authority to trust for https to the authority instead of the system's."""
 
-    workers: int | None = None
+    workers: SomeNumber = None
     """Scoring processes; without it one for each core but one."""
 
     listen: Listen = Listen()
@@ -167,8 +458,14 @@ class ServeAuthority:
     journal: Path
     """SQLite file of orders and answered requests; made where there is none."""
 
-    passphrase_file: Path | None = None
-    """First line is the passphrase; without it `JCBIR_PASSPHRASE`, or a prompt."""
+    identity: Path = Path("jcbir-authority/identity.secret")
+    """`identity.secret` of `jcbir authority init`."""
+
+    passphrase_file: SomePath = None
+    """First line is the passphrase of the delegation; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
+
+    identity_passphrase_file: SomePath = None
+    """First line is the passphrase of the identity; without it the delegation's is tried."""
 
     listen: Listen = Listen(port=8471)
     output: Output = Output()
@@ -186,7 +483,7 @@ class StoreInfo:
 
 @dataclasses.dataclass(frozen=True)
 class StoreVerify:
-    """Check every byte of a store: the catalogue's structure, each segment's SHA-256, each place."""
+    """Check every byte of a store: the database's structure, each segment's SHA-256, each place."""
 
     store: Positional[Path]
     """Folder of the store."""
@@ -250,7 +547,7 @@ class WeightsFetch:
     name: Positional[str]
     """One of `jcbir weights list`."""
 
-    sha256: str | None = None
+    sha256: SomeText = None
     """Hash the file must have; needed for a source without a pinned one."""
 
     output: Output = Output()
@@ -260,13 +557,18 @@ class WeightsFetch:
 class Foreign:
     """What a foreign checkpoint does not say of itself."""
 
-    layout: Literal["torch", "keras", "keras2019"] | None = None
+    layout: Annotated[
+        Literal["torch", "keras", "keras2019"] | None,
+        arg(metavar="{torch,keras,keras2019}", help_behavior_hint="(optional)"),
+    ] = None
     """Names of its tensors."""
 
-    depth: Literal[18, 34, 50, 101] | None = None
+    depth: Annotated[
+        Literal[18, 34, 50, 101] | None, arg(metavar="{18,34,50,101}", help_behavior_hint="(optional)")
+    ] = None
     """Its depth."""
 
-    sha256: str | None = None
+    sha256: SomeText = None
     """Hash the file must have."""
 
 
@@ -296,3 +598,175 @@ class WeightsCheck:
 
     foreign: Foreign = Foreign()
     output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """Print the version."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """Photographs to a private search in one process: fine-tune, hash, encrypt, seal, score, rank, open, draw."""
+
+    bits: Literal[16, 32, 64] = 64
+    """Length of the hash codes."""
+
+    scheme: Literal["bitsliced", "packed"] = "bitsliced"
+    """The ranking scheme whose opened results are drawn; all three are measured."""
+
+    modulus_bits: Literal[2048, 3072, 4096] = 2048
+    """Size of the Paillier modulus. The library's default is 3072; the demo takes 2048 to be quick."""
+
+    images: SomePath = None
+    """A folder of class folders with your own photographs; without it, the CIFAR-10 sample inside the package."""
+
+    per_class: int = 300
+    """With `images`: use at most so many photographs of each class."""
+
+    epochs: int = 4
+    """Passes over the training photographs."""
+
+    top: int = 8
+    """Results opened for each query."""
+
+    seed: int = 0
+    """Of the training: initial weights, order and augmentation. Keys, nonces and blinders come from the system."""
+
+    report: SomePath = None
+    """Write the figures here as JSON."""
+
+    out: Path = Path("jcbir-demo.png")
+    """Write the picture here."""
+
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """Found a collection, publish photographs, admit and revoke users."""
+
+    command: (
+        Annotated[OwnerInit, subcommand("init")]
+        | Annotated[OwnerTrain, subcommand("train")]
+        | Annotated[OwnerPublish, subcommand("publish")]
+        | Annotated[OwnerWithdraw, subcommand("withdraw")]
+        | Annotated[OwnerList, subcommand("list")]
+        | Annotated[OwnerSend, subcommand("send")]
+        | Annotated[OwnerStatus, subcommand("status")]
+        | Annotated[OwnerGrant, subcommand("grant")]
+        | Annotated[OwnerGrants, subcommand("grants")]
+        | Annotated[OwnerRevoke, subcommand("revoke")]
+        | Annotated[OwnerRekey, subcommand("rekey")]
+        | Annotated[OwnerInfo, subcommand("info")]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class User:
+    """Make keys, join a collection, search it."""
+
+    command: (
+        Annotated[UserInit, subcommand("init")]
+        | Annotated[UserJoin, subcommand("join")]
+        | Annotated[UserQuery, subcommand("query")]
+        | Annotated[UserInfo, subcommand("info")]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Cloud:
+    """A cloud's identity."""
+
+    command: Annotated[CloudInit, subcommand("init")] | Annotated[CloudInfo, subcommand("info")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Authority:
+    """An authority's identity."""
+
+    command: Annotated[AuthorityInit, subcommand("init")] | Annotated[AuthorityInfo, subcommand("info")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Serve:
+    """Run a service until Ctrl-C or SIGTERM; logs go to standard error."""
+
+    command: Annotated[ServeCloud, subcommand("cloud")] | Annotated[ServeAuthority, subcommand("authority")]
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """Look after the cloud's store."""
+
+    command: (
+        Annotated[StoreInfo, subcommand("info")]
+        | Annotated[StoreVerify, subcommand("verify")]
+        | Annotated[StoreCompact, subcommand("compact")]
+        | Annotated[StoreBackup, subcommand("backup")]
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Pretrained networks: list, fetch, convert, check."""
+
+    command: (
+        Annotated[WeightsList, subcommand("list")]
+        | Annotated[WeightsFetch, subcommand("fetch")]
+        | Annotated[WeightsConvert, subcommand("convert")]
+        | Annotated[WeightsCheck, subcommand("check")]
+    )
+
+
+Command = (
+    Annotated[Owner, subcommand("owner")]
+    | Annotated[User, subcommand("user")]
+    | Annotated[Cloud, subcommand("cloud")]
+    | Annotated[Authority, subcommand("authority")]
+    | Annotated[Serve, subcommand("serve")]
+    | Annotated[Store, subcommand("store")]
+    | Annotated[Cost, subcommand("cost")]
+    | Annotated[Weights, subcommand("weights")]
+    | Annotated[Demo, subcommand("demo")]
+    | Annotated[Version, subcommand("version")]
+)
+
+FUNCTIONS = {
+    OwnerInit: "owner:init",
+    OwnerTrain: "owner:train",
+    OwnerPublish: "owner:publish",
+    OwnerWithdraw: "owner:withdraw",
+    OwnerList: "owner:list_published",
+    OwnerSend: "owner:send",
+    OwnerStatus: "owner:status",
+    OwnerGrant: "owner:grant",
+    OwnerGrants: "owner:list_grants",
+    OwnerRevoke: "owner:revoke",
+    OwnerRekey: "owner:rekey",
+    OwnerInfo: "owner:info",
+    UserInit: "user:init",
+    UserJoin: "user:join",
+    UserQuery: "user:query",
+    UserInfo: "user:info",
+    CloudInit: "identity:init_cloud",
+    CloudInfo: "identity:info_cloud",
+    AuthorityInit: "identity:init_authority",
+    AuthorityInfo: "identity:info_authority",
+    ServeCloud: "serve_cloud:cloud",
+    ServeAuthority: "serve_authority:authority",
+    StoreInfo: "store:info",
+    StoreVerify: "store:verify",
+    StoreCompact: "store:compact",
+    StoreBackup: "store:backup",
+    Cost: "cost:predict",
+    WeightsList: "weights:show",
+    WeightsFetch: "weights:fetch",
+    WeightsConvert: "weights:convert",
+    WeightsCheck: "weights:check",
+    Demo: "demo.run:demo",
+    Version: "main:version",
+}
+"""Options to the module of `jcbir.cli` and the function in it that does the work."""

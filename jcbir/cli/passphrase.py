@@ -7,64 +7,55 @@ from pathlib import Path
 
 VARIABLE = "JCBIR_PASSPHRASE"
 AUTHORITY_VARIABLE = "JCBIR_AUTHORITY_PASSPHRASE"
+CLOUD_VARIABLE = "JCBIR_CLOUD_PASSPHRASE"
 
 
-def read_passphrase(file: Path | None, *, purpose: str, confirm: bool = False, variable: str = VARIABLE) -> str:
-    """Read a passphrase: the first line of a file, else the environment, else a prompt.
-
-    Args:
-        file: where the caller says it is.
-        purpose: what it opens, for the prompt.
-        confirm: ask twice at a prompt: nobody can recover a mistyped one.
-        variable: name in the environment.
-
-    Returns:
-        The passphrase.
-
-    Raises:
-        ValueError: none of the three has one, an empty one, or two different ones were typed.
-
-    Example:
-        >>> os.environ[VARIABLE] = "correct horse"
-        >>> read_passphrase(None, purpose="your keys")
-        'correct horse'
-        >>> del os.environ[VARIABLE]
-    """
+def read_passphrase(
+    file: Path | None,
+    *,
+    purpose: str,
+    confirm: bool = False,
+    variable: str = VARIABLE,
+    option: str = "--passphrase-file",
+) -> str:
+    """Read a passphrase: the first line of a private file, else the environment, else a prompt (twice to confirm)."""
     if file is not None:
-        found = file.read_text(encoding="utf-8").split("\n", 1)[0].removesuffix("\r")
+        found = _first_line(file, option)
     elif os.environ.get(variable):
         found = os.environ[variable]
     elif sys.stdin.isatty():
         found = getpass.getpass(f"passphrase of {purpose}: ")
         if confirm and found != getpass.getpass("once more: "):
-            raise ValueError("passphrase: the two differ")
+            raise ValueError("passphrase: must be typed the same twice, got two different ones")
     else:
-        raise ValueError(f"passphrase: give --passphrase-file or {variable}; there is no terminal to ask at")
+        raise ValueError(f"passphrase of {purpose}: give {option} or {variable}; there is no terminal to ask at")
     if not found:
-        raise ValueError(f"passphrase: {file or 'it'} is empty")
+        raise ValueError(f"passphrase of {purpose}: must not be empty, got nothing in {file or 'the answer'}")
     return found
 
 
-def authority_passphrase(file: Path | None, *, fallback: str) -> str:
-    """Read the passphrase of the authority's key file: a file, else the environment, else the owner's.
-
-    Args:
-        file: where the caller says it is.
-        fallback: the owner's passphrase.
-
-    Returns:
-        The passphrase.
-
-    Raises:
-        ValueError: an empty one.
-
-    Example:
-        >>> authority_passphrase(None, fallback="correct horse")
-        'correct horse'
-    """
-    if file is None and not os.environ.get(AUTHORITY_VARIABLE):
-        return fallback
-    return read_passphrase(file, purpose="the authority's key", variable=AUTHORITY_VARIABLE)
+def authority_passphrase(file: Path | None) -> str:
+    """Read the passphrase of the authority's key file. The owner's is no stand-in: the two are different people."""
+    return read_passphrase(
+        file,
+        purpose="the authority's key",
+        confirm=True,
+        variable=AUTHORITY_VARIABLE,
+        option="--authority-passphrase-file",
+    )
 
 
-__all__ = ["AUTHORITY_VARIABLE", "VARIABLE", "authority_passphrase", "read_passphrase"]
+def forget_passphrases() -> None:
+    """Take the passphrases out of the environment, which every process started from here on would inherit."""
+    for name in (VARIABLE, AUTHORITY_VARIABLE, CLOUD_VARIABLE):
+        os.environ.pop(name, None)
+
+
+def _first_line(file: Path, option: str) -> str:
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise PermissionError(f"{option}: must be readable by you alone, got mode {mode:o} of {file}; `chmod 600` it")
+    try:
+        return file.read_text(encoding="utf-8").split("\n", 1)[0].removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError(f"{option}: must be a UTF-8 text, got other bytes in {file}") from None

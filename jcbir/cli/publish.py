@@ -3,34 +3,41 @@
 import dataclasses
 import hashlib
 import json
+import os
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
+from jaxtyping import Bool
 
-from jcbir.cli.console import Advance
-from jcbir.cli.network import hash_squares, square
+from jcbir.cli.console import Advance, printable
+from jcbir.cli.network import square
 from jcbir.cli.outbox import post
-from jcbir.cli.workspace import NAMES, Home, commit
+from jcbir.cli.workspace import NAMES, Workspace, commit
 from jcbir.codes import pack, unpack
+from jcbir.data import PictureFile, decode_whole, pictures_below, read_encoded
 from jcbir.errors import FormatError
+from jcbir.hashing import hash_images
 from jcbir.models import Backbone
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card
 from jcbir.ranking import plan
 from jcbir.storage.files import PRIVATE, write_file
-from jcbir.storage.images import decode_image, list_images
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
 
-Entry = dict[str, str]
+LARGEST_BATCH = 64
+"""Photographs that the network sees at once."""
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
+
+Entry = dict[str, str]
+"""What the owner alone knows of an image: `sha256` of its file, its `path` below the folder `root`, its `code`, and as
+`file` the path as the disk has it where that is another spelling."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,288 +45,235 @@ class Photograph:
     """A readable photograph that is not published yet.
 
     Attributes:
-        name: SHA-256 of its file, which is its name in the collection: a moved file is the same photograph.
-        path: below the folder.
+        entry: what the owner alone will know of it, but for the code.
         squared: what the network sees.
         picture: what is sealed.
     """
 
-    name: str
-    path: str
+    entry: Entry
     squared: np.ndarray
     picture: np.ndarray
 
 
 @dataclasses.dataclass
-class Tally:
+class Outcome:
     """What became of the files of a folder.
 
     Attributes:
         published: new photographs.
         already: published before.
         copies: of another file in the folder.
-        withdrawn: published before, and not in the folder.
         segments: written by this run.
-        skipped: path and reason of each file that could not be read.
-        seen: names of all files.
+        moved: pseudonym to entry of those that lie elsewhere than when they were published.
+        skipped: path and reason of each file that is not taken.
+        unread: paths of what could not be read, and may hold anything.
+        seen: SHA-256 of all photographs in the folder.
+        refused: paths of what was read and is no photograph, or no longer one.
     """
 
     published: int = 0
     already: int = 0
     copies: int = 0
-    withdrawn: int = 0
     segments: int = 0
+    moved: dict[str, Entry] = dataclasses.field(default_factory=dict)
     skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seen: set[str] = dataclasses.field(default_factory=set)
+    unread: list[str] = dataclasses.field(default_factory=list)
+    refused: set[str] = dataclasses.field(default_factory=set)
 
 
 def publish_folder(
-    home: Home,
+    workspace: Workspace,
     folder: Path,
     *,
     network: Backbone,
     segment: int | None = None,
-    send: Callable[[Home], object] = lambda home: None,
+    dry_run: bool = False,
+    send: Callable[[Workspace], object] = lambda workspace: None,
     advance: Advance | None = None,
-) -> tuple[Home, Tally]:
-    """Publish the photographs of a folder that are new.
+) -> tuple[Workspace, Outcome]:
+    """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox."""
+    most = segment or segment_length(workspace.owner.card)
+    listing, outcome, batch = pictures_below(folder), Outcome(), []
+    files = listing.pictures
+    outcome.skipped += [each._asdict() for each in (*listing.left_out, *listing.unreadable)]
+    outcome.unread += [each.path for each in listing.unreadable]
+    outcome.refused |= {each.path for each in listing.left_out}
 
-    Args:
-        home: the owner's open folder.
-        folder: photographs, at any depth.
-        network: hashes them.
-        segment: photographs in a segment; None for as many as one bit-sliced ciphertext holds.
-        send: called after each commit, to deliver the outbox.
-        advance: told (files read, files in all).
+    def settle(workspace: Workspace) -> Workspace:
+        if not dry_run:
+            codes = hash_images(network, np.stack([each.squared for each in batch]), batch=LARGEST_BATCH)
+            workspace = publish_segment(
+                workspace, codes, [each.picture for each in batch], [each.entry for each in batch]
+            )
+            outcome.segments += 1
+        outcome.published += len(batch)
+        batch.clear()
+        return workspace
 
-    Returns:
-        The folder after it, and what became of the files.
-
-    Raises:
-        ValueError: a segment below 1.
-        OSError: the disk is full; all segments reported so far are committed.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.cli.workspace import Settings
-        >>> from jcbir.models import Preprocessing
-        >>> from jcbir.protocol.session import small_system
-        >>> network = Backbone(lambda variables, inputs: inputs, {}, Preprocessing(size=32))
-        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
-        >>> home = Home(Path("no/such"), small_system().owner, settings, "correct horse", 14)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "note.png").write_bytes(b"not a picture")
-        ...     publish_folder(home, Path(folder), network=network)[1].skipped
-        [{'path': 'note.png', 'reason': '...'}]
-    """
-    if segment is not None and segment < 1:
-        raise ValueError(f"segment: at least 1 photograph, got {segment}")
-    most = segment or segment_length(home.owner.card)
-    files, tally, batch = list_images(folder), Tally(), []
-    for number, photograph in enumerate(_new_photographs(home, files, folder, network, tally)):
+    for number, photograph in enumerate(_new_photographs(workspace, files, network, outcome)):
         if advance is not None:
             advance(number, len(files))
         if photograph is not None:
             batch.append(photograph)
-        if len(batch) == most or sum(entry.picture.nbytes for entry in batch) >= SEGMENT_BYTES:
-            home = _publish(home, batch, network, tally)
-            batch = []
-            send(home)
+        if len(batch) == most or sum(each.picture.nbytes for each in batch) >= SEGMENT_BYTES:
+            workspace = settle(workspace)
+            send(workspace)
     if batch:
-        home = _publish(home, batch, network, tally)
-        send(home)
-    return home, tally
+        workspace = settle(workspace)
+        send(workspace)
+    if outcome.moved and not dry_run:
+        workspace = _note_moved(workspace, outcome.moved)
+    return workspace, outcome
 
 
-def publish_segment(home: Home, pictures: Sequence[np.ndarray], entries: Sequence[Entry]) -> Home:
-    """Publish one segment: state, orders and names are committed together.
-
-    Args:
-        home: the owner's open folder.
-        pictures: uint8[h, w, c] each, as they are to be sealed.
-        entries: what the owner alone knows of each: `sha256` of its file, the `path` it had, and its `code`, packed and
-            in hexadecimal digits.
-
-    Returns:
-        The folder after it.
-
-    Raises:
-        FormatError: an entry has no code of the collection's length.
-        OSError: the disk is full; nothing is changed.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.cli.workspace import Settings
-        >>> from jcbir.protocol.session import small_system
-        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
-        >>> entry = {"sha256": "d", "path": "d.png", "code": "00000001"}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     home = Home(Path(folder), small_system().owner, settings, "correct horse", 14)
-        ...     home = publish_segment(home, [np.zeros((2, 2, 3), np.uint8)], [entry])
-        ...     list(published_names(home).values()), home.owner.segments
-        ([{'sha256': 'd', 'path': 'd.png', 'code': '00000001'}], 2)
-    """
-    state, publication, catalogue = protocol.publish(
-        home.owner,
-        _read_codes(entries, home.owner.card.bits),
+def publish_segment(
+    workspace: Workspace,
+    codes: Bool[np.ndarray, "n k"],
+    pictures: Sequence[np.ndarray],
+    entries: Sequence[Mapping[str, str]],
+) -> Workspace:
+    """Publish one segment: state, orders and names are committed together."""
+    state, publication, catalog = protocol.publish(
+        workspace.owner,
+        codes,
         pictures,
         [entry["sha256"] for entry in entries],
         draw=secrets.token_bytes,
-        schemes=home.settings.schemes,
-        cipher=home.settings.cipher,  # type: ignore[arg-type]
+        schemes=workspace.settings.schemes,
+        cipher=workspace.settings.cipher,  # type: ignore[arg-type]
     )
-    names = dict(zip(catalogue.image_ids, entries, strict=True))
-    place = f"{NAMES}/{state.card.epoch:06d}-{home.owner.segments:08d}.json"
-    writers = post(home, [publication, catalogue])
-    writers[place] = partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)
-    return commit(home, state, writers)
+    words = np.asarray(pack(codes)).astype(">u4")
+    # By pseudonym: the catalog has the images in an order drawn afresh.
+    names = {
+        protocol.pseudonym(state, entry["sha256"]): {**entry, "code": row.tobytes().hex()}
+        for entry, row in zip(entries, words, strict=True)
+    }
+    writers = post(workspace, [publication, catalog])
+    writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}.json"] = _names_writer(names)
+    return commit(workspace, state, writers)
 
 
 def segment_length(card: Card) -> int:
-    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds.
-
-    Args:
-        card: the collection.
-
-    Returns:
-        Their number.
-
-    Example:
-        >>> from jcbir.paillier.public import PublicKey
-        >>> key = PublicKey(n=(1 << 2048) - 1, g=1 << 2048)
-        >>> segment_length(Card("photos", 0, 64, key, bytes(32), bytes(32)))
-        340
-    """
-    return plan(card.public, scheme="bitsliced", count=1, bits=card.bits).lanes
+    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds."""
+    return plan(card.public.key, scheme="bitsliced", count=1, bits=card.bits).lanes
 
 
-def withdraw_missing(home: Home, seen: set[str], *, tally: Tally) -> Home:
-    """Withdraw what is published and was not seen.
-
-    Args:
-        home: the owner's open folder.
-        seen: names of all that stays.
-        tally: counts the withdrawn.
-
-    Returns:
-        The folder after it.
-
-    Raises:
-        ValueError: nothing at all was seen: rather a wrong folder than the wish to withdraw everything.
-
-    Example:
-        >>> from jcbir.cli.workspace import Settings
-        >>> from jcbir.protocol.session import small_system
-        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
-        >>> home = Home(Path("no/such"), small_system().owner, settings, "correct horse", 14)
-        >>> withdraw_missing(home, set(), tally=Tally())
-        Traceback (most recent call last):
-        ...
-        ValueError: withdraw-missing: the folder has no photograph, which would withdraw the whole collection
-    """
-    if not seen:
-        raise ValueError("withdraw-missing: the folder has no photograph, which would withdraw the whole collection")
-    missing = sorted(entry["sha256"] for entry in published_names(home).values() if entry["sha256"] not in seen)
-    for start in range(0, len(missing), WITHDRAWAL):
-        state, withdrawal = protocol.withdraw(home.owner, missing[start : start + WITHDRAWAL])
-        home = commit(home, state, post(home, [withdrawal]))
-    tally.withdrawn += len(missing)
-    return home
+def find_missing(workspace: Workspace, folder: Path, outcome: Outcome) -> dict[str, Entry]:
+    """Find what was published from a folder and is deleted from it; whatever else may be the reason is an error."""
+    root = str(folder.resolve())
+    published = {image_id: outcome.moved.get(image_id, e) for image_id, e in published_names(workspace).items()}
+    missing = {
+        image_id: entry
+        for image_id, entry in published.items()
+        if entry.get("root") == root and entry["sha256"] not in outcome.seen
+    }
+    # A note beside the photographs is none that was published; a damaged photograph may be.
+    unread = outcome.unread + sorted(entry["path"] for entry in missing.values() if _within(entry, outcome.refused))
+    if missing and unread:
+        raise ValueError(
+            f"withdraw-missing: every file of {printable(root)} must be readable, got {len(unread)} that are not, "
+            f"{printable(unread[0])!r} the first; nothing is withdrawn"
+        )
+    if missing and not outcome.seen:
+        raise ValueError(
+            f"withdraw-missing: {printable(root)} must hold a photograph, got none, which would withdraw all of it"
+        )
+    return missing
 
 
-def published_names(home: Home) -> dict[str, Entry]:
-    """Read what the owner alone knows of the published images.
+def withdraw(workspace: Workspace, entries: Iterable[Mapping[str, str]]) -> Workspace:
+    """Withdraw published photographs."""
+    names = sorted(entry["sha256"] for entry in entries)
+    for start in range(0, len(names), WITHDRAWAL):
+        state, withdrawal = protocol.withdraw(workspace.owner, names[start : start + WITHDRAWAL])
+        workspace = commit(workspace, state, post(workspace, [withdrawal]))
+    return workspace
 
-    Args:
-        home: the owner's open folder.
 
-    Returns:
-        Pseudonym to the entry that `publish_segment` got.
-
-    Raises:
-        FormatError: a file of names is damaged.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.cli.workspace import Settings
-        >>> from jcbir.protocol.session import small_system
-        >>> names = dict.fromkeys(["foreign", *small_system().catalog.image_ids], {"path": "a.png"})
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     home = Home(Path(folder), small_system().owner, Settings((), "aes-gcm", "", None), "correct horse", 14)
-        ...     Path(folder, NAMES).mkdir()
-        ...     _ = Path(folder, NAMES, "000000-00000000.json").write_text(json.dumps(names))
-        ...     list(published_names(home).values())
-        [{'path': 'a.png'}, {'path': 'a.png'}, {'path': 'a.png'}]
-    """
+def published_names(workspace: Workspace) -> dict[str, Entry]:
+    """Read what the owner alone knows of the published images: pseudonym to entry."""
     found: dict[str, Entry] = {}
-    for file in sorted((home.path / NAMES).glob(f"{home.owner.card.epoch:06d}-*.json")):
+    for file in sorted((workspace.path / NAMES).glob(f"{workspace.owner.card.epoch:06d}-*.json")):
         try:
             found |= json.loads(file.read_text())
         except (ValueError, TypeError):
             raise FormatError(f"{file}: not a file of names") from None
-    return {image_id: entry for image_id, entry in found.items() if image_id in home.owner.image_ids}
+    return {image_id: entry for image_id, entry in found.items() if image_id in workspace.owner.image_ids}
 
 
-def _new_photographs(
-    home: Home, files: Sequence[Path], folder: Path, network: Backbone, tally: Tally
-) -> Iterator[Photograph | None]:
-    """One item a file; None for those with nothing to publish."""
-    for file in files:
-        path = str(file.relative_to(folder))
-        try:
-            content = file.read_bytes()
-            name = hashlib.sha256(content).hexdigest()
-            if name in tally.seen:
-                tally.copies += 1
-                yield None
-                continue
-            tally.seen.add(name)
-            if protocol.pseudonym(home.owner, name) in home.owner.image_ids:
-                tally.already += 1
-                yield None
-                continue
-            picture = _reduce(decode_image(content), home.settings.longest_side)
-            yield Photograph(name, path, square(content, network), picture)
-        except (ValueError, OSError) as error:
-            tally.skipped.append({"path": path, "reason": str(error)})
-            yield None
-
-
-def _publish(home: Home, batch: Sequence[Photograph], network: Backbone, tally: Tally) -> Home:
-    codes = np.asarray(pack(hash_squares(network, [entry.squared for entry in batch]))).astype(">u4")
-    entries = [
-        {"sha256": entry.name, "path": entry.path, "code": code.tobytes().hex()}
-        for entry, code in zip(batch, codes, strict=True)
-    ]
-    home = publish_segment(home, [entry.picture for entry in batch], entries)
-    tally.published += len(batch)
-    tally.segments += 1
-    return home
-
-
-def _read_codes(entries: Sequence[Entry], bits: int) -> np.ndarray:
+def read_codes(entries: Sequence[Mapping[str, str]], *, bits: int) -> Bool[np.ndarray, "n k"]:
+    """Codes as the files of names have them."""
     try:
         words = np.array([np.frombuffer(bytes.fromhex(entry["code"]), ">u4") for entry in entries], np.uint32)
         return np.asarray(unpack(words, bits=bits))
     except (KeyError, TypeError, ValueError):
-        raise FormatError(f"entries: each has a code of {bits} bits, packed, in hexadecimal digits") from None
+        raise FormatError(f"entries: must have a code of {bits} bits each, packed, in hexadecimal digits") from None
 
 
-def _reduce(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
-    if longest_side is None or max(picture.shape[:2]) <= longest_side:
-        return picture
-    smaller = PIL.Image.fromarray(picture)
-    smaller.thumbnail((longest_side, longest_side))
-    return np.asarray(smaller)
+def _new_photographs(
+    workspace: Workspace, files: Sequence[PictureFile], network: Backbone, outcome: Outcome
+) -> Iterator[Photograph | None]:
+    """One item a file; None for those with nothing to publish."""
+    published = published_names(workspace)
+    for file in files:
+        path, spelled = file.id, str(file.path.relative_to(file.root))
+        place = {"path": path, "root": str(file.root.resolve()), **({"file": spelled} if spelled != path else {})}
+        try:
+            content = read_encoded(file.path)
+            name = hashlib.sha256(content).hexdigest()
+            if name in outcome.seen:
+                outcome.copies += 1
+                yield None
+                continue
+            image_id = protocol.pseudonym(workspace.owner, name)
+            if image_id in workspace.owner.image_ids:
+                outcome.seen.add(name)
+                outcome.already += 1
+                entry = published.get(image_id, {"sha256": name})
+                # A copy elsewhere does not take the place of a photograph that is where it was.
+                if entry.get("path") is None or not _is_there(entry):
+                    outcome.moved[image_id] = {**{k: v for k, v in entry.items() if k != "file"}, **place}
+                yield None
+                continue
+            picture = decode_whole(content, longest_side=workspace.settings.longest_side)
+            photograph = Photograph({"sha256": name, **place}, square(content, network), picture)
+            outcome.seen.add(name)
+            yield photograph
+        except (ValueError, OSError) as error:
+            outcome.skipped.append({"path": path, "reason": str(error)})
+            if isinstance(error, OSError):
+                outcome.unread.append(path)
+            outcome.refused.add(path)
+            yield None
 
 
-__all__ = [
-    "Entry",
-    "Photograph",
-    "Tally",
-    "publish_folder",
-    "publish_segment",
-    "published_names",
-    "segment_length",
-    "withdraw_missing",
-]
+def _within(entry: Mapping[str, str], paths: set[str]) -> bool:
+    """Whether a photograph's path, or a folder it lay in, is one of these."""
+    parts = entry["path"].split("/")
+    return any("/".join(parts[:count]) in paths for count in range(1, len(parts) + 1))
+
+
+def _is_there(entry: Mapping[str, str]) -> bool:
+    """Whether anything lies where a photograph lay, be it out of reach; before roots were noted, none is known."""
+    if "root" not in entry:
+        return False
+    try:
+        os.lstat(os.path.join(entry["root"], entry.get("file", entry["path"])))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _note_moved(workspace: Workspace, moved: Mapping[str, Entry]) -> Workspace:
+    """Write the new places down. The file is read after all others of its epoch."""
+    place = f"{workspace.owner.card.epoch:06d}-moved.json"
+    file = workspace.path / NAMES / place
+    before = json.loads(file.read_text()) if file.exists() else {}
+    return commit(workspace, workspace.owner, {f"{NAMES}/{place}": _names_writer({**before, **moved})})
+
+
+def _names_writer(names: Mapping[str, Mapping[str, str]]) -> Callable[[Path], None]:
+    return partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)

@@ -9,83 +9,97 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jcbir.cli import options
-from jcbir.cli.console import Screen, answer, note
-from jcbir.cli.network import check_network, hash_squares, keep_programs, load_network, square
+from jcbir.cli.console import CommandConsole, answer, note
+from jcbir.cli.network import check_network, keep_programs, load_network, square
+from jcbir.cli.outbox import check_addresses
 from jcbir.cli.owner import ADMISSION, SERVICE, VOUCHER
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.workspace import CARD, NETWORK
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.models import output_width
+from jcbir.hashing import hash_images
+from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.messages import Admission
 from jcbir.storage import keys
+from jcbir.storage.cards import card_fingerprint, write_card
 from jcbir.storage.files import write_file
 from jcbir.storage.images import write_image
-from jcbir.storage.keys import card_fingerprint, read_secret, write_card, write_secret
+from jcbir.storage.keys import read_secret, write_secret
 
 KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
+RESULTS = "results.json"
 MESSAGE_BYTES = 1 << 16
 
 
-def init(command: options.UserInit, screen: Screen) -> None:
-    if (command.home / KEYS).exists():
-        raise FileExistsError(f"{command.home / KEYS}: there are keys already")
-    passphrase = read_passphrase(command.passphrase_file, purpose="your keys", confirm=True)
+def init(command: options.UserInit, console: CommandConsole) -> None:
+    home = command.place.home
+    if (home / KEYS).exists():
+        raise FileExistsError(f"home: must be a folder without keys, got {str(home)!r}, which has {KEYS}")
+    passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys", confirm=True)
     pair = protocol.make_keys(draw=secrets.token_bytes, hybrid=command.hybrid)
-    enrollment = protocol.enroll(pair)
-    command.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_file(command.home / ENROLLMENT, wire.to_bytes(enrollment))
-    write_secret(
-        command.home / KEYS, pair, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK
-    )  # fmt: skip
-    answer(screen, {"home": command.home, "enrollment": command.home / ENROLLMENT, "hybrid": command.hybrid})
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_file(home / ENROLLMENT, wire.to_bytes(protocol.enroll(pair)))
+    write_secret(home / KEYS, pair, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK)
+    answer(console, {"home": home, "enrollment": home / ENROLLMENT, "hybrid": command.hybrid})
 
 
-def join(command: options.UserJoin, screen: Screen) -> None:
-    file = command.folder / ADMISSION
-    if file.stat().st_size > MESSAGE_BYTES:
-        raise FormatError(f"{file}: not an admission")
+def join(command: options.UserJoin, console: CommandConsole) -> None:
+    home, file = command.place.home, command.folder / ADMISSION
+    if not file.is_file() or file.stat().st_size > MESSAGE_BYTES:
+        raise FileNotFoundError(f"folder: must be what `jcbir owner grant` wrote, got {str(command.folder)!r}")
+    if not (home / KEYS).exists():
+        raise FileNotFoundError(f"home: must hold keys of `jcbir user init`, got none in {str(home)!r}")
     admission = wire.from_bytes(file.read_bytes(), expect=Admission)
     card = admission.card
-    _compare(card_fingerprint(card), command.fingerprint, screen)
+    _compare(card_fingerprint(card), command.fingerprint, console)
     check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
     network = load_network(command.folder / NETWORK)
-    width = output_width(network)
-    if width != card.bits:
-        raise KeyMismatchError(f"network: must give {card.bits} bits as the collection has, got {width}")
-    passphrase = read_passphrase(command.passphrase_file, purpose="your keys")
-    pair = read_secret(command.home / KEYS, passphrase=passphrase, expect=protocol.UserKeys)
+    if output_width(network) != card.bits:
+        raise KeyMismatchError(
+            f"network: must give {card.bits} bits as the collection has, got {output_width(network)}"
+        )
+    passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys")
+    pair = read_secret(home / KEYS, passphrase=passphrase, expect=protocol.UserKeys)
     member = protocol.join(pair, admission, owner_key=card.owner_key)
-    write_file(command.home / NETWORK, (command.folder / NETWORK).read_bytes())
-    write_file(command.home / VOUCHER, (command.folder / VOUCHER).read_bytes())
-    write_card(command.home / CARD, card)
+    write_file(home / NETWORK, (command.folder / NETWORK).read_bytes())
+    write_file(home / VOUCHER, (command.folder / VOUCHER).read_bytes())
+    write_card(home / CARD, card)
     service = command.folder / SERVICE
     if service.exists():
-        shutil.copyfile(service, command.home / SERVICE)
+        shutil.copyfile(service, home / SERVICE)
     write_secret(
-        command.home / MEMBER, member, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK, replace=True
+        home / MEMBER, member, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK, replace=True
     )  # fmt: skip
-    answer(screen, _describe(member))
+    answer(console, _describe(member))
 
 
-def query(command: options.UserQuery, screen: Screen) -> None:
+def query(command: options.UserQuery, console: CommandConsole) -> None:
     from jcbir.service.client import connect, search
 
-    if not command.images:
-        raise ValueError("images: at least one photograph")
     begin = time.perf_counter()
-    url = command.cloud or _kept_url(command.home)
-    member, network = _open_member(command.home, command.passphrase_file)
-    squares = [_read_square(path, network) for path in command.images]
+    home = command.place.home
+    if not command.images:
+        raise ValueError("images: must be at least one photograph, got none")
+    if command.top < 1:
+        raise ValueError(f"top: must be at least 1, got {command.top}")
+    contents = [_read_photograph(path) for path in command.images]
     folders = _result_folders(command.out, command.images)
+    url = command.cloud or _kept_url(home)
+    check_addresses(cloud=url)
+    member, network = _open_member(command.place)
+    squares = [_square(*each, network) for each in zip(command.images, contents, strict=True)]
     keep_programs()
-    codes = hash_squares(network, squares)
-    note(screen, f"asking {url}")
+    codes = hash_images(network, np.stack(squares))
     member, message = protocol.ask(
         member, codes, top=command.top, now=int(time.time()), draw=secrets.token_bytes, scheme=command.scheme
     )
-    with connect(url, certificate=command.certificate, timeout=command.timeout) as link:
+    note(console, f"asking {url}")
+    with connect(
+        url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
+    ) as link:
         delivery = search(link, message)
     member, found = protocol.receive(member, delivery)
     record = {
@@ -94,34 +108,35 @@ def query(command: options.UserQuery, screen: Screen) -> None:
         "queries": [_write_matches(*each) for each in zip(command.images, folders, found, strict=True)],
         "seconds": round(time.perf_counter() - begin, 2),
     }
-    write_file(command.out / "results.json", json.dumps(record, default=str, indent=1).encode() + b"\n")
+    write_file(command.out / RESULTS, json.dumps(record, default=str, indent=1).encode() + b"\n", replace=False)
     lines = [
         f"{entry['image']}: {match['distance']:4d}  {match['file'] or match['image_id']}"
         for entry in record["queries"]
         for match in entry["matches"]
     ]
-    answer(screen, record, lines=lines or ["no result"])
+    answer(console, record, lines=lines or ["no result"])
 
 
-def info(command: options.UserInfo, screen: Screen) -> None:
-    member, _ = _open_member(command.home, command.passphrase_file)
-    answer(screen, _describe(member))
+def info(command: options.UserInfo, console: CommandConsole) -> None:
+    member, _ = _open_member(command.place)
+    answer(console, _describe(member))
 
 
-def _open_member(home: Path, passphrase_file: Path | None) -> tuple[protocol.User, Any]:
+def _open_member(place: options.UserPlace) -> tuple[protocol.User, Backbone]:
+    home = place.home
     if not (home / MEMBER).exists():
-        raise FileNotFoundError(f"{home}: no admission here; `jcbir user join` takes the owner's")
-    passphrase = read_passphrase(passphrase_file, purpose="your keys")
+        raise FileNotFoundError(f"home: must hold an admission, which `jcbir user join` takes, got {str(home)!r}")
+    passphrase = read_passphrase(place.passphrase_file, purpose="your keys")
     member = read_secret(home / MEMBER, passphrase=passphrase, expect=protocol.User)
     digits = check_network(member.card, home / NETWORK, (home / VOUCHER).read_text())
     return member, load_network(home / NETWORK, sha256=digits)
 
 
-def _compare(found: str, stated: str | None, screen: Screen) -> None:
+def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
     """Whose admission is it? A signature alone proves only that somebody has a key."""
     if stated is None and sys.stdin.isatty():
-        note(screen, f"fingerprint of the collection: {found}")
-        screen.err.print("is this what its owner told you? [y/N] ", end="")
+        note(console, f"fingerprint of the collection: {found}")
+        console.err.print("is this what its owner told you? [y/N] ", end="")
         if input().strip().lower() in ("y", "yes"):
             return
         raise KeyMismatchError("fingerprint: not confirmed")
@@ -134,33 +149,46 @@ def _compare(found: str, stated: str | None, screen: Screen) -> None:
 def _kept_url(home: Path) -> str:
     file = home / SERVICE
     if not file.exists():
-        raise ValueError("cloud: give --cloud; the admission came without an address")
+        raise ValueError("cloud: must be given as --cloud, got none: the admission came without an address")
     try:
         return str(json.loads(file.read_text())["cloud"])
     except (ValueError, KeyError, TypeError):
         raise FormatError(f"{file}: holds no address") from None
 
 
-def _read_square(path: Path, network: Any) -> Any:
-    content = path.read_bytes()
+def _read_photograph(path: Path) -> bytes:
+    if path.is_dir():
+        raise IsADirectoryError(f"images: must be photographs, got the folder {str(path)!r}")
+    if not path.exists():
+        raise FileNotFoundError(f"images: must be photographs, got nothing at {str(path)!r}")
+    return path.read_bytes()
+
+
+def _square(path: Path, content: bytes, network: Backbone) -> Any:
     try:
         return square(content, network)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
 
 
 def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
-    width = len(str(len(images)))
-    folders = [out / f"{number:0{width}d}-{path.stem}" for number, path in enumerate(images, 1)]
-    for folder in folders:
-        if folder.exists() and any(folder.iterdir()):
-            raise FileExistsError(f"{folder}: the folder is not empty")
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
+    """A folder for each query under its name; none that is there already, and none made before there is an answer."""
+    if out.exists() and not out.is_dir():
+        raise NotADirectoryError(f"out: must be a folder, got the file {str(out)!r}")
+    if (out / RESULTS).exists():
+        raise FileExistsError(f"out: must be a folder without results, got {str(out)!r}, which has {RESULTS}")
+    folders: list[Path] = []
+    for path in images:
+        same = sum(path.stem == other.stem for other in images[: len(folders)])
+        folders.append(out / (f"{path.stem}-{same + 1}" if same else path.stem))
+    taken = [folder for folder in folders if folder.exists() or folders.count(folder) > 1]
+    if taken:
+        raise FileExistsError(f"out: must not hold results of the query yet, got {str(taken[0])!r}")
     return folders
 
 
 def _write_matches(image: Path, folder: Path, matches: Sequence[protocol.Match]) -> dict[str, Any]:
+    folder.mkdir(parents=True)
     lines = []
     for place, match in enumerate(matches, 1):
         file = None
@@ -183,6 +211,3 @@ def _describe(member: protocol.User) -> dict[str, Any]:
         "expires": grant.expires,
         "hybrid": len(grant.sealing_key) > 32,
     }
-
-
-__all__ = ["info", "init", "join", "query"]

@@ -3,11 +3,11 @@
 from rich.table import Column, Table
 
 from jcbir.cli import options
-from jcbir.cli.console import Screen, answer, progress
+from jcbir.cli.console import CommandConsole, answer, progress
 from jcbir.storage.backbones import cache_folder, check_weights, convert_weights, fetch_weights, list_weights
 
 
-def show(command: options.WeightsList, screen: Screen) -> None:
+def show(command: options.WeightsList, console: CommandConsole) -> None:
     rows = [
         {
             "name": source.name,
@@ -27,16 +27,16 @@ def show(command: options.WeightsList, screen: Screen) -> None:
         table.add_row(
             row["name"], str(row["depth"]), row["layout"], row["license"], size, pin, "yes" if row["fetched"] else "no"
         )
-    answer(screen, {"cache": cache_folder(), "weights": rows}, lines=[table])
+    answer(console, {"cache": cache_folder(), "weights": rows}, lines=[table])
 
 
-def fetch(command: options.WeightsFetch, screen: Screen) -> None:
-    with progress(screen, command.name) as advance:
+def fetch(command: options.WeightsFetch, console: CommandConsole) -> None:
+    with progress(console, command.name) as advance:
         path = fetch_weights(command.name, sha256=command.sha256, progress=lambda have, all: advance(have, all or None))
-    answer(screen, {"name": command.name, "file": path, "bytes": path.stat().st_size})
+    answer(console, {"name": command.name, "file": path, "bytes": path.stat().st_size})
 
 
-def convert(command: options.WeightsConvert, screen: Screen) -> None:
+def convert(command: options.WeightsConvert, console: CommandConsole) -> None:
     given = command.foreign
     digits = convert_weights(
         command.place,
@@ -46,13 +46,10 @@ def convert(command: options.WeightsConvert, screen: Screen) -> None:
         depth=given.depth,
         sha256=given.sha256,
     )
-    answer(screen, {"file": command.out, "bytes": command.out.stat().st_size, "sha256": digits})
+    answer(console, {"file": command.out, "bytes": command.out.stat().st_size, "sha256": digits})
 
 
-def check(command: options.WeightsCheck, screen: Screen) -> None:
+def check(command: options.WeightsCheck, console: CommandConsole) -> None:
     given = command.foreign
     found = check_weights(command.place, layout=given.layout, depth=given.depth, sha256=given.sha256)
-    answer(screen, {"place": command.place, **found._asdict()})
-
-
-__all__ = ["check", "convert", "fetch", "show"]
+    answer(console, {"place": command.place, **found._asdict()})

@@ -9,7 +9,6 @@ used twice.
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import secrets
@@ -22,8 +21,9 @@ from typing import Any
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.owner import Owner, delegate
-from jcbir.storage.files import PRIVATE, sync_folder, write_file
-from jcbir.storage.keys import WORK, read_secret, write_card, write_secret
+from jcbir.storage.cards import write_card
+from jcbir.storage.files import PRIVATE, locked, sync_folder, write_file
+from jcbir.storage.keys import WORK, read_secret, write_secret
 
 SECRET, CARD, DELEGATION = "owner.secret", "collection.public", "authority.secret"
 NETWORK, SETTINGS, GRANTS = "network.safetensors", "settings.json", "grants.json"
@@ -49,7 +49,7 @@ class Settings:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Home:
+class Workspace:
     """An open owner's folder; `repr` shows no secret.
 
     Attributes:
@@ -67,10 +67,10 @@ class Home:
     work: int
 
     def __repr__(self) -> str:
-        return f"Home({str(self.path)!r}, {self.owner!r})"
+        return f"Workspace({str(self.path)!r}, {self.owner!r})"
 
 
-def create_home(
+def create_workspace(
     path: Path,
     owner: Owner,
     settings: Settings,
@@ -79,37 +79,8 @@ def create_home(
     passphrase: str,
     authority_passphrase: str,
     work: int = WORK,
-) -> Home:
-    """Make an owner's folder; the state comes last, so that an interrupted one can be made again.
-
-    Args:
-        path: where; a folder without a state.
-        owner: the fresh state.
-        settings: what is settled.
-        network: the network's file, copied.
-        passphrase: of the state.
-        authority_passphrase: of the delegation.
-        work: log2 of scrypt's cost.
-
-    Returns:
-        The open folder.
-
-    Raises:
-        FileExistsError: there is an owner in it already.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> settings = Settings(("bitsliced",), "aes-gcm", "", None)
-        >>> words = {"passphrase": "correct horse", "authority_passphrase": "battery staple"}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path, network = Path(folder, "home"), Path(folder, "network")
-        ...     _ = network.write_bytes(b"weights")
-        ...     _ = create_home(path, small_system().owner, settings, network, **words, work=14)
-        ...     sorted(file.name for file in path.iterdir())
-        ['authority.secret', 'collection.public', 'names', 'network.safetensors', 'outbox', 'owner.secret',
-         'settings.json']
-    """
+) -> Workspace:
+    """Make an owner's folder; the state comes last, so that an interrupted one can be made again."""
     check_vacant(path)
     for folder in (path, path / OUTBOX, path / NAMES):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -121,118 +92,47 @@ def create_home(
         replace=True,
     )  # fmt: skip
     write_secret(path / SECRET, owner, passphrase=passphrase, draw=secrets.token_bytes, work=work)
-    return Home(path, owner, settings, passphrase, work)
+    return Workspace(path, owner, settings, passphrase, work)
 
 
 def check_vacant(path: Path) -> None:
-    """Refuse a folder in which an owner lives.
-
-    Args:
-        path: the folder.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        FileExistsError: one does.
-
-    Example:
-        >>> check_vacant(Path("no/such"))
-    """
+    """Refuse a folder in which an owner lives."""
     if (path / SECRET).exists():
         raise FileExistsError(errno.EEXIST, "there is an owner here already", str(path / SECRET))
 
 
 @contextlib.contextmanager
-def open_home(path: Path, *, passphrase: str, work: int = WORK) -> Iterator[Home]:
-    """Open an owner's folder for the length of a block: one process at a time, an interrupted change settled.
-
-    Args:
-        path: the folder.
-        passphrase: of the state.
-        work: log2 of scrypt's cost when it is written again.
-
-    Yields:
-        The open folder.
-
-    Raises:
-        FileNotFoundError: nobody lives there.
-        BlockingIOError: another process has it open.
-        IntegrityError: wrong passphrase, or altered.
-
-    Example:
-        >>> with open_home(Path("no/such"), passphrase="correct horse"):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: [Errno 2] no owner here; `jcbir owner init` makes one: 'no/such'
-    """
+def open_workspace(path: Path, *, passphrase: str, work: int = WORK) -> Iterator[Workspace]:
+    """Open an owner's folder for the length of a block: one process at a time, an interrupted change settled."""
     if not (path / SECRET).exists():
         raise FileNotFoundError(errno.ENOENT, "no owner here; `jcbir owner init` makes one", str(path))
-    with open(path / LOCK, "ab") as lock:
-        try:
-            fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BlockingIOError(errno.EAGAIN, "another process works in this folder", str(path)) from None
+    with locked(path / LOCK, use="works in this folder"):
         recover(path)
         owner = read_secret(path / SECRET, passphrase=passphrase, expect=Owner)
-        yield Home(path, owner, _read_settings(path / SETTINGS), passphrase, work)
+        yield Workspace(path, owner, _read_settings(path / SETTINGS), passphrase, work)
 
 
-def commit(home: Home, owner: Owner, writers: Mapping[str, Writer]) -> Home:
-    """Put a new state and the files that belong to it in place, together or not at all.
-
-    Args:
-        home: the open folder.
-        owner: the new state.
-        writers: place below the folder to what writes the file there.
-
-    Returns:
-        The folder with the new state.
-
-    Raises:
-        OSError: the disk is full or read-only; the old state is in force.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol import session as example, owner
-        >>> old, settings = example.small_system().owner, Settings(("bitsliced",), "aes-gcm", "", None)
-        >>> new, withdrawal = owner.withdraw(old, ["a"])
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     home = Home(Path(folder), old, settings, "correct horse", 14)
-        ...     home = commit(home, new, {"outbox/0-withdrawal": write_message(withdrawal)})
-        ...     sorted(str(file.relative_to(folder)) for file in home.path.rglob("*")), len(home.owner.image_ids)
-        (['outbox', 'outbox/0-withdrawal', 'owner.secret'], 2)
-    """
-    draft = home.path / NEXT
-    _discard(home.path)
+def commit(workspace: Workspace, owner: Owner, writers: Mapping[str, Writer]) -> Workspace:
+    """Put a new state and the files that belong to it in place, together or not at all."""
+    draft = workspace.path / NEXT
+    _discard(workspace.path)
     draft.mkdir(mode=0o700)
     # The state first: while it lies here, nothing beside it counts.
-    write_secret(draft / SECRET, owner, passphrase=home.passphrase, draw=secrets.token_bytes, work=home.work)
+    write_secret(draft / SECRET, owner, passphrase=workspace.passphrase, draw=secrets.token_bytes, work=workspace.work)
     for place, write in writers.items():
         (draft / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write(draft / place)
         sync_folder((draft / place).parent)
     sync_folder(draft)
-    sync_folder(home.path)
-    os.replace(draft / SECRET, home.path / SECRET)
-    sync_folder(home.path)
-    recover(home.path)
-    return dataclasses.replace(home, owner=owner)
+    sync_folder(workspace.path)
+    os.replace(draft / SECRET, workspace.path / SECRET)
+    sync_folder(workspace.path)
+    recover(workspace.path)
+    return dataclasses.replace(workspace, owner=owner)
 
 
 def recover(path: Path) -> None:
-    """Settle a change that was interrupted: finish it if its state is in place, else forget it.
-
-    Args:
-        path: the owner's folder, locked.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> recover(Path("no/such"))
-    """
+    """Settle a change that was interrupted: finish it if its state is in place, else forget it."""
     draft = path / NEXT
     if draft.exists() and not (draft / SECRET).exists():
         for file in sorted(file for file in draft.rglob("*") if file.is_file() and file.suffix != ".part"):
@@ -244,22 +144,7 @@ def recover(path: Path) -> None:
 
 
 def write_message(message: Any) -> Writer:
-    """Make the writer of a message for `commit`.
-
-    Args:
-        message: a record of `jcbir.protocol.messages`.
-
-    Returns:
-        The writer.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_message(small_system().catalog)(Path(folder, "order"))
-        ...     wire.from_bytes(Path(folder, "order").read_bytes()) == small_system().catalog
-        True
-    """
+    """Make the writer of a message for `commit`."""
     return partial(write_file, content=wire.to_bytes(message), mode=PRIVATE)
 
 
@@ -279,6 +164,3 @@ def _read_settings(path: Path) -> Settings:
         return Settings(**{**plain, "schemes": tuple(plain["schemes"])})
     except (ValueError, KeyError, TypeError):
         raise FormatError(f"{path}: not the settings of an owner") from None
-
-
-__all__ = ["Home", "Settings", "check_vacant", "commit", "create_home", "open_home", "recover", "write_message"]

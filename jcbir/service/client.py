@@ -9,6 +9,7 @@ with connect("https://cloud.example:8443", certificate=Path("cloud.pem")) as lin
 import contextlib
 import dataclasses
 import ipaddress
+import json
 import ssl
 import time
 import urllib.parse
@@ -204,6 +205,35 @@ def fetch_card(link: Link) -> Card:
         jcbir.service.client.UnreachableError: http://127.0.0.1:9: ...
     """
     return wire.from_bytes(_call(link, "GET", "/v1/card", b""), expect=Card)
+
+
+def fetch_health(link: Link) -> dict[str, Any]:
+    """Ask a service how it is.
+
+    Args:
+        link: to a cloud or an authority.
+
+    Returns:
+        What its `/health` says: `ok`, `epoch`, `segments` and more.
+
+    Raises:
+        UnreachableError: nobody answers there.
+        BusyError: it did not become ready in time.
+        FormatError: the answer is no service's.
+
+    Example:
+        >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, json={"ok": True, "epoch": 2}))
+        >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:
+        ...     fetch_health(Link("http://cloud", client, 60.0, MOST_BYTES))
+        {'ok': True, 'epoch': 2}
+    """
+    try:
+        health = json.loads(_call(link, "GET", "/health", b""))
+    except ValueError as error:
+        raise error if isinstance(error, RefusalError) else FormatError(f"{link.url}: no service of jcbir") from None
+    if not isinstance(health, dict):
+        raise FormatError(f"{link.url}: no service of jcbir")
+    return health
 
 
 def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocation | Succession | Appointment) -> None:

@@ -15,7 +15,8 @@ PUBLIC = 0o644
 def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, replace: bool = True) -> None:
     """Write a file atomically: after a crash at any moment the old content or the new is there, never a part.
 
-    The new file is created with its final permissions, so a secret is at no moment readable by others.
+    The new file is created with its final permissions, so a secret is at no moment readable by others; what the umask
+    takes away stays away.
 
     Args:
         path: where.
@@ -44,8 +45,6 @@ def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, r
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            # The umask may have taken bits away, and never adds any.
-            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

@@ -3,16 +3,22 @@
 Apart from the owner's and the users' key files, so that the cloud can read its own and loads no other secret code.
 """
 
+import hashlib
+import json
 import os
+import pathlib
 from collections.abc import Callable
 
-from jcbir.errors import IntegrityError
+from jcbir.errors import FormatError, IntegrityError
 from jcbir.protocol._schema import octets, read_plain, record, write_plain
 from jcbir.protocol._signatures import Identity, verifying_key
+from jcbir.storage.files import write_file
 from jcbir.storage.secret_files import WORK, read_content, write_content
 
 KINDS = {"cloud": 6, "authority": 7}
 """Whose identity it is, and the kind of its file."""
+
+MAXIMUM_PUBLIC_BYTES = 1 << 12
 _KEY = octets(low=32, high=32)
 _IDENTITY = record(Identity, secret=_KEY, public=_KEY, sealing_key=octets(low=0, high=4096))
 
@@ -82,6 +88,77 @@ def read_identity(path: str | os.PathLike, *, side: str, passphrase: str | None)
     if verifying_key(identity.secret) != identity.public:
         raise IntegrityError(f"{path}: public key must be that of the secret, got another")
     return identity
+
+
+def write_public(path: str | os.PathLike, identity: Identity, *, side: str) -> None:
+    """Write what the owner needs of an identity: a line of JSON, without its secret.
+
+    Args:
+        path: where.
+        identity: the identity.
+        side: "cloud" or "authority".
+
+    Example:
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/identity.public"
+        >>> write_public(path, Identity(bytes(32), bytes(31) + b"a"), side="cloud")
+        >>> read_public(path, side="cloud")
+        (b'...a', b'')
+    """
+    plain = {"side": side, "public": identity.public.hex(), "sealing_key": identity.sealing_key.hex()}
+    write_file(path, json.dumps(plain).encode() + b"\n")
+
+
+def read_public(path: str | os.PathLike, *, side: str) -> tuple[bytes, bytes]:
+    """Read what an owner needs of a service's identity.
+
+    Args:
+        path: the file.
+        side: whose it must be, "cloud" or "authority".
+
+    Returns:
+        Ed25519 public key of 32 bytes, and HPKE key of 32 (b"" for a cloud).
+
+    Raises:
+        FormatError: not the public file of such an identity.
+
+    Example:
+        >>> read_public("no/such.public", side="cloud")
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: [Errno 2] No such file or directory: 'no/such.public'
+    """
+    wanted = FormatError(f"{path}: must be the identity.public of `jcbir {side} init`, got something else")
+    if os.stat(path).st_size > MAXIMUM_PUBLIC_BYTES:
+        raise wanted
+    try:
+        plain = json.loads(pathlib.Path(path).read_bytes())
+        public, sealing_key = bytes.fromhex(plain["public"]), bytes.fromhex(plain["sealing_key"])
+        found = plain["side"]
+    except (ValueError, KeyError, TypeError):
+        raise wanted from None
+    if found != side or len(public) != 32 or len(sealing_key) != (32 if side == "authority" else 0):
+        raise wanted
+    return public, sealing_key
+
+
+def identity_fingerprint(public: bytes, sealing_key: bytes, *, side: str) -> str:
+    """Compute what service and owner compare over the telephone to know that they hold the same identity.
+
+    Args:
+        public: Ed25519 public key.
+        sealing_key: HPKE public key, b"" for a cloud.
+        side: "cloud" or "authority".
+
+    Returns:
+        SHA-256 of all three as eight groups of four hexadecimal digits (128 bits).
+
+    Example:
+        >>> len(identity_fingerprint(bytes(32), b"", side="cloud"))
+        39
+    """
+    shown = hashlib.sha256(b"jcbir identity v1\0" + side.encode() + b"\0" + public + sealing_key).hexdigest()[:32]
+    return " ".join(shown[start : start + 4] for start in range(0, 32, 4))
 
 
 def _kind(side: str) -> int:

@@ -8,9 +8,11 @@ Apart from the schemas of what they hold, so that a service which has only a sig
 Python can neither wipe nor lock memory: a secret that was read stays in the process's memory until it ends.
 """
 
+import contextlib
 import os
 import pathlib
 import struct
+import unicodedata
 from collections.abc import Callable
 
 from cryptography.exceptions import InvalidTag
@@ -45,7 +47,8 @@ def write_content(
         path: where; mode 0600, atomically.
         content: what it holds.
         kind: what that is.
-        passphrase: at least 8 characters; None leaves the protection to the file's mode.
+        passphrase: at least 8 letters, written in Unicode's composed form (NFC); None leaves the protection to the
+            file's mode.
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
         replace: whether an existing file may be replaced.
@@ -54,7 +57,7 @@ def write_content(
         Nothing.
 
     Raises:
-        ValueError: a short passphrase, or work out of range.
+        ValueError: a short passphrase, one that is no Unicode text, or work out of range.
         FileExistsError: the file exists and may not be replaced.
 
     Example:
@@ -65,15 +68,19 @@ def write_content(
         b'content'
 
     References:
-        Percival and Josefsson, RFC 7914 (2016).
+        Percival and Josefsson, RFC 7914 (2016). Saint-Andre and Melnikov, RFC 8265 (2017), section 4.
     """
-    if passphrase is not None and len(passphrase) < MINIMUM_PASSPHRASE:
-        raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} characters, got {len(passphrase)}")
+    composed = spellings(passphrase)[0]
+    if composed is not None:
+        # An accent that has no composed form is no letter of its own.
+        letters = sum(not unicodedata.combining(letter) for letter in composed)
+        if letters < MINIMUM_PASSPHRASE:
+            raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
     if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
         raise ValueError(f"work: must be {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
     salt, nonce = draw(16), draw(12)
-    header = _HEADER.pack(MAGIC, VERSION, kind, work if passphrase else 0, 0, salt, nonce)
-    sealed = AESGCM(_key(passphrase, salt, work)).encrypt(nonce, content, header)
+    header = _HEADER.pack(MAGIC, VERSION, kind, work if composed else 0, 0, salt, nonce)
+    sealed = AESGCM(_key(composed, salt, work)).encrypt(nonce, content, header)
     write_file(path, header + sealed, mode=PRIVATE, replace=replace)
 
 
@@ -123,10 +130,35 @@ def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: s
     # The cost comes from the file: without the bound a foreign file could ask for any amount of memory.
     if work and not MINIMUM_WORK <= work <= MAXIMUM_WORK:
         raise FormatError(f"{path}: scrypt work must be {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
+    for spelling in spellings(passphrase):
+        with contextlib.suppress(InvalidTag):
+            return AESGCM(_key(spelling, salt, work)).decrypt(nonce, blob[_HEADER.size :], blob[: _HEADER.size])
+    raise IntegrityError(f"{path}: wrong passphrase, or the file was altered")
+
+
+def spellings(passphrase: str | None) -> list[str | None]:
+    """Spell a passphrase as it may have been written: composed, then as it was typed, as earlier versions wrote it.
+
+    Args:
+        passphrase: as somebody typed it; None stays None.
+
+    Returns:
+        One or two spellings, the composed one (NFC) first.
+
+    Raises:
+        ValueError: no Unicode text.
+
+    Example:
+        >>> [len(spelling) for spelling in spellings("cafe" + chr(0x301))]
+        [4, 5]
+    """
+    if passphrase is None:
+        return [None]
     try:
-        return AESGCM(_key(passphrase, salt, work)).decrypt(nonce, blob[_HEADER.size :], blob[: _HEADER.size])
-    except InvalidTag:
-        raise IntegrityError(f"{path}: wrong passphrase, or the file was altered") from None
+        passphrase.encode()
+    except UnicodeEncodeError:
+        raise ValueError("passphrase: must be Unicode text, got a lone surrogate") from None
+    return list(dict.fromkeys([unicodedata.normalize("NFC", passphrase), passphrase]))
 
 
 def _key(passphrase: str | None, salt: bytes, work: int) -> bytes:

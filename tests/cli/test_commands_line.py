@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import socket
 import subprocess
 import sys
 
@@ -9,8 +10,9 @@ import pytest
 from command_world import run, write_network
 from protocol_world import make_world
 
-from jcbir.cli import main as cli
+from jcbir.cli import console as consoles, main as cli, options
 from jcbir.cli.exit_codes import classify
+from jcbir.cli.passphrase import forget_passphrases
 from jcbir.models import Download, downloads
 from jcbir.protocol import owner, refusals
 from jcbir.storage import backbones
@@ -23,11 +25,11 @@ def shell(*arguments, **options):
 
 
 def test_every_command_has_its_function_and_its_help(capsys):
-    for place in cli.FUNCTIONS.values():
+    for place in options.FUNCTIONS.values():
         module, function = place.split(":")
         assert callable(getattr(importlib.import_module(f"jcbir.cli.{module}"), function))
-    groups = {"owner": 8, "user": 4, "serve": 2, "store": 4, "weights": 4}
-    assert sum(groups.values()) + 3 == len(cli.FUNCTIONS)
+    groups = {"owner": 12, "user": 4, "cloud": 2, "authority": 2, "serve": 2, "store": 4, "weights": 4}
+    assert sum(groups.values()) + 3 == len(options.FUNCTIONS)
     for words in ([], *([group] for group in groups), ["owner", "publish"], ["user", "query"], ["cost"], ["demo"]):
         with pytest.raises(SystemExit) as end:
             cli.run_command([*words, "--help"])
@@ -41,6 +43,78 @@ def test_parsing_loads_no_array_library():
     probe += "print(sorted({'jax', 'numpy', 'flax', 'cryptography', 'PIL'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines() == ["jcbir 0.1.0", "[]"]
+
+
+def test_version_as_an_option(capsys):
+    assert cli.run_command(["--version"]) == 0
+    assert capsys.readouterr().out == "jcbir 0.1.0\n"
+
+
+def test_no_help_shows_the_type_of_nothing(capsys):
+    pages = [
+        [*words, "--help"]
+        for words in (
+            *(["owner", name] for name in ("init", "publish", "withdraw", "grant", "revoke", "rekey", "status")),
+            ["user", "query"], ["serve", "cloud"], ["serve", "authority"], ["weights", "check"], ["demo"],
+        )
+    ]  # fmt: skip
+    for page in pages:
+        with pytest.raises(SystemExit):
+            cli.run_command(page)
+        printed = capsys.readouterr().out
+        assert "None" not in printed, printed
+    with pytest.raises(SystemExit):
+        cli.run_command(["--help"])
+    printed = capsys.readouterr().out
+    assert "--tyro-print-completion" in printed and "--version" in printed
+
+
+@pytest.mark.parametrize("module", ["tyro", "jcbir.cli.options", "jcbir.cli.cost"])
+def test_an_interruption_while_loading_is_one_line(module):
+    """Ctrl-C when the parser, the options or the command are only being imported."""
+    probe = f"""
+import builtins, sys
+load = builtins.__import__
+def interrupted(name, *more):
+    if name == {module!r} or {module!r} in sys.modules:
+        builtins.__import__ = load
+        raise KeyboardInterrupt
+    return load(name, *more)
+from jcbir.cli.main import main
+builtins.__import__ = interrupted
+sys.argv = ['jcbir', 'cost']
+main()
+"""
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "jcbir: interrupted\n")
+
+
+def test_a_port_in_use_is_found_before_anything_is_read(capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        place = ("--port", port)
+        cloud = run(
+            capsys, "serve", "cloud", "--card", "c", "--store", "s", "--authority", "http://x", *place, status=2
+        )
+        holder = run(capsys, "serve", "authority", "--delegation", "d", "--journal", "j", *place, status=2)
+    for refused in (cloud, holder):
+        assert refused["reason"] == f"port: must be free, got 127.0.0.1:{port}: Address already in use"
+
+
+def test_services_forget_the_passphrases(monkeypatch):
+    monkeypatch.setenv("JCBIR_PASSPHRASE", "correct horse")
+    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", "battery staple")
+    forget_passphrases()
+    assert not [name for name in os.environ if name.endswith("_PASSPHRASE")]
+
+
+def test_progress_is_told_where_there_is_no_terminal(capsys, monkeypatch):
+    monkeypatch.setattr(consoles, "PAUSE", 0.0)
+    with consoles.progress(consoles.open_console(json=True), "publish") as advance:
+        advance(3, 10)
+    assert capsys.readouterr().err == "publish: 3 of 10 after 0 s\n"
 
 
 def test_version_as_json(capsys):
@@ -111,7 +185,7 @@ def test_the_demo_as_json(capsys, monkeypatch):
 
 
 def test_an_interruption_is_status_130(capsys, monkeypatch):
-    def interrupted(command, screen):
+    def interrupted(command, console):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("jcbir.cli.cost.predict", interrupted)

@@ -1,14 +1,21 @@
 """The owner's and the user's commands in one process; both services are the pure protocol behind the client's calls."""
 
 import json
+import os
+import shutil
+import unicodedata
 
 import pytest
 from command_world import (
     ADDRESSES,
+    AUTHORITY_PASSPHRASE,
     BITS,
+    CLOUD_PASSPHRASE,
+    IDENTITIES,
     PASSPHRASE,
     install_services,
-    open_home,
+    make_identities,
+    open_workspace,
     run,
     write_network,
     write_photographs,
@@ -16,31 +23,38 @@ from command_world import (
 from paillier_vectors import stored_key
 
 from jcbir.cli import owner as owner_commands, publish as publishing
+from jcbir.cli.console import printable
 from jcbir.cli.main import run_command
+from jcbir.data import read_image
+from jcbir.errors import IntegrityError
 from jcbir.protocol import owner
-from jcbir.storage import keys
-from jcbir.storage.images import read_image
+from jcbir.storage import identities, keys
+from jcbir.storage.cards import read_card
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
+def quick(capsys, monkeypatch, tmp_path):
     """A stored key instead of seconds of primes, the least scrypt, a passphrase in the environment, a folder."""
     monkeypatch.setattr(keys, "WORK", 14)
     monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
+    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
+    monkeypatch.setattr(identities, "WORK", 14)
     monkeypatch.chdir(tmp_path)
+    make_identities(capsys)
 
 
 @pytest.fixture
 def found(capsys, tmp_path):
     write_network(tmp_path / "net.safetensors")
-    return run(capsys, "owner", "init", "photos", "--network", "net.safetensors", "--cipher", "aes-gcm")
+    return run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
 
 
 @pytest.fixture
 def services(found, monkeypatch, tmp_path):
     delegation = keys.read_secret(
-        tmp_path / found["delegation"], passphrase=PASSPHRASE, expect=owner.Delegation
+        tmp_path / found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation
     )  # fmt: skip
     return install_services(monkeypatch, delegation)
 
@@ -59,8 +73,8 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     joined = run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     assert joined["grant"] == granted["grant"]
 
-    with open_home(tmp_path / "jcbir-owner") as home:
-        services.owner_state = home.owner
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        services.owner_state = workspace.owner
     photographs = sorted(album.iterdir())
     answer = run(capsys, "user", "query", photographs[2], photographs[7], "--top", "9", "--out", "results")
     names = run(capsys, "owner", "info", "--names")["names"]
@@ -93,6 +107,9 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
     assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 0
 
     (album / "b000.png").unlink()
+    planned = run(capsys, "owner", "publish", "album", "--withdraw-missing", "--dry-run", *ADDRESSES)
+    assert [row["path"] for row in planned["missing"]] == ["b000.png"] and len(services.cloud.images) == 7
+    assert planned["missing"][0]["root"] == str(album.resolve())
     third = run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
     assert (third["withdrawn"], third["in_collection"]) == (1, 6)
     assert len(services.cloud.images) == 6 and services.holder.withdrawn
@@ -100,22 +117,217 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
     write_photographs(album, 2, label="b")
     assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 1
 
+    # Another folder says nothing of this one; this one, empty, is rather not mounted than emptied.
     (tmp_path / "empty").mkdir()
-    refused = run(capsys, "owner", "publish", "empty", "--withdraw-missing", *ADDRESSES, status=2)
-    assert "withdraw the whole collection" in refused["reason"]
+    assert run(capsys, "owner", "publish", "empty", "--withdraw-missing", *ADDRESSES)["withdrawn"] == 0
+    album.rename(tmp_path / "away")
+    album.mkdir()
+    refused = run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES, status=2)
+    assert "must hold a photograph" in refused["reason"] and len(services.cloud.images) == 7
+
+
+@pytest.mark.parametrize("way", ["unreadable", "damaged", "dead link", "pipe", "recycled"])
+def test_what_cannot_be_read_is_not_taken_for_deleted(capsys, tmp_path, found, services, monkeypatch, way):
+    album = write_photographs(tmp_path / "album", 3)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    photograph = album / "a001.png"
+    if way == "unreadable":
+        real = publishing.read_encoded
+
+        def read(path):
+            if path.name == photograph.name:
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path)
+
+        monkeypatch.setattr(publishing, "read_encoded", read)
+    elif way == "damaged":
+        photograph.write_bytes(photograph.read_bytes()[:60])
+    else:
+        photograph.unlink()
+    if way == "dead link":
+        (album / "elsewhere").symlink_to(tmp_path / "not-mounted")
+    elif way == "pipe":
+        os.mkfifo(photograph)
+    elif way == "recycled":
+        (album / "@eaDir").mkdir()
+    refused = ("owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
+    if way == "recycled":
+        assert run(capsys, *refused)["withdrawn"] == 1
+    else:
+        assert "nothing is withdrawn" in run(capsys, *refused, status=2)["reason"]
+        assert len(services.cloud.images) == 3
+
+
+def test_what_moved_behind_a_link_is_not_deleted(capsys, tmp_path, found, services):
+    album = write_photographs(tmp_path / "album", 3)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    (tmp_path / "elsewhere").mkdir()
+    (album / "a001.png").rename(tmp_path / "elsewhere" / "a001.png")
+    (album / "linked").symlink_to(tmp_path / "elsewhere")
+    again = run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
+    assert (again["withdrawn"], again["moved"]) == (0, 1) and len(services.cloud.images) == 3
+    assert "linked/a001.png" in [row["path"] for row in run(capsys, "owner", "list")["photographs"]]
+
+
+def test_a_photograph_that_moved_to_another_folder_belongs_there(capsys, tmp_path, found, services):
+    album, other = write_photographs(tmp_path / "album", 3), write_photographs(tmp_path / "other", 1, label="o")
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    (album / "a001.png").rename(other / "new.png")
+    (other / "copy.png").write_bytes((album / "a000.png").read_bytes())
+    assert run(capsys, "owner", "publish", "other", *ADDRESSES)["moved"] == 1
+    rows = {row["path"]: row["root"] for row in run(capsys, "owner", "list")["photographs"]}
+    assert rows == {"a000.png": str(album), "a002.png": str(album), "o000.png": str(other), "new.png": str(other)}
+    assert run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)["withdrawn"] == 0
+    (other / "new.png").unlink()
+    assert run(capsys, "owner", "publish", "other", "--withdraw-missing", *ADDRESSES)["withdrawn"] == 1
+
+
+def test_withdraw_by_path_and_by_pseudonym(capsys, tmp_path, found, services):
+    write_photographs(tmp_path / "album", 4)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    ids = {row["path"]: row["image_id"] for row in run(capsys, "owner", "list")["photographs"]}
+    planned = run(capsys, "owner", "withdraw", "a000.png", "--dry-run", *ADDRESSES)
+    assert [row["image_id"] for row in planned["withdrawn"]] == [ids["a000.png"]] and len(services.cloud.images) == 4
+    done = run(capsys, "owner", "withdraw", "album/a000.png", ids["a002.png"], *ADDRESSES)
+    assert (len(done["withdrawn"]), done["in_collection"], done["sent"]) == (2, 2, 2)
+    assert services.cloud.images.keys() == {ids["a001.png"], ids["a003.png"]}
+    assert "got 0 called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"two\nlines.jpg", b"[red] old [b].jpg", "e\u0301.jpg".encode()])
+def test_names_that_no_line_can_hold(capsys, tmp_path, found, services, name):
+    album = write_photographs(tmp_path / "album", 2)
+    shown = printable(unicodedata.normalize("NFC", os.fsdecode(name)))
+    bad = os.fsencode(album) + b"/" + name
+    with open(bad, "wb") as file:
+        file.write(b"no picture")
+    first = run(capsys, "owner", "publish", "album", *ADDRESSES)
+    assert first["published"] == 1 + 1 and len(first["skipped"]) == 1
+    assert printable(first["skipped"][0]["path"]) == shown
+    assert run_command(["owner", "publish", "album"]) == 0
+    assert f"skipped {shown}: " in capsys.readouterr().err
+    os.rename(album / "a001.png", bad)
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["moved"] == 1
+    assert shown in [printable(row["path"]) for row in run(capsys, "owner", "list")["photographs"]]
+    assert run_command(["owner", "list"]) == 0 and f"  {shown}\n" in capsys.readouterr().out
+    assert run(capsys, "owner", "info", "--names")["published"] == 2
+    done = run(capsys, "owner", "withdraw", os.fsdecode(name), *ADDRESSES)
+    assert len(done["withdrawn"]) == 1
+
+
+def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
+    write_photographs(tmp_path / "album", 2)
+    run(capsys, "owner", "publish", "album")
+    assert run(capsys, "owner", "status")["waiting"] == ["00000000-publication.cloud", "00000001-catalog.authority"]
+    told = run(capsys, "owner", "status", *ADDRESSES)
+    assert told["cloud"]["reachable"] and told["cloud"]["in_step"] and told["authority"]["in_step"]
+    run(capsys, "owner", "rekey", "--fresh")
+    assert not run(capsys, "owner", "status", *ADDRESSES)["cloud"]["in_step"]
+    services.unreachable = True
+    assert run(capsys, "owner", "status", *ADDRESSES)["cloud"] == {
+        "reachable": False, "in_step": False, "reason": "http://cloud: nobody answers",
+    }  # fmt: skip
+
+
+def test_a_label_names_one_grant(capsys, tmp_path, found, services):
+    run(capsys, "user", "init")
+    give = ("owner", "grant", "jcbir-user/enrollment.jcbir", "--label", "anna")
+    first = run(capsys, *give, "--out", "one")
+    assert "no grant in force has" in run(capsys, *give, "--out", "two", status=2)["reason"]
+    assert not (tmp_path / "two").exists()
+    run(capsys, "owner", "revoke", "anna")
+    second = run(capsys, *give, "--out", "two")
+    assert [(g["grant"], g["status"]) for g in run(capsys, "owner", "grants")["grants"]] == [
+        (first["grant"], "revoked"), (second["grant"], "in force"),
+    ]  # fmt: skip
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "three")
+    assert len(run(capsys, "owner", "revoke", "--all")["revoked"]) == 2
+    assert {g["status"] for g in run(capsys, "owner", "grants")["grants"]} == {"revoked"}
+    run(capsys, "owner", "revoke", "--all", status=2)
+    run(capsys, "owner", "revoke", status=2)
+
+
+def test_the_authority_has_a_passphrase_of_its_own(capsys, tmp_path, monkeypatch):
+    write_network(tmp_path / "net.safetensors")
+    init = ("owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
+    monkeypatch.delenv("JCBIR_AUTHORITY_PASSPHRASE")
+    refused = run(capsys, *init, status=2)["reason"]
+    assert "--authority-passphrase-file or JCBIR_AUTHORITY_PASSPHRASE" in refused
+    assert not (tmp_path / "jcbir-owner").exists()
+    (tmp_path / "second").write_text("battery staple\n")
+    assert "readable by you alone" in run(capsys, *init, "--authority-passphrase-file", "second", status=2)["reason"]
+    (tmp_path / "second").chmod(0o600)
+    run(capsys, *init, "--authority-passphrase-file", "second")
+    sealed = tmp_path / "jcbir-owner" / "authority.secret"
+    assert keys.read_secret(sealed, passphrase="battery staple", expect=owner.Delegation)
+    with pytest.raises(IntegrityError):
+        keys.read_secret(sealed, passphrase=PASSPHRASE, expect=owner.Delegation)
+
+
+def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found, services):
+    write_photographs(tmp_path / "album", 2)
+    (tmp_path / "more").mkdir()
+    shutil.copy(tmp_path / "album" / "a000.png", tmp_path / "more" / "a000.png")
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        services.owner_state = workspace.owner
+    ask = ("user", "query", "album/a000.png", "more/a000.png", "--out", "results", "--top", "2")
+    before = os.umask(0o077)
+    try:
+        answer = run(capsys, *ask)
+    finally:
+        os.umask(before)
+    assert [query["folder"] for query in answer["queries"]] == ["results/a000", "results/a000-2"]
+    files = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
+    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    kept = (tmp_path / "results" / "results.json").read_bytes()
+    # Another photograph into the same folder would replace the list of results.
+    assert run(capsys, "user", "query", "album/a001.png", "--out", "results", status=2)["error"] == "mistake"
+    assert (tmp_path / "results" / "results.json").read_bytes() == kept
+    run(capsys, "owner", "revoke", "--all", *ADDRESSES)
+    run(capsys, "user", "query", "album/a001.png", "--out", "refused", status=3)
+    assert not (tmp_path / "refused").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("owner", "publish", "album", "--cloud", "localhost:8470"), "cloud: must be an address like https://"),
+        (("owner", "publish", "a.txt"), "folder: must be a folder, got a file"),
+        (("owner", "publish", "nowhere"), "folder: must be a folder, got nothing"),
+        (("owner", "publish", "album", "--segment", "0"), "segment: must be at least 1"),
+        (("owner", "grant", "a.txt", "--out", "x", "--days", "0"), "days: must be above 0"),
+        (("owner", "grant", "a.txt", "--out", "a.txt"), "out: must be a folder, got a file"),
+        (("user", "query", "album", "--out", "x"), "images: must be photographs, got the folder 'album'"),
+        (("user", "query", "no.png", "--out", "x"), "images: must be photographs, got nothing at 'no.png'"),
+        (("user", "query", "a.txt", "--out", "x", "--top", "0"), "top: must be at least 1, got 0"),
+        (("user", "query", "a.txt", "--out", "a.txt"), "out: must be a folder, got the file"),
+        (("owner", "train", "--out", "n", "a.txt"), "folder: must be a folder, got a file"),
+    ],
+)
+def test_cheap_checks_come_before_the_passphrase(capsys, tmp_path, monkeypatch, words, reason):
+    """No key is opened: there is none, nor a passphrase to open one with."""
+    monkeypatch.delenv("JCBIR_PASSPHRASE")
+    write_photographs(tmp_path / "album", 1)
+    (tmp_path / "a.txt").write_text("a text")
+    refused = run(capsys, *words, status=2)
+    assert refused["error"] == "mistake" and reason in refused["reason"]
 
 
 def test_an_interrupted_publish_is_gone_on_with(capsys, tmp_path, found, services, monkeypatch):
     write_photographs(tmp_path / "album", 7)
-    real, calls = publishing.hash_squares, []
+    real, calls = publishing.hash_images, []
 
-    def interrupted(network, squares):
+    def interrupted(network, squares, **options):
         calls.append(len(squares))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(network, squares)
+        return real(network, squares, **options)
 
-    monkeypatch.setattr(publishing, "hash_squares", interrupted)
+    monkeypatch.setattr(publishing, "hash_images", interrupted)
     stopped = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES, status=130)
     assert stopped["error"] == "interrupted" and len(services.cloud.segments) == 2
     rest = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES)
@@ -133,7 +345,7 @@ def test_without_a_network_the_bundled_one_is_trained(capsys, monkeypatch):
         return {"skipped": []}
 
     monkeypatch.setattr(owner_commands, "train_network", train)
-    assert run(capsys, "owner", "init", "photos", "--bits", "24")["bits"] == 24
+    assert run(capsys, "owner", "init", "photos", *IDENTITIES, "--bits", "24")["bits"] == 24
     assert asked == {"folder": None, "bits": 24, "epochs": 4}
 
 
@@ -157,8 +369,8 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     run(capsys, "user", "init")
     run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--label", "anna")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
-    with open_home(tmp_path / "jcbir-owner") as home:
-        services.owner_state = home.owner
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        services.owner_state = workspace.owner
     ask = ("user", "query", "album/a000.png", "--cloud", "http://cloud", "--top", "1")
     run(capsys, *ask, "--out", "one")
     assert run(capsys, *ask, "--scheme", "integer", "--out", "no", status=2)["error"] == "mistake"
@@ -173,8 +385,10 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     assert "both addresses" in run(capsys, "owner", "rekey", status=2)["reason"]
     new = run(capsys, "owner", "rekey", "--fresh")
     assert new["epoch"] == 1 and new["fingerprint"] != found["fingerprint"]
-    assert keys.read_card(tmp_path / found["card"]).epoch == 1
-    delegation = keys.read_secret(tmp_path / found["delegation"], passphrase=PASSPHRASE, expect=owner.Delegation)
+    assert read_card(tmp_path / found["card"]).epoch == 1
+    delegation = keys.read_secret(
+        tmp_path / found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation
+    )
     assert delegation.card.epoch == 1
     services.__init__(delegation)
     again = run(capsys, "owner", "publish", "album", *ADDRESSES)
@@ -207,12 +421,15 @@ def test_an_admission_of_somebody_else_is_refused(capsys, tmp_path, found):
 
 
 def test_mistakes_end_in_a_line_and_a_status(capsys, tmp_path, found, monkeypatch):
-    assert run(capsys, "owner", "init", "photos", status=2)["error"] == "mistake"
+    assert run(capsys, "owner", "init", "photos", *IDENTITIES, status=2)["error"] == "mistake"
     monkeypatch.setenv("JCBIR_PASSPHRASE", "another one")
     assert "wrong passphrase" in run(capsys, "owner", "info", status=5)["reason"]
     monkeypatch.delenv("JCBIR_PASSPHRASE")
     assert "no terminal" in run(capsys, "owner", "info", status=2)["reason"]
     (tmp_path / "secret.txt").write_text(PASSPHRASE + "\nsecond line\n")
+    (tmp_path / "secret.txt").chmod(0o640)
+    assert "got mode 640" in run(capsys, "owner", "info", "--passphrase-file", "secret.txt", status=2)["reason"]
+    (tmp_path / "secret.txt").chmod(0o600)
     record = run(capsys, "owner", "info", "--passphrase-file", "secret.txt")
     assert (record["collection"], record["bits"]) == ("photos", BITS)
     assert run(capsys, "user", "query", "no.png", "--out", "x", "--cloud", "http://x", status=2)["error"] == "mistake"
@@ -225,7 +442,7 @@ def test_the_default_modulus_has_3072_bits(capsys, tmp_path, monkeypatch):
         owner_commands, "generate_keys", lambda *, bits, draw: asked.append(bits) or stored_key("small")
     )  # fmt: skip
     write_network(tmp_path / "net.safetensors")
-    run(capsys, "owner", "init", "photos", "--network", "net.safetensors")
+    run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
     assert asked == [3072]
 
 

@@ -9,21 +9,26 @@ import sys
 import pytest
 from command_world import (
     ADDRESSES,
+    AUTHORITY_PASSPHRASE,
+    CLOUD_PASSPHRASE,
+    IDENTITIES,
     PASSPHRASE,
     install_services,
-    open_home,
+    make_identities,
+    open_workspace,
     run,
     write_network,
     write_photographs,
 )
 from paillier_vectors import stored_key
 
-from jcbir.cli import owner as owner_commands, publish as publishing, rekey as rekeying, workspace as homes
+from jcbir.cli import owner as owner_commands, publish as publishing, rekey as rekeying, workspace as workspaces
 from jcbir.cli.outbox import pending
+from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
-from jcbir.storage import keys
-from jcbir.storage.images import read_image
+from jcbir.storage import identities, keys
+from jcbir.storage.cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
@@ -35,15 +40,19 @@ class KilledError(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
+def quick(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(keys, "WORK", 14)
     monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
+    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
+    monkeypatch.setattr(identities, "WORK", 14)
     monkeypatch.chdir(tmp_path)
+    make_identities(capsys)
 
 
 def delegation_of(path):
-    return keys.read_secret(path / homes.DELEGATION, passphrase=PASSPHRASE, expect=owner.Delegation)
+    return keys.read_secret(path / workspaces.DELEGATION, passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation)
 
 
 @pytest.fixture
@@ -51,8 +60,8 @@ def services(capsys, monkeypatch, tmp_path):
     """A collection of five images in three segments, at services that are the pure protocol, and a user of it."""
     write_network(tmp_path / "net.safetensors")
     found = run(
-        capsys, "owner", "init", "photos", "--network", "net.safetensors", "--cipher", "aes-gcm", "--schemes",
-        "bitsliced",
+        capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm",
+        "--schemes", "bitsliced",
     )  # fmt: skip
     made = install_services(monkeypatch, delegation_of(tmp_path / "jcbir-owner"))
     write_photographs(tmp_path / "album", 5)
@@ -69,8 +78,8 @@ def admit(capsys, fingerprint, folder):
 
 def check_answers(capsys, services, out):
     """Both queries find their own photograph, and every picture opened is the one in the album."""
-    with open_home(homes.Path("jcbir-owner")) as home:
-        services.owner_state = home.owner
+    with open_workspace(workspaces.Path("jcbir-owner")) as workspace:
+        services.owner_state = workspace.owner
     names = run(capsys, "owner", "info", "--names")["names"]
     assert all(set(entry) == {"sha256", "path"} for entry in names.values())
     answer = run(capsys, *ASK, "--scheme", "bitsliced", "--out", out)
@@ -78,7 +87,7 @@ def check_answers(capsys, services, out):
         assert len(query["matches"]) == 5
         assert asked in {names[m["image_id"]]["path"] for m in query["matches"] if m["distance"] == 0}
         for match in query["matches"]:
-            original = homes.Path("album", names[match["image_id"]]["path"])
+            original = workspaces.Path("album", names[match["image_id"]]["path"])
             assert (read_image(match["file"]) == read_image(original)).all()
 
 
@@ -100,10 +109,10 @@ def test_rekey_moves_everything(capsys, services):
     admit(capsys, new["fingerprint"], "second")
     check_answers(capsys, services, "after")
     # Life goes on in the new epoch: all is known, and what is new is published.
-    write_photographs(homes.Path("album"), 1, label="b")
+    write_photographs(workspaces.Path("album"), 1, label="b")
     again = run(capsys, "owner", "publish", "album", *ADDRESSES)
     assert (again["published"], again["already"]) == (1, 5)
-    assert not homes.Path("jcbir-owner", rekeying.EPOCH).exists()
+    assert not workspaces.Path("jcbir-owner", rekeying.EPOCH).exists()
 
 
 def test_rekey_with_another_key_and_again(capsys, services, monkeypatch):
@@ -118,7 +127,7 @@ def test_rekey_with_another_key_and_again(capsys, services, monkeypatch):
 
 def test_an_empty_collection_has_epochs_too(capsys, tmp_path, monkeypatch):
     write_network(tmp_path / "net.safetensors")
-    run(capsys, "owner", "init", "photos", "--network", "net.safetensors")
+    run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
     services = install_services(monkeypatch, delegation_of(tmp_path / "jcbir-owner"))
     assert run(capsys, *REKEY)["in_collection"] == services.recalls == 0
     assert services.holder.card.epoch == 1
@@ -138,18 +147,18 @@ def test_what_changed_during_an_interruption(capsys, services, monkeypatch):
     assert run(capsys, *REKEY, status=130)["error"] == "interrupted"
     # The old epoch serves on; an image that was moved is withdrawn, another one comes.
     check_answers(capsys, services, "between")
-    with open_home(homes.Path("jcbir-owner", rekeying.EPOCH)) as following:
+    with open_workspace(workspaces.Path("jcbir-owner", rekeying.EPOCH)) as following:
         moved = {entry["path"] for entry in publishing.published_names(following).values()}
     assert len(moved) == 2
-    homes.Path("album", min(moved)).unlink()
-    write_photographs(homes.Path("album"), 1, label="b")
+    workspaces.Path("album", min(moved)).unlink()
+    write_photographs(workspaces.Path("album"), 1, label="b")
     run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
     refused = run(capsys, *REKEY, "--modulus-bits", "4096", status=2)
     assert "an interrupted rekey has a key of" in refused["reason"]
     new = run(capsys, *REKEY)
     assert (new["epoch"], new["in_collection"]) == (1, 5)
     names = run(capsys, "owner", "info", "--names")["names"]
-    assert {entry["path"] for entry in names.values()} == {file.name for file in homes.Path("album").iterdir()}
+    assert {entry["path"] for entry in names.values()} == {file.name for file in workspaces.Path("album").iterdir()}
     assert services.cloud.images.keys() == names.keys()
 
 
@@ -159,7 +168,7 @@ def test_a_fresh_start_forgets_what_was_prepared(capsys, services, monkeypatch):
         patch.setattr(sys.modules["jcbir.service.client"], "recall", services.recall)
         with pytest.raises(ZeroDivisionError):
             run(capsys, *REKEY)
-    path = homes.Path("jcbir-owner")
+    path = workspaces.Path("jcbir-owner")
     assert rekeying.prepared_card(path).epoch == 1
     new = run(capsys, "owner", "rekey", "--fresh")
     assert (new["epoch"], new["in_collection"], rekeying.prepared_card(path)) == (1, 0, None)
@@ -188,7 +197,7 @@ def test_what_the_cloud_sends_is_checked(capsys, services, monkeypatch):
 
 
 def test_a_code_that_was_not_kept(capsys, services):
-    file = sorted(homes.Path("jcbir-owner", homes.NAMES).iterdir())[0]
+    file = sorted(workspaces.Path("jcbir-owner", workspaces.NAMES).iterdir())[0]
     entries = json.loads(file.read_text())
     file.write_text(json.dumps({key: {k: v for k, v in e.items() if k != "code"} for key, e in entries.items()}))
     refused = run(capsys, *REKEY, status=5)
@@ -230,13 +239,13 @@ def rekey(path, services, tick):
 
         return carry
 
-    with open_home(path) as home:
+    with open_workspace(path) as workspace:
         rekeying.rekey_collection(
-            home,
-            lambda: owner.rekey(home.owner, draw=secrets.token_bytes),
+            workspace,
+            lambda: owner.rekey(workspace.owner, draw=secrets.token_bytes),
             carriers={side: carrier(side) for side in ("cloud", "authority")},
             fetch=lambda message: services.recall("http://cloud", message),
-            authority_passphrase=PASSPHRASE,
+            authority_passphrase=AUTHORITY_PASSPHRASE,
         )
 
 
@@ -259,19 +268,19 @@ def killed_runs(services, kill, tmp_path, limits):
         left[0] = None
         reached.add((services.cloud.card.epoch, services.holder.card.epoch))
         # In whatever state it stopped, the owner's folder can be opened, and is in one epoch or the other.
-        with open_home(path) as home:
-            assert len(home.owner.image_ids) == 5 and home.owner.card.epoch in (0, 1)
+        with open_workspace(path) as workspace:
+            assert len(workspace.owner.image_ids) == 5 and workspace.owner.card.epoch in (0, 1)
         assert not done
         rekey(path, services, tick)
-        with open_home(path) as home:
-            assert home.owner.card == services.cloud.card == services.holder.card
-            assert home.owner.card.epoch in ((1, 2) if limit else (1,)), "another epoch than the next was opened"
-            assert keys.read_card(path / homes.CARD) == home.owner.card
-            assert delegation_of(path).card == home.owner.card
+        with open_workspace(path) as workspace:
+            assert workspace.owner.card == services.cloud.card == services.holder.card
+            assert workspace.owner.card.epoch in ((1, 2) if limit else (1,)), "another epoch than the next was opened"
+            assert read_card(path / workspaces.CARD) == workspace.owner.card
+            assert delegation_of(path).card == workspace.owner.card
             assert not pending(path) and rekeying.prepared_card(path) is None
-            names = publishing.published_names(home)
+            names = publishing.published_names(workspace)
             images = [owner.SealedImage(image_id, sealed) for image_id, sealed in services.cloud.images.items()]
-            for image, opened in zip(images, owner.unseal(home.owner, images), strict=True):
+            for image, opened in zip(images, owner.unseal(workspace.owner, images), strict=True):
                 assert (opened == pictures[names[image.image_id]["path"]]).all()
             assert len(images) == 5
         shutil.rmtree(path)

@@ -21,7 +21,14 @@ from typing import NamedTuple
 import httpx
 import numpy as np
 import pytest
-from command_world import PASSPHRASE, write_network, write_photographs
+from command_world import (
+    AUTHORITY_PASSPHRASE,
+    CLOUD_PASSPHRASE,
+    IDENTITIES,
+    PASSPHRASE,
+    write_network,
+    write_photographs,
+)
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,18 +37,24 @@ from paillier_vectors import stored_key
 from jcbir.cli import owner as owner_commands, rekey as rekeying
 from jcbir.cli.main import run_command
 from jcbir.cli.outbox import pending
+from jcbir.data import read_image
 from jcbir.paillier import blinders
 from jcbir.protocol import server, user, wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
-from jcbir.storage.images import read_image
+from jcbir.storage.identities import read_identity
 from jcbir.storage.keys import read_secret
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "jcbir"]
+PASSPHRASES = {
+    "JCBIR_PASSPHRASE": PASSPHRASE,
+    "JCBIR_AUTHORITY_PASSPHRASE": AUTHORITY_PASSPHRASE,
+    "JCBIR_CLOUD_PASSPHRASE": CLOUD_PASSPHRASE,
+}
 
 
 def certify(name, key, *, issuer=None, days=(-1, 2)):
@@ -86,7 +99,7 @@ def free_port():
 
 
 def environment():
-    return {**os.environ, "PYTHONPATH": str(ROOT), "JCBIR_PASSPHRASE": PASSPHRASE}
+    return {**os.environ, "PYTHONPATH": str(ROOT), **PASSPHRASES}
 
 
 class Service:
@@ -171,12 +184,15 @@ def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setattr("jcbir.storage.keys.WORK", 14)
         patch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
-        patch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
+        for name, phrase in PASSPHRASES.items():
+            patch.setenv(name, phrase)
         patch.chdir(root)
         write_certificates(root)
         write_network(root / "net.safetensors")
         write_photographs(root / "album", 5)
-        found = call("owner", "init", "photos", "--network", "net.safetensors", "--cipher", "aes-gcm")
+        for side in ("cloud", "authority"):
+            call(side, "init")
+        found = call("owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
         # Copies: what the owner changes later, cloud and authority learn by its orders alone.
         for name in ("authority.secret", "collection.public"):
             shutil.copy(root / "jcbir-owner" / name, root / name)
@@ -272,8 +288,9 @@ def test_what_was_refused_is_refused_after_a_crash(place):
         with open_store("store") as store:
             state = dataclasses.replace(load_server(store), revoked=frozenset())
             count = server.blinders_needed(state, query)
-            fresh = blinders(me.card.public, count, draw=secrets.token_bytes)
-            return server.score_query(state, query, blinders=fresh, now=int(time.time()))[1]
+            fresh = blinders(me.card.public.key, count, draw=secrets.token_bytes)
+            identity = read_identity("jcbir-cloud/identity.secret", side="cloud", passphrase=CLOUD_PASSPHRASE)
+            return server.score_query(state, query, blinders=fresh, identity=identity, now=int(time.time()))[1]
 
     def verdicts(query, report):
         """The codes by which cloud and authority refuse."""

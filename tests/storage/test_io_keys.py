@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import secrets
+import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -13,7 +14,7 @@ from jcbir.errors import FormatError, IntegrityError
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._digests import digest
-from jcbir.storage import keys
+from jcbir.storage import keys, secret_files
 from jcbir.storage.secret_files import MINIMUM_WORK
 
 PASSPHRASE = "correct horse battery"
@@ -86,7 +87,7 @@ def test_wrong_passphrase_and_wrong_kind(tmp_path):
         keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=owner.Owner)
     keys.write_card(tmp_path / "card", world.own.card)
     (tmp_path / "card").chmod(0o600)
-    with pytest.raises(FormatError, match="not a secret file"):
+    with pytest.raises(FormatError, match="must be a secret file"):
         keys.read_secret(tmp_path / "card", passphrase=PASSPHRASE, expect=user.User)
     with pytest.raises(FormatError, match="not a public file"):
         keys.read_card(tmp_path / "me")
@@ -148,3 +149,53 @@ def test_secret_key_alone(tmp_path):
     write(tmp_path / "key", key)
     again = keys.read_secret(tmp_path / "key", passphrase=PASSPHRASE, expect=SecretKey)
     assert digest((again.public.n, again.p.prime)) == digest((key.public.n, key.p.prime))
+
+
+@pytest.mark.parametrize(
+    "phrase", ["crème brûlée", "Straße über Zürich", "한국어 암호문구입니다", "パスワードがぎぐげご"]
+)
+def test_a_passphrase_is_the_same_composed_and_decomposed(tmp_path, phrase):
+    holder = user.UserKeys(bytes(32), bytes(range(32)))
+    forms = [unicodedata.normalize(form, phrase) for form in ("NFC", "NFD")]
+    assert forms[0] != forms[1]
+    for written, typed in (forms, forms[::-1]):
+        keys.write_secret(
+            tmp_path / "me", holder, passphrase=written, draw=secrets.token_bytes, work=WORK, replace=True
+        )  # fmt: skip
+        assert keys.read_secret(tmp_path / "me", passphrase=typed, expect=user.UserKeys) == holder
+    with pytest.raises(IntegrityError):
+        keys.read_secret(tmp_path / "me", passphrase=phrase + "!", expect=user.UserKeys)
+
+
+def test_a_file_of_an_earlier_version_opens_as_its_passphrase_was_typed(tmp_path, monkeypatch):
+    holder, typed = user.UserKeys(bytes(32), bytes(range(32))), unicodedata.normalize("NFD", "crème brûlée")
+    with monkeypatch.context() as patch:
+        patch.setattr(secret_files, "spellings", lambda passphrase: [passphrase])
+        keys.write_secret(tmp_path / "me", holder, passphrase=typed, draw=secrets.token_bytes, work=WORK)
+    assert keys.read_secret(tmp_path / "me", passphrase=typed, expect=user.UserKeys) == holder
+
+
+@pytest.mark.parametrize("phrase", ["éèêëéèê", "\u0078\u0302" * 7, "seven.."])
+def test_the_length_is_counted_in_letters(tmp_path, phrase):
+    typed = unicodedata.normalize("NFD", phrase)
+    with pytest.raises(ValueError, match="must be at least 8 letters, got 7"):
+        keys.write_secret(
+            tmp_path / "me", user.UserKeys(bytes(32), bytes(32)), passphrase=typed, draw=secrets.token_bytes
+        )
+
+
+def test_a_passphrase_that_is_no_text(tmp_path):
+    for act in (
+        lambda: write_phrase(tmp_path / "me", "ab\ud800cdefgh"),
+        lambda: keys.read_secret(tmp_path / "good", passphrase="ab\ud800cdefgh", expect=user.UserKeys),
+    ):
+        write_phrase(tmp_path / "good", "abcdefgh")
+        with pytest.raises(ValueError, match=r"passphrase: must be Unicode text, got a lone surrogate") as refused:
+            act()
+        assert "cdef" not in str(refused.value)
+
+
+def write_phrase(path, phrase):
+    keys.write_secret(
+        path, user.UserKeys(bytes(32), bytes(32)), passphrase=phrase, draw=secrets.token_bytes, work=WORK, replace=True
+    )

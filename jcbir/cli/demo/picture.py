@@ -32,22 +32,7 @@ class Answer(NamedTuple):
 
 
 def noise_tile(content: bytes) -> UInt8[np.ndarray, "s s 3"]:
-    """Show bytes as pixels: the largest square that they fill, three bytes a pixel, or a bit a pixel if they are few.
-
-    Args:
-        content: any bytes, at least one.
-
-    Returns:
-        `uint8[s, s, 3]` row by row with s = floor(sqrt(len / 3)); below 48 bytes s = floor(sqrt(8 len)), black and
-        white.
-
-    Raises:
-        ValueError: if there is no byte to show.
-
-    Example:
-        >>> noise_tile(bytes(range(48))).shape, noise_tile(bytes(8)).shape
-        ((4, 4, 3), (8, 8, 3))
-    """
+    """Show bytes as pixels: the largest square that they fill, three bytes a pixel; of fewer than 48 a bit a pixel."""
     if not content:
         raise ValueError("content must hold at least one byte, got none")
     if len(content) >= 48:
@@ -75,25 +60,7 @@ def _framed(picture: np.ndarray, color: tuple[int, int, int]) -> Image.Image:
 
 
 def contact_sheet(answers: Sequence[Answer], *, title: str, caption: str) -> Image.Image:
-    """Draw each query with the server's view of it, its sealed results and the opened ones, framed green if right.
-
-    Args:
-        answers: one `Answer` a row; all have the same number of results.
-        title: a line above the rows.
-        caption: a line below the rows.
-
-    Returns:
-        An RGB Pillow image, to be saved as PNG.
-
-    Raises:
-        ValueError: if there is no answer to draw.
-
-    Example:
-        >>> photo = np.zeros((8, 8, 3), np.uint8)
-        >>> answer = Answer(photo, bytes(192), [bytes(192)], [photo], np.array([True]))
-        >>> contact_sheet([answer], title="one", caption="query").mode
-        'RGB'
-    """
+    """Draw each query with the server's view of it, its sealed results and the opened ones, framed green if right."""
     if not answers:
         raise ValueError("answers must hold at least one answer, got 0")
     bold, font, small = (ImageFont.load_default(size) for size in (20, 14, 13))

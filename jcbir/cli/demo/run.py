@@ -2,38 +2,40 @@
 
 import importlib.metadata
 import json
+import os
 import platform
 import resource
 import secrets
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Bool, Int32
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
-from jcbir.cli.demo.options import DemoOptions
+from jcbir.cli.console import CommandConsole, answer, printable
 from jcbir.cli.demo.picture import Answer, contact_sheet
-from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, timed
-from jcbir.cli.demo.tables import print_report
-from jcbir.cli.network import training_apply
+from jcbir.cli.network import keep_programs, tune
+from jcbir.cli.options import Demo
 from jcbir.codes import pack, pairwise
-from jcbir.data import Sample, Split, _bundled as photographs, class_folders
-from jcbir.hashing import fine_tune, hash_images
-from jcbir.hashing.centers import class_targets, hash_centers
+from jcbir.data import SAMPLE_SIDE, Sample, Split, class_folders, load_sample, read_image
+from jcbir.hashing import hash_images
 from jcbir.metrics import mean_average_precision
 from jcbir.models import bundled, untrained
 from jcbir.paillier.secret import generate_keys
-from jcbir.protocol import owner, user
+from jcbir.protocol import owner, session as sessions
 from jcbir.protocol.leakage import describe
-from jcbir.ranking import rank
-from jcbir.storage.images import decode_image
+from jcbir.protocol.session import Found, Session
+from jcbir.protocol.user import scheme_masking_key
+from jcbir.ranking import mask_index, plan, rank
 
 INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
@@ -44,6 +46,29 @@ PICTURE_SIDE = 256
 DRAWN = 5
 """Queries in the picture."""
 
+PHASES = {
+    "publish": "encrypt index, seal images",
+    "accept": "server takes the index in",
+    "ask": "user asks",
+    "blinders": "blinders, ahead",
+    "score": "server scores",
+    "rank": "authority opens and ranks",
+    "receive": "user opens",
+}
+"""What the protocol calls a piece of work, and what the report does."""
+
+TOPICS = {
+    "Publication": "publication",
+    "Catalog": "catalog",
+    "Enrollment": "admission",
+    "Admission": "admission",
+    "Query": "query",
+    "ScoreReport": "scores",
+    "Ranking": "ranking",
+    "Delivery": "sealed results",
+}
+"""Messages, and under which name the report counts their bytes."""
+
 
 class Hashed(NamedTuple):
     """Codes of database and queries by one network."""
@@ -52,52 +77,75 @@ class Hashed(NamedTuple):
     query: Bool[np.ndarray, "q k"]
 
 
-def run_demo(options: DemoOptions, *, console: Console) -> dict[str, Any]:
-    """Run the main job and print its table.
+def demo(command: Demo, console: CommandConsole) -> None:
+    """`jcbir demo`."""
+    # The demo keeps a core busy with each of its own threads; XLA's on top would only get in each other's way.
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+    keep_programs()
+    stream = sys.stderr if console.json else sys.stdout
+    # A file name is no markup, whatever brackets it has.
+    plain = Console(file=stream, width=None if stream.isatty() else 140, markup=False)
+    report = run_demo(command, console=plain)
+    if console.json:
+        answer(console, report)
 
-    Args:
-        options: what to run.
-        console: where to print and to show progress.
 
-    Returns:
-        The report: `map_plain`, `map`, `order_identical`, `seconds`, `bytes`, `peak_rss_mb`, `versions` and more.
-
-    Raises:
-        ValueError: options out of range, or a folder that holds no usable collection.
-
-    Example:
-        >>> DemoOptions().bits
-        64
-    """
+def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
+    """Run the main job and print its table."""
     _check_options(options)
-    ledger = Ledger([], {}, {})
-    with timed(ledger, "all"):
-        with timed(ledger, "load photographs"):
+    seconds: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    with _timed(seconds, "all"):
+        with _timed(seconds, "load photographs"):
             sample = _load(options, console)
-        with timed(ledger, "fine-tune twice, hash images"):
+        with _timed(seconds, "fine-tune twice, hash images"):
             pretrained, scratch = _learn_both(options, sample, console)
-        with timed(ledger, "make keys"):
+        with _timed(seconds, "make keys"):
             key = generate_keys(bits=options.modulus_bits, draw=secrets.token_bytes)
-        own = owner.create(collection="demo", bits=options.bits, secret=key, draw=secrets.token_bytes)
         schemes = ("bitsliced", "packed", "integer")
         console.print(f"encrypting {len(pretrained.database)} codes three ways, sealing as many images ...")
-        images = _pictures(options, sample.database)
-        parties = establish(
-            own, pretrained.database, images, sample.database.ids, schemes=schemes, top=options.top, ledger=ledger
+        session = sessions.found(collection="demo", bits=options.bits, secret=key, draw=secrets.token_bytes)
+        session = sessions.publish(
+            session,
+            pretrained.database,
+            _pictures(options, sample.database),
+            sample.database.ids,
+            schemes=schemes,
+            draw=secrets.token_bytes,
+            phase=lambda name: _timed(seconds, PHASES[name]),
         )
+        session = sessions.admit(
+            session,
+            now=int(time.time()),
+            max_results=options.top,
+            queries_per_day=len(schemes) * len(sample.query.ids),
+            images_per_day=len(sample.database.ids),
+            draw=secrets.token_bytes,
+        )
+        _count(sizes, session, 0, prefix="")
         answers = {}
         for scheme in schemes:
             asked = pretrained.query[:INTEGER_QUERIES] if scheme == "integer" else pretrained.query
             console.print(f"answering {len(asked)} encrypted queries by {scheme} ...")
-            parties, answers[scheme] = search(parties, asked, scheme=scheme, top=options.top, ledger=ledger)
-        report = _evaluate(sample, pretrained, scratch, parties, answers)
-        _draw(options, sample, parties, answers[options.scheme], report)
+            said = len(session.transcript)
+            session, answers[scheme] = sessions.search(
+                session,
+                asked,
+                scheme=scheme,
+                top=options.top,
+                now=int(time.time()),
+                draw=secrets.token_bytes,
+                phase=lambda name, scheme=scheme: _timed(seconds, f"{scheme}: {PHASES[name]}"),
+            )
+            _count(sizes, session, said, prefix=f"{scheme}: ")
+        report = _evaluate(sample, pretrained, scratch, session, answers)
+        _draw(options, sample, session, answers[options.scheme], report)
     report |= {
-        "options": {name: _plain(value) for name, value in vars(options).items()},
+        "options": {name: _plain(value) for name, value in vars(options).items() if name != "output"},
         "sizes": {"train": len(sample.train.ids), "database": len(sample.database.ids), "query": len(sample.query.ids)},
-        "seconds": {phase: round(value, 3) for phase, value in ledger.seconds.items()},
-        "bytes": ledger.sizes,
-        "leakage": describe(ledger.transcript),
+        "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
+        "bytes": sizes,
+        "leakage": describe(session.transcript),
         "peak_rss_mb": _peak_rss(),
         "versions": _versions(),
     }
@@ -110,44 +158,42 @@ def run_demo(options: DemoOptions, *, console: Console) -> dict[str, Any]:
     return report
 
 
-def _check_options(options: DemoOptions) -> None:
+def _check_options(options: Demo) -> None:
     for name in ("epochs", "top", "per_class"):
         if getattr(options, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(options, name)}")
-    for path in (options.out, options.report):
+            raise ValueError(f"{name}: must be at least 1, got {getattr(options, name)}")
+    for name, path in (("out", options.out), ("report", options.report)):
         if path is not None and path.is_dir():
-            raise ValueError(f"{path} is a folder; name the file to write")
+            raise ValueError(f"{name}: must be the file to write, got the folder {str(path)!r}")
 
 
-def _load(options: DemoOptions, console: Console) -> Sample:
+def _load(options: Demo, console: Console) -> Sample:
     if options.images is None:
-        sample = photographs.load_sample()
+        sample = load_sample()
     else:
-        sample, skipped = class_folders(options.images, size=photographs.SIDE, per_class=options.per_class)
+        sample, skipped = class_folders(options.images, size=SAMPLE_SIDE, per_class=options.per_class)
         for file in skipped:
-            console.print(f"[yellow]skipped[/] {file.path}: {file.reason}", markup=True, highlight=False)
+            console.print(printable(f"skipped {file.path}: {file.reason}"), highlight=False, soft_wrap=True)
         if skipped:
-            console.print(f"[yellow]{len(skipped)} files skipped[/]")
+            console.print(f"{len(skipped)} files skipped")
     if options.top > len(sample.database.ids):
         raise ValueError(
-            f"top must be at most the {len(sample.database.ids)} images of the database, got {options.top}"
+            f"top: must be at most the {len(sample.database.ids)} images of the database, got {options.top}"
         )
     return sample
 
 
-def _pictures(options: DemoOptions, split: Split) -> list[np.ndarray]:
+def _pictures(options: Demo, split: Split) -> list[np.ndarray]:
     """What is sealed: of a user's own photographs not the squares that the network sees, but the pictures, reduced."""
     if options.images is None:
         return list(split.images)
     pictures = []
     for name in split.ids:
-        picture = Image.fromarray(decode_image((options.images / name).read_bytes()))
-        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-        pictures.append(np.asarray(picture))
+        pictures.append(read_image(options.images / name, longest_side=PICTURE_SIDE))
     return pictures
 
 
-def _learn_both(options: DemoOptions, sample: Sample, console: Console) -> tuple[Hashed, Hashed]:
+def _learn_both(options: Demo, sample: Sample, console: Console) -> tuple[Hashed, Hashed]:
     """Fine-tune from pretrained and from random weights, a core each: XLA's own threads do not fill two."""
     columns = [
         TextColumn("{task.description}"),
@@ -162,10 +208,9 @@ def _learn_both(options: DemoOptions, sample: Sample, console: Console) -> tuple
     return pretrained, scratch
 
 
-def _learn(options: DemoOptions, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
+def _learn(options: Demo, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
     key = jax.random.key(options.seed)
     network = bundled(bits=options.bits, key=key) if initial == "pretrained" else untrained(key, bits=options.bits)
-    centers = hash_centers(key, len(sample.names), bits=options.bits)
     task = bar.add_task(f"fine-tune from {initial} weights", total=None, loss=float("nan"), rate=0.0)
     start = time.perf_counter()
 
@@ -173,27 +218,22 @@ def _learn(options: DemoOptions, sample: Sample, bar: Progress, *, initial: str)
         rate = progress.step * progress.images / (time.perf_counter() - start)
         bar.update(task, completed=progress.step, total=progress.steps, loss=progress.metrics["loss"], rate=rate)
 
-    variables = fine_tune(
-        key,
-        sample.train.images,
-        class_targets(sample.train.labels, centers),
-        apply=training_apply(network),
-        variables=network.variables,
-        epochs=options.epochs,
-        progress=show,
+    train = sample.train
+    tuned = tune(
+        key, train.images, train.labels, network, classes=len(sample.names), epochs=options.epochs, progress=show
     )
-    both = np.concatenate([sample.database.images, sample.query.images])
-    codes = hash_images(network._replace(variables=variables), both)
+    codes = hash_images(tuned, np.concatenate([sample.database.images, sample.query.images]))
     return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
 
 
 def _evaluate(
-    sample: Sample, pretrained: Hashed, scratch: Hashed, parties: Parties, answers: dict[str, Found]
+    sample: Sample, pretrained: Hashed, scratch: Hashed, session: Session, answers: dict[str, Found]
 ) -> dict[str, Any]:
     relevant = sample.query.labels[:, None] == sample.database.labels[None, :]
     plain = _hamming(pretrained)
-    rule = _integer_ranks(pretrained, parties)
-    used = {"bitsliced": answers["bitsliced"].distances, "packed": answers["packed"].distances, "integer": rule}
+    rule = _integer_ranks(pretrained, session)
+    found = {name: _in_order(answer.distances, sample, session) for name, answer in answers.items()}
+    used = {"bitsliced": found["bitsliced"], "packed": found["packed"], "integer": rule}
     expected = {"bitsliced": plain, "packed": plain, "integer": rule[:INTEGER_QUERIES]}
     score = {name: mean_average_precision(distances, relevant) for name, distances in used.items()}
     reference = mean_average_precision(plain, relevant)
@@ -203,12 +243,10 @@ def _evaluate(
         "map_random_init": mean_average_precision(_hamming(scratch), relevant).value,
         "map": {name: value.value for name, value in score.items()},
         # The order against plaintext Hamming distance, ties by index: what a user would see.
-        "order_identical": {
-            name: _same_order(answers[name].distances, plain[: len(answers[name].distances)]) for name in used
-        },
+        "order_identical": {name: _same_order(found[name], plain[: len(found[name])]) for name in used},
         # What was decrypted against the same arithmetic in clear: the cryptography changes nothing.
-        "decrypted_equal_plain": {name: bool(np.array_equal(answers[name].distances, expected[name])) for name in used},
-        "encrypted_queries": {name: len(answers[name].distances) for name in used},
+        "decrypted_equal_plain": {name: bool(np.array_equal(found[name], expected[name])) for name in used},
+        "encrypted_queries": {name: len(found[name]) for name in used},
     }
 
 
@@ -216,17 +254,25 @@ def _hamming(hashed: Hashed) -> Int32[np.ndarray, "q n"]:
     return np.asarray(pairwise(pack(hashed.query), pack(hashed.database)))
 
 
-def _integer_ranks(hashed: Hashed, parties: Parties) -> Int32[np.ndarray, "q n"]:
+def _integer_ranks(hashed: Hashed, session: Session) -> Int32[np.ndarray, "q n"]:
     """The paper's rule in clear, on the codes as they were encrypted: dense ranks of |t_i - t_q|."""
-    card, masking_key = parties.owner.card, parties.owner.masking_key
+    card = session.owner.card
+    layout = plan(card.public.key, scheme="integer", count=1, bits=card.bits)
+    masking_key = scheme_masking_key(card, scheme="integer", masking_key=session.owner.masking_key)
     weights = 1 << np.arange(card.bits - 1, -1, -1).astype(object)
 
     def integers(codes: np.ndarray) -> np.ndarray:
-        masked = user.masked_codes(codes, card=card, scheme="integer", masking_key=masking_key)
-        return (masked.astype(object) * weights).sum(axis=1)
+        return (mask_index(codes, layout, masking_key=masking_key).astype(object) * weights).sum(axis=1)
 
     differences = np.abs(integers(hashed.query)[:, None] - integers(hashed.database)[None, :])
     return np.stack([np.unique(row, return_inverse=True)[1] for row in differences]).astype(np.int32)
+
+
+def _in_order(distances: Int32[np.ndarray, "q n"], sample: Sample, session: Session) -> Int32[np.ndarray, "q n"]:
+    """Columns in the order of the database: the owner publishes in an order drawn afresh."""
+    (catalog,) = session.authority.catalogs.values()
+    places = {image_id: place for place, image_id in enumerate(catalog.image_ids)}
+    return distances[:, [places[owner.pseudonym(session.owner, name)] for name in sample.database.ids]]
 
 
 def _same_order(left: Int32[np.ndarray, "q n"], right: Int32[np.ndarray, "q n"]) -> bool:
@@ -234,8 +280,8 @@ def _same_order(left: Int32[np.ndarray, "q n"], right: Int32[np.ndarray, "q n"])
     return all(np.array_equal(rank(a, top=n), rank(b, top=n)) for a, b in zip(left, right, strict=True))
 
 
-def _draw(options: DemoOptions, sample: Sample, parties: Parties, answer: Found, report: dict[str, Any]) -> None:
-    names = {owner.pseudonym(parties.owner, name): i for i, name in enumerate(sample.database.ids)}
+def _draw(options: Demo, sample: Sample, session: Session, answer: Found, report: dict[str, Any]) -> None:
+    names = {owner.pseudonym(session.owner, name): i for i, name in enumerate(sample.database.ids)}
     # One query of each of the first classes: the query split is balanced in every prefix, so the first are distinct.
     asked = _pictures(options, sample.query)
     chosen = list(dict.fromkeys(int(label) for label in sample.query.labels))[:DRAWN]
@@ -247,8 +293,8 @@ def _draw(options: DemoOptions, sample: Sample, parties: Parties, answer: Found,
         rows.append(
             Answer(
                 asked[query],
-                answer.trapdoors[query],
-                [parties.server.images[match.image_id] for match in matches],
+                answer.query.trapdoors[query].body.tobytes(),
+                [session.server.images[match.image_id] for match in matches],
                 [match.image for match in matches],
                 labels == label,
             )
@@ -260,6 +306,23 @@ def _draw(options: DemoOptions, sample: Sample, parties: Parties, answer: Found,
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(rows, title=title, caption=caption).save(options.out, format="PNG", optimize=True)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], phase: str) -> Iterator[None]:
+    """Add the wall-clock seconds of a block to a phase."""
+    start = time.perf_counter()
+    yield
+    seconds[phase] = seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+def _count(sizes: dict[str, int], session: Session, start: int, *, prefix: str) -> None:
+    """Add the bytes of all messages from one on to their topics."""
+    for line in session.transcript[start:]:
+        # What is handed over in person has no topic.
+        if line.size:
+            topic = prefix + TOPICS[type(line.message).__name__]
+            sizes[topic] = sizes.get(topic, 0) + line.size
 
 
 def _plain(value: Any) -> Any:
@@ -281,3 +344,75 @@ def _versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             installed[name] = "not installed"
     return {"python": platform.python_version(), **installed}
+
+
+def print_report(report: dict[str, Any], *, console: Console) -> None:
+    """Print what was found, what it cost, and what each party learned."""
+    console.print(_results(report))
+    console.print(_phases(report))
+    console.print(_leakage(report))
+
+
+def _results(report: dict[str, Any]) -> Table:
+    sizes, options = report["sizes"], report["options"]
+    table = Table(
+        title=f"{report['convention']}: {sizes['query']} queries, {sizes['database']} images, {options['bits']} bits",
+        title_justify="left",
+    )
+    for name, justify in (
+        ("ranking", "left"),
+        ("mAP", "right"),
+        ("lost", "right"),
+        ("order = plaintext", "left"),
+        ("encrypted queries", "right"),
+        ("server s/query", "right"),
+        ("authority s/query", "right"),
+        ("query bytes", "right"),
+        ("scores bytes", "right"),
+    ):
+        table.add_column(name, justify=justify)
+    plain = report["map_plain"]
+    table.add_row("plaintext codes", f"{plain:.4f}", "", "", "", "", "", "", "")
+    for scheme, value in report["map"].items():
+        count = report["encrypted_queries"][scheme]
+        seconds, sent = report["seconds"], report["bytes"]
+        name = "integer (the paper's |difference|)" if scheme == "integer" else scheme
+        table.add_row(
+            name,
+            f"{value:.4f}",
+            f"{plain - value:.4f}",
+            "identical" if report["order_identical"][scheme] else "differs",
+            str(count),
+            f"{seconds[f'{scheme}: server scores'] / count:.4f}",
+            f"{seconds[f'{scheme}: authority opens and ranks'] / count:.4f}",
+            f"{sent[f'{scheme}: query'] // count:,}",
+            f"{sent[f'{scheme}: scores'] // count:,}",
+        )
+    random = report["map_random_init"]
+    table.add_row("plaintext, network not pretrained", f"{random:.4f}", f"{plain - random:.4f}", *[""] * 6)
+    return table
+
+
+def _phases(report: dict[str, Any]) -> Table:
+    table = Table(title="seconds by phase, bytes by message", title_justify="left")
+    table.add_column("phase or message")
+    table.add_column("seconds", justify="right")
+    table.add_column("bytes", justify="right")
+    for phase, seconds in report["seconds"].items():
+        if phase != "all":
+            table.add_row(phase, f"{seconds:.2f}", "")
+    for topic, count in report["bytes"].items():
+        table.add_row(topic, "", f"{count:,}")
+    table.add_section()
+    table.add_row("all", f"{report['seconds']['all']:.1f}", f"{sum(report['bytes'].values()):,}")
+    table.add_row("peak memory", "", f"{report['peak_rss_mb']:,.0f} MB")
+    return table
+
+
+def _leakage(report: dict[str, Any]) -> Table:
+    table = Table(title="what each party learned", title_justify="left", show_lines=True)
+    for name in ("scheme", "party", "learned"):
+        table.add_column(name)
+    for row in report["leakage"]:
+        table.add_row(row["scheme"], row["party"], row["learned"])
+    return table

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from command_world import PASSPHRASE, open_home, write_network
+from command_world import PASSPHRASE, open_workspace, write_network
 from paillier_vectors import stored_key
 
-from jcbir.cli import workspace as homes
+from jcbir.cli import workspace as workspaces
 from jcbir.cli.outbox import deliver, pending, post
-from jcbir.protocol import owner, wire
+from jcbir.protocol import owner, session, wire
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 
@@ -51,11 +51,13 @@ def kill(monkeypatch):
 def prepared(tmp_path_factory):
     """A founded folder, and two different publications of its first segment."""
     root = tmp_path_factory.mktemp("prepared")
-    state = owner.create(collection="photos", bits=16, secret=stored_key("small"), draw=secrets.token_bytes)
-    settings = homes.Settings(("packed",), "aes-gcm", "0" * 64, None)
+    state = session.found(
+        collection="photos", bits=16, secret=stored_key("small"), draw=secrets.token_bytes
+    ).owner  # fmt: skip
+    settings = workspaces.Settings(("packed",), "aes-gcm", "0" * 64, None)
     network = write_network(root / "net.safetensors")
     passphrases = {"passphrase": PASSPHRASE, "authority_passphrase": PASSPHRASE}
-    homes.create_home(root / "home", state, settings, network, **passphrases, work=14)
+    workspaces.create_workspace(root / "home", state, settings, network, **passphrases, work=14)
     images = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2)]
     codes = np.eye(16, dtype=bool)[:2]
     options = {"draw": secrets.token_bytes, "cipher": "aes-gcm"}
@@ -63,13 +65,13 @@ def prepared(tmp_path_factory):
 
 
 def attempt(path, made, log):
-    state, publication, catalogue = made
+    state, publication, catalog = made
     carriers = {"cloud": log.append, "authority": log.append}
-    with open_home(path) as home:
-        deliver(home, carriers)
-        if home.owner.segments == 0:
-            home = homes.commit(home, state, post(home, [publication, catalogue]))
-            deliver(home, carriers)
+    with open_workspace(path) as workspace:
+        deliver(workspace, carriers)
+        if workspace.owner.segments == 0:
+            workspace = workspaces.commit(workspace, state, post(workspace, [publication, catalog]))
+            deliver(workspace, carriers)
 
 
 def test_killed_before_every_change(prepared, tmp_path, kill):
@@ -91,9 +93,9 @@ def test_killed_before_every_change(prepared, tmp_path, kill):
         # Whoever received the segment received one and the same, however often, and the state counts it.
         kinds = [{wire.to_bytes(m) for m in log if type(m).__name__ == name} for name in ("Publication", "Catalog")]
         assert [len(kind) for kind in kinds] == [1, 1], f"killed before change {limit}"
-        with open_home(path) as home:
-            assert home.owner.segments == 1 and not pending(path)
-        assert not (path / homes.NEXT).exists()
+        with open_workspace(path) as workspace:
+            assert workspace.owner.segments == 1 and not pending(path)
+        assert not (path / workspaces.NEXT).exists()
         outcomes.append((before, kinds[0] == {wire.to_bytes(first[1])}))
         if done:
             break
@@ -106,15 +108,15 @@ def test_killed_before_every_change(prepared, tmp_path, kill):
 
 def test_a_draft_half_thrown_away_does_not_count(prepared, tmp_path, kill):
     (source, (first, second)), (arm, disarm) = prepared, kill
-    draft = tmp_path / "home" / homes.NEXT
+    draft = tmp_path / "home" / workspaces.NEXT
     shutil.copytree(source, tmp_path / "home")
     (draft / "outbox").mkdir(parents=True)
-    shutil.copy(tmp_path / "home" / homes.SECRET, draft / homes.SECRET)
+    shutil.copy(tmp_path / "home" / workspaces.SECRET, draft / workspaces.SECRET)
     (draft / "outbox" / "00000000-publication.cloud").write_bytes(wire.to_bytes(first[1]))
     for limit in range(100):
         arm(limit)
         try:
-            homes.recover(tmp_path / "home")
+            workspaces.recover(tmp_path / "home")
             break
         except KilledError:
             disarm()
@@ -127,26 +129,26 @@ def test_a_draft_half_thrown_away_does_not_count(prepared, tmp_path, kill):
 
 def test_one_process_at_a_time_and_no_second_owner(prepared, tmp_path):
     shutil.copytree(prepared[0], tmp_path / "home")
-    with open_home(tmp_path / "home") as home:
-        assert PASSPHRASE not in repr(home)
-        with pytest.raises(BlockingIOError), open_home(tmp_path / "home"):
+    with open_workspace(tmp_path / "home") as workspace:
+        assert PASSPHRASE not in repr(workspace)
+        with pytest.raises(BlockingIOError), open_workspace(tmp_path / "home"):
             pass
     with pytest.raises(FileExistsError):
-        homes.check_vacant(tmp_path / "home")
+        workspaces.check_vacant(tmp_path / "home")
 
 
 def test_a_full_disk_leaves_the_old_state(prepared, tmp_path, monkeypatch):
     shutil.copytree(prepared[0], tmp_path / "home")
-    state, publication, catalogue = prepared[1][0]
+    state, publication, catalog = prepared[1][0]
 
     def full(path):
         raise OSError(28, "No space left on device", str(path))
 
-    with open_home(tmp_path / "home") as home:
+    with open_workspace(tmp_path / "home") as workspace:
         with pytest.raises(OSError, match="No space left"):
-            homes.commit(home, state, {"outbox/00000000-publication.cloud": full})
+            workspaces.commit(workspace, state, {"outbox/00000000-publication.cloud": full})
         assert not pending(tmp_path / "home")
-    with open_home(tmp_path / "home") as home:
-        assert home.owner.segments == 0
-        home = homes.commit(home, state, post(home, [publication, catalogue]))
+    with open_workspace(tmp_path / "home") as workspace:
+        assert workspace.owner.segments == 0
+        workspace = workspaces.commit(workspace, state, post(workspace, [publication, catalog]))
         assert len(pending(tmp_path / "home")) == 2
