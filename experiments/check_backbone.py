@@ -25,7 +25,7 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
-from jcbir.metrics import _precision as precision
+from jcbir.metrics import convention, mean_average_precision
 from jcbir.models import (
     Backbone,
     _haiku as haiku,
@@ -99,7 +99,7 @@ def feature_map(queries: np.ndarray, items: np.ndarray, query_labels: np.ndarray
     # Dense ranks: the metric wants integers, and equal cosines keep equal ranks.
     ranks = np.stack([np.unique(-row, return_inverse=True)[1] for row in unit[0] @ unit[1].T]).astype(np.int32)
     relevant = query_labels[:, None] == item_labels[None]
-    return precision.mean_average_precision(ranks, relevant, denominator="relevant").value
+    return mean_average_precision(ranks, relevant, denominator="relevant").value
 
 
 def torch_difference(backbone: Backbone, images: np.ndarray) -> float:
@@ -189,7 +189,7 @@ def main(config: Config) -> dict:
         "top5_val": top5_val,
         "photographs_val": len(whole),
         "feature_map": retrieval,
-        "feature_map_convention": precision.convention(denominator="relevant"),
+        "feature_map_convention": convention(denominator="relevant"),
         "images_per_s": (len(wanted["train"]) + len(wanted["val"])) / seconds,
         **parity,
         "logit_max_abs": float(np.abs(full_logits).max()),
