@@ -61,7 +61,7 @@ NARROW = {"i": np.int32, "f": np.float32}
 
 def same(a, b) -> bool:
     return all(
-        np.allclose(np.asarray(x), np.asarray(y), rtol=1e-5, equal_nan=True)
+        x == y if isinstance(x, str) else np.allclose(np.asarray(x), np.asarray(y), rtol=1e-5, equal_nan=True)
         for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
 
