@@ -1,4 +1,4 @@
-"""HPKE letters against a second implementation of RFC 9180, from the primitives alone."""
+"""HPKE against a second implementation of RFC 9180, from the primitives alone."""
 
 import hashlib
 import hmac
@@ -54,7 +54,7 @@ def _open(sealed: bytes, info: bytes, aad: bytes) -> bytes:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20), st.binary(max_size=20))
-def test_letters_open_here_and_in_a_second_implementation(plaintext, info, aad):
+def test_sealed_bytes_open_here_and_in_a_second_implementation(plaintext, info, aad):
     sealed = seal_to(PUBLIC, plaintext, info=info, aad=aad)
     assert open_from(SECRET, sealed, info=info, aad=aad) == plaintext
     assert _open(sealed, info, aad) == plaintext
@@ -82,9 +82,9 @@ def test_every_flipped_byte_and_truncation():
 
 
 def test_bad_keys():
-    with pytest.raises(ValueError, match="recipient_public must be 32"):
+    with pytest.raises(ValueError, match="recipient_public: must be 32"):
         seal_to(b"short", b"")
-    with pytest.raises(ValueError, match="recipient_secret must be 32"):
+    with pytest.raises(ValueError, match="recipient_secret: must be 32"):
         open_from(b"short", bytes(48))
     with pytest.raises(ValueError):
         seal_to(bytes(32), b"")  # the point of order 2: the shared secret would be public
@@ -108,7 +108,7 @@ def _open_hybrid(sealed: bytes, info: bytes, aad: bytes) -> bytes:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20), st.binary(max_size=20))
-def test_hybrid_letters_open_here_and_in_a_second_implementation(plaintext, info, aad):
+def test_hybrid_sealed_bytes_open_here_and_in_a_second_implementation(plaintext, info, aad):
     sealed = seal_to(public_half(HYBRID), plaintext, info=info, aad=aad)
     assert open_from(HYBRID, sealed, info=info, aad=aad) == plaintext
     assert _open_hybrid(sealed, info, aad) == plaintext

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaxtyping import UInt8
 
-from jcbir.cipher._fixed import (
+from jcbir.cipher.lorenz import (
     COUNTER,
     DITHER,
     LANE_BYTES,
@@ -33,9 +33,17 @@ from jcbir.cipher._fixed import (
     TRANSIENT_STEPS,
     VERSION,
     Integrator,
+    State,
+    advance,
+    advance_xy,
+    advance_zw,
+    counter,
+    dither,
+    drop_transient,
+    mix,
+    start,
 )
-from jcbir.cipher._lorenz import State, advance, advance_xy, advance_zw, counter, dither, drop_transient, mix, start
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 KEY_BYTES = 32
 """Length of an image key and of a stream key."""
@@ -80,9 +88,9 @@ def stream_key(*, key: bytes, nonce: bytes, shape: tuple[int, int, int], order: 
         Krawczyk and Eronen, RFC 5869, 2010.
     """
     if len(key) != KEY_BYTES:
-        raise ValueError(f"key must be {KEY_BYTES} bytes, got {len(key)}")
+        raise ValueError(f"key: must be {KEY_BYTES} bytes, got {len(key)}")
     if len(nonce) != NONCE_BYTES:
-        raise ValueError(f"nonce must be {NONCE_BYTES} bytes, got {len(nonce)}")
+        raise ValueError(f"nonce: must be {NONCE_BYTES} bytes, got {len(nonce)}")
     extents = b"".join(extent.to_bytes(4, "big") for extent in shape)
     info = _KEY_LABEL + bytes([VERSION, len(order)]) + order.encode() + extents
     return HKDF(SHA256(), KEY_BYTES, salt=nonce, info=info).derive(key)
@@ -104,8 +112,7 @@ def lane_count(length: int) -> int:
         >>> lane_count(4096), lane_count(4097)
         (1, 2)
     """
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
+    length = check_whole("length", length, low=1)
     return -(-length // LANE_BYTES)
 
 
@@ -159,9 +166,9 @@ def expand(seeds: UInt8[Array, "*b l s"], *, length: int, engine: Engine = "nump
     """
     lanes = lane_count(length)
     if seeds.shape[-2] != lanes:
-        raise ValueError(f"seeds: {length} bytes take {lanes} lanes, got {seeds.shape[-2]}")
+        raise ValueError(f"seeds: must be {lanes} lanes for {length} bytes, got {seeds.shape[-2]}")
     if engine not in _EXPANSIONS:
-        raise ValueError(f"engine must be one of {sorted(_EXPANSIONS)}, got {engine!r}")
+        raise ValueError(f"engine: must be one of {sorted(_EXPANSIONS)}, got {engine!r}")
     batch = seeds.shape[:-2]
     flat = seeds.reshape(-1, lanes, SEED_BYTES)
     steps = -(-length // (STEP_BYTES * lanes))
