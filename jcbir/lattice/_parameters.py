@@ -262,5 +262,7 @@ def _check_shape(v: Parameters) -> None:
         raise ValueError(f"parameters: primes must not divide t, got a common factor {math.gcd(v.q, v.t)}")
     if not 0 < v.sentinels < v.width:
         raise CapacityError(f"parameters: sentinels must leave room in {v.width} coefficients, got {v.sentinels}")
+    if not 1 < v.flood <= 120:
+        raise CapacityError(f"parameters: flood must be 2 to 120 bits, two words of 64 a number, got {v.flood}")
     if (ETA + 1) * v.t >> 52:
         raise CapacityError(f"parameters: lanes must keep t below 2^47, got {v.lanes} of base {v.base}")
