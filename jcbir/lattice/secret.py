@@ -7,8 +7,9 @@ own; each is used once. With c_bj and d_j as in `public`, and the owner's hint K
 
 because c d = (a s + mu) d = s (a d) + mu d and mu d = u (a mu) + mu nu. The right side modulo t holds the distances.
 
-**A hint must never reach the server:** sum_j a_j c_bj - K_b = s_b sum_j a_j^2 gives it the block's secret. The query
-must never reach the authority, which could read it with u.
+**A hint must never reach the server:** sum_j a_j c_bj - K_b = s_b sum_j a_j^2 would be a sample of the block's secret
+with no error but the rounding of K_b, which no argument here covers. **A query must never reach the authority**, which
+reads it with u.
 
 Secrets are plain bytes and arrays in this process's memory; nothing here is constant time.
 """
@@ -293,8 +294,8 @@ def open_distances(
     `phase = P_b - s_b Q - u K_b` modulo p_0 p_1, centered; `(phase + K/2 sum_l (k + 1)^l) mod t = sum_l d_l (k + 1)^l`.
 
     A server that puts another Q or P into its reply would learn of s_b from which images come out. Sentinels, and slots
-    without an image, hold zeros and so decode to K/2 whatever the query; a change of Q by c x^i moves each of them with
-    probability 2/3. After an `IntegrityError` answer nothing more of this server until it is explained.
+    without an image, hold zeros and so decode to K/2 whatever the query; a change of Q by c x^i, c no multiple of t,
+    moves each of them with probability 2/3. After an `IntegrityError` answer nothing more of this server until it is explained.
 
     Args:
         key: the collection's key.

@@ -7,6 +7,7 @@ degree, primes, lanes, polys, flood and sentinels. Meant for n of 64 or so: ever
 import functools
 import hashlib
 import hmac
+import itertools
 import math
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -59,6 +60,10 @@ def ternary(seed, count):
 def binomial(seed, count):
     low = (1 << ETA) - 1
     return [(w & low).bit_count() - ((w >> ETA) & low).bit_count() for w in words(seed, count)]
+
+
+def chain(lists):
+    return list(itertools.chain.from_iterable(lists))
 
 
 def pack(residues):
@@ -158,9 +163,9 @@ def encrypt_index(ring, seed, master, nonce, noise, codes):
             for p in ring.primes:
                 row[p] += evaluate(c, p)
             hint = add(hint, ring.multiply(a[j], mu, ring.q), modulus=ring.q)
-        rows.append(pack(sum(row.values(), [])))
+        rows.append(pack(chain(row.values())))
         hint = switch(hint, ring)
-        hints.append(pack(sum((evaluate(hint, p) for p in ring.kept), [])))
+        hints.append(pack(chain(evaluate(hint, p) for p in ring.kept)))
     return rows, hints
 
 
@@ -179,7 +184,7 @@ def encrypt_query(ring, seed, one_time, noise, code):
         d = add(ring.multiply(a[j], u, ring.q), d, modulus=ring.q)
         for p in ring.primes:
             body[p] += evaluate(d, p)
-    return pack(sum(body.values(), []))
+    return pack(chain(body.values()))
 
 
 def polynomials(ring, packed):
