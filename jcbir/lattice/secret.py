@@ -295,7 +295,8 @@ def open_distances(
 
     A server that puts another Q or P into its reply would learn of s_b from which images come out. Sentinels, and slots
     without an image, hold zeros and so decode to K/2 whatever the query; a change of Q by c x^i, c no multiple of t,
-    moves each of them with probability 2/3. After an `IntegrityError` answer nothing more of this server until it is explained.
+    moves each of them with probability 2/3. After an `IntegrityError`, answer nothing more of this server until it is
+    explained.
 
     Args:
         key: the collection's key.
