@@ -2,16 +2,16 @@
 
     python -m experiments.lattice_estimate [--report FILE.json]
 
-One attack is modeled, the primal one: embed (nu s, e, 1) in a lattice of dimension d = n + m + 1 and volume
-q^m nu^n, nu = sigma_e/sigma_s (Bai and Galbraith), and reduce it with block size beta. By the geometric series assumption
-it succeeds (Alkim et al., 2016) when
+One attack is modeled, the primal one: embed (nu s, e, 1) in a lattice of dimension d = n + m + 1 and volume q^m nu^n,
+nu = sigma_e/sigma_s (Bai and Galbraith), and reduce it with block size beta. By the geometric series assumption it
+succeeds (Alkim et al., 2016) when
 
     sigma_e sqrt(beta) <= delta^(2 beta - d - 1) (q^m nu^n)^(1/d),
     delta = ((pi beta)^(1/beta) beta / (2 pi e))^(1/(2 (beta - 1))).
 
-The least beta over m gives the costs: core-SVP 2^(0.292 beta) classical and 2^(0.257 beta) quantum; the model of the 2018
-homomorphic encryption standard, 2^(0.292 beta + 16.4) 8 d; and gates by MATZOV, 2022. Dual and hybrid attacks are not
-modeled: this is a check on a table, no replacement for the lattice estimator.
+The least beta over m gives the costs: core-SVP 2^(0.292 beta) classical and 2^(0.257 beta) quantum; the model of the
+homomorphic encryption standard of 2018, 2^(0.292 beta + 16.4) 8 d; and gates by MATZOV, 2022. Dual and hybrid attacks
+are not modeled: this is a check on a table, no replacement for the lattice estimator.
 
 References: Alkim, Ducas, Poeppelmann and Schwabe, 2016, Post-quantum key exchange. Albrecht, Player and Scott, 2015, On
 the concrete hardness of learning with errors. Bossuat et al., 2024, IACR ePrint 2024/463.
@@ -69,8 +69,8 @@ class Estimate(NamedTuple):
     gates: float
 
 
-# The lattice estimator's documentation: its block size for the primal attack on each problem (of 2024 and of 2021). With
-# twice as many samples as unknowns the secret may be exchanged for errors, which makes the second one's narrower.
+# The lattice estimator's documentation: its block size for the primal attack on each problem (of 2024 and of 2021).
+# With twice as many samples as unknowns a secret may be exchanged for errors, which makes the second one's narrower.
 PUBLISHED = (
     (406, Problem("Kyber512", 512, math.log2(3329), math.sqrt(1.5), math.sqrt(1.5), 512)),
     (382, Problem("Kyber512, errors of deviation 1", 512, math.log2(3329), 1.0, 1.0, 512)),

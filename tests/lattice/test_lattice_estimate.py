@@ -22,10 +22,10 @@ def test_the_guidelines_limits_have_128_bits(problem):
     assert 128 <= lattice_estimate.estimate(problem).gates < 135
 
 
-@pytest.mark.parametrize(("problem", "beta"), zip(lattice_estimate.problems(64), (580, 591), strict=True))
-def test_the_schemes_problems(problem, beta):
+@pytest.mark.parametrize(("place", "beta"), [(0, 580), (1, 591)])
+def test_the_schemes_problems(place, beta):
     """docs/lattice.md prints these."""
-    found = lattice_estimate.estimate(problem)
+    found = lattice_estimate.estimate(lattice_estimate.problems(64)[place])
     assert found.beta == beta and found.core > 169 and found.quantum > 149
 
 
