@@ -31,4 +31,4 @@ def test_the_schemes_problems(place, beta):
 
 def test_a_problem_that_does_not_fall_is_refused():
     with pytest.raises(ValueError, match="problem: must fall"):
-        lattice_estimate.estimate(lattice_estimate.PUBLISHED[0][1]._replace(log_q=2.0, error=3.0))
+        lattice_estimate.estimate(lattice_estimate.PUBLISHED[0][1]._replace(n=20_000, samples=20_000))
