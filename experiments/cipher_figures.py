@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from experiments import reference_cipher as reference
-from jcbir.cipher import analysis, fixed, image, lorenz
+from jcbir.cipher import _fixed as fixed, _image as image, _lorenz as lorenz, analysis
 
 KEY, NONCE = bytes(range(32)), bytes(range(16))
 PUBLISHED_EXPONENTS = (0.3381, 0.1586, 0.0, -15.1752)

@@ -28,14 +28,11 @@ from experiments import tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import FULL, Learning
 from jcbir.codes import pack, pairwise
-from jcbir.metrics.precision import mean_average_precision
+from jcbir.metrics import mean_average_precision
 from jcbir.paillier import secret
-from jcbir.ranking.build import build_index, trapdoor
+from jcbir.ranking import build_index, open_differences, open_scores, plan, prepare, score, trapdoor
 from jcbir.ranking.integer import magnitude_ranks
 from jcbir.ranking.isometry import isometry, mask_codes
-from jcbir.ranking.layouts import plan
-from jcbir.ranking.open import open_differences, open_scores
-from jcbir.ranking.score import prepare, score
 
 SCHEMES = ("bitsliced", "packed", "integer")
 

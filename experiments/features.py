@@ -31,15 +31,10 @@ import tyro
 from jaxtyping import Float, UInt8
 
 from experiments.build_sample import read_parts
-from jcbir.data import bundled as sample
-from jcbir.data.lazy import Source, chunks, concatenate
-from jcbir.data.packed import packed
-from jcbir.data.records import Labels
-from jcbir.hashing.encode import encode
-from jcbir.io.backbones import load_backbone
-from jcbir.models.backbone import Backbone
-from jcbir.models.bundled import bundled
-from jcbir.models.preprocessing import preprocess
+from jcbir.data import Labels, Source, _bundled as sample, chunks, concatenate, packed
+from jcbir.hashing import encode
+from jcbir.models import Backbone, bundled, preprocess
+from jcbir.storage.backbones import load_backbone
 
 Dataset = Literal["bundled", "imagenette", "cifar10", "corel5k"]
 PIECE = 512
@@ -68,7 +63,7 @@ class Config:
         dataset: which photographs.
         source: their file; not needed for `bundled`.
         size: pixels a side.
-        backbone: `bundled`, or a name or file that `jcbir.io.backbones.load_backbone` knows.
+        backbone: `bundled`, or a name or file that `jcbir.storage.backbones.load_backbone` knows.
         batch: photographs a step.
     """
 
@@ -107,7 +102,7 @@ def open_source(dataset: Dataset, path: Path | None) -> Source:
         Its photographs, not yet decoded.
     """
     if dataset == "bundled":
-        parts = sample.load()
+        parts = sample.load_sample()
         splits = (parts.train, parts.database, parts.query)
         ids = tuple(identity for split in splits for identity in split.ids)
         labels = np.concatenate([split.labels for split in splits])

@@ -26,8 +26,7 @@ from experiments.encrypted_retrieval import differences, integers
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import FULL, Learning
 from jcbir.codes import pack, pairwise
-from jcbir.metrics.curves import precision_at, recall_at
-from jcbir.metrics.tally import Tally, tally
+from jcbir.metrics import Tally, precision_at, recall_at, tally
 from jcbir.ranking.integer import magnitude_ranks
 
 POINTS = 30

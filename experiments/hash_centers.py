@@ -15,9 +15,8 @@ from typing import Any
 import jax
 import tyro
 
-from jcbir.hashing.centers import bernoulli, hash_centers
-from jcbir.hashing.separated import Separation, separated_centers, separation
-from jcbir.io.files import write_file
+from jcbir.hashing import Separation, bernoulli, hash_centers, separated_centers, separation
+from jcbir.storage.files import write_file
 
 PUBLISHED = {(100, 16): 2, (100, 32): 8, (100, 64): 32, (80, 16): 2, (80, 32): 8, (80, 64): 20, (21, 16): 4}
 SHAPES = (*PUBLISHED, (1000, 64), (100, 48), (21, 12), (40_000, 64))

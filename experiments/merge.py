@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from experiments import hashing_report
-from jcbir.io.files import write_file
+from jcbir.storage.files import write_file
 
 LISTED = ("bits", "methods")
 LARGEST = ("date", "load")

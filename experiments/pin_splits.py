@@ -14,8 +14,7 @@ import numpy as np
 import tyro
 
 from experiments.build_sample import read_parts
-from jcbir.data.packed import packed
-from jcbir.data.splits import choose, id_digest
+from jcbir.data import choose, id_digest, packed
 
 TABLE = Path("jcbir/data/assets/splits.json")
 

@@ -33,11 +33,9 @@ import safetensors.numpy
 import tyro
 from PIL import Image
 
-from jcbir.data import bundled as sample
-from jcbir.hashing.augment import crop_and_flip
-from jcbir.hashing.training import Progress, TrainState, fit, init_state, linen_apply, train_step
-from jcbir.models import resnet
-from jcbir.models.preprocessing import Preprocessing, preprocess
+from jcbir.data import _bundled as sample
+from jcbir.hashing import Progress, TrainState, crop_and_flip, fit, init_state, linen_apply, train_step
+from jcbir.models import Preprocessing, _resnet as resnet, preprocess
 
 TRAIN_FILES = ("train_0.npz", "train_1.npz")
 HELD_OUT_FILES = ("val_0.npz",)
@@ -219,7 +217,7 @@ def top_share(logits: np.ndarray, labels: np.ndarray, top: int) -> float:
 
 def cosine_map(module: Any, variables: Any) -> float:
     """mAP of the pooled features on the bundled sample, ranked by cosine around the database's mean."""
-    task = sample.load()
+    task = sample.load_sample()
     database, query = (outputs_of(module, variables, part.images).pooled for part in (task.database, task.query))
     center = database.mean(0)
     database, query = (

@@ -30,7 +30,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import jax
 import tyro
 
-from jcbir.io.files import write_file
+from jcbir.storage.files import write_file
 
 Scale = Literal["smoke", "cpu", "full"]
 Config = TypeVar("Config")

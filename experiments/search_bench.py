@@ -16,16 +16,9 @@ import numpy as np
 
 from experiments import running, search_peers
 from experiments.bench_paillier import Config
-from jcbir.paillier import blinding
-from jcbir.paillier import public as public_half
-from jcbir.paillier import secret as secret_half
-from jcbir.ranking.build import build_index, trapdoor
-from jcbir.ranking.calibration import calibrate
-from jcbir.ranking.cost import Calibration, cost
+from jcbir.paillier import _blinding as blinding, public as public_half, secret as secret_half
+from jcbir.ranking import Calibration, build_index, calibrate, cost, open_scores, plan, prepare, rank, score, trapdoor
 from jcbir.ranking.isometry import isometry, mask_codes
-from jcbir.ranking.layouts import plan, rank
-from jcbir.ranking.open import open_scores
-from jcbir.ranking.score import prepare, score
 
 BATCH = {"auto": 512, "jax": 512, "gmpy2": 64, "python": 4}
 PUBLIC_BATCH = {"jax": 256, "gmpy2": 16, "python": 2}

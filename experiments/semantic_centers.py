@@ -21,13 +21,10 @@ import jax
 import numpy as np
 import tyro
 
-from experiments import ablations, tasks
-from experiments import hashing_methods as methods
-from experiments import hashing_zoo as zoo
+from experiments import ablations, hashing_methods as methods, hashing_zoo as zoo, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import Learning
-from jcbir.hashing import centers, classic
-from jcbir.hashing.label_codes import label_codes
+from jcbir.hashing import _centers as centers, _classic as classic, label_codes
 
 Targets = Callable[[np.ndarray], np.ndarray]
 """Label rows to target codes."""

@@ -29,13 +29,13 @@ from typing import Any
 import numpy as np
 import tyro
 
-from jcbir.io.keys import write_secret
-from jcbir.io.store import create_store
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
+from jcbir.protocol._signatures import sign
 from jcbir.protocol.refusals import RefusalError
-from jcbir.protocol.signatures import sign
 from jcbir.service import client
+from jcbir.storage.keys import write_secret
+from jcbir.storage.store import create_store
 
 SCHEME = "bitsliced"
 HOUR = 3600

@@ -21,9 +21,9 @@ def main(side: str, folder: str, port: str, workers: str, *upstream: str) -> Non
 
         app = create_app(CloudSettings(root / "store", upstream[0], workers=int(workers), client_rate=UNLIMITED))
     else:
-        from jcbir.io.keys import read_secret
         from jcbir.protocol.holdings import Delegation
         from jcbir.service.authority import AuthoritySettings, create_app
+        from jcbir.storage.keys import read_secret
 
         delegation = read_secret(root / "delegation", passphrase=sys.stdin.readline().strip(), expect=Delegation)
         app = create_app(AuthoritySettings(delegation, root / "journal", workers=int(workers), client_rate=UNLIMITED))

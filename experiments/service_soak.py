@@ -24,14 +24,14 @@ import numpy as np
 import tyro
 
 from experiments.service_load import Running, family, machine, say, service
-from jcbir.io.keys import write_secret
-from jcbir.io.store import create_store, open_store
-from jcbir.io.upkeep import compact_store, verify_store
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
-from jcbir.protocol.appointments import announce
+from jcbir.protocol.handover import announce
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
+from jcbir.storage.keys import write_secret
+from jcbir.storage.maintenance import compact_store, verify_store
+from jcbir.storage.store import create_store, open_store
 
 SCHEMES = ("bitsliced", "packed")
 PICTURE = np.arange(24 * 24 * 3, dtype=np.uint32).astype(np.uint8).reshape(24, 24, 3)

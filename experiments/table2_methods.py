@@ -17,9 +17,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments import hashing_methods as methods
-from experiments import hashing_report, tasks
-from experiments import hashing_zoo as zoo
+from experiments import hashing_methods as methods, hashing_report, hashing_zoo as zoo, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import FULL, Learning
 

@@ -21,14 +21,10 @@ import jax
 import jax.numpy as jnp
 import tyro
 
-from experiments import hashing_methods as methods
-from experiments import hashing_zoo as zoo
-from experiments import tasks
+from experiments import hashing_methods as methods, hashing_zoo as zoo, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import Learning
-from jcbir.hashing.augment import crop_and_flip
-from jcbir.hashing.optimizers import two_rates
-from jcbir.hashing.training import Batch, TrainState, init_state
+from jcbir.hashing import Batch, TrainState, crop_and_flip, init_state, two_rates
 
 
 @dataclass(frozen=True)

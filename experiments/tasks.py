@@ -2,7 +2,7 @@
 
 `bundled`, `imagenette`, `corel5k` and `cifar10` are those of `experiments.hashing_data`. `imagenet100`, `coco80`,
 `nuswide21` and `nuswide21-m` are folders with the photographs and the list files `train.txt`, `database.txt` and
-`query.txt`; counts and digests are those of `jcbir.data.splits`. A photograph that cannot be read ends the run, since
+`query.txt`; counts and digests are those of `jcbir.data._splits`. A photograph that cannot be read ends the run, since
 the split would be another one.
 """
 
@@ -15,15 +15,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from experiments import hashing_methods as methods
-from experiments import hashing_zoo as zoo
+from experiments import hashing_methods as methods, hashing_zoo as zoo
 from experiments.features import cached_features, open_backbone
 from experiments.hashing_data import PARTS, SPLITS, Task, load_task, pixels
-from jcbir.data import splits
-from jcbir.data.lazy import Source, chunks, concatenate, subset
-from jcbir.metrics.precision import convention, mean_average_precision
-from jcbir.models.backbone import Backbone
-from jcbir.models.bundled import untrained
+from jcbir.data import Source, _splits as splits, chunks, concatenate, subset
+from jcbir.metrics import convention, mean_average_precision
+from jcbir.models import Backbone, untrained
 
 Listed = Literal["imagenet100", "coco80", "nuswide21", "nuswide21-m"]
 LISTED = ("imagenet100", "coco80", "nuswide21", "nuswide21-m")
@@ -38,7 +35,7 @@ class Learning:
         source: their file or folder; not needed for `bundled`.
         size: pixels a side the photographs are decoded to.
         features: folder of frozen features (`tune="head"`), filled where it is empty; None keeps them beside the runs.
-        backbone: `bundled`, `untrained`, or a name or file that `jcbir.io.backbones.load_backbone` knows.
+        backbone: `bundled`, `untrained`, or a name or file that `jcbir.storage.backbones.load_backbone` knows.
         tune: a head on frozen features, or all layers.
         frozen: with all layers, how many leading parts (stem, then stages) stay as they are.
         bits: code lengths.

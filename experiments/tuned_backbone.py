@@ -23,12 +23,11 @@ from typing import Annotated, Any, Literal
 import jax
 import tyro
 
-from experiments import hashing_methods as methods
-from experiments import tasks
+from experiments import hashing_methods as methods, tasks
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import Learning
-from jcbir.io.weights import write_weights
-from jcbir.models.backbone import attach, describe
+from jcbir.models import attach, describe
+from jcbir.storage.weights import write_weights
 
 
 @dataclass(frozen=True)

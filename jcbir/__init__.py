@@ -1,8 +1,11 @@
 """Private content-based image search in JAX.
 
-Import the rooms you need: `jcbir.codes`, `jcbir.metrics`, `jcbir.models`, `jcbir.hashing`, `jcbir.paillier`,
-`jcbir.ranking`, `jcbir.cipher`, `jcbir.sealing`, `jcbir.protocol`. Importing any of them starts no backend and changes
-no JAX setting.
+`import jcbir` loads nothing; `jcbir.metrics`, `jcbir.paillier` and the others load when they are first touched. Loading
+any of them starts no backend and changes no JAX setting.
 """
 
+import lazy_loader as lazy
+
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 
-from jcbir.paillier.primes import StructuredPrime
+from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import SecretKey
 

@@ -21,8 +21,7 @@ import pathlib
 import secrets
 import time
 
-from jcbir.paillier.integers import generator, join
-from jcbir.paillier.primes import structured_prime
+from jcbir.paillier import generator, join, structured_prime
 from jcbir.paillier.public import PublicKey
 
 

@@ -19,8 +19,8 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments.attacks.chosen_plaintext import Oracle, attack, fresh_nonce_oracle
-from jcbir import sealing
-from jcbir.cipher import analysis, image
+from jcbir.cipher import _image as image, analysis
+from jcbir.sealing import _seal as sealing
 
 KEY = bytes(range(32))
 

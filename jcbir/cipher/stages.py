@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.cipher.order import in_order, stable_order
+from jcbir.cipher._order import in_order, stable_order
 from jcbir.typing import Array
 
 Planes = UInt8[Array, "*b h w"]

@@ -1,1 +1,5 @@
 """Photographs with labels: the bundled CIFAR-10 sample, folders, lists, packed and tfds sets, named splits."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

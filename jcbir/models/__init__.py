@@ -1,1 +1,5 @@
 """Residual networks, their pretrained weights and the preprocessing that belongs to them."""
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -3,3 +3,7 @@
 `public` is all a server or a user needs; `secret` makes keys, encrypts fast for their owner and decrypts. Not
 constant time: see docs/paillier.md before exposing a decryptor to someone who can measure it.
 """
+
+import lazy_loader as lazy
+
+__getattr__, __dir__, __all__ = lazy.attach_stub(__name__, __file__)

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Integer, UInt8
 
 from jcbir.errors import FormatError
-from jcbir.paillier import batched, engines, integers, rows
-from jcbir.paillier.rows import CiphertextRows, Ciphertexts, Messages
+from jcbir.paillier import _batched as batched, _engines as engines, _integers as integers, _rows as rows
+from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages
 from jcbir.typing import Array
 
 MINIMUM_BITS = 2048
@@ -100,7 +100,7 @@ def check_public(public: PublicKey, *, minimum_bits: int = MINIMUM_BITS) -> None
         Traceback (most recent call last):
         ValueError: n must have at least 2048 bits, got 6
     """
-    from jcbir.paillier.primes import is_prime
+    from jcbir.paillier._primes import is_prime
 
     if public.bits < minimum_bits:
         raise ValueError(f"n must have at least {minimum_bits} bits, got {public.bits}")

@@ -12,12 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from jcbir.errors import KeyMismatchError
-from jcbir.paillier import batched_secret, engines, integers, rows
-from jcbir.paillier import public as public_key
-from jcbir.paillier.primes import StructuredPrime, is_prime, structured_prime
+from jcbir.paillier import (
+    _batched_secret as batched_secret,
+    _engines as engines,
+    _integers as integers,
+    _rows as rows,
+    public as public_key,
+)
+from jcbir.paillier._primes import StructuredPrime, is_prime, structured_prime
+from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, PlaintextRows
+from jcbir.paillier._sampling import TRIES, unit_below
 from jcbir.paillier.public import MINIMUM_BITS, PublicKey
-from jcbir.paillier.rows import CiphertextRows, Ciphertexts, Messages, PlaintextRows
-from jcbir.paillier.sampling import TRIES, unit_below
 
 MINIMUM_SUBGROUP_BITS = 224
 FACTOR_BITS = 256

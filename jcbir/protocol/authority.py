@@ -9,19 +9,19 @@ from jaxtyping import Int32
 from jcbir.errors import FormatError
 from jcbir.paillier import secret as paillier
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol.appointments import open_appointment
-from jcbir.protocol.digests import digest
+from jcbir.protocol._digests import digest
+from jcbir.protocol._results import Release, write_release
+from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.grants import check_request, note_answered
+from jcbir.protocol.handover import open_appointment
 from jcbir.protocol.holdings import Delegation
 from jcbir.protocol.messages import Appointment, Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
-from jcbir.protocol.release import Release, write_release
-from jcbir.protocol.signatures import check_signature, sign
 from jcbir.protocol.user import RELEASE_DOMAIN
-from jcbir.ranking.decode import decode_scores
+from jcbir.ranking._decode import decode_scores
+from jcbir.ranking._layouts import DEAD, check_layout, rank
+from jcbir.ranking._open import Decrypt
 from jcbir.ranking.integer import differences, magnitude_ranks
-from jcbir.ranking.layouts import DEAD, check_layout, rank
-from jcbir.ranking.open import Decrypt
 from jcbir.sealing import image_key, seal_to
 
 
@@ -67,7 +67,7 @@ def appoint(delegation: Delegation) -> Authority:
         The state.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> appoint(small_system().delegation)
         Authority('photos', epoch 0, 0 segments, redacted)
     """
@@ -90,7 +90,7 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol import appointments, example, owner
+        >>> from jcbir.protocol import handover as appointments, session as example, owner
         >>> system = example.small_system()
         >>> new = owner.rekey(system.owner, draw=secrets.token_bytes)
         >>> succeed(system.authority, appointments.announce(system.owner, new)[1])
@@ -117,7 +117,7 @@ def catalog(authority: Authority, catalogue: Catalogue) -> Authority:
         ValueError: another catalogue of that segment is known.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> catalog(appoint(system.delegation), system.catalogue)
         Authority('photos', epoch 0, 1 segments, redacted)
@@ -145,7 +145,7 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
         ForgedReplyError: the owner did not sign it.
 
     Example:
-        >>> from jcbir.protocol import example, owner
+        >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> list(withdraw(system.authority, owner.withdraw(system.owner, ["a"])[1]).withdrawn.values())
         [1]
@@ -171,7 +171,7 @@ def revoke(authority: Authority, revocation: Revocation) -> Authority:
         StaleQueryError: a newer list is in force.
 
     Example:
-        >>> from jcbir.protocol import example, owner
+        >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> revocation = owner.revoke(system.owner, [system.admission.grant.grant_id])[1]
         >>> revoke(system.authority, revocation).revocation_serial
@@ -199,7 +199,7 @@ def admit(authority: Authority, report: ScoreReport, *, now: int) -> Authority:
         FormatError: the report does not have one row of scores per query and one record per segment.
 
     Example:
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> admitted = admit(system.authority, system.report, now=NOW)
         >>> admit(admitted, system.report, now=NOW)
@@ -227,10 +227,10 @@ def open_report(
 
     Returns:
         For each query int32[n] Hamming distances (`integer`: dense ranks of the absolute differences);
-        `jcbir.ranking.layouts.DEAD` for images that are withdrawn.
+        `jcbir.ranking._layouts.DEAD` for images that are withdrawn.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> open_report(small_system().authority, small_system().report)[0].tolist()
         [2, 0, 2]
     """
@@ -260,7 +260,7 @@ def release(authority: Authority, report: ScoreReport, distances: Sequence[Int32
         The ranking for the server to relay: sorted pseudonyms in the clear, the rest for the user alone.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> len(release(system.authority, system.report, open_report(system.authority, system.report)).image_ids)
         2
@@ -303,7 +303,7 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
         RefusalError: in the form that names the reason.
 
     Example:
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> _, ranking = answer(system.authority, system.report, now=NOW)
         >>> ranking.nonce == system.query.request.nonce

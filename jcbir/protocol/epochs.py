@@ -3,11 +3,11 @@
 Epochs follow one another by the owner's signed word alone, one at a time, and never go back.
 """
 
+from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Appointment, Card, Recall, Recalled, SealedImage, Succession
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
 from jcbir.protocol.server import Server
-from jcbir.protocol.signatures import check_signature
 
 
 def same_collection(first: Card, second: Card) -> bool:
@@ -48,7 +48,7 @@ def check_successor(card: Card, message: Succession | Appointment) -> bool:
     Example:
         >>> import dataclasses
         >>> from jcbir.paillier.public import PublicKey
-        >>> from jcbir.protocol.signatures import sign, verifying_key
+        >>> from jcbir.protocol._signatures import sign, verifying_key
         >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), verifying_key(bytes(32)), bytes(32))
         >>> following = sign(Succession(dataclasses.replace(card, epoch=1)), secret=bytes(32))
         >>> check_successor(card, following), check_successor(following.card, following)
@@ -83,7 +83,7 @@ def succeed(server: Server, succession: Succession) -> Server:
     Example:
         >>> import dataclasses
         >>> from jcbir.paillier.public import PublicKey
-        >>> from jcbir.protocol.signatures import sign, verifying_key
+        >>> from jcbir.protocol._signatures import sign, verifying_key
         >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), verifying_key(bytes(32)), bytes(32))
         >>> following = sign(Succession(dataclasses.replace(card, epoch=1)), secret=bytes(32))
         >>> succeed(Server(card, revocation_serial=3), following).revocation_serial
@@ -112,7 +112,7 @@ def recall(server: Server, message: Recall, *, now: int, most_bytes: int) -> Rec
 
     Example:
         >>> from jcbir.paillier.public import PublicKey
-        >>> from jcbir.protocol.signatures import sign, verifying_key
+        >>> from jcbir.protocol._signatures import sign, verifying_key
         >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), verifying_key(bytes(32)), bytes(32))
         >>> held = Server(card, images={"a": b"sealed", "b": b"sealed too"})
         >>> asked = sign(Recall("photos", 0, 1000, ("a", "b")), secret=bytes(32))

@@ -3,7 +3,8 @@
 import hmac
 from collections.abc import Collection, Mapping
 
-from jcbir.protocol.digests import digest
+from jcbir.protocol._digests import digest
+from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.messages import SCHEMES, Card, Grant, Query, Request
 from jcbir.protocol.refusals import (
     ExpiredGrantError,
@@ -15,7 +16,6 @@ from jcbir.protocol.refusals import (
     StaleQueryError,
     TamperedQueryError,
 )
-from jcbir.protocol.signatures import check_signature
 
 RIGHTS = ("rank", "open")
 """`rank`: learn pseudonyms and distances of the best results. `open`: receive their image keys as well."""
@@ -43,7 +43,7 @@ def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes
         ExpiredGrantError: it is not valid yet, or no more.
 
     Example:
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> grant = system.admission.grant
         >>> check_grant(grant, card=system.server.card, now=NOW)
@@ -81,7 +81,7 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
             TamperedQueryError, ForeignCollectionError, StaleQueryError, MissingRightError for the request's own.
 
     Example:
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> check_request(system.query.request, card=system.server.card, now=NOW)
         >>> check_request(system.query.request, card=system.server.card, now=NOW + 301)
@@ -136,7 +136,7 @@ def check_commitment(query: Query) -> None:
         TamperedQueryError: it does not.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> check_commitment(small_system().query)
         >>> check_commitment(Query(small_system().query.request, bytes(32), ()))
         Traceback (most recent call last):

@@ -7,11 +7,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.cipher.envelope import Cipher
 from jcbir.paillier.secret import SecretKey
+from jcbir.protocol._signatures import KEY_BYTES, verifying_key
 from jcbir.protocol.messages import Card, SealedImage
-from jcbir.protocol.signatures import KEY_BYTES, verifying_key
-from jcbir.sealing import image_key, seal_batch
+from jcbir.sealing import Cipher, image_key, seal_batch
 from jcbir.typing import Array
 
 # Images of one call may differ in size, so their axes have no names.

@@ -14,9 +14,9 @@ from jaxtyping import Bool, Int8, Int32
 
 from jcbir.paillier.secret import SecretKey
 from jcbir.protocol.messages import SCHEMES, Delivery, Enrollment, Publication, Query, ScoreReport, Sent
-from jcbir.ranking.open import decrypt_scores, open_differences, open_scores
-from jcbir.ranking.radix import split
-from jcbir.ranking.records import Scores, Trapdoor
+from jcbir.ranking._open import decrypt_scores, open_differences, open_scores
+from jcbir.ranking._radix import split
+from jcbir.ranking._records import Scores, Trapdoor
 
 
 class ServerView(NamedTuple):

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.cipher.envelope import Cipher
 from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
-from jcbir.protocol.digests import digest
+from jcbir.protocol._digests import digest
+from jcbir.protocol._signatures import KEY_BYTES, check_signature, sign, verifying_key
 from jcbir.protocol.grants import RIGHTS
 from jcbir.protocol.holdings import Delegation, Owner, Picture, create, delegate, pseudonym, seal_images
 from jcbir.protocol.messages import (
@@ -24,11 +24,10 @@ from jcbir.protocol.messages import (
     SealedImage,
     Withdrawal,
 )
-from jcbir.protocol.signatures import KEY_BYTES, check_signature, sign, verifying_key
 from jcbir.protocol.user import masked_codes
-from jcbir.ranking.build import build_index
-from jcbir.ranking.layouts import plan
-from jcbir.sealing import image_key, open_batch, seal_to
+from jcbir.ranking._build import build_index
+from jcbir.ranking._layouts import plan
+from jcbir.sealing import Cipher, image_key, open_batch, seal_to
 from jcbir.typing import Array, Rows
 
 GRANT_ID_BYTES = 16
@@ -66,7 +65,7 @@ def publish(
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
         >>> state, publication, _ = publish(small_system().owner, codes, images, ["d"], draw=secrets.token_bytes)
         >>> publication.segment, state.segments
@@ -102,7 +101,7 @@ def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], eng
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
         (2, 64)
     """
@@ -139,7 +138,7 @@ def admit(
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> admit(system.owner, system.enrollment, now=NOW, draw=secrets.token_bytes)[1].grant.rights
         ('rank', 'open')
@@ -180,7 +179,7 @@ def revoke(owner: Owner, grant_ids: Sequence[bytes]) -> tuple[Owner, Revocation]
         ValueError: an identifier is not 16 bytes long.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> revoke(system.owner, [system.admission.grant.grant_id])[1].serial
         1
@@ -207,7 +206,7 @@ def withdraw(owner: Owner, names: Sequence[str]) -> tuple[Owner, Withdrawal]:
         ValueError: a name is not published.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> state, _ = withdraw(small_system().owner, ["a"])
         >>> len(state.image_ids)
         2
@@ -224,7 +223,7 @@ def withdraw(owner: Owner, names: Sequence[str]) -> tuple[Owner, Withdrawal]:
 def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | None = None) -> Owner:
     """Open a new epoch: new image master, masking and authority keys, a new Paillier key if given, nothing published.
 
-    All grants end. `jcbir.protocol.appointments.announce` tells the others; then publish again, from the photographs or
+    All grants end. `jcbir.protocol.handover.announce` tells the others; then publish again, from the photographs or
     from what `recall` brings and `unseal` opens.
 
     Args:
@@ -237,7 +236,7 @@ def rekey(owner: Owner, *, draw: Callable[[int], bytes], secret: SecretKey | Non
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> rekey(small_system().owner, draw=secrets.token_bytes)
         Owner('photos', epoch 1, 0 segments, secrets redacted)
     """
@@ -261,7 +260,7 @@ def recall(owner: Owner, image_ids: Sequence[str], *, now: int) -> Recall:
         The message for the server; it answers with the first of them.
 
     Example:
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> len(recall(system.owner, system.catalogue.image_ids, now=NOW).image_ids)
         3
@@ -284,7 +283,7 @@ def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray
         IntegrityError: altered, or not sealed in this epoch.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> [image[0, 0].tolist() for image in unseal(small_system().owner, small_system().publication.images[:2])]
         [[10, 10, 10], [20, 20, 20]]
     """

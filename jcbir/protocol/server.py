@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.errors import KeyMismatchError
+from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import check_commitment, check_request, note_answered
 from jcbir.protocol.messages import (
     Card,
@@ -24,10 +25,9 @@ from jcbir.protocol.messages import (
     Withdrawal,
 )
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
-from jcbir.protocol.signatures import check_signature
-from jcbir.ranking.layouts import check_layout
-from jcbir.ranking.records import Index
-from jcbir.ranking.score import prepare, score
+from jcbir.ranking._layouts import check_layout
+from jcbir.ranking._records import Index
+from jcbir.ranking._score import prepare, score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ def accept(server: Server, publication: Publication) -> Server:
         ValueError: its number is not the next, its parts differ in length, or a pseudonym is taken.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> len(accept(Server(small_system().server.card), small_system().publication).images)
         3
     """
@@ -110,7 +110,7 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
         ValueError: its number is not the next, its parts differ in length, or a pseudonym is taken.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> check_publication(Server(small_system().server.card), small_system().publication).number
         0
     """
@@ -204,7 +204,7 @@ def check_withdrawal(server: Server, withdrawal: Withdrawal) -> frozenset[str]:
         ForgedReplyError: the owner did not sign it.
 
     Example:
-        >>> from jcbir.protocol import example, owner
+        >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> len(check_withdrawal(system.server, owner.withdraw(system.owner, ["a"])[1]))
         1
@@ -256,7 +256,7 @@ def blinders_needed(server: Server, query: Query) -> int:
         ValueError: the collection offers no index of that scheme.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> blinders_needed(small_system().server, small_system().query)
         1
     """
@@ -290,7 +290,7 @@ def score_query(
         ValueError: too few blinders, or no index of that scheme.
 
     Example:
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
         >>> score_query(system.server, system.query, blinders=system.blinders, now=NOW)[1].segments
         (0,)
@@ -334,7 +334,7 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
         ValueError: an image was withdrawn meanwhile.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> waiting = dataclasses.replace(system.server, awaited=frozenset([system.ranking.nonce]))
         >>> len(deliver(waiting, system.ranking)[1].images)

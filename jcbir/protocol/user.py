@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Bool
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.paillier.blinding import blinders
+from jcbir.paillier._blinding import blinders
 from jcbir.paillier.public import PublicKey, encrypt
-from jcbir.protocol.digests import digest
+from jcbir.protocol._digests import digest
+from jcbir.protocol._results import Release, read_release
+from jcbir.protocol._signatures import check_signature, sign, verifying_key
 from jcbir.protocol.grants import commit
 from jcbir.protocol.messages import SCHEMES, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
-from jcbir.protocol.release import Release, read_release
-from jcbir.protocol.signatures import check_signature, sign, verifying_key
-from jcbir.ranking.build import trapdoors
+from jcbir.ranking._build import trapdoors
+from jcbir.ranking._layouts import plan
 from jcbir.ranking.isometry import isometry, mask_codes
-from jcbir.ranking.layouts import plan
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
 
@@ -135,7 +135,7 @@ def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
         IntegrityError: the masking key is not sealed to these keys.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> join(system.keys, system.admission, owner_key=system.owner.card.owner_key)
         User('photos', grant ..., 0 pending)
@@ -213,7 +213,7 @@ def ask(
 
     Example:
         >>> import secrets
-        >>> from jcbir.protocol.example import NOW, small_system
+        >>> from jcbir.protocol.session import NOW, small_system
         >>> me, query = ask(small_system().user, np.zeros((2, 16), bool), top=1, now=NOW, draw=secrets.token_bytes)
         >>> query.request.queries, len(me.pending)
         (2, 2)
@@ -262,7 +262,7 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
         IntegrityError: an image is missing or was altered, or the release is not for this request.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> _, matches = receive(small_system().user, small_system().delivery)
         >>> [(match.distance, match.image[0, 0].tolist()) for match in matches[0]]
         [(0, [20, 20, 20]), (2, [10, 10, 10])]

@@ -13,8 +13,8 @@ query, hence which queries are equal and how far apart two queries are, and noth
 import numpy as np
 from jaxtyping import Bool, Int, Int32, UInt8
 
-from jcbir.ranking.layouts import Layout
-from jcbir.ranking.radix import compose, split
+from jcbir.ranking._layouts import Layout
+from jcbir.ranking._radix import compose, split
 from jcbir.typing import Array
 
 

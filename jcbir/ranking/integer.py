@@ -10,7 +10,7 @@ References: Wang, Zhang, Meng and Liu, CMC 75(3), 2023, section 3.4, Eq. 8.
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from jcbir.ranking.layouts import Layout
+from jcbir.ranking._layouts import Layout
 from jcbir.typing import Array
 
 

@@ -13,8 +13,8 @@ differs (in the coordinates of the keyed isometry), not only how much.
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
-from jcbir.ranking.layouts import Layout
-from jcbir.ranking.radix import compose, split
+from jcbir.ranking._layouts import Layout
+from jcbir.ranking._radix import compose, split
 from jcbir.typing import Array
 
 

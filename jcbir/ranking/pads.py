@@ -15,9 +15,9 @@ from jaxtyping import Int32, UInt8
 
 from jcbir.paillier import public as paillier
 from jcbir.paillier.public import PublicKey
-from jcbir.ranking.decode import decode_scores
-from jcbir.ranking.layouts import check_fingerprint
-from jcbir.ranking.records import Scores
+from jcbir.ranking._decode import decode_scores
+from jcbir.ranking._layouts import check_fingerprint
+from jcbir.ranking._records import Scores
 from jcbir.typing import Rows
 
 KEY_BYTES = 32
@@ -80,7 +80,7 @@ def pad_scores(public: PublicKey, scores: Scores, pad: Rows, *, engine: str = "a
         >>> from jcbir.paillier.secret import encrypt, generate_keys
         >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
         >>> seal = lambda rows: encrypt(key, rows, draw=secrets.token_bytes)
-        >>> from jcbir.ranking.layouts import plan
+        >>> from jcbir.ranking import plan
         >>> layout = plan(key.public, scheme="bitsliced", count=2, bits=8)
         >>> scores = Scores(layout, key.public.fingerprint, seal([3 + 5 * 9]))
         >>> pad = expand_pad(key.public, bytes(32), count=1)
@@ -122,10 +122,10 @@ def unpad(
         >>> from jcbir.paillier.secret import encrypt, generate_keys
         >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
         >>> seal = lambda rows: encrypt(key, rows, draw=secrets.token_bytes)
-        >>> from jcbir.ranking.layouts import plan
+        >>> from jcbir.ranking import plan
         >>> layout = plan(key.public, scheme="bitsliced", count=2, bits=8)
         >>> scores = Scores(layout, key.public.fingerprint, seal([3 + 5 * 9]))
-        >>> from jcbir.ranking.open import decrypt_scores
+        >>> from jcbir.ranking._open import decrypt_scores
         >>> pad = expand_pad(key.public, bytes(32), count=1)
         >>> noise = decrypt_scores(key, pad_scores(key.public, scores, pad))
         >>> unpad(key.public, noise, pad, scores).tolist()

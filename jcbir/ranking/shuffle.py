@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Int, Integer
 
-from jcbir.ranking.layouts import Layout
+from jcbir.ranking._layouts import Layout
 from jcbir.typing import Array
 
 

@@ -19,20 +19,19 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.errors import FormatError
-from jcbir.io import journal as memory
-from jcbir.io import wire
 from jcbir.paillier.public import PublicKey
-from jcbir.protocol import authority
+from jcbir.protocol import authority, wire
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import note_answered
 from jcbir.protocol.holdings import Delegation
 from jcbir.protocol.messages import Appointment, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.service.assembly import build_app, limit_client, limit_name
+from jcbir.service.app import build_app, limit_client, limit_name
 from jcbir.service.decrypting import write_hello
-from jcbir.service.exchange import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
+from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
 from jcbir.service.limits import Buckets, Rate
 from jcbir.service.pool import Pool, Shift
 from jcbir.service.telemetry import Telemetry, log_event
+from jcbir.storage import journal as memory
 from jcbir.typing import Rows
 
 # Shares of fewer rows cost more in pipes than they win.
@@ -95,7 +94,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         The application, for `serving.serve` or any ASGI server; it opens the journal when it starts.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> app = create_app(AuthoritySettings(small_system().delegation, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
         ['/v1/catalogues', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from jcbir.errors import FormatError
-from jcbir.io import wire
+from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
     Card,
@@ -201,7 +201,7 @@ def search(link: Link, query: Query) -> Delivery:
         FormatError: the answer is no delivery.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> body = wire.to_bytes(small_system().delivery)
         >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
         >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:
@@ -227,7 +227,7 @@ def recall(link: Link, message: Recall) -> Recalled:
         FormatError: the answer is none.
 
     Example:
-        >>> from jcbir.protocol import example, owner
+        >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> message = owner.recall(system.owner, system.catalogue.image_ids, now=example.NOW)
         >>> body = wire.to_bytes(Recalled(system.publication.images[:1]))

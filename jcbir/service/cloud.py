@@ -16,21 +16,20 @@ import httpx
 from starlette.applications import Starlette
 from starlette.requests import Request
 
-from jcbir.io import store as disk
-from jcbir.io import wire
-from jcbir.io.snapshot import load_server
-from jcbir.protocol import epochs, server
+from jcbir.protocol import epochs, server, wire
+from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import check_commitment, check_grant, check_request, note_answered
 from jcbir.protocol.messages import Publication, Query, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.server import Server
-from jcbir.protocol.signatures import check_signature
-from jcbir.service.assembly import build_app, limit_client, limit_name
-from jcbir.service.crew import Crew, finish, muster
-from jcbir.service.exchange import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
+from jcbir.service.app import build_app, limit_client, limit_name
+from jcbir.service.authority_client import ask_authority, open_upstream
+from jcbir.service.http import Budget, DeclinedError, Pace, Reply, receive_body, reply_with
 from jcbir.service.limits import Buckets, Rate
+from jcbir.service.scoring_pool import Crew, finish, muster
 from jcbir.service.telemetry import Telemetry, log_event
-from jcbir.service.upstream import ask_authority, open_upstream
+from jcbir.storage import store as disk
+from jcbir.storage.load import load_server
 
 LOOK_SECONDS = 5.0
 CLIENT_RATE, GRANT_RATE = Rate(50.0, 200.0), Rate(5.0, 50.0)

@@ -10,7 +10,7 @@ import functools
 import msgpack
 import ray
 
-from jcbir.io import wire
+from jcbir.protocol import wire
 from jcbir.protocol.messages import Card
 from jcbir.service.pool import DEATHS, URGENT
 from jcbir.service.scoring import Desk, answer_job

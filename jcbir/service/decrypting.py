@@ -5,11 +5,11 @@ from collections.abc import Callable
 import msgpack
 import numpy as np
 
-from jcbir.io.keys import SECRET_KEY
-from jcbir.io.schema import read_plain, write_plain
-from jcbir.paillier import engines
+from jcbir.paillier import _engines as engines
 from jcbir.paillier.secret import SecretKey, decrypt
+from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.service.pool import run_worker
+from jcbir.storage.keys import SECRET_KEY
 
 
 def write_hello(secret: SecretKey, *, engine: str) -> bytes:

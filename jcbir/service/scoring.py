@@ -14,15 +14,15 @@ import msgpack
 import numpy as np
 
 from jcbir.errors import FormatError
-from jcbir.io import wire
-from jcbir.io.snapshot import load_server
-from jcbir.io.store import open_store
-from jcbir.paillier import blinding, engines
+from jcbir.paillier import _blinding as blinding, _engines as engines
 from jcbir.paillier.public import PublicKey
+from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.protocol.server import Server, scheme_index
-from jcbir.ranking.score import score
+from jcbir.ranking._score import score
 from jcbir.service.pool import run_worker
+from jcbir.storage.load import load_server
+from jcbir.storage.store import open_store
 from jcbir.typing import Rows
 
 # Fewer blinders than this do not repay a table of the fixed base.
@@ -89,7 +89,7 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
         ValueError: a segment does not offer the scheme, or the trapdoor does not fit it.
 
     Example:
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
         >>> share = Share(wire.to_bytes(system.query), (0,), system.blinders.tobytes())
         >>> score_share(system.server, system.query, share, engine="python").shape
@@ -197,8 +197,8 @@ def answer_job(desk: Desk, job: bytes) -> bytes:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.io.store import create_store
-        >>> from jcbir.protocol.example import small_system
+        >>> from jcbir.storage.store import create_store
+        >>> from jcbir.protocol.session import small_system
         >>> card = small_system().server.card
         >>> with tempfile.TemporaryDirectory() as path:
         ...     create_store(path, card)

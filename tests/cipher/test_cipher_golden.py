@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jcbir import sealing
-from jcbir.cipher import image
+from jcbir.cipher import _image as image
+from jcbir.sealing import _seal as sealing
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "cipher_golden.json").read_text())
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from jcbir.cipher import fixed, keystream, lorenz
+from jcbir.cipher import _fixed as fixed, _keystream as keystream, _lorenz as lorenz
 
 WORD = st.integers(-(2**31), 2**31 - 1)
 STATES = st.lists(st.tuples(WORD, WORD, WORD, WORD), min_size=3, max_size=3)

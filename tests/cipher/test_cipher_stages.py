@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from jcbir.cipher import image, keystream, order, stages
+from jcbir.cipher import _image as image, _keystream as keystream, _order as order, stages
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 PAIRS = {

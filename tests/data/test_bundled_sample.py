@@ -5,13 +5,13 @@ import hashlib
 import numpy as np
 import pytest
 
-from jcbir.data import bundled
+from jcbir.data import _bundled as bundled
 from jcbir.errors import FormatError, IntegrityError
 
 
 @pytest.fixture(scope="module")
 def task():
-    return bundled.load()
+    return bundled.load_sample()
 
 
 def test_sizes_and_balance(task):
@@ -58,7 +58,7 @@ def test_a_flipped_byte_is_refused(monkeypatch):
 
     monkeypatch.setattr(bundled, "_asset", damaged)
     with pytest.raises(IntegrityError, match="must have SHA-256"):
-        bundled.load()
+        bundled.load_sample()
 
 
 @pytest.mark.parametrize("shape", [(33, 32, 3), (32, 31, 3), (32, 64, 3)])

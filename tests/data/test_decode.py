@@ -4,11 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
-from jcbir.data.decode import decode_image
+from jcbir.data import decode_image
 
 
 def encode(image: Image.Image, kind: str, **options) -> bytes:

@@ -5,11 +5,11 @@ import io
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
-from jcbir.data.lazy import Source, chunks, class_tree, load, shuffled, subset
+from jcbir.data import Source, chunks, load, shuffled, subset
+from jcbir.data._lazy import class_tree
 
 
 def encoded(number: int) -> bytes:

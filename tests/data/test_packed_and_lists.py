@@ -4,14 +4,12 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from jcbir.data.lazy import load
-from jcbir.data.lists import format_list, list_file, parse_list
-from jcbir.data.packed import packed
+from jcbir.data import load, packed
+from jcbir.data._lists import format_list, list_file, parse_list
 from jcbir.errors import FormatError
 
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jcbir.data.sources import class_folders, divide, folder
+from jcbir.data import class_folders, folder
+from jcbir.data._sources import divide
 
 
 def photograph(path, *, number: int, size=(11, 7), mode="RGB", kind="PNG"):

@@ -3,27 +3,27 @@
 import numpy as np
 import pytest
 
-from jcbir.data import bundled, splits
-from jcbir.data.lists import format_list
+from jcbir.data import _bundled as bundled, _splits as splits
+from jcbir.data._lists import format_list
 from jcbir.errors import IntegrityError
 
 
 def test_bundled_sample_is_the_pinned_split():
-    task = bundled.load()
+    task = bundled.load_sample()
     for part in splits.PARTS:
         ids = getattr(task, part).ids
         assert splits.check_ids("bundled", part, ids) == splits.definition("bundled").pinned[part]
 
 
 def test_a_list_with_another_digest_is_refused():
-    ids = list(bundled.load().query.ids)
+    ids = list(bundled.load_sample().query.ids)
     ids[0] = "test/09999" if "test/09999" not in ids else "test/09998"
     with pytest.raises(IntegrityError, match="the query list of bundled must have SHA-256"):
         splits.check_ids("bundled", "query", ids)
 
 
 def test_counts_repetitions_and_names():
-    ids = list(bundled.load().query.ids)
+    ids = list(bundled.load_sample().query.ids)
     with pytest.raises(ValueError, match="must hold 200 ids; got 199"):
         splits.check_ids("bundled", "query", ids[1:])
     with pytest.raises(ValueError, match="each id once"):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jcbir.cli import run_command
+from jcbir.cli.main import run_command
 
 KEYS = {
     "map_plain",
@@ -112,7 +112,7 @@ def test_one_class_is_refused(tmp_path, capsys):
 def test_main_job(tmp_path):
     """`jcbir demo` as a new user runs it: exact schemes lose nothing, the paper's rule does, pretraining pays."""
     report, picture = tmp_path / "report.json", tmp_path / "picture.png"
-    command = [sys.executable, "-m", "jcbir.cli", "demo", "--report", str(report), "--out", str(picture)]
+    command = [sys.executable, "-m", "jcbir", "demo", "--report", str(report), "--out", str(picture)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     figures = json.loads(report.read_text())

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from jcbir.demo.picture import FRAME, RIGHT, TILE, WRONG, Answer, contact_sheet, noise_tile
+from jcbir.cli.demo.picture import FRAME, RIGHT, TILE, WRONG, Answer, contact_sheet, noise_tile
 
 
 @given(st.binary(min_size=48, max_size=400))

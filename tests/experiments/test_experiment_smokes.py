@@ -22,10 +22,9 @@ from experiments import (
     table4_training_time,
     tuned_backbone,
 )
-from jcbir.io.backbones import load_backbone
-from jcbir.io.fetching import file_digest
-from jcbir.models.backbone import Backbone
-from jcbir.models.bundled import bundled
+from jcbir.models import Backbone, bundled
+from jcbir.storage.backbones import load_backbone
+from jcbir.storage.fetching import file_digest
 
 pytestmark = pytest.mark.slow
 MODULES = {

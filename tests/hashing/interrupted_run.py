@@ -9,8 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jcbir.hashing import augment, centers, losses, optimizers, training
-from jcbir.io import runs
+from jcbir.hashing import (
+    _augment as augment,
+    _centers as centers,
+    _optimizers as optimizers,
+    _training as training,
+    losses,
+)
+from jcbir.storage import runs
 
 EPOCHS = 6
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.hashing import augment
+from jcbir.hashing import _augment as augment
 
 
 @pytest.fixture(scope="module")

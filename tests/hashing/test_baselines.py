@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 
-from jcbir.hashing import centers, losses
+from jcbir.hashing import _centers as centers, losses
 from jcbir.hashing.baselines import cnnh, dch, dhn, dnnh, dpsh, greedyhash, hashnet, orthohash, pairs
 
 BITS, CLASSES = 8, 5

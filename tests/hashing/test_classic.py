@@ -6,11 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jcbir import codes, metrics
-from jcbir.hashing import classic, classic_embedding, classic_kernel
+from jcbir.hashing import (
+    _classic as classic,
+    _classic_embedding as classic_embedding,
+    _classic_kernel as classic_kernel,
+)
 
 ITEMS, WIDTH, CLASSES, BITS = 200, 24, 4, 16
 KEY = jax.random.key(0)

@@ -10,12 +10,9 @@ import numpy as np
 import pytest
 
 from experiments import features, hashing_data, hashing_page, hashing_report, hashing_zoo
-from jcbir.data import bundled as sample
-from jcbir.data import lazy
-from jcbir.hashing.separated import separation
-from jcbir.models.backbone import Backbone
-from jcbir.models.preprocessing import Preprocessing
-from jcbir.models.resnet import small
+from jcbir.data import _bundled as sample, _lazy as lazy
+from jcbir.hashing import separation
+from jcbir.models import Backbone, Preprocessing, small
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
@@ -34,7 +31,7 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     assert all(np.ptp(task.labels[rows].sum(0)) == 0 for rows in task.rows.values())
     whole = hashing_data.load_task("bundled", source=None, validation=200, limit=0)
     assert whole.rows["train"].tolist() == list(range(1800))
-    wanted = sample.load()
+    wanted = sample.load_sample()
     found = hashing_data.pixels(task, size=32)
     np.testing.assert_array_equal(found["query"], wanted.query.images)
     np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])

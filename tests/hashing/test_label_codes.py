@@ -3,11 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from jcbir.hashing import centers, classic
-from jcbir.hashing.label_codes import label_codes
+from jcbir.hashing import _centers as centers, _classic as classic, label_codes
 
 
 def rows_of(seed, count=300, classes=60):

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.hashing import checkpoint
-from jcbir.io import runs
+from jcbir.hashing import _checkpoint as checkpoint
+from jcbir.storage import runs
 
 SCRIPT = pathlib.Path(__file__).with_name("interrupted_run.py")
 ROOT = SCRIPT.parents[2]

@@ -3,11 +3,10 @@
 import jax
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jcbir.hashing import centers, separated
+from jcbir.hashing import _centers as centers, _separated as separated
 
 KEY = jax.random.key(0)
 

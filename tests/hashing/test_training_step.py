@@ -9,7 +9,14 @@ import numpy as np
 import optax
 import pytest
 
-from jcbir.hashing import augment, centers, encode, losses, optimizers, training
+from jcbir.hashing import (
+    _augment as augment,
+    _centers as centers,
+    _encode as encode,
+    _optimizers as optimizers,
+    _training as training,
+    losses,
+)
 
 
 class Tiny(nn.Module):

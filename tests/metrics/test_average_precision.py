@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jcbir import metrics
-from jcbir.metrics import ties
+from jcbir.metrics import _ties as ties
 
 DENOMINATORS = ("retrieved", "relevant", "capped")
 

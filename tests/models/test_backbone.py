@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from jcbir.errors import FormatError
-from jcbir.models import backbone, resnet, storage
-from jcbir.models.preprocessing import Preprocessing
+from jcbir.models import Preprocessing, _backbone as backbone, _resnet as resnet, _storage as storage
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
 

@@ -5,11 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.data import bundled as sample
+from jcbir.data import _bundled as sample
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.models import bundled as network
-from jcbir.models.bundled import bundled, record, untrained
-from jcbir.models.preprocessing import preprocess
+from jcbir.models import _bundled as network, bundled, preprocess, untrained
+from jcbir.models._bundled import record
 
 
 def test_tree_is_that_of_the_module():
@@ -44,7 +43,7 @@ def test_record_says_where_the_weights_come_from():
 
 def pooled_precision(module, variables, preprocessing) -> float:
     """Share of the ten nearest training images that are of the query's class."""
-    task = sample.load()
+    task = sample.load_sample()
     apply = jax.jit(lambda images: module.apply(variables, preprocess(images, preprocessing)).pooled)
     train, query = (np.asarray(apply(part.images[:200])) for part in (task.database, task.query))
     train, query = ((part - train.mean(0)) for part in (train, query))

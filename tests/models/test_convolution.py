@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jcbir.models import convolution
+from jcbir.models import _convolution as convolution
 
 SHAPES = [
     (1, 1, 1, 8, 5),

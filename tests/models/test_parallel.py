@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from jcbir.models.parallel import split_batch
+from jcbir.models import split_batch
 
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
-from jcbir.models import parallel, resnet
+from jcbir.models import _parallel as parallel, _resnet as resnet
 
 assert len(jax.devices()) == 8
 module = resnet.small(stages=(1, 1), width=4, bits=8)

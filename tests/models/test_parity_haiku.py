@@ -7,8 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jcbir.errors import FormatError
-from jcbir.models import haiku, resnet
-from jcbir.models.backbone import shapes
+from jcbir.models import _haiku as haiku, _resnet as resnet, shapes
 
 DEPTHS = {18: resnet.resnet18, 34: resnet.resnet34, 50: resnet.resnet50, 101: resnet.resnet101}
 

@@ -4,8 +4,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from jcbir.models.preprocessing import Preprocessing, preprocess
-from jcbir.models.pretrained import IMAGENET_KERAS, IMAGENET_TORCH
+from jcbir.models import Preprocessing, preprocess
+from jcbir.models._pretrained import IMAGENET_KERAS, IMAGENET_TORCH
 
 
 def smooth(height, width, entropy=0):

@@ -10,9 +10,8 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from jcbir.errors import FormatError
-from jcbir.models import pretrained, resnet
-from jcbir.models.backbone import shapes
-from jcbir.models.torch_archive import read_tensors
+from jcbir.models import _pretrained as pretrained, _resnet as resnet, shapes
+from jcbir.models._torch_archive import read_tensors
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 KINDS = {

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.models import resnet
-from jcbir.models.backbone import shapes, trainable
+from jcbir.models import _resnet as resnet, shapes
+from jcbir.models._backbone import trainable
 
 X = np.random.default_rng(0).standard_normal((2, 16, 16, 3)).astype(np.float32)
 TINY = {"stages": (1, 1), "width": 4, "bits": 8}

@@ -4,11 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jcbir.errors import FormatError
-from jcbir.models.tfjs_layers import read_tensors
+from jcbir.models._tfjs_layers import read_tensors
 
 ARRAYS = {
     "a/kernel": np.arange(12, dtype=np.float32).reshape(3, 4),

@@ -8,11 +8,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jcbir.errors import FormatError
-from jcbir.models.torch_archive import read_tensors
+from jcbir.models._torch_archive import read_tensors
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 ZIPPED, LEGACY = ((VECTORS / f"{name}.pth").read_bytes() for name in ("basic", "bottleneck"))

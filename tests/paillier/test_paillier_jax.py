@@ -7,12 +7,22 @@ import secrets
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from paillier_vectors import stored_key
 
 from jcbir.errors import KeyMismatchError
-from jcbir.paillier import batched, batched_secret, blinding, limbs, powers, public, rns, rows, secret, slices
+from jcbir.paillier import (
+    _batched as batched,
+    _batched_secret as batched_secret,
+    _blinding as blinding,
+    _limbs as limbs,
+    _powers as powers,
+    _rns as rns,
+    _rows as rows,
+    _slices as slices,
+    public,
+    secret,
+)
 
 SMALL = ["small", "small-random-g", "small-subgroup"]
 LARGE = ["odd-2046", "odd-2050", "subgroup-2048"]

@@ -4,13 +4,12 @@ import secrets
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
 
 from jcbir.errors import FormatError
-from jcbir.paillier import blinding, engines, public, rows, secret
-from jcbir.paillier.primes import is_prime
+from jcbir.paillier import _blinding as blinding, _engines as engines, _rows as rows, public, secret
+from jcbir.paillier._primes import is_prime
 
 ENGINES = ["python", "gmpy2", "jax"]
 KEYS = ["tiny", "small", "small-random-g", "small-subgroup"]

@@ -5,12 +5,19 @@ import secrets
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from paillier_vectors import PATH, stored_key
 
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.paillier import blinding, integers, primes, public, rows, sampling, secret
+from jcbir.paillier import (
+    _blinding as blinding,
+    _integers as integers,
+    _primes as primes,
+    _rows as rows,
+    _sampling as sampling,
+    public,
+    secret,
+)
 
 KEYS = ["tiny", "small", "small-random-g", "small-subgroup", "medium"]
 

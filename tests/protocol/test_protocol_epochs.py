@@ -10,15 +10,10 @@ from protocol_world import NOW, TOP, expected_order, make_world, new_user, posit
 
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.protocol import authority, epochs, owner, server, user
-from jcbir.protocol.appointments import announce, open_appointment
+from jcbir.protocol._signatures import sign
+from jcbir.protocol.handover import announce, open_appointment
 from jcbir.protocol.messages import Appointment
-from jcbir.protocol.refusals import (
-    ForeignCollectionError,
-    ForgedReplyError,
-    RevokedGrantError,
-    StaleQueryError,
-)
-from jcbir.protocol.signatures import sign
+from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RevokedGrantError, StaleQueryError
 
 
 def turned(world, *, secret=None):
@@ -108,7 +103,7 @@ def test_what_is_sealed_must_be_a_delegation(monkeypatch):
     bodies = [b"", b"\0", b"\0\1", bytes(16), b"\0\x20" + bytes(32)]
     wrong_key = dataclasses.replace(new, secret=stored_key("medium"))
     for body in bodies:
-        monkeypatch.setattr("jcbir.protocol.appointments._write", lambda _, body=body: body)
+        monkeypatch.setattr("jcbir.protocol.handover._write", lambda _, body=body: body)
         with pytest.raises(FormatError, match="no delegation"):
             authority.succeed(world.holder, announce(world.own, new)[1])
     monkeypatch.undo()

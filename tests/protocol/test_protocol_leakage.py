@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from protocol_world import BITS, NOW, make_world, search
 
-from jcbir.io import wire
-from jcbir.protocol import owner, user
+from jcbir.protocol import owner, user, wire
 from jcbir.protocol.leakage import authority_view, code_distances, describe, server_view, views
 from jcbir.protocol.messages import SCHEMES
 from jcbir.sealing import image_key

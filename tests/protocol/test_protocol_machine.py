@@ -3,15 +3,13 @@
 import secrets
 
 import numpy as np
-from hypothesis import settings
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from paillier_vectors import stored_key
 from protocol_world import BITS, NOW, new_user
 
 from jcbir.errors import KeyMismatchError
-from jcbir.io import wire
-from jcbir.protocol import authority, owner, server, user
+from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol.refusals import ForgedGrantError, RevokedGrantError
 
 IMAGE = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)

@@ -9,7 +9,7 @@ from protocol_world import BITS, NOW, make_world, new_user, search
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, grants, owner, refusals, server, user
-from jcbir.protocol.signatures import sign
+from jcbir.protocol._signatures import sign
 
 DAY = 86400
 CODES = np.random.default_rng(5).random((2, BITS)) > 0.5

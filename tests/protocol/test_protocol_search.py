@@ -5,8 +5,7 @@ import secrets
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, TOP, expected_order, make_world, new_user, positions, search
 
 from jcbir.errors import IntegrityError

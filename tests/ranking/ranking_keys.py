@@ -5,8 +5,7 @@ import hashlib
 import itertools
 import secrets
 
-from jcbir.paillier import blinding
-from jcbir.paillier import secret as paillier
+from jcbir.paillier import _blinding as blinding, secret as paillier
 
 SIZES = (256, 1024)
 

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from ranking_keys import make_key, owner_encrypt
 
 from jcbir.paillier import secret as paillier
-from jcbir.ranking.batches import fill_batches, in_filled_batches, padded_rows
+from jcbir.ranking._batching import fill_batches, in_filled_batches, padded_rows
 
 
 @given(st.integers(1, 5000))

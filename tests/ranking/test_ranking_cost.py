@@ -7,18 +7,14 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from ranking_keys import fresh_blinders, make_key, owner_encrypt
 
 from jcbir.errors import CapacityError
 from jcbir.paillier import public as paillier
-from jcbir.ranking.batches import padded_rows
-from jcbir.ranking.build import build_index, trapdoor
-from jcbir.ranking.calibration import calibrate
-from jcbir.ranking.cost import Calibration, Line, Powers, cost
-from jcbir.ranking.open import open_scores
-from jcbir.ranking.score import prepare, score
+from jcbir.ranking import Calibration, build_index, calibrate, cost, open_scores, prepare, score, trapdoor
+from jcbir.ranking._batching import padded_rows
+from jcbir.ranking._cost import Line, Powers
 
 UNIT = Line(0.0, 1.0)
 SECONDS = Calibration("python", 256, {"python": Powers(UNIT, UNIT, UNIT)}, UNIT, UNIT, UNIT, 0.0, 0.0, 0.0)

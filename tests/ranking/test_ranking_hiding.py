@@ -5,17 +5,15 @@ import secrets
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from ranking_keys import fresh_blinders, hamming, make_key, owner_encrypt
 
 from jcbir.errors import KeyMismatchError
-from jcbir.ranking.build import build_index, delete, trapdoor
-from jcbir.ranking.layouts import DEAD, plan, rank
-from jcbir.ranking.open import decrypt_scores as decrypt_auto
-from jcbir.ranking.open import open_scores as open_auto
+from jcbir.ranking import build_index, open_scores as open_auto, plan, rank, score, trapdoor
+from jcbir.ranking._build import delete
+from jcbir.ranking._layouts import DEAD
+from jcbir.ranking._open import decrypt_scores as decrypt_auto
 from jcbir.ranking.pads import expand_pad, pad_scores, unpad
-from jcbir.ranking.score import score
 from jcbir.ranking.shuffle import draw_order, locate, restore
 
 # Larger batches would go to the engine `jax` and compile, which has tests of its own.

@@ -4,20 +4,12 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from jcbir.errors import CapacityError, KeyMismatchError
 from jcbir.paillier.public import PublicKey
-from jcbir.ranking.layouts import (
-    DEAD,
-    check_fingerprint,
-    check_layout,
-    lane_capacity,
-    largest_score,
-    plan,
-    rank,
-)
+from jcbir.ranking import plan, rank
+from jcbir.ranking._layouts import DEAD, check_fingerprint, check_layout, lane_capacity, largest_score
 
 SHAPES = st.one_of(
     st.tuples(st.just("packed"), st.integers(8, 64), st.sampled_from([3, 4])),

@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from jcbir.ranking.radix import compose, split
+from jcbir.ranking._radix import compose, split
 
 BASES = [2, 3, 4, 5, 9, 16, 17, 65, 128, 256, 257, 513, 65536]
 

@@ -1,23 +1,17 @@
 """Encrypted order equals plaintext order: every scheme, arbitrary codes, sizes and lengths."""
 
-import functools
-import secrets
-
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from ranking_keys import fresh_blinders, hamming, make_key, owner_encrypt
 
 from jcbir.errors import KeyMismatchError
 from jcbir.paillier import secret as paillier
-from jcbir.paillier import workers
+from jcbir.ranking import build_index, open_differences, open_scores, plan, prepare, rank, score, trapdoor
+from jcbir.ranking._build import append, delete, trapdoors
+from jcbir.ranking._layouts import DEAD
+from jcbir.ranking._records import Index, Scores
 from jcbir.ranking.bitsliced import table_picks
-from jcbir.ranking.build import append, build_index, delete, trapdoor, trapdoors
-from jcbir.ranking.layouts import DEAD, plan, rank
-from jcbir.ranking.open import open_differences, open_scores
-from jcbir.ranking.records import Index, Scores
-from jcbir.ranking.score import prepare, score
 
 EXACT = ("packed", "bitsliced")
 
@@ -191,20 +185,6 @@ def test_another_decryption_can_be_passed(scheme):
 
     assert open_scores(key, scores, decrypt=decrypt).tolist() == open_scores(key, scores).tolist()
     assert seen == [scores.layout.blocks]
-
-
-@pytest.mark.slow
-def test_workers_build_and_open():
-    key = make_key(256)
-    codes, query = np.eye(16, dtype=bool), np.zeros(16, bool)
-    layout = plan(key.public, scheme="bitsliced", count=16, bits=16)
-    question = trapdoor(query, layout, public=key.public)
-    with workers.Workers(2) as pool:
-        share = functools.partial(workers.encrypt, key, workers=pool, draw=secrets.token_bytes, engine="python")
-        index = build_index(codes, layout, encrypt=share, public=key.public)
-        scores = score(key.public, index, question, blinders=fresh_blinders(key, layout.blocks))
-        decrypt = functools.partial(workers.decrypt, key, workers=pool, engine="python")
-        assert (open_scores(key, scores, decrypt=decrypt) == 1).all()
 
 
 def test_results_are_rerandomised():

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from jcbir import sealing
-from jcbir.cipher import envelope
 from jcbir.errors import FormatError, IntegrityError
+from jcbir.sealing import _format as envelope, _seal as sealing
 
 KEY, NONCE = bytes(range(32)), bytes(range(16))
 PHOTO = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)

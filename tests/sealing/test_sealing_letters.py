@@ -12,8 +12,7 @@ from hypothesis import given
 from protocol_world import counter_draw, make_world
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.io import wire
-from jcbir.protocol import owner, user
+from jcbir.protocol import owner, user, wire
 from jcbir.protocol.messages import Enrollment
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_from, public_half, seal_to
 

@@ -11,15 +11,13 @@ import httpx
 import numpy as np
 from protocol_world import NOW, make_world
 
-from jcbir.io import store as disk
-from jcbir.io import wire
-from jcbir.protocol import holdings, user
+from jcbir.protocol import holdings, user, wire
 from jcbir.protocol.messages import Catalogue, Delivery, Publication, Refusal
-from jcbir.service import authority as authority_service
-from jcbir.service import cloud as cloud_service
+from jcbir.service import authority as authority_service, cloud as cloud_service
 from jcbir.service.client import ROUTES
 from jcbir.service.limits import Rate
 from jcbir.service.pool import Pool
+from jcbir.storage import store as disk
 
 OFF = Rate(0.0, 0.0)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from schemathesis import checks
 from service_rig import refusal, running
 
-from jcbir.io import wire
-from jcbir.service.exchange import MEDIA_TYPE
+from jcbir.protocol import wire
+from jcbir.service.http import MEDIA_TYPE
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "service.md").read_text()
 BINARY = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}

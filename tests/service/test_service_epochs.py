@@ -12,12 +12,11 @@ from paillier_vectors import stored_key
 from protocol_world import NOW, expected_order, make_world, new_user, positions
 from service_rig import random_codes, refusal, running
 
-from jcbir.io import wire
-from jcbir.io.store import open_store
-from jcbir.protocol import owner
-from jcbir.protocol.appointments import announce
+from jcbir.protocol import owner, wire
+from jcbir.protocol._signatures import sign
+from jcbir.protocol.handover import announce
 from jcbir.protocol.messages import Recalled
-from jcbir.protocol.signatures import sign
+from jcbir.storage.store import open_store
 
 CODES = random_codes(2)
 

@@ -7,14 +7,12 @@ import urllib.parse
 
 import hypothesis
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from protocol_world import NOW
 from service_rig import random_codes, refusal, running
 
-from jcbir.io import wire
-from jcbir.protocol import owner
-from jcbir.protocol.appointments import announce
+from jcbir.protocol import owner, wire
+from jcbir.protocol.handover import announce
 from jcbir.protocol.messages import Catalogue, Publication
 from jcbir.protocol.refusals import REFUSALS
 

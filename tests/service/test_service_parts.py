@@ -7,21 +7,20 @@ import sys
 
 import httpx
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
 from protocol_world import make_world
 
 from jcbir.errors import FormatError
-from jcbir.io import wire
 from jcbir.paillier import secret
+from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, ReplayedQueryError
-from jcbir.service import client, exchange, serving
+from jcbir.service import client, http as exchange, serving
+from jcbir.service.blinder_pool import Stock
 from jcbir.service.limits import Buckets, Rate
 from jcbir.service.pool import Pool
 from jcbir.service.scoring import make_blinders, split_segments
-from jcbir.service.stock import Stock
 from jcbir.service.telemetry import Telemetry
 
 

@@ -10,11 +10,10 @@ import pytest
 from protocol_world import NOW, make_world, new_user
 from service_rig import random_codes, refusal, running
 
-from jcbir.io import wire
-from jcbir.protocol import owner, server
+from jcbir.protocol import owner, server, wire
+from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport
-from jcbir.protocol.signatures import sign
-from jcbir.service.exchange import Pace
+from jcbir.service.http import Pace
 from jcbir.service.limits import Rate
 
 DAY = 86400

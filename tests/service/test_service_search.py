@@ -12,11 +12,10 @@ import pytest
 from protocol_world import NOW, expected_order, make_world, positions
 from service_rig import random_codes, refusal, running
 
-from jcbir.io import wire
-from jcbir.io.store import open_store
-from jcbir.io.upkeep import compact_store
-from jcbir.protocol import owner, server, user
+from jcbir.protocol import owner, server, user, wire
 from jcbir.protocol.messages import Delivery
+from jcbir.storage.maintenance import compact_store
+from jcbir.storage.store import open_store
 
 CODES = random_codes(2)
 

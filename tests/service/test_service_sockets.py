@@ -22,12 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protocol_world import NOW, expected_order, make_world, positions
 from service_rig import random_codes
 
-from jcbir.io import wire
-from jcbir.io.store import create_store
-from jcbir.protocol import user
+from jcbir.protocol import user, wire
 from jcbir.protocol.messages import Catalogue, Publication
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.service import client
+from jcbir.storage.store import create_store
 
 HERE = pathlib.Path(__file__).parent
 CODES = random_codes(2)

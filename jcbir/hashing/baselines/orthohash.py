@@ -26,7 +26,7 @@ def orthohash(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        centers: one center a class, e.g. `jcbir.hashing.centers.hash_centers`.
+        centers: one center a class, e.g. `jcbir.hashing._centers.hash_centers`.
         scale: s.
         margin: m, in cosine.
 

@@ -1,0 +1,81 @@
+"""`jcbir cost`: bytes and operations of each scheme, seconds where the machine was timed."""
+
+import dataclasses
+import secrets
+import time
+from typing import Any
+
+from rich.table import Table
+
+from jcbir.cli import options
+from jcbir.cli.console import Screen, answer, note
+from jcbir.paillier.public import PublicKey
+from jcbir.paillier.secret import generate_keys
+from jcbir.ranking._calibration import calibrate
+from jcbir.ranking._cost import Cost, cost
+
+CHOICES = (("packed", None), ("bitsliced", None), ("bitsliced", 2), ("integer", None))
+"""Scheme, and bits in a product table where the server keeps some."""
+
+
+def predict(command: options.Cost, screen: Screen) -> None:
+    if command.images < 1:
+        raise ValueError(f"images: at least 1, got {command.images}")
+    calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
+    if command.calibrate:
+        note(screen, f"making a {command.modulus_bits}-bit key and timing this machine")
+        secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
+        calibration, public = calibrate(secret, draw=secrets.token_bytes, clock=time.perf_counter), secret.public
+    rows = []
+    for scheme, group in CHOICES:
+        found = cost(
+            public, scheme=scheme, count=command.images, bits=command.bits, group=group, calibration=calibration
+        )  # fmt: skip
+        rows.append(_row(scheme, group, found))
+    record = {
+        "images": command.images,
+        "bits": command.bits,
+        "modulus_bits": command.modulus_bits,
+        "calibrated": command.calibrate,
+        "schemes": rows,
+    }
+    answer(screen, record, lines=[_table(rows)])
+
+
+def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
+    return {
+        "scheme": scheme,
+        "tables": group,
+        "index_bytes": found.index_bytes,
+        "prepared_bytes": found.prepared_bytes,
+        "trapdoor_bytes": found.trapdoor_bytes,
+        "reply_bytes": found.reply_bytes,
+        "operations": dataclasses.asdict(found.operations),
+        "seconds": None
+        if found.seconds is None
+        else {**dataclasses.asdict(found.seconds), "query": found.seconds.query},
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    timed = rows[0]["seconds"] is not None
+    heads = ("scheme", "index MB", "query KB", "reply KB", "products", "decryptions")
+    table = Table(*heads, *(("build s", "query s") if timed else ()))
+    for row in rows:
+        work = row["operations"]
+        name = row["scheme"] + (f", tables of {row['tables']}" if row["tables"] else "")
+        cells = [
+            name,
+            f"{max(row['index_bytes'], row['prepared_bytes']) / 1e6:.1f}",
+            f"{row['trapdoor_bytes'] / 1e3:.2f}",
+            f"{row['reply_bytes'] / 1e3:.1f}",
+            f"{work['score_products']:,}",
+            f"{work['decryptions']:,}",
+        ]
+        if timed:
+            cells += [f"{row['seconds']['build']:.2f}", f"{row['seconds']['query']:.2f}"]
+        table.add_row(*cells)
+    return table
+
+
+__all__ = ["predict"]

@@ -1,0 +1,330 @@
+"""Training as a pure function of (state, batch), and a driver that owns the one compilation.
+
+A method supplies a loss, and nothing else has to change:
+
+    step = partial(train_step, apply=..., loss=..., optimizer=...)      # (state, batch) -> (state, metrics), pure
+    state, history = fit(state, images, targets, step=step, epochs=10)  # compiles `step` once
+
+A loss that changes while training goes on (HashNet's continuation) is composed in the step, which can read
+`state.step`. The random keys of a step come from (state.key, state.step) and the order of an epoch from (state.key,
+epoch) alone, so a run that continues from a saved state repeats the uninterrupted one.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Int32, Shaped
+
+from jcbir.typing import Array
+
+
+class TrainState(NamedTuple):
+    """All that a training step reads and changes, as one pytree.
+
+    Fields:
+        step: steps taken so far, an int32 scalar.
+        params: trained parameters.
+        batch_stats: running statistics of BatchNorm, {} for a network without.
+        opt_state: state of the optimizer.
+        key: PRNG key of the run; it never changes, every step folds its own number into it.
+    """
+
+    step: Int32[Array, ""]
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    key: jax.Array
+
+
+class Batch(NamedTuple):
+    """What one step learns from.
+
+    Fields:
+        images: as `apply` wants them, after augmentation; usually uint8[b h w c].
+        targets: what the loss compares with, any pytree with leading axis b: centers, labels, ...
+    """
+
+    images: Any
+    targets: Any
+
+
+class Progress(NamedTuple):
+    """What `fit` reports after every step; the receiver owns the clock.
+
+    Fields:
+        step: steps taken in all, counting those before a resume.
+        steps: steps the run will have taken at its end.
+        epoch: number of the epoch the step belongs to, from 0.
+        images: images in the step.
+        metrics: what the step returned, as Python floats.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    images: int
+    metrics: dict[str, float]
+
+
+TrainApply = Callable[[Any, Any, jax.Array], tuple[Any, Any]]
+"""(variables, images, key) -> (outputs, new batch_stats), in training mode."""
+
+
+def linen_apply(module: Any, *, select: Callable[[Any], Any] = lambda outputs: outputs) -> TrainApply:
+    """Training-mode `apply` of a flax linen module called as module(images, train=True).
+
+    Args:
+        module: a linen module with a `train` argument; BatchNorm and dropout are optional.
+        select: what the loss needs of the module's outputs.
+
+    Returns:
+        A function (variables, images, key) -> (outputs, new batch_stats).
+
+    Example:
+        >>> import flax.linen as nn, jax, jax.numpy as jnp
+        >>> class Head(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, x, train=False):
+        ...         return nn.Dense(8)(x)
+        >>> variables = Head().init(jax.random.key(0), jnp.ones((1, 4)))
+        >>> outputs, statistics = linen_apply(Head())(variables, jnp.ones((2, 4)), jax.random.key(1))
+        >>> outputs.shape, statistics
+        ((2, 8), {})
+    """
+
+    def apply(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
+        outputs, updates = module.apply(variables, images, train=True, mutable=["batch_stats"], rngs={"dropout": key})
+        return select(outputs), updates.get("batch_stats", {})
+
+    return apply
+
+
+def init_state(key: jax.Array, variables: Any, *, optimizer: optax.GradientTransformation) -> TrainState:
+    """A state at step 0 from a network's variables.
+
+    Args:
+        key: PRNG key of the run.
+        variables: {"params": ..., "batch_stats": ...}; the statistics may be missing.
+        optimizer: the optax optimizer that `train_step` will use.
+
+    Returns:
+        The state.
+
+    Raises:
+        ValueError: a weight or a statistic is NaN or infinite, naming the leaf.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> state = init_state(jax.random.key(0), {"params": {"w": jnp.ones(3)}}, optimizer=optax.adam(1e-3))
+        >>> int(state.step), state.batch_stats
+        (0, {})
+    """
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    check_finite(params, name="params")
+    check_finite(batch_stats, name="batch_stats")
+    with jax.numpy_dtype_promotion("standard"):
+        opt_state = optimizer.init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, key)
+
+
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    *,
+    apply: TrainApply,
+    loss: Callable[[Any, Any], Any],
+    optimizer: optax.GradientTransformation,
+    augment: Callable[[jax.Array, Any], Any] | None = None,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+    """One step of gradient descent on the mean loss of a batch; pure, for `jax.jit` by the caller or by `fit`.
+
+    theta' = theta + optimizer(grad mean_i loss(outputs_i, targets_i)).
+
+    Args:
+        state: the state before.
+        batch: images and targets.
+        apply: (variables, images, key) -> (outputs, new batch_stats) in training mode, e.g. `linen_apply(module)`.
+        loss: (outputs, targets) -> unreduced loss, averaged here.
+        optimizer: the optimizer of `init_state`.
+        augment: (key, images) -> images, e.g. `jcbir.hashing._augment.crop_and_flip`.
+
+    Returns:
+        The state after, and scalar metrics: `loss` (mean of the batch) and `gradient_norm` (over all parameters).
+
+    Example:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> def apply(variables, images, key):
+        ...     return images @ variables["params"]["w"], {}
+        >>> optimizer = optax.sgd(0.5)
+        >>> state = init_state(jax.random.key(0), {"params": {"w": jnp.zeros((1, 1))}}, optimizer=optimizer)
+        >>> batch = Batch(jnp.ones((4, 1)), jnp.ones((4, 1)))
+        >>> state, metrics = train_step(
+        ...     state, batch, apply=apply, loss=lambda out, y: (out - y)[:, 0] ** 2, optimizer=optimizer
+        ... )
+        >>> float(metrics["loss"]), float(state.params["w"][0, 0]), int(state.step)
+        (1.0, 1.0, 1)
+    """
+    augment_key, apply_key = jax.random.split(jax.random.fold_in(state.key, state.step))
+    images = batch.images if augment is None else augment(augment_key, batch.images)
+
+    def objective(params: Any) -> tuple[jax.Array, Any]:
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        outputs, batch_stats = apply(variables, images, apply_key)
+        return loss(outputs, batch.targets).mean(), batch_stats
+
+    (value, batch_stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    # optax raises a Python float to an integer count, which strict dtype promotion refuses; the networks stay strict.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        norm = optax.tree.norm(gradient)
+    state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key)
+    return state, {"loss": value, "gradient_norm": norm}
+
+
+def fit(
+    state: TrainState,
+    images: Shaped[Array, "n h w c"],
+    targets: Any,
+    *,
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+    epochs: int,
+    batch: int = 64,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Callable[[TrainState, dict[str, int | float]], None] | None = None,
+) -> tuple[TrainState, list[dict[str, int | float]]]:
+    """Train for a number of epochs in all, from wherever the state stands; compiles `step` once.
+
+    Each epoch visits the images in a fresh order that depends on (state.key, epoch) alone and leaves out the last n mod
+    batch of it, so that every step has one shape. A state in the middle of a run, even of an epoch, continues exactly
+    where it stood.
+
+    Args:
+        state: where to start: `init_state`, or a saved state.
+        images: training images on the host.
+        targets: pytree of arrays with leading axis n.
+        step: (state, batch) -> (state, metrics with a `loss`), e.g. a `functools.partial` of `train_step`; jitted here,
+            unless it is already, as it should be when several runs share it.
+        epochs: epochs of the whole run, those already in `state.step` included.
+        batch: images per step, at most n; fewer images than that are one batch.
+        progress: called after every step.
+        checkpoint: called after every epoch with the state and the epoch's mean metrics.
+
+    Returns:
+        The last state, and the mean metrics of each epoch (with its `epoch`) that was run here.
+
+    Raises:
+        ValueError: no images, a batch below 1, a target of another length, or a loss that became NaN or infinite
+            (naming step and epoch; the state before is what `checkpoint` saw last).
+
+    Example:
+        >>> import jax, numpy as np, optax
+        >>> from functools import partial
+        >>> def apply(variables, images, key):
+        ...     return images.mean(axis=(1, 2)) @ variables["params"], {}
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_state(jax.random.key(0), {"params": np.zeros((3, 1), np.float32)}, optimizer=optimizer)
+        >>> images, targets = np.ones((8, 2, 2, 3), np.float32), np.ones((8, 1), np.float32)
+        >>> step = partial(train_step, apply=apply, loss=lambda out, y: (out - y)[:, 0] ** 2, optimizer=optimizer)
+        >>> state, history = fit(state, images, targets, step=step, epochs=3, batch=4)
+        >>> int(state.step), history[-1]["loss"] < history[0]["loss"]
+        (6, True)
+    """
+    total = len(images)
+    if total == 0:
+        raise ValueError("images must hold at least one image, got none")
+    if batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    for path, leaf in jax.tree.leaves_with_path(targets):
+        if len(leaf) != total:
+            raise ValueError(f"targets{jax.tree_util.keystr(path)} must have {total} rows like images, got {len(leaf)}")
+    batch = min(batch, total)
+    per_epoch = total // batch
+    compiled = step if hasattr(step, "lower") else jax.jit(step)
+    # Uncommitted Python and NumPy leaves would make the second call another program than the first.
+    state = jax.tree.map(jnp.asarray, state)
+    history = []
+    for epoch in range(int(state.step) // per_epoch, epochs):
+        order = epoch_order(state.key, epoch, count=total)
+        sums: dict[str, float] = {}
+        first = int(state.step) - epoch * per_epoch
+        rows = _rows(images, targets, order[first * batch : (first + 1) * batch])
+        for index in range(first, per_epoch):
+            state, metrics = compiled(state, rows)
+            if index + 1 < per_epoch:
+                # Before the metrics are read: the host gathers the next batch while the device computes.
+                rows = _rows(images, targets, order[(index + 1) * batch : (index + 2) * batch])
+            values = {name: float(value) for name, value in metrics.items()}
+            _check_loss(values["loss"], epoch * per_epoch + index, epoch)
+            sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
+            if progress is not None:
+                progress(Progress(epoch * per_epoch + index + 1, epochs * per_epoch, epoch, batch, values))
+        means = {name: value / (per_epoch - first) for name, value in sums.items()}
+        history.append({"epoch": epoch, **means})
+        if checkpoint is not None:
+            checkpoint(state, history[-1])
+    check_finite(state.params, name="params")
+    return state, history
+
+
+def epoch_order(key: jax.Array, epoch: int, *, count: int) -> Int32[np.ndarray, " n"]:
+    """The order in which an epoch visits the images.
+
+    Args:
+        key: PRNG key of the run.
+        epoch: number of the epoch, from 0.
+        count: number of images.
+
+    Returns:
+        A permutation of 0 to count - 1.
+
+    Example:
+        >>> import jax
+        >>> sorted(epoch_order(jax.random.key(0), 1, count=4).tolist())
+        [0, 1, 2, 3]
+    """
+    # Steps fold their number into the same key; the second fold keeps the two families of keys apart.
+    epoch_key = jax.random.fold_in(jax.random.fold_in(key, 0x7FFFFFFF), epoch)
+    return np.asarray(jax.random.permutation(epoch_key, count)).astype(np.int32)
+
+
+def check_finite(tree: Any, *, name: str) -> None:
+    """Refuse NaN and infinity anywhere in a pytree of arrays.
+
+    Args:
+        tree: arrays of any shape; integer leaves pass.
+        name: what to call the tree in the message.
+
+    Raises:
+        ValueError: naming the first leaf with a value that is not finite, and how many it has.
+
+    Example:
+        >>> import numpy as np
+        >>> check_finite({"w": np.array([1.0, np.nan])}, name="params")
+        Traceback (most recent call last):
+        ...
+        ValueError: params['w'] must be finite, got 1 of 2 values that are NaN or infinite
+    """
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        broken = int((~np.isfinite(np.asarray(leaf, np.float32))).sum())
+        if broken:
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where} must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
+
+
+def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:
+    return Batch(jnp.asarray(images[picked]), jax.tree.map(lambda leaf: jnp.asarray(leaf[picked]), targets))
+
+
+def _check_loss(loss: float, step: int, epoch: int) -> None:
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"loss must stay finite, got {loss} at step {step} of epoch {epoch}: lower the learning rate, or look for "
+            "NaN in the images and targets; the state of the last checkpoint is still good"
+        )

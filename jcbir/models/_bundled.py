@@ -1,0 +1,125 @@
+"""The small pretrained network inside the package: weights, module and preprocessing that belong together.
+
+Four stages of one basic block, 32 to 256 channels, for 32 x 32 photographs; pretrained by `experiments.pretrain` on
+Tiny-ImageNet. The record beside the weights holds configuration, data hashes, held-out accuracy, date and source.
+"""
+
+import hashlib
+import json
+from importlib import resources
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from jcbir.errors import FormatError, IntegrityError
+from jcbir.models._preprocessing import Preprocessing
+from jcbir.models._resnet import ResNet, small
+
+
+def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> tuple[ResNet, dict[str, Any], Preprocessing]:
+    """The pretrained network, ready to apply or to fine-tune.
+
+    Args:
+        bits: width of a new hash head; None leaves the head out.
+        key: PRNG key of the head's random weights; needed with `bits`.
+
+    Returns:
+        Module, variables `{"params", "batch_stats"}` in float32, and how photographs are prepared.
+
+    Raises:
+        ValueError: `bits` below 1, or `bits` without `key`.
+        IntegrityError: the weights of the package are not those of their record.
+        FormatError: the tensors are not those of the module.
+
+    Example:
+        >>> module, variables, preprocessing = bundled(bits=16, key=jax.random.key(0))
+        >>> variables["params"]["hash"]["kernel"].shape, preprocessing.size
+        ((256, 16), 32)
+    """
+    if bits is not None and bits < 1:
+        raise ValueError(f"bits must be at least 1; got {bits}")
+    if bits is not None and key is None:
+        raise ValueError(f"key must be given with bits: a new head of {bits} bits starts from random weights")
+    about = record()
+    module = _module(about, bits or 0)
+    variables = _variables(about)
+    if bits is not None:
+        features = variables["params"][f"layer{len(module.stages)}_0"]["bn2"]["scale"].shape[0]
+        kernel = 0.01 * jax.random.normal(key, (features, bits))
+        variables["params"]["hash"] = {"kernel": kernel, "bias": jnp.zeros(bits)}
+    return module, variables, _preprocessing(about)
+
+
+def untrained(key: jax.Array, *, bits: int | None = None) -> tuple[ResNet, dict[str, Any], Preprocessing]:
+    """The same network from random initialization, to compare with.
+
+    Args:
+        key: PRNG key of all weights.
+        bits: width of the hash head; None leaves the head out.
+
+    Returns:
+        As `bundled`.
+
+    Raises:
+        ValueError: `bits` below 1.
+
+    Example:
+        >>> module, variables, _ = untrained(jax.random.key(0), bits=16)
+        >>> variables["params"]["hash"]["kernel"].shape
+        (256, 16)
+    """
+    if bits is not None and bits < 1:
+        raise ValueError(f"bits must be at least 1; got {bits}")
+    about = record()
+    module, preprocessing = _module(about, bits or 0), _preprocessing(about)
+    # One compilation costs less than initializing leaf by leaf.
+    variables = jax.jit(module.init)(key, jnp.zeros((1, preprocessing.size, preprocessing.size, 3)))
+    return module, variables, preprocessing
+
+
+def record() -> dict[str, Any]:
+    """The JSON record beside the weights.
+
+    Returns:
+        Script, configuration, data hashes, held-out accuracy, date, source, as plain Python values.
+
+    Example:
+        >>> record()["script"]
+        'experiments/pretrain.py'
+    """
+    return json.loads(_asset("small.json"))
+
+
+def _module(about: dict[str, Any], bits: int) -> ResNet:
+    fields = about["module"]
+    return small(stages=tuple(fields["stages"]), width=fields["width"], stem_stride=fields["stem_stride"], bits=bits)
+
+
+def _preprocessing(about: dict[str, Any]) -> Preprocessing:
+    fields = about["preprocessing"]
+    return Preprocessing(**{**fields, "mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+
+
+def _variables(about: dict[str, Any]) -> dict[str, Any]:
+    encoded = _asset(about["file"])
+    digest = hashlib.sha256(encoded).hexdigest()
+    if digest != about["sha256"]:
+        raise IntegrityError(f"{about['file']} must have SHA-256 {about['sha256']}; got {digest}")
+    try:
+        tensors = safetensors.numpy.load(encoded)
+    except safetensors.SafetensorError as error:
+        raise FormatError(f"{about['file']} must be a safetensors file: {error}") from error
+    leaves = {name: jnp.asarray(tensor.astype(np.float32)) for name, tensor in tensors.items()}
+    variables = flax.traverse_util.unflatten_dict(leaves, sep="/")
+    if set(variables) != {"params", "batch_stats"}:
+        raise FormatError(f"{about['file']} must hold params and batch_stats; got {sorted(variables)}")
+    return variables
+
+
+def _asset(name: str) -> bytes:
+    return (resources.files("jcbir.models") / "assets" / name).read_bytes()

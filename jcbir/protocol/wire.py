@@ -1,0 +1,336 @@
+"""Messages as bytes: magic, version, kind, length, msgpack body of a strict schema, checksum.
+
+    4 bytes  magic b"JCBM"      1 byte  version      1 byte  kind      2 bytes  zero
+    8 bytes  length of body     body (msgpack)       16 bytes  SHA-256 of all before, truncated
+
+The checksum finds accidents; who made a message is what its signature says. All integers are big-endian.
+"""
+
+import hashlib
+import struct
+from typing import Any
+
+import numpy as np
+
+from jcbir.errors import FormatError
+from jcbir.paillier.public import PublicKey
+from jcbir.protocol._schema import (
+    Codec,
+    many,
+    number,
+    octets,
+    optional,
+    read_plain,
+    record,
+    rows,
+    text,
+    whole,
+    write_plain,
+)
+from jcbir.protocol.messages import (
+    Admission,
+    Appointment,
+    Card,
+    Catalogue,
+    Delivery,
+    Enrollment,
+    Grant,
+    Publication,
+    Query,
+    Ranking,
+    Recall,
+    Recalled,
+    Refusal,
+    Request,
+    Revocation,
+    ScoreReport,
+    SealedImage,
+    Succession,
+    Withdrawal,
+)
+from jcbir.ranking._layouts import Layout
+from jcbir.ranking._records import Index, Scores, Trapdoor
+
+MAGIC = b"JCBM"
+VERSION = 1
+HEADER = struct.Struct(">4sBBHQ")
+CHECK_BYTES = 16
+
+_MEBI = 1 << 20
+_TIME = whole(low=0, high=1 << 40)
+_COUNT = whole(low=0, high=1 << 31)
+_EPOCH = whole(low=0, high=1 << 31)
+_NAME = text(low=1, high=100)
+_SCHEME = text(low=1, high=16)
+_IMAGE_ID = text(low=1, high=64)
+_KEY = octets(low=32, high=32)
+_SEALING_KEY = octets(low=32, high=4096)
+_NONCE = octets(low=16, high=16)
+_SIGNATURE = octets(low=64, high=64)
+_HASH = octets(low=32, high=32)
+_FINGERPRINT = text(low=64, high=64)
+_SEALED = octets(low=1, high=256 * _MEBI)
+_ROWS = rows(width=2048)
+
+
+def _pack_marks(marks: np.ndarray) -> list:
+    return [len(marks), np.packbits(marks).tobytes()]
+
+
+def _parse_marks(plain: Any, name: str) -> np.ndarray:
+    if not isinstance(plain, list) or [type(item) for item in plain] != [int, bytes]:
+        raise FormatError(f"{name}: expected a count and packed bits")
+    count, body = plain
+    if not 0 <= count <= 8 * len(body) < count + 8:
+        raise FormatError(f"{name}: {count} marks are not {len(body)} bytes")
+    bits = np.unpackbits(np.frombuffer(body, np.uint8)).astype(bool)
+    if bits[count:].any():
+        raise FormatError(f"{name}: padding bits are set")
+    return bits[:count]
+
+
+_MARKS = optional(Codec(_pack_marks, _parse_marks))
+PUBLIC_KEY = record(PublicKey, n=number(), g=number(), h=optional(number()), h_bits=whole(low=0, high=1 << 15))
+CARD = record(
+    Card,
+    collection=_NAME,
+    epoch=_EPOCH,
+    bits=whole(low=8, high=512),
+    public=PUBLIC_KEY,
+    owner_key=_KEY,
+    authority_key=_KEY,
+)
+LAYOUT = record(
+    Layout,
+    scheme=_SCHEME,
+    bits=whole(low=8, high=512),
+    count=whole(low=1, high=1 << 31),
+    modulus_bits=whole(low=1, high=1 << 15),
+    base=whole(low=2, high=1 << 16),
+    lanes=whole(low=1, high=1 << 15),
+    blocks=whole(low=1, high=1 << 31),
+)
+INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_TRAPDOOR = record(
+    Trapdoor,
+    scheme=_SCHEME,
+    bits=whole(low=8, high=512),
+    base=whole(low=2, high=1 << 16),
+    lanes=whole(low=1, high=1 << 15),
+    fingerprint=_FINGERPRINT,
+    body=_ROWS,
+)
+_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
+GRANT = record(
+    Grant,
+    grant_id=_NONCE,
+    collection=_NAME,
+    epoch=_EPOCH,
+    sealing_key=_SEALING_KEY,
+    signing_key=_KEY,
+    rights=many(text(low=1, high=16), high=8),
+    max_results=_COUNT,
+    issued=_TIME,
+    expires=_TIME,
+    signature=_SIGNATURE,
+)
+_REQUEST = record(
+    Request,
+    collection=_NAME,
+    epoch=_EPOCH,
+    scheme=_SCHEME,
+    queries=_COUNT,
+    top=_COUNT,
+    nonce=_NONCE,
+    issued=_TIME,
+    commitment=_HASH,
+    grant=GRANT,
+    signature=_SIGNATURE,
+)
+_RANKING = record(
+    Ranking,
+    nonce=_NONCE,
+    image_ids=many(_IMAGE_ID),
+    sealed=_SEALED,
+    signature=_SIGNATURE,
+)
+_PLACE = {"collection": _NAME, "epoch": _EPOCH}
+
+MESSAGES: dict[type, tuple[int, Codec, int]] = {
+    Publication: (
+        1,
+        record(
+            Publication,
+            card=CARD,
+            segment=_COUNT,
+            indexes=many(INDEX, low=1, high=3),
+            images=many(_SEALED_IMAGE, low=1),
+            signature=_SIGNATURE,
+        ),
+        4096 * _MEBI,
+    ),
+    Catalogue: (
+        2,
+        record(Catalogue, **_PLACE, segment=_COUNT, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
+        16 * _MEBI,
+    ),
+    Withdrawal: (
+        3,
+        record(Withdrawal, **_PLACE, segments=_COUNT, image_ids=many(_IMAGE_ID), signature=_SIGNATURE),
+        16 * _MEBI,
+    ),
+    Revocation: (
+        4,
+        record(Revocation, **_PLACE, serial=_COUNT, grant_ids=many(_NONCE), signature=_SIGNATURE),
+        4 * _MEBI,
+    ),
+    Enrollment: (
+        5,
+        record(Enrollment, sealing_key=_SEALING_KEY, signing_key=_KEY, signature=_SIGNATURE),
+        _MEBI,
+    ),
+    Admission: (
+        6,
+        record(Admission, card=CARD, grant=GRANT, sealed_mask=octets(low=1, high=8192), signature=_SIGNATURE),
+        _MEBI,
+    ),
+    Query: (
+        7,
+        record(Query, request=_REQUEST, salt=_HASH, trapdoors=many(_TRAPDOOR, low=1, high=4096)),
+        16 * _MEBI,
+    ),
+    ScoreReport: (
+        8,
+        record(
+            ScoreReport,
+            request=_REQUEST,
+            segments=many(_COUNT),
+            scores=many(many(_SCORES), low=1, high=4096),
+        ),
+        4096 * _MEBI,
+    ),
+    Ranking: (9, _RANKING, 256 * _MEBI),
+    Delivery: (10, record(Delivery, ranking=_RANKING, images=many(_SEALED_IMAGE)), 4096 * _MEBI),
+    Card: (11, CARD, _MEBI),
+    Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000)), _MEBI),
+    Succession: (13, record(Succession, card=CARD, signature=_SIGNATURE), _MEBI),
+    Appointment: (
+        14,
+        record(Appointment, card=CARD, sealed=octets(low=1, high=1 << 16), signature=_SIGNATURE),
+        _MEBI,
+    ),
+    Recall: (
+        15,
+        record(Recall, **_PLACE, issued=_TIME, image_ids=many(_IMAGE_ID, low=1), signature=_SIGNATURE),
+        16 * _MEBI,
+    ),
+    Recalled: (16, record(Recalled, images=many(_SEALED_IMAGE, low=1)), 4096 * _MEBI),
+}
+"""Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
+
+_KINDS = {kind: message for message, (kind, _, _) in MESSAGES.items()}
+
+
+def to_bytes(message: Any) -> bytes:
+    """Write a message.
+
+    Args:
+        message: a record of `jcbir.protocol.messages`.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        ValueError: it is no message, or breaks a limit of its schema.
+
+    Example:
+        >>> from jcbir.protocol.messages import Refusal
+        >>> to_bytes(Refusal("stale-query", "too late"))[:6]
+        b'JCBM\\x01\\x0c'
+    """
+    if type(message) not in MESSAGES:
+        raise ValueError(f"message: expected a record of jcbir.protocol.messages, got {type(message).__name__}")
+    kind, codec, limit = MESSAGES[type(message)]
+    body = write_plain(codec, message)
+    if len(body) > limit:
+        raise ValueError(
+            f"message: a {type(message).__name__} has at most {limit} bytes, got {len(body)}; send less at once"
+        )
+    header = HEADER.pack(MAGIC, VERSION, kind, 0, len(body))
+    return b"".join([header, body, _checksum(header, body)])
+
+
+def from_bytes(blob: bytes, *, expect: type | None = None, limit: int | None = None) -> Any:
+    """Read a message back.
+
+    Args:
+        blob: all bytes of one message.
+        expect: the class it must be.
+        limit: most bytes to read; the message's own limit holds besides.
+
+    Returns:
+        The message. Its byte rows are read-only views of `blob`.
+
+    Raises:
+        FormatError: truncated, altered, another version, another message, or outside its schema.
+
+    Example:
+        >>> from jcbir.protocol.messages import Refusal
+        >>> from_bytes(to_bytes(Refusal("stale-query", "too late"))).code
+        'stale-query'
+        >>> from_bytes(b"JCBM")
+        Traceback (most recent call last):
+        ...
+        jcbir.errors.FormatError: message: 4 bytes are less than a header and a checksum
+    """
+    kind, length = read_header(blob[: HEADER.size + CHECK_BYTES], limit=limit)
+    if len(blob) != HEADER.size + length + CHECK_BYTES:
+        raise FormatError(f"message: {len(blob)} bytes, its header says {HEADER.size + length + CHECK_BYTES}")
+    if expect is not None and kind is not expect:
+        raise FormatError(f"message: expected a {expect.__name__}, got a {kind.__name__}")
+    view = memoryview(blob)
+    header, body = view[: HEADER.size], view[HEADER.size : HEADER.size + length]
+    if _checksum(header, body) != view[HEADER.size + length :]:
+        raise FormatError(f"message: the checksum of the {kind.__name__} does not match")
+    return read_plain(MESSAGES[kind][1], bytes(body), name=kind.__name__)
+
+
+def read_header(start: bytes, *, limit: int | None = None) -> tuple[type, int]:
+    """Read what a message says of itself, before the rest has arrived.
+
+    Args:
+        start: its first bytes, at least header and checksum (32).
+        limit: most bytes to accept in all.
+
+    Returns:
+        The class of the message and the length of its body.
+
+    Raises:
+        FormatError: no message of this version, or longer than allowed.
+
+    Example:
+        >>> from jcbir.protocol.messages import Refusal
+        >>> kind, length = read_header(to_bytes(Refusal("stale-query", "too late")))
+        >>> kind.__name__
+        'Refusal'
+    """
+    if len(start) < HEADER.size + CHECK_BYTES:
+        raise FormatError(f"message: {len(start)} bytes are less than a header and a checksum")
+    magic, version, number, reserved, length = HEADER.unpack_from(start)
+    if magic != MAGIC or version != VERSION or reserved or number not in _KINDS:
+        raise FormatError(f"message: not a message of version {VERSION}")
+    kind = _KINDS[number]
+    most = MESSAGES[kind][2] if limit is None else min(limit - HEADER.size - CHECK_BYTES, MESSAGES[kind][2])
+    if length > most:
+        raise FormatError(f"message: a {kind.__name__} of {length} bytes, at most {most} are accepted")
+    return kind, length
+
+
+def _checksum(header: bytes | memoryview, body: bytes | memoryview) -> bytes:
+    state = hashlib.sha256(header)
+    state.update(body)
+    return state.digest()[:CHECK_BYTES]
+
+
+__all__ = ["CARD", "GRANT", "INDEX", "LAYOUT", "MESSAGES", "PUBLIC_KEY", "from_bytes", "read_header", "to_bytes"]

@@ -1,0 +1,93 @@
+"""The public file of a collection. Apart from the secret ones, so that who reads it loads no secret code.
+
+4 bytes magic b"JCBP", version, kind, 2 zero bytes, msgpack body, SHA-256 of all before
+"""
+
+import hashlib
+import os
+import pathlib
+import struct
+
+from jcbir.errors import FormatError
+from jcbir.protocol._schema import read_plain, write_plain
+from jcbir.protocol.messages import Card
+from jcbir.protocol.wire import CARD
+from jcbir.storage.files import write_file
+
+VERSION = 1
+MAXIMUM_BYTES = 1 << 16
+_START = struct.pack(">4sBBH", b"JCBP", VERSION, 1, 0)
+
+
+def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> None:
+    """Write the public face of a collection.
+
+    Args:
+        path: where.
+        card: the collection.
+        replace: whether an existing file may be replaced.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.paillier.public import PublicKey
+        >>> path = f"{tempfile.mkdtemp()}/photos.public"
+        >>> write_card(path, Card("photos", 0, 64, PublicKey(n=35, g=36), bytes(32), bytes(32)))
+        >>> read_card(path).collection
+        'photos'
+    """
+    content = _START + write_plain(CARD, card)
+    write_file(path, content + hashlib.sha256(content).digest(), replace=replace)
+
+
+def read_card(path: str | os.PathLike) -> Card:
+    """Read the public face of a collection.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The card. Compare `card_fingerprint` with what its owner says before trusting it.
+
+    Raises:
+        FormatError: not a public file of this version, or altered.
+
+    Example:
+        >>> import tempfile
+        >>> path = f"{tempfile.mkdtemp()}/photos.public"
+        >>> _ = pathlib.Path(path).write_bytes(bytes(100))
+        >>> read_card(path)
+        Traceback (most recent call last):
+        ...
+        jcbir.errors.FormatError: ...photos.public: not a public file of version 1
+    """
+    size = os.stat(path).st_size
+    content = pathlib.Path(path).read_bytes() if size <= MAXIMUM_BYTES else b""
+    if not content.startswith(_START) or len(content) < len(_START) + 32:
+        raise FormatError(f"{path}: not a public file of version {VERSION}")
+    if hashlib.sha256(content[:-32]).digest() != content[-32:]:
+        raise FormatError(f"{path}: the checksum does not match")
+    return read_plain(CARD, content[len(_START) : -32], name="Card")
+
+
+def card_fingerprint(card: Card) -> str:
+    """Compute what two people compare over the telephone to know that they hold the same card.
+
+    Args:
+        card: the collection.
+
+    Returns:
+        SHA-256 of the card's file content as eight groups of four hexadecimal digits (128 bits).
+
+    Example:
+        >>> from jcbir.paillier.public import PublicKey
+        >>> len(card_fingerprint(Card("photos", 0, 64, PublicKey(n=35, g=36), bytes(32), bytes(32))))
+        39
+    """
+    shown = hashlib.sha256(b"jcbir card v1\0" + write_plain(CARD, card)).hexdigest()[:32]
+    return " ".join(shown[start : start + 4] for start in range(0, 32, 4))
+
+
+__all__ = ["card_fingerprint", "read_card", "write_card"]

@@ -1,0 +1,204 @@
+"""Upkeep of a store: reclaim what is deleted, check every byte, copy it while it serves."""
+
+import contextlib
+import dataclasses
+import errno
+import os
+import pathlib
+import shutil
+
+from jcbir.errors import IntegrityError
+from jcbir.storage.database import connect, explained, retry_missing, transaction
+from jcbir.storage.load import read_indexes
+from jcbir.storage.segments import Written, hash_file, map_segment, segment_name, write_segment
+from jcbir.storage.store import CATALOGUE, SEGMENTS, Store, check_writable, segment_path
+
+
+@dataclasses.dataclass(frozen=True)
+class Health:
+    """What `verify_store` found in a sound store.
+
+    Attributes:
+        segments: segment files.
+        images: living images.
+        gone: images deleted; their positions in the index stay.
+        size: bytes of all segment files.
+    """
+
+    segments: int
+    images: int
+    gone: int
+    size: int
+
+
+def compact_store(store: Store) -> int:
+    """Write segments anew without the sealed images that are gone. Index rows stay: positions must not move.
+
+    Args:
+        store: open for writing. Readers go on with the files they have mapped.
+
+    Returns:
+        Bytes freed.
+
+    Raises:
+        OSError: the disk is full or read-only; every segment is old or new, none is torn.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.storage.store import append_segment, create_store, open_store, remove_images
+        >>> from jcbir.protocol import session as example, owner
+        >>> system = example.small_system()
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, system.server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, system.publication)
+        ...         _ = remove_images(store, owner.withdraw(system.owner, ["a"])[1])
+        ...         compact_store(store) == len(system.publication.images[0].sealed)
+        True
+    """
+    check_writable(store)
+    freed = 0
+    rows = store.catalogue.execute("SELECT DISTINCT segment FROM images WHERE gone = 1 AND size > 0 ORDER BY segment")
+    with explained(store.path):
+        for (number,) in rows.fetchall():
+            freed += _rewrite(store, number)
+    return freed
+
+
+def verify_store(store: Store) -> Health:
+    """Check everything: the catalogue's own structure, every segment file's hash, every place.
+
+    Args:
+        store: open for reading or writing.
+
+    Returns:
+        What is there.
+
+    Raises:
+        IntegrityError: a file is missing or altered, or the catalogue contradicts itself.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.storage.store import append_segment, create_store, open_store
+        >>> from jcbir.protocol.session import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, small_system().publication)
+        ...         verify_store(store)
+        Health(segments=1, images=3, gone=0, size=...)
+    """
+    with explained(store.path):
+        fault = store.catalogue.execute("PRAGMA integrity_check").fetchone()[0]
+        if fault != "ok":
+            raise IntegrityError(f"{store.path}: the catalogue is damaged: {fault}")
+        total = 0
+        query = "SELECT number, generation, size, sha256 FROM segments ORDER BY number"
+        for expected, (number, generation, size, sha256) in enumerate(store.catalogue.execute(query).fetchall()):
+            path = segment_path(store, number, generation)
+            if number != expected or not path.exists():
+                raise IntegrityError(f"{store.path}: segment {expected} is missing")
+            if path.stat().st_size != size or hash_file(path) != sha256:
+                raise IntegrityError(f"{path}: the content is not what was written")
+            _check_places(store, number, size)
+            total += size
+        segments = store.catalogue.execute("SELECT count(*) FROM segments").fetchone()[0]
+        query = "SELECT count(*) FROM images WHERE gone = ?"
+        living, gone = (store.catalogue.execute(query, [flag]).fetchone()[0] for flag in (0, 1))
+    return Health(segments, living, gone, total)
+
+
+def backup_store(store: Store, target: str | os.PathLike) -> None:
+    """Copy a store as it is at one moment, while others read and write it.
+
+    Args:
+        store: open for reading or writing.
+        target: a folder that is empty or not there.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        FileExistsError: the folder is not empty.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.storage.store import create_store, open_store
+        >>> from jcbir.protocol.session import small_system
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     create_store(f"{folder}/store", small_system().server.card)
+        ...     with open_store(f"{folder}/store") as store:
+        ...         backup_store(store, f"{folder}/copy")
+        ...     with open_store(f"{folder}/copy") as copy:
+        ...         verify_store(copy)
+        Health(segments=0, images=0, gone=0, size=0)
+    """
+    root = pathlib.Path(target)
+    root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise FileExistsError(errno.EEXIST, "the folder is not empty", str(target))
+
+    def copy() -> None:
+        shutil.rmtree(root / SEGMENTS, ignore_errors=True)
+        (root / SEGMENTS).mkdir()
+        with contextlib.closing(connect(root / CATALOGUE, write=True)) as catalogue:
+            store.catalogue.backup(catalogue)
+            names = catalogue.execute("SELECT number, generation FROM segments").fetchall()
+        for number, generation in names:
+            name = segment_name(number, generation)
+            shutil.copyfile(store.path / SEGMENTS / name, root / SEGMENTS / name)
+
+    with explained(store.path):
+        retry_missing(copy)
+
+
+def _rewrite(store: Store, number: int) -> int:
+    query = "SELECT generation, size FROM segments WHERE number = ?"
+    generation, size = store.catalogue.execute(query, [number]).fetchone()
+    old = segment_path(store, number, generation)
+    view = map_segment(old, store_id=store.store_id, number=number, generation=generation, size=size)
+    query = "SELECT offset, size, gone FROM images WHERE segment = ? ORDER BY position"
+    lines = store.catalogue.execute(query, [number]).fetchall()
+    written = write_segment(
+        store.path / SEGMENTS,
+        store_id=store.store_id,
+        number=number,
+        generation=generation + 1,
+        indexes=read_indexes(store, number, view),
+        images=[b"" if gone else view[offset : offset + length] for offset, length, gone in lines],
+    )
+    _turn_to(store, number, generation + 1, written)
+    old.unlink()
+    return size - written.size
+
+
+def _turn_to(store: Store, number: int, generation: int, written: Written) -> None:
+    with transaction(store.catalogue):
+        store.catalogue.execute(
+            "UPDATE segments SET generation = ?, size = ?, sha256 = ? WHERE number = ?",
+            [generation, written.size, written.sha256, number],
+        )
+        store.catalogue.executemany(
+            "UPDATE indexes SET offset = ? WHERE segment = ? AND position = ?",
+            [(place.offset, number, position) for position, place in enumerate(written.indexes)],
+        )
+        store.catalogue.executemany(
+            "UPDATE images SET offset = ?, size = ? WHERE segment = ? AND position = ?",
+            [(*place, number, position) for position, place in enumerate(written.images)],
+        )
+
+
+def _check_places(store: Store, number: int, size: int) -> None:
+    query = (
+        "SELECT count(*) FROM (SELECT offset, size FROM images WHERE segment = :number "
+        "UNION ALL SELECT offset, size FROM indexes WHERE segment = :number) "
+        "WHERE offset < 0 OR size < 0 OR offset + size > :size"
+    )
+    outside = store.catalogue.execute(query, {"number": number, "size": size}).fetchone()[0]
+    query = "SELECT count(*), max(position) FROM images WHERE segment = ?"
+    count, last = store.catalogue.execute(query, [number]).fetchone()
+    if outside or not count or last != count - 1:
+        raise IntegrityError(f"{store.path}: the catalogue of segment {number} contradicts itself")
+
+
+__all__ = ["Health", "backup_store", "compact_store", "verify_store"]

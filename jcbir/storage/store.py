@@ -1,0 +1,397 @@
+"""The cloud's disk: a SQLite catalogue and immutable segment files; what is acknowledged survives `kill -9`.
+
+A segment file is complete and flushed before one transaction makes the catalogue speak of it; a file of which no
+catalogue speaks is swept away by the next writer. Deletion is a mark in the catalogue; `upkeep.compact_store` writes
+segments anew without the dead images and unlinks the old files only after the catalogue has turned to the new ones. One
+writer (a lock), any number of readers.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import os
+import pathlib
+import secrets
+import sqlite3
+from collections.abc import Iterator
+
+from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.protocol import wire
+from jcbir.protocol._digests import digest
+from jcbir.protocol._schema import read_plain, write_plain
+from jcbir.protocol.messages import Card, Publication, Revocation, Succession, Withdrawal
+from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
+from jcbir.storage.files import sync_folder
+from jcbir.storage.segments import Written, segment_name, write_segment
+
+CATALOGUE, SEGMENTS, LOCK = "catalogue.sqlite", "segments", "writer.lock"
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+    """An open store.
+
+    Attributes:
+        path: its folder.
+        card: the collection it holds.
+        store_id: 32 bytes that tie segment files to it.
+        catalogue: SQLite connection.
+        writable: whether this process is its writer.
+    """
+
+    path: pathlib.Path
+    card: Card
+    store_id: bytes
+    catalogue: sqlite3.Connection
+    writable: bool
+
+
+def create_store(path: str | os.PathLike, card: Card) -> None:
+    """Make an empty store for a collection.
+
+    Args:
+        path: a folder that is empty or not there.
+        card: the collection.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        FileExistsError: the folder is not empty.
+        OSError: the disk is full or read-only.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.paillier.public import PublicKey
+        >>> path = f"{tempfile.mkdtemp()}/store"
+        >>> create_store(path, Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32)))
+        >>> with open_store(path) as store:
+        ...     store.card.collection
+        'photos'
+    """
+    root = pathlib.Path(path)
+    if root.exists() and any(root.iterdir()):
+        raise FileExistsError(errno.EEXIST, "the folder is not empty", str(path))
+    # Made beside and renamed: a crash half-way leaves no store that is not one.
+    beside = root.with_name(f".{root.name}.{secrets.token_hex(6)}.part")
+    (beside / SEGMENTS).mkdir(parents=True)
+    meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card), "store": secrets.token_bytes(32)}
+    with (
+        explained(root),
+        contextlib.closing(connect(beside / CATALOGUE, write=True)) as catalogue,
+        transaction(catalogue),
+    ):
+        for statement in SCHEMA.split(";"):
+            catalogue.execute(statement)
+        catalogue.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    os.replace(beside, root)
+    sync_folder(root.parent)
+
+
+@contextlib.contextmanager
+def open_store(path: str | os.PathLike, *, card: Card | None = None, write: bool = False) -> Iterator[Store]:
+    """Open a store, and close it at the end of the block.
+
+    Args:
+        path: its folder.
+        card: the collection it must hold.
+        write: become its writer: sweep up what a crash left, and refuse a second writer.
+
+    Yields:
+        The store.
+
+    Raises:
+        FileNotFoundError: there is no store.
+        KeyMismatchError: it holds another collection, epoch or key.
+        FormatError: another version, or damaged.
+        BlockingIOError: another process is its writer.
+
+    Example:
+        >>> with open_store("nowhere") as store:
+        ...     pass
+        Traceback (most recent call last):
+        ...
+        FileNotFoundError: [Errno 2] no store: 'nowhere/catalogue.sqlite'
+    """
+    root = pathlib.Path(path)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(explained(root))
+        if not (root / CATALOGUE).exists():
+            raise FileNotFoundError(errno.ENOENT, "no store", str(root / CATALOGUE))
+        if write:
+            stack.enter_context(_locked(root))
+        catalogue = stack.enter_context(contextlib.closing(connect(root / CATALOGUE, write=write)))
+        meta = dict(catalogue.execute("SELECT name, value FROM meta"))
+        if meta.get("version") != bytes([VERSION]):
+            raise FormatError(f"{path}: not a store of version {VERSION}")
+        held = read_plain(wire.CARD, meta["card"], name="card")
+        if card is not None and card != held:
+            raise KeyMismatchError(
+                f"{path}: holds {held.collection!r} epoch {held.epoch} under key {held.public.fingerprint[:16]}, "
+                f"asked for {card.collection!r} epoch {card.epoch} under {card.public.fingerprint[:16]}"
+            )
+        store = Store(root, held, meta["store"], catalogue, write)
+        if write:
+            _sweep(store)
+        yield store
+
+
+def append_segment(store: Store, publication: Publication) -> bool:
+    """Add a publication; when this returns, it is on the disk.
+
+    Args:
+        store: open for writing.
+        publication: checked by `jcbir.protocol.server.check_publication`.
+
+    Returns:
+        True if it was added, False if the very same publication is there already (a repeated upload).
+
+    Raises:
+        ValueError: its number is not the next, or a pseudonym is taken; nothing is changed.
+        OSError: the disk is full or read-only; nothing is changed.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         [append_segment(store, small_system().publication) for _ in range(2)]
+        [True, False]
+    """
+    check_writable(store)
+    mark = digest(publication, domain="jcbir store v1")
+    with explained(store.path):
+        known = store.catalogue.execute(
+            "SELECT digest FROM segments WHERE number = ?", [publication.segment]
+        ).fetchone()
+        if known is not None and known[0] == mark:
+            return False
+        _check_new(store, publication)
+        written = write_segment(
+            store.path / SEGMENTS,
+            store_id=store.store_id,
+            number=publication.segment,
+            generation=0,
+            indexes=publication.indexes,
+            images=[image.sealed for image in publication.images],
+        )
+        _note_segment(store, publication, written, mark)
+    return True
+
+
+def remove_images(store: Store, withdrawal: Withdrawal) -> int:
+    """Mark images as gone; when this returns, that is on the disk.
+
+    Args:
+        store: open for writing.
+        withdrawal: checked by `jcbir.protocol.server.withdraw`.
+
+    Returns:
+        How many were there.
+
+    Raises:
+        OSError: the disk is full or read-only; nothing is changed.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol import session as example, owner
+        >>> system = example.small_system()
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, system.server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         _ = append_segment(store, system.publication)
+        ...         remove_images(store, owner.withdraw(system.owner, ["a", "b"])[1])
+        2
+    """
+    check_writable(store)
+    with explained(store.path), transaction(store.catalogue):
+        before = store.catalogue.total_changes
+        store.catalogue.executemany(
+            "UPDATE images SET gone = 1 WHERE image_id = ? AND segment < ? AND gone = 0",
+            [(image_id, withdrawal.segments) for image_id in withdrawal.image_ids],
+        )
+        return store.catalogue.total_changes - before
+
+
+def keep_revocation(store: Store, revocation: Revocation) -> None:
+    """Keep the revocation list in force; when this returns, it is on the disk.
+
+    Args:
+        store: open for writing.
+        revocation: checked by `jcbir.protocol.server.revoke`.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.storage.load import load_server
+        >>> from jcbir.protocol.session import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path, write=True) as store:
+        ...         keep_revocation(store, Revocation("photos", 0, 3, (bytes(16),), bytes(64)))
+        ...         load_server(store).revocation_serial
+        3
+    """
+    check_writable(store)
+    with explained(store.path), transaction(store.catalogue):
+        store.catalogue.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
+
+
+def turn_store(store: Store, succession: Succession) -> Store:
+    """Turn to the next epoch: the card is the new one, all segments are gone; when this returns, that is on the disk.
+
+    Args:
+        store: open for writing.
+        succession: checked by `jcbir.protocol.epochs.succeed`.
+
+    Returns:
+        The store of the new epoch, on the same connection. Who opened it before must open it anew.
+
+    Raises:
+        OSError: the disk is full or read-only; nothing is changed.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.paillier.public import PublicKey
+        >>> path = f"{tempfile.mkdtemp()}/store"
+        >>> card = Card("photos", 0, 8, PublicKey(n=35, g=36), bytes(32), bytes(32))
+        >>> create_store(path, card)
+        >>> with open_store(path, write=True) as store:
+        ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
+        1
+    """
+    check_writable(store)
+    # Another identity: a segment file of the old epoch never passes for one of the new.
+    turned = dataclasses.replace(store, card=succession.card, store_id=secrets.token_bytes(32))
+    with explained(store.path):
+        with transaction(store.catalogue):
+            for table in ("segments", "indexes", "images"):
+                store.catalogue.execute(f"DELETE FROM {table}")
+            store.catalogue.execute("DELETE FROM meta WHERE name = 'revocation'")
+            meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}
+            store.catalogue.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+        _sweep(turned)
+    return turned
+
+
+def segment_path(store: Store, number: int, generation: int) -> pathlib.Path:
+    """Locate a segment file.
+
+    Args:
+        store: the store.
+        number: number of the segment.
+        generation: counts compactions.
+
+    Returns:
+        Its path.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path) as store:
+        ...         str(segment_path(store, 3, 0).relative_to(path))
+        'segments/00000003-0000.seg'
+    """
+    return store.path / SEGMENTS / segment_name(number, generation)
+
+
+def check_writable(store: Store) -> None:
+    """Refuse a store that is open for reading only.
+
+    Args:
+        store: the store.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        PermissionError: it is.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import small_system
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card)
+        ...     with open_store(path) as store:
+        ...         check_writable(store)
+        Traceback (most recent call last):
+        ...
+        PermissionError: ...: open for reading; pass write=True
+    """
+    if not store.writable:
+        raise PermissionError(f"{store.path}: open for reading; pass write=True")
+
+
+@contextlib.contextmanager
+def _locked(root: pathlib.Path) -> Iterator[None]:
+    # The kernel drops the lock with the process, however that ends.
+    with open(root / LOCK, "ab") as file:
+        try:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(errno.EAGAIN, "another process writes to this store", str(root)) from None
+        yield
+
+
+def _sweep(store: Store) -> None:
+    """Unlink files that no catalogue entry speaks of: what a crash left between file and commit, or after it."""
+    query = "SELECT number, generation FROM segments"
+    known = {segment_name(number, generation) for number, generation in store.catalogue.execute(query)}
+    for path in (store.path / SEGMENTS).iterdir():
+        if path.name not in known:
+            path.unlink()
+
+
+def _check_new(store: Store, publication: Publication) -> None:
+    if publication.card != store.card:
+        raise KeyMismatchError(f"{store.path}: the publication is for another collection, epoch or key")
+    following = store.catalogue.execute("SELECT count(*) FROM segments").fetchone()[0]
+    if publication.segment != following:
+        raise ValueError(f"publication: segment {publication.segment}, the next one here is {following}")
+    if any(index.live is not None for index in publication.indexes):
+        raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
+    names = [image.image_id for image in publication.images]
+    lookup = "SELECT 1 FROM images WHERE image_id = ? AND gone = 0"
+    taken = [name for name in names if store.catalogue.execute(lookup, [name]).fetchone()]
+    if taken or len(set(names)) != len(names):
+        raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
+
+
+def _note_segment(store: Store, publication: Publication, written: Written, mark: bytes) -> None:
+    number = publication.segment
+    indexes = zip(publication.indexes, written.indexes, strict=True)
+    images = zip(publication.images, written.images, strict=True)
+    with transaction(store.catalogue):
+        store.catalogue.execute(
+            "INSERT INTO segments VALUES (?, 0, ?, ?, ?)", [number, written.size, written.sha256, mark]
+        )
+        store.catalogue.executemany(
+            "INSERT INTO indexes VALUES (?, ?, ?, ?, ?)",
+            [
+                (number, position, write_plain(wire.LAYOUT, index.layout), place.offset, place.size)
+                for position, (index, place) in enumerate(indexes)
+            ],
+        )
+        store.catalogue.executemany(
+            "INSERT INTO images VALUES (?, ?, ?, ?, ?, 0)",
+            [(number, position, image.image_id, *place) for position, (image, place) in enumerate(images)],
+        )
+
+
+__all__ = [
+    "Store",
+    "append_segment",
+    "check_writable",
+    "create_store",
+    "keep_revocation",
+    "open_store",
+    "remove_images",
+    "segment_path",
+    "turn_store",
+]

@@ -1,0 +1,199 @@
+"""The line itself: parser, statuses, streams, what loads; and the commands of store, cost and weights."""
+
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+from command_world import run, write_network
+from protocol_world import make_world
+
+from jcbir.cli import main as cli
+from jcbir.cli.exit_codes import classify
+from jcbir.models import Source, sources
+from jcbir.protocol import owner, refusals
+from jcbir.storage import backbones
+from jcbir.storage.store import append_segment, create_store, open_store, remove_images
+
+
+def shell(*arguments, **options):
+    command = [sys.executable, "-m", "jcbir", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def test_every_command_has_its_function_and_its_help(capsys):
+    for place in cli.FUNCTIONS.values():
+        module, function = place.split(":")
+        assert callable(getattr(importlib.import_module(f"jcbir.cli.{module}"), function))
+    groups = {"owner": 8, "user": 4, "serve": 2, "store": 4, "weights": 4}
+    assert sum(groups.values()) + 3 == len(cli.FUNCTIONS)
+    for words in ([], *([group] for group in groups), ["owner", "publish"], ["user", "query"], ["cost"], ["demo"]):
+        with pytest.raises(SystemExit) as end:
+            cli.run_command([*words, "--help"])
+        assert end.value.code == 0
+        # A passphrase on the command line could be read by every process of the machine.
+        assert "--passphrase " not in capsys.readouterr().out
+
+
+def test_parsing_loads_no_array_library():
+    probe = "import sys; from jcbir.cli.main import run_command; run_command(['version']); "
+    probe += "print(sorted({'jax', 'numpy', 'flax', 'cryptography', 'PIL'} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["jcbir 0.1.0", "[]"]
+
+
+def test_version_as_json(capsys):
+    assert run(capsys, "version") == {"version": "0.1.0"}
+
+
+def test_shell_completion():
+    for name in ("bash", "zsh"):
+        found = shell("--tyro-print-completion", name)
+        assert found.returncode == 0 and "publish" in found.stdout, found.stderr
+
+
+def test_a_wrong_option_is_status_two_with_nothing_on_standard_output():
+    found = shell("owner", "publish", "album", "--no-such-option")
+    assert found.returncode == 2 and not found.stdout and "no-such-option" in found.stderr
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = [sys.executable, "-m", "jcbir", "version", "--json"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    found = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (found.returncode, found.stderr) == (141, "")
+
+
+def test_each_error_has_its_status():
+    assert [classify(error("why")).status for error in refusals.REFUSALS] == [3] * len(refusals.REFUSALS)
+    assert {classify(error("why")).code for error in refusals.REFUSALS} == {e.code for e in refusals.REFUSALS}
+    assert classify(ConnectionRefusedError("x")).status == classify(TimeoutError("x")).status == 4
+    assert classify(KeyboardInterrupt()).status == 130
+    assert classify(FileNotFoundError(2, "no such file", "x")).status == classify(ValueError("x")).status == 2
+    # A defect is not dressed up as a mistake of the caller.
+    assert classify(TypeError("x")) is None and classify(ModuleNotFoundError("x", name="jcbir.nothing")) is None
+
+
+SERVE_CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "http://x")
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments"),
+    [("httpx", ("user", "query", "a.png", "--out", "x", "--cloud", "http://x")), ("starlette", SERVE_CLOUD)],
+)
+def test_a_missing_extra_is_one_line(package, arguments):
+    probe = f"import sys; sys.modules['{package}'] = None; from jcbir.cli.main import run_command; "
+    probe += "sys.exit(run_command(sys.argv[1:]))"
+    found = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True)
+    assert found.returncode == 2
+    assert found.stderr.splitlines() == [f"jcbir: this needs {package}: pip install 'jcbir[serve]'"]
+
+
+def test_the_process_of_the_cloud_loads_no_secret_code():
+    probe = "import sys, jcbir.cli, jcbir.cli.serve_cloud; print(sorted(m for m in sys.modules if m in "
+    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage.keys', 'jcbir.protocol.holdings', 'flax')))"
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_the_demo_as_json(capsys, monkeypatch):
+    def quick(options, *, console):
+        console.print("a table")
+        return {"bits": options.bits}
+
+    monkeypatch.setattr("jcbir.cli.demo.run.run_demo", quick)
+    assert run(capsys, "demo", "--bits", "16") == {"bits": 16}
+    assert cli.run_command(["demo"]) == 0
+    assert capsys.readouterr().out == "a table\n"
+
+
+def test_an_interruption_is_status_130(capsys, monkeypatch):
+    def interrupted(command, screen):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("jcbir.cli.cost.predict", interrupted)
+    assert run(capsys, "cost", status=130) == {"error": "interrupted", "reason": "interrupted"}
+
+
+def test_cost(capsys):
+    found = run(capsys, "cost", "--images", "1000", "--modulus-bits", "2048")
+    by_name = {(row["scheme"], row["tables"]): row for row in found["schemes"]}
+    assert by_name["bitsliced", None]["operations"]["decryptions"] == 3
+    assert by_name["integer", None]["reply_bytes"] == 1000 * 512
+    assert cli.run_command(["cost", "--images", "1000"]) == 0
+    assert "bitsliced" in capsys.readouterr().out
+    assert run(capsys, "cost", "--images", "0", status=2)["error"] == "mistake"
+
+
+def test_store(capsys, tmp_path):
+    world = make_world()
+    path = tmp_path / "store"
+    create_store(path, world.own.card)
+    publications = [sent.message for sent in world.transcript if type(sent.message).__name__ == "Publication"]
+    with open_store(path, write=True) as store:
+        for publication in publications:
+            append_segment(store, publication)
+        _, withdrawal = owner.withdraw(world.own, world.names[:3])
+        remove_images(store, withdrawal)
+    found = run(capsys, "store", "info", path)
+    assert (found["images"], found["withdrawn"], found["segments"]) == (27, 3, 2) and found["reclaimable"] > 0
+    assert run(capsys, "store", "verify", path)["sound"]
+    assert run(capsys, "store", "backup", path, tmp_path / "copy")["images"] == 27
+    assert run(capsys, "store", "compact", path)["freed_bytes"] > 0
+    assert run(capsys, "store", "info", path)["reclaimable"] == 0
+    segment = next((path / "segments").iterdir())
+    content = bytearray(segment.read_bytes())
+    content[-1] ^= 1
+    segment.write_bytes(content)
+    assert run(capsys, "store", "verify", path, status=5)["error"] == "damaged"
+    assert run(capsys, "store", "verify", tmp_path / "copy")["sound"]
+
+
+@pytest.fixture
+def shelf(tmp_path, monkeypatch):
+    """Two names: one whose file a local stand-in for the network hands over, one that cannot be reached."""
+    monkeypatch.setenv("JCBIR_CACHE", str(tmp_path / "cache"))
+    here = tmp_path / "server.safetensors"
+    write_network(here)
+    pin = backbones.file_digest(here)
+    near = Source("test/near", 18, "url", str(here), "w.safetensors", "1", "torch", pin, here.stat().st_size, "MIT")
+    far = near._replace(name="test/far", place="http://127.0.0.1:9/w.safetensors")
+    monkeypatch.setattr(backbones, "sources", lambda: {"test/near": near, "test/far": far})
+
+    def fetch(source, path, *, progress=None):
+        if source.name == "test/far":
+            raise ConnectionError(f"{source.name} cannot be fetched from {source.place} (no route); offline, copy it")
+        path.write_bytes(here.read_bytes())
+        progress(path.stat().st_size, source.size)
+
+    monkeypatch.setattr(backbones, "fetch_url", fetch)
+    return here
+
+
+def test_weights_list_and_fetch(capsys, tmp_path, shelf):
+    assert [row["fetched"] for row in run(capsys, "weights", "list")["weights"]] == [False, False]
+    found = run(capsys, "weights", "fetch", "test/near")
+    assert found["bytes"] == shelf.stat().st_size and found["file"].startswith(str(tmp_path / "cache"))
+    assert [row["fetched"] for row in run(capsys, "weights", "list")["weights"]] == [True, False]
+    assert cli.run_command(["weights", "list"]) == 0 and "test/near" in capsys.readouterr().out
+    offline = run(capsys, "weights", "fetch", "test/far", status=4)
+    assert offline["error"] == "unreachable" and "offline, copy it" in offline["reason"]
+    assert run(capsys, "weights", "fetch", "no/such", status=2)["error"] == "mistake"
+    assert run(capsys, "weights", "fetch", "test/far", "--sha256", "0" * 64, status=2)["error"] == "mistake"
+
+
+def test_weights_convert_and_check(capsys, tmp_path, shelf):
+    digits = backbones.file_digest(shelf)
+    converted = run(capsys, "weights", "convert", shelf, tmp_path / "half.safetensors", "--half", "--sha256", digits)
+    assert converted["bytes"] < shelf.stat().st_size
+    checked = run(capsys, "weights", "check", tmp_path / "half.safetensors")
+    assert checked["finite"] and checked["sha256"] == converted["sha256"] and checked["half_difference"] == 0
+    (tmp_path / "bad.safetensors").write_bytes(b"no weights")
+    assert run(capsys, "weights", "check", tmp_path / "bad.safetensors", status=5)["error"] == "damaged"
+
+
+def test_the_real_names_are_listed(capsys):
+    assert [row["name"] for row in run(capsys, "weights", "list")["weights"]] == list(sources())
