@@ -24,8 +24,7 @@ import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.lattice import _sampling
-from jcbir.lattice import public as public_half
+from jcbir.lattice import _sampling, public as public_half
 from jcbir.lattice._bits import pack, unpack
 from jcbir.lattice._parameters import KEEP, Parameters, bounds, chunk_sizes, parameters
 from jcbir.lattice._ring import centered, inner, rem, switch, transform
@@ -141,7 +140,7 @@ def generate_key(*, bits: int, draw: Callable[[int], bytes]) -> SecretKey:
 
 
 def encrypt_index(
-    key: SecretKey, codes: Bool[Array, "n k"], *, draw: Callable[[int], bytes], used: Container[bytes]
+    secret: SecretKey, codes: Bool[Array, "n k"], *, draw: Callable[[int], bytes], used: Container[bytes]
 ) -> tuple[Index, Segment]:
     """Encrypt codes into one segment of an index: each block under a secret of its own.
 
@@ -152,7 +151,7 @@ def encrypt_index(
     seed of the errors are drawn here, and the latter is forgotten.
 
     Args:
-        key: the collection's key.
+        secret: the collection's key.
         codes: bool[n, k], at least one.
         draw: source of uniform bytes: pass `secrets.token_bytes`.
         used: names of all segments ever made with this key; one that comes again is refused.
@@ -173,27 +172,29 @@ def encrypt_index(
     References:
         Brakerski and Vaikuntanathan, 2011 (the hints' and blocks' assumption). Yasuda et al., 2013 (the packing).
     """
-    v, k = key.public.parameters, key.public.parameters.bits
+    v, k = secret.public.parameters, secret.public.parameters.bits
     _check_codes(codes, shape=("n", k), name="codes")
     nonce, noise = _draw_two(draw)
     name = derive(nonce, "segment name")
     if name in used:
         raise ValueError(f"draw: must give a fresh nonce, got that of segment {name.hex()[:16]}")
     blocks = -(-len(codes) // v.images)
-    secret, codes = _segment_secret(key, nonce), np.asarray(codes)
+    block_seed, codes = _block_seed(secret, nonce), np.asarray(codes)
     rows, hints = np.empty((blocks, v.block_bytes), np.uint8), np.empty((blocks, v.hint_bytes), np.uint8)
-    public_values = public_half.expand(key.public)
+    public_values = public_half.expand(secret.public)
     with jax.enable_x64(True):
         for start in range(0, blocks, BUILD):
             chunk = range(start, start + BUILD)
-            s = np.stack([_sampling.ternary(derive(secret, "block", b), (v.degree,)) for b in chunk])
+            s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in chunk])
             e = np.stack([_sampling.binomial(derive(noise, "errors", b), (v.polys, v.degree)) for b in chunk])
-            symbols = _symbols(codes[start * v.images : (start + BUILD) * v.images], _sentinels(secret, chunk, v), v)
+            symbols = _symbols(
+                codes[start * v.images : (start + BUILD) * v.images], _sentinels(block_seed, chunk, v), v
+            )
             body, hint = (np.asarray(x) for x in _encrypt(symbols, e, s, public_values, v))
             here = min(BUILD, blocks - start)
             rows[start : start + here] = pack(body[:here].reshape(here, -1))
             hints[start : start + here] = pack(hint[:here].reshape(here, -1))
-    fingerprint = key.public.fingerprint
+    fingerprint = secret.public.fingerprint
     return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
 
 
@@ -238,11 +239,11 @@ def encrypt_query(
     return query, QuerySecret(seed, query.digest)
 
 
-def prepare(key: SecretKey, segment: Segment) -> PreparedSegment:
+def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
     """Derive the block secrets of a segment and transform them: once, when an authority starts.
 
     Args:
-        key: the collection's key.
+        secret: the collection's key.
         segment: from `encrypt_index`.
 
     Returns:
@@ -259,30 +260,30 @@ def prepare(key: SecretKey, segment: Segment) -> PreparedSegment:
         >>> int(prepare(key, segment).sentinels.sum())
         4
     """
-    v, blocks = key.public.parameters, -(-segment.count // key.public.parameters.images)
-    check_fingerprint(key.public, segment.fingerprint, name="segment")
+    v, blocks = secret.public.parameters, -(-segment.count // secret.public.parameters.images)
+    check_fingerprint(secret.public, segment.fingerprint, name="segment")
     if derive(segment.nonce, "segment name") != segment.name:
         raise KeyMismatchError(f"segment: must have the nonce of {segment.name.hex()[:16]}, got another")
     if len(segment.hints) != blocks:
         raise FormatError(f"segment: must have {blocks} hints for {segment.count} images, got {len(segment.hints)}")
     hints = unpack(segment.hints, (KEEP, v.degree), primes=v.primes[:KEEP], name="segment")
-    secret, chunks, start = _segment_secret(key, segment.nonce), [], 0
+    block_seed, chunks, start = _block_seed(secret, segment.nonce), [], 0
     with jax.enable_x64(True):
         for size in chunk_sizes(blocks):
             here = range(start, min(start + size, blocks))
             # Zeros for blocks that are not there: their phase is zero.
             s, h = np.zeros((size, v.degree), np.int8), np.zeros((size, KEEP, v.degree), np.uint32)
-            s[: len(here)] = [_sampling.ternary(derive(secret, "block", b), (v.degree,)) for b in here]
+            s[: len(here)] = [_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here]
             h[: len(here)] = hints[here.start : here.stop]
             chunks.append(_values_with(s, h, v))
             start += size
     return PreparedSegment(
-        segment.fingerprint, segment.name, segment.count, _sentinels(secret, range(blocks), v), tuple(chunks)
+        segment.fingerprint, segment.name, segment.count, _sentinels(block_seed, range(blocks), v), tuple(chunks)
     )
 
 
 def open_distances(
-    key: SecretKey,
+    secret: SecretKey,
     segments: Sequence[PreparedSegment],
     reply: Reply,
     query: QuerySecret,
@@ -299,7 +300,7 @@ def open_distances(
     explained.
 
     Args:
-        key: the collection's key.
+        secret: the collection's key.
         segments: from `prepare`, in the order of the reply.
         reply: from the server.
         query: the secret that the user sealed for this query.
@@ -324,8 +325,8 @@ def open_distances(
         >>> open_distances(key, [prepare(key, segment)], reply, opener, answered=()).tolist()
         [2, 0, 2]
     """
-    v = key.public.parameters
-    _check_reply(key.public, segments, reply, query, answered)
+    v = secret.public.parameters
+    _check_reply(secret.public, segments, reply, query, answered)
     rows = unpack(reply.rows, (KEEP, v.width), primes=v.primes[:KEEP], name="reply")
     shared = unpack(reply.shared[None], (KEEP, v.degree), primes=v.primes[:KEEP], name="reply")[0]
     largest, distances, first = bounds(v, unsafe_small=True).phase, [], 0
@@ -381,17 +382,17 @@ def _check_reply(
         raise FormatError(f"reply: must have {blocks} blocks, got {given} in {len(reply.rows)} rows")
 
 
-def _segment_secret(key: SecretKey, nonce: bytes) -> bytes:
-    return derive(key.master, f"segment {nonce.hex()}")
+def _block_seed(secret: SecretKey, nonce: bytes) -> bytes:
+    return derive(secret.master, f"segment {nonce.hex()}")
 
 
 def _one_time(seed: bytes, v: Parameters) -> np.ndarray:
     return _sampling.ternary(derive(seed, "query"), (v.degree,))
 
 
-def _sentinels(secret: bytes, blocks: range, v: Parameters) -> np.ndarray:
+def _sentinels(block_seed: bytes, blocks: range, v: Parameters) -> np.ndarray:
     """bool[blocks, width], uniform places of each block."""
-    orders = [np.argsort(_sampling.words(derive(secret, "sentinels", b), v.width), kind="stable") for b in blocks]
+    orders = [np.argsort(_sampling.words(derive(block_seed, "sentinels", b), v.width), kind="stable") for b in blocks]
     marked = np.zeros((len(orders), v.width), bool)
     np.put_along_axis(marked, np.stack(orders)[:, : v.sentinels], True, axis=1)
     return marked
@@ -431,8 +432,8 @@ def _encrypt(symbols, e, s, public_values, v: Parameters):
         mu = jnp.swapaxes(m, 0, 1).reshape(v.polys, v.degree) + v.t * e.astype(jnp.int64)
         body, hints = [], []
         for p, a in zip(v.primes, public_values, strict=True):
-            values, secret = (transform(x, p, degree=v.degree).astype(jnp.uint64) for x in (mu, s[None]))
-            body.append(rem(a.astype(jnp.uint64) * secret + values, p).astype(jnp.uint32).reshape(v.padded, v.width))
+            values, s_values = (transform(x, p, degree=v.degree).astype(jnp.uint64) for x in (mu, s[None]))
+            body.append(rem(a.astype(jnp.uint64) * s_values + values, p).astype(jnp.uint32).reshape(v.padded, v.width))
             hints.append(transform(inner(a, values, p), p, degree=v.degree, inverse=True))
         switched = switch(hints, v.primes, v.t, keep=KEEP)
         kept = [transform(x, p, degree=v.degree) for x, p in zip(switched, v.primes[:KEEP], strict=True)]

@@ -5,8 +5,7 @@ import hashlib
 import lattice_oracle as oracle
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jcbir.lattice import public, secret
 from jcbir.lattice._bits import pack

@@ -5,8 +5,7 @@ import jax.numpy as jnp
 import lattice_oracle as oracle
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from jcbir.errors import FormatError
 from jcbir.lattice import _bits, _ring, _sampling
@@ -25,7 +24,8 @@ def extremes(generator, p, shape):
     return generator.choice(np.array([0, 1, p - 1, p - 2, p // 2, p // 2 + 1, (1 << 15) - 1, 1 << 15]), shape)
 
 
-@given(st.sampled_from(PRIMES), st.sampled_from([8, 16, 32, 64]), st.integers(0, 2**32))
+@settings(max_examples=15)
+@given(st.sampled_from(PRIMES[::4]), st.sampled_from([8, 16, 64]), st.integers(0, 2**32))
 def test_transform_evaluates_in_natural_order(p, n, seed):
     x = extremes(np.random.default_rng(seed), p, n)
     assert transform(x, p).tolist() == oracle.evaluate(x.tolist(), p)

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import lattice_oracle as oracle
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from test_lattice_oracle import SETS, small_key, source
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
@@ -354,10 +353,7 @@ def test_residues_at_the_prime_are_refused():
 
     for name, act in (
         ("index", lambda: public.prepare(w.key.public, w.index._replace(rows=raised(w.index.rows)))),
-        (
-            "query",
-            lambda: public.score_blocks(w.key.public, w.served, w.query._replace(body=raised(w.query.body)), draw=draw),
-        ),
+        ("query", lambda: public.score_shared(w.key.public, w.query._replace(body=raised(w.query.body)))),
         ("reply", lambda: open_it(w, reply=w.reply._replace(rows=raised(w.reply.rows)))),
         ("reply", lambda: open_it(w, reply=w.reply._replace(shared=raised(w.reply.shared)))),
     ):
