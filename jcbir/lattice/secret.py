@@ -355,8 +355,8 @@ def _draw_two(draw: Callable[[int], bytes]) -> tuple[bytes, bytes]:
 
 def _check_codes(codes, *, shape: tuple, name: str) -> None:
     """Require bool of this shape: numbers would encrypt into something that decodes to plausible distances."""
-    dtype, given = getattr(codes, "dtype", type(codes).__name__), getattr(codes, "shape", ())
-    if dtype != np.dtype(bool) or len(given) != len(shape) or given[-1] != shape[-1] or not given[0]:
+    dtype, given = getattr(codes, "dtype", type(codes).__name__), tuple(getattr(codes, "shape", ()))
+    if dtype != np.dtype(bool) or len(given) != len(shape) or given[-1:] != shape[-1:] or 0 in given:
         raise ValueError(f"{name}: must be bool[{', '.join(map(str, shape))}], got {dtype}{list(given)}")
 
 
