@@ -266,7 +266,8 @@ def score_blocks(
     """Score some blocks: what one worker computes of a `Reply`.
 
     `P_b = sum_j c_bj d_j + t F_b`, useful coefficients only: one inner product of length K at each of n/kappa points,
-    one inverse transform, a flood F_b that is the sum of two uniform numbers below 2^(flood-1), a switch of moduli.
+    one inverse transform, a flood F_b that is the sum of two numbers uniform in [-2^(flood-1), 2^(flood-1)), a switch
+    of moduli.
 
     Args:
         public: the key.

@@ -128,3 +128,11 @@ def test_cost_counts_every_block(bits, count):
 def test_cost_of_nothing_is_refused():
     with pytest.raises(ValueError, match="count: must be at least 1, got 0"):
         public.cost(public.parameters(bits=64), count=0)
+
+
+@given(st.integers(1, 10**5))
+def test_two_shapes_serve_every_number_of_blocks(blocks):
+    """A compiled program per shape: more of them would compile at the first query, not when a service starts."""
+    sizes = _parameters.chunk_sizes(blocks)
+    assert set(sizes) <= {64, 8} and sizes == sorted(sizes, reverse=True)
+    assert blocks <= sum(sizes) < blocks + 8
