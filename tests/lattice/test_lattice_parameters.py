@@ -1,6 +1,7 @@
 """Parameters: a table whose rows are as large as they may be, bounds that hold, and refusals of what does not fit."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -58,6 +59,18 @@ def test_every_code_length_has_parameters(bits):
     assert v.width % 8 == 0 and v.t % 2 == 1 and math.gcd(v.t, v.q) == 1
     assert 2 * found.phase < v.primes[0] * v.primes[1]
     assert 22 * v.t < 2**52 and v.lanes * v.t < 2**63
+
+
+@given(st.integers(8, 512))
+def test_the_phase_bound_is_that_of_the_proof(bits):
+    """docs/lattice.md, in fractions; and the moduli are split as it says."""
+    v = public.parameters(bits=bits)
+    n, t, delta = v.degree, v.t, math.prod(v.primes[2:])
+    deepest = v.polys * n * (Fraction(t, 2) + 21 * t) * (21 * t + 1) + t * 2**v.flood
+    phase = deepest / delta + Fraction(t, 2) * (1 + Fraction(1, 2**27)) * (2 * n + 1)
+    found = public.bounds(v)
+    assert abs(found.phase - phase) < 3
+    assert abs(found.margin_q - math.log2(v.q / 2 / deepest)) < 1e-6
 
 
 def test_the_flooding_bound_is_what_the_noise_measures():
