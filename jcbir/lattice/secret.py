@@ -1,0 +1,509 @@
+"""The secret half of the lattice scheme: the owner's index, the user's query, the opening at the key's holder.
+
+Block secrets s_b come from the master key and a random nonce of their segment, a query's secret u from a seed of its
+own; each is used once. With c_bj and d_j as in `public`, and the owner's hint K_b = sum_j a_j (m_bj + t e_bj),
+
+    P_b - s_b Q - u K_b = sum_j m_bj D_j + t (noise + F_b)
+
+because c d = (a s + mu) d = s (a d) + mu d and mu d = u (a mu) + mu nu. The right side modulo t holds the distances.
+
+**A hint must never reach the server:** sum_j a_j c_bj - K_b = s_b sum_j a_j^2 would be a sample of the block's secret
+with no error but the rounding of K_b, which no argument here covers. **A query must never reach the authority**, which
+reads it with u.
+
+Secrets are plain bytes and arrays in this process's memory; nothing here is constant time.
+"""
+
+import functools
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Int32, UInt8
+
+from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
+from jcbir.lattice import _sampling, public as public_half
+from jcbir.lattice._bits import pack, unpack
+from jcbir.lattice._parameters import KEEP, Parameters, bounds, chunk_sizes, parameters
+from jcbir.lattice._ring import centered, inner, rem, switch, transform
+from jcbir.lattice._sampling import SEED_BYTES, derive
+from jcbir.lattice.public import Index, PublicKey, Query, Reply, check_fingerprint
+from jcbir.typing import Array
+
+# Blocks that one compiled program encrypts; the last call is padded.
+BUILD = 8
+
+
+@dataclass(frozen=True, repr=False)
+class SecretKey:
+    """What the owner and the holder of a collection's key share.
+
+    Attributes:
+        public: the public half.
+        master: 32 secret bytes; with a segment's nonce they give its block secrets.
+    """
+
+    public: PublicKey
+    master: bytes
+
+    def __repr__(self) -> str:
+        return f"SecretKey(fingerprint={self.public.fingerprint[:16]}, secrets redacted)"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Segment:
+    """What opens the replies of one segment: goes from the owner to the authority, and nowhere else.
+
+    Attributes:
+        fingerprint: of the public key.
+        name: public name of the segment, 32 bytes.
+        count: images of the segment.
+        nonce: 32 secret bytes; keep them wrapped, and destroy them to shred the segment.
+        hints: uint8[blocks, hint_bytes], secret as well.
+    """
+
+    fingerprint: str
+    name: bytes
+    count: int
+    nonce: bytes
+    hints: UInt8[np.ndarray, "b h"]
+
+    def __repr__(self) -> str:
+        return f"Segment(name={self.name.hex()[:16]}, count={self.count}, secrets redacted)"
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class PreparedSegment:
+    """A segment as the authority computes with it.
+
+    Attributes:
+        fingerprint: of the public key.
+        name: of the segment.
+        count: images of the segment.
+        sentinels: bool[blocks, width], where the zeros are.
+        chunks: uint32[64 or 8, 2, 2, n], values of block secrets and hints modulo the reply's two primes.
+    """
+
+    fingerprint: str
+    name: bytes
+    count: int
+    sentinels: Bool[np.ndarray, "b w"]
+    chunks: tuple[jax.Array, ...]
+
+    def __repr__(self) -> str:
+        return f"PreparedSegment(name={self.name.hex()[:16]}, count={self.count}, secrets redacted)"
+
+
+@dataclass(frozen=True, repr=False)
+class QuerySecret:
+    """What opens the reply to one query: goes sealed from the user to the authority, and is used once.
+
+    Attributes:
+        seed: 32 secret bytes that expand to u.
+        digest: of the query they belong to.
+    """
+
+    seed: bytes
+    digest: bytes
+
+    @property
+    def name(self) -> bytes:
+        """32 bytes that name the seed without telling it: what the authority notes as answered."""
+        return derive(self.seed, "query name")
+
+    def __repr__(self) -> str:
+        return f"QuerySecret(digest={self.digest.hex()[:16]}, secrets redacted)"
+
+
+def generate_key(*, bits: int, draw: Callable[[int], bytes]) -> SecretKey:
+    """Draw the keys of a collection.
+
+    Args:
+        bits: code length k, 8 to 512.
+        draw: source of uniform bytes: pass `secrets.token_bytes`.
+
+    Returns:
+        The key.
+
+    Raises:
+        ValueError: another code length, or a source that repeats itself.
+
+    Example:
+        >>> import secrets
+        >>> generate_key(bits=64, draw=secrets.token_bytes).public.parameters.lanes
+        6
+    """
+    seed, master = _draw_two(draw)
+    return SecretKey(PublicKey(parameters(bits=bits), seed), master)
+
+
+def encrypt_index(
+    secret: SecretKey, codes: Bool[Array, "n k"], *, draw: Callable[[int], bytes], used: Container[bytes]
+) -> tuple[Index, Segment]:
+    """Encrypt codes into one segment of an index: each block under a secret of its own.
+
+    `c_bj = a_j s_b + m_bj + t e_bj`, `m_bj = -1/2 divisor sum_(r, i, l) h[r, l, j kappa + i] (k + 1)^l x^(kappa r + i)`
+    modulo t, h = 1 for a zero bit, -1 for a one, 0 at sentinels and where no image is.
+
+    To append, encrypt a new segment; never change one. Nothing of an earlier segment is used again: the nonce and the
+    seed of the errors are drawn here, and the latter is forgotten.
+
+    Args:
+        secret: the collection's key.
+        codes: bool[n, k], at least one.
+        draw: source of uniform bytes: pass `secrets.token_bytes`.
+        used: names of all segments ever made with this key; one that comes again is refused.
+
+    Returns:
+        The blocks for the server, and what the authority opens replies with.
+
+    Raises:
+        ValueError: codes that are not bool[n, k]; a source of bytes that repeats a nonce.
+
+    Example:
+        >>> import secrets
+        >>> key = generate_key(bits=64, draw=secrets.token_bytes)
+        >>> index, segment = encrypt_index(key, np.eye(64, dtype=bool), draw=secrets.token_bytes, used=())
+        >>> segment.count, index.rows.shape == (1, key.public.parameters.block_bytes)
+        (64, True)
+
+    References:
+        Brakerski and Vaikuntanathan, 2011 (the hints' and blocks' assumption). Yasuda et al., 2013 (the packing).
+    """
+    v, k = secret.public.parameters, secret.public.parameters.bits
+    _check_codes(codes, shape=("n", k), name="codes")
+    nonce, noise = _draw_two(draw)
+    name = derive(nonce, "segment name")
+    if name in used:
+        raise ValueError(f"draw: must give a fresh nonce, got that of segment {name.hex()[:16]}")
+    blocks = -(-len(codes) // v.images)
+    block_seed, codes = _block_seed(secret, nonce), np.asarray(codes)
+    rows, hints = np.empty((blocks, v.block_bytes), np.uint8), np.empty((blocks, v.hint_bytes), np.uint8)
+    public_values = public_half.expand(secret.public)
+    with jax.enable_x64(True):
+        for start in range(0, blocks, BUILD):
+            chunk = range(start, start + BUILD)
+            s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in chunk])
+            e = np.stack([_sampling.binomial(derive(noise, "errors", b), (v.polys, v.degree)) for b in chunk])
+            symbols = _symbols(
+                codes[start * v.images : (start + BUILD) * v.images], _sentinels(block_seed, chunk, v), v
+            )
+            body, hint = (np.asarray(x) for x in _encrypt(symbols, e, s, public_values, v))
+            here = min(BUILD, blocks - start)
+            rows[start : start + here] = pack(body[:here].reshape(here, -1))
+            hints[start : start + here] = pack(hint[:here].reshape(here, -1))
+    fingerprint = secret.public.fingerprint
+    return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
+
+
+def encrypt_query(
+    public: PublicKey, code: Bool[Array, " k"], *, draw: Callable[[int], bytes]
+) -> tuple[Query, QuerySecret]:
+    """Encrypt a query under a one-time secret u.
+
+    `d_j = a_j u + D_j + t f_j`, `D_j = sum_i q_(j kappa + i) x^-i`, q = 1 for a zero bit and -1 for a one.
+
+    Args:
+        public: the collection's public key.
+        code: bool[k].
+        draw: source of uniform bytes: pass `secrets.token_bytes`.
+
+    Returns:
+        The query, for the server alone; and its secret, for the authority alone.
+
+    Raises:
+        ValueError: a code that is not bool[k]; a source of bytes that repeats itself.
+
+    Example:
+        >>> import secrets
+        >>> key = generate_key(bits=64, draw=secrets.token_bytes)
+        >>> query, opener = encrypt_query(key.public, np.arange(64) > 3, draw=secrets.token_bytes)
+        >>> opener.digest == query.digest
+        True
+    """
+    v = public.parameters
+    _check_codes(code, shape=(v.bits,), name="code")
+    seed, noise = _draw_two(draw)
+    signs = np.ones(v.padded, np.int64)
+    signs[: v.bits] -= 2 * np.asarray(code)
+    signs = signs.reshape(v.polys, v.kappa)
+    d = np.zeros((v.polys, v.degree), np.int64)
+    d[:, 0] = signs[:, 0]
+    d[:, v.degree - np.arange(1, v.kappa)] = -signs[:, 1:]  # x^-i = -x^(n-i)
+    nu = d + v.t * _sampling.binomial(derive(noise, "errors"), d.shape).astype(np.int64)
+    with jax.enable_x64(True):
+        values = np.asarray(_encrypt_query(_one_time(seed, v), nu, public_half.expand(public), v))
+    query = Query(public.fingerprint, pack(values.reshape(1, -1))[0])
+    return query, QuerySecret(seed, query.digest)
+
+
+def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
+    """Derive the block secrets of a segment and transform them: once, when an authority starts.
+
+    Args:
+        secret: the collection's key.
+        segment: from `encrypt_index`.
+
+    Returns:
+        The segment, ready to open replies.
+
+    Raises:
+        KeyMismatchError: the segment is of another key, or its nonce is another segment's.
+        FormatError: hints of another number or width, or residues that are none.
+
+    Example:
+        >>> import secrets
+        >>> key = generate_key(bits=64, draw=secrets.token_bytes)
+        >>> _, segment = encrypt_index(key, np.eye(64, dtype=bool), draw=secrets.token_bytes, used=())
+        >>> int(prepare(key, segment).sentinels.sum())
+        4
+    """
+    v, blocks = secret.public.parameters, -(-segment.count // secret.public.parameters.images)
+    check_fingerprint(secret.public, segment.fingerprint, name="segment")
+    if derive(segment.nonce, "segment name") != segment.name:
+        raise KeyMismatchError(f"segment: must have the nonce of {segment.name.hex()[:16]}, got another")
+    if len(segment.hints) != blocks:
+        raise FormatError(f"segment: must have {blocks} hints for {segment.count} images, got {len(segment.hints)}")
+    hints = unpack(segment.hints, (KEEP, v.degree), primes=v.primes[:KEEP], name="segment")
+    block_seed, chunks, start = _block_seed(secret, segment.nonce), [], 0
+    with jax.enable_x64(True):
+        for size in chunk_sizes(blocks):
+            here = range(start, min(start + size, blocks))
+            # Zeros for blocks that are not there: their phase is zero.
+            s, h = np.zeros((size, v.degree), np.int8), np.zeros((size, KEEP, v.degree), np.uint32)
+            s[: len(here)] = [_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here]
+            h[: len(here)] = hints[here.start : here.stop]
+            chunks.append(_values_with(s, h, v))
+            start += size
+    return PreparedSegment(
+        segment.fingerprint, segment.name, segment.count, _sentinels(block_seed, range(blocks), v), tuple(chunks)
+    )
+
+
+def open_distances(
+    secret: SecretKey,
+    segments: Sequence[PreparedSegment],
+    reply: Reply,
+    query: QuerySecret,
+    *,
+    answered: Container[bytes],
+) -> Int32[np.ndarray, " n"]:
+    """Open a reply into distances, after every check has passed.
+
+    `phase = P_b - s_b Q - u K_b` modulo p_0 p_1, centered; `(phase + K/2 sum_l (k + 1)^l) mod t = sum_l d_l (k + 1)^l`.
+
+    A server that puts another Q or P into its reply would learn of s_b from which images come out. Sentinels, and slots
+    without an image, hold zeros and so decode to K/2 whatever the query; a change of Q by c x^i, c no multiple of t,
+    moves each of them with probability 2/3. After an `IntegrityError`, answer nothing more of this server until it is
+    explained.
+
+    Args:
+        secret: the collection's key.
+        segments: from `prepare`, in the order of the reply.
+        reply: from the server.
+        query: the secret that the user sealed for this query.
+        answered: names of the query secrets answered before; the caller notes `query.name` before it releases anything.
+
+    Returns:
+        int32[n] exact Hamming distances 0..k, segment after segment.
+
+    Raises:
+        KeyMismatchError: the reply or a segment is of another key, of other segments, or answers another query.
+        FormatError: a reply of another length, or residues that are none.
+        ValueError: the query was answered before.
+        IntegrityError: a phase beyond its bound, a digit beyond k, or a zero that does not decode to K/2.
+
+    Example:
+        >>> import secrets
+        >>> key = generate_key(bits=64, draw=secrets.token_bytes)
+        >>> index, segment = encrypt_index(key, np.eye(64, dtype=bool)[:3], draw=secrets.token_bytes, used=())
+        >>> query, opener = encrypt_query(key.public, np.arange(64) == 1, draw=secrets.token_bytes)
+        >>> server = public_half.prepare(key.public, index)
+        >>> reply = public_half.score(key.public, [server], query, draw=secrets.token_bytes)
+        >>> open_distances(key, [prepare(key, segment)], reply, opener, answered=()).tolist()
+        [2, 0, 2]
+    """
+    v = secret.public.parameters
+    _check_reply(secret.public, segments, reply, query, answered)
+    rows = unpack(reply.rows, (KEEP, v.width), primes=v.primes[:KEEP], name="reply")
+    shared = unpack(reply.shared[None], (KEEP, v.degree), primes=v.primes[:KEEP], name="reply")[0]
+    largest, distances, first = bounds(v, unsafe_small=True).phase, [], 0
+    with jax.enable_x64(True):
+        pair = _open_shared(_one_time(query.seed, v), shared, v)
+        for segment in segments:
+            digits, last = [], first + len(segment.sentinels)
+            for chunk in segment.chunks:
+                taken = rows[first : min(first + len(chunk), last)]
+                padded = np.pad(taken, ((0, len(chunk) - len(taken)), (0, 0), (0, 0)))
+                farthest, found = _open(chunk, pair, padded, v)
+                if int(farthest) > largest:
+                    raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
+                digits.append(np.asarray(found)[: len(taken)])
+                first += len(taken)
+            distances.append(_read(np.concatenate(digits), segment, v))
+    return np.concatenate(distances)
+
+
+def _draw_two(draw: Callable[[int], bytes]) -> tuple[bytes, bytes]:
+    one, other = draw(SEED_BYTES), draw(SEED_BYTES)
+    if one == other or len(one) != SEED_BYTES or len(other) != SEED_BYTES:
+        raise ValueError(f"draw: must give {SEED_BYTES} fresh bytes, got a repeat or {len(one)} and {len(other)} bytes")
+    return one, other
+
+
+def _check_codes(codes, *, shape: tuple, name: str) -> None:
+    """Require bool of this shape: numbers would encrypt into something that decodes to plausible distances."""
+    dtype, given = getattr(codes, "dtype", type(codes).__name__), tuple(getattr(codes, "shape", ()))
+    if dtype != np.dtype(bool) or len(given) != len(shape) or given[-1:] != shape[-1:] or 0 in given:
+        raise ValueError(f"{name}: must be bool[{', '.join(map(str, shape))}], got {dtype}{list(given)}")
+
+
+def _check_reply(
+    public: PublicKey, segments: Sequence[PreparedSegment], reply: Reply, query: QuerySecret, answered: Container[bytes]
+) -> None:
+    if not segments:
+        raise ValueError(f"segments: must be at least one, got {len(segments)}")
+    check_fingerprint(public, reply.fingerprint, name="reply")
+    for segment in segments:
+        check_fingerprint(public, segment.fingerprint, name="segments")
+    if reply.query != query.digest:
+        raise KeyMismatchError(f"reply: must answer query {query.digest.hex()[:16]}, got {reply.query.hex()[:16]}")
+    if query.name in answered:
+        raise ValueError(f"query: must be one not answered before, got {query.digest.hex()[:16]}")
+    names, theirs = [segment.name for segment in segments], [name for name, _ in reply.segments]
+    if theirs != names or len(set(names)) < len(names):
+        raise KeyMismatchError(
+            f"reply: must be of segments {[n.hex()[:16] for n in names]}, got {[n.hex()[:16] for n in theirs]}"
+        )
+    blocks, given = [len(segment.sentinels) for segment in segments], [count for _, count in reply.segments]
+    if given != blocks or len(reply.rows) != sum(blocks):
+        raise FormatError(f"reply: must have {blocks} blocks, got {given} in {len(reply.rows)} rows")
+
+
+def _block_seed(secret: SecretKey, nonce: bytes) -> bytes:
+    return derive(secret.master, f"segment {nonce.hex()}")
+
+
+def _one_time(seed: bytes, v: Parameters) -> np.ndarray:
+    return _sampling.ternary(derive(seed, "query"), (v.degree,))
+
+
+def _sentinels(block_seed: bytes, blocks: range, v: Parameters) -> np.ndarray:
+    """bool[blocks, width], uniform places of each block."""
+    orders = [np.argsort(_sampling.words(derive(block_seed, "sentinels", b), v.width), kind="stable") for b in blocks]
+    marked = np.zeros((len(orders), v.width), bool)
+    np.put_along_axis(marked, np.stack(orders)[:, : v.sentinels], True, axis=1)
+    return marked
+
+
+def _symbols(codes: np.ndarray, sentinels: np.ndarray, v: Parameters) -> np.ndarray:
+    """int8[blocks, width, L, K]: 1, -1 and, where there is no image, 0."""
+    flat = np.zeros((len(sentinels) * v.images, v.padded), np.int8)
+    flat[: len(codes)] = 1
+    flat[: len(codes), : v.bits] -= 2 * codes.astype(np.int8)
+    symbols = np.zeros((*sentinels.shape, v.lanes, v.padded), np.int8)
+    symbols[~sentinels] = flat.reshape(-1, v.lanes, v.padded)
+    return symbols
+
+
+def _read(digits: np.ndarray, segment: PreparedSegment, v: Parameters) -> np.ndarray:
+    """Distances of the images of a segment, once its zeros are zeros."""
+    images = digits[~segment.sentinels].reshape(-1)
+    zeros = np.concatenate([digits[segment.sentinels].reshape(-1), images[segment.count :]])
+    if digits.max() > v.bits or (zeros != v.padded // 2).any():
+        raise IntegrityError(
+            f"reply: must decode to {v.padded // 2} at every zero of segment {segment.name.hex()[:16]}, got another"
+        )
+    return images[: segment.count]
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _encrypt(symbols, e, s, public_values, v: Parameters):
+    """uint32[b, primes, K, width] and the hints, uint32[b, 2, n], a block at a time."""
+    # -1/2 modulo t is (t - 1)/2; the divisor of modulus switching is folded in. A sum of L numbers below t fits.
+    weights = [(v.t // 2) * v.divisor * v.base**lane % v.t for lane in range(v.lanes)]
+
+    def block(inputs):
+        symbols, e, s = inputs
+        total = sum(symbols[:, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
+        m = centered(jnp.mod(total, v.t), v.t).reshape(v.width, v.polys, v.kappa)
+        mu = jnp.swapaxes(m, 0, 1).reshape(v.polys, v.degree) + v.t * e.astype(jnp.int64)
+        body, hints = [], []
+        for p, a in zip(v.primes, public_values, strict=True):
+            values, s_values = (transform(x, p, degree=v.degree).astype(jnp.uint64) for x in (mu, s[None]))
+            body.append(rem(a.astype(jnp.uint64) * s_values + values, p).astype(jnp.uint32).reshape(v.padded, v.width))
+            hints.append(transform(inner(a, values, p), p, degree=v.degree, inverse=True))
+        switched = switch(hints, v.primes, v.t, keep=KEEP)
+        kept = [transform(x, p, degree=v.degree) for x, p in zip(switched, v.primes[:KEEP], strict=True)]
+        return jnp.stack(body), jnp.stack(kept)
+
+    return jax.lax.map(block, (symbols, e, s))
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _encrypt_query(u, nu, public_values, v: Parameters):
+    """uint32[primes, g, n]."""
+    both = jnp.concatenate([u[None].astype(jnp.int64), nu])
+    rows = []
+    for p, a in zip(v.primes, public_values, strict=True):
+        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
+        rows.append(rem(a.astype(jnp.uint64) * values[:1] + values[1:], p).astype(jnp.uint32))
+    return jnp.stack(rows)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _values_with(s, hints, v: Parameters):
+    """uint32[b, 2, 2, n]: values of the secrets beside the hints."""
+    values = jnp.stack([transform(s, p, degree=v.degree) for p in v.primes[:KEEP]], axis=1)
+    return jnp.stack([values, jnp.asarray(hints)], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _open_shared(u, shared, v: Parameters):
+    """uint32[2, 2, n]: values of Q and u, divided by kappa."""
+    pairs = []
+    for i, p in enumerate(v.primes[:KEEP]):
+        both = jnp.stack([shared[i].astype(jnp.int64), u.astype(jnp.int64)])
+        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
+        pairs.append(rem(values * jnp.uint64(pow(v.kappa, -1, p)), p).astype(jnp.uint32))
+    return jnp.stack(pairs, axis=1)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _open(chunk, pair, rows, v: Parameters):
+    """The largest |phase|, and int32[b, width, L] digits; the highest is not reduced, so an excess shows."""
+    terms, p, second = 2 * v.kappa, *v.primes[:KEEP]
+
+    def block(inputs):
+        values, row = inputs
+        phases = []
+        for i, prime in enumerate(v.primes[:KEEP]):
+            share = inner(values[:, i].reshape(terms, v.width), pair[:, i].reshape(terms, v.width), prime)
+            share = transform(share, prime, degree=v.degree, inverse=True)
+            phases.append(rem(row[i].astype(jnp.uint64) + jnp.uint64(prime) - share.astype(jnp.uint64), prime))
+        return jnp.stack(phases)
+
+    x, y = jnp.moveaxis(jax.lax.map(block, (chunk, rows)), 1, 0)
+    # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
+    lifted = rem(rem(y + jnp.uint64(2 * second) - x, second) * jnp.uint64(pow(p, -1, second)), second)
+    phase = centered(x + jnp.uint64(p) * lifted, p * second)
+    half = v.padded // 2 * sum(v.base**lane for lane in range(v.lanes))
+    total = jnp.mod(phase + half, v.t)
+    digits = [total // v.base**lane for lane in range(v.lanes)]
+    digits = [digit % v.base for digit in digits[:-1]] + digits[-1:]
+    return jnp.abs(phase).max(), jnp.stack(digits, axis=-1).astype(jnp.int32)
+
+
+__all__ = [
+    "PreparedSegment",
+    "QuerySecret",
+    "SecretKey",
+    "Segment",
+    "encrypt_index",
+    "encrypt_query",
+    "generate_key",
+    "open_distances",
+    "prepare",
+]
