@@ -71,10 +71,7 @@ def main(config: Config) -> dict[str, Any]:
         "tiny_imagenet": subset(packed(config.tiny), range(config.count)),
     }
     pooled = np.concatenate(
-        [
-            cached_features(source, network, folder=config.folder, label=name).pooled
-            for name, source in parts.items()
-        ]
+        [cached_features(source, network, folder=config.folder, label=name).pooled for name, source in parts.items()]
     ).astype(np.float64)
     unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
     mean, axes = principal_axes(unit, components=max(BITS) // 2)
@@ -92,7 +89,7 @@ def main(config: Config) -> dict[str, Any]:
         "photographs": {name: len(source.ids) for name, source in parts.items()},
         "variance_kept": round(float((points**2).sum() / ((unit - mean) ** 2).sum()), 4),
         "script": "experiments/assets/build_itq.py",
-        "license": "ImageNet photographs are for non-commercial research; the file holds their statistics, none of them.",
+        "license": "ImageNet photographs are for non-commercial research; the file holds statistics, not one of them.",
     }
     (config.out / "itq.safetensors").write_bytes(encoded)
     (config.out / "itq.json").write_text(json.dumps(record, indent=1) + "\n")

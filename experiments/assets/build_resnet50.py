@@ -26,7 +26,7 @@ import safetensors.numpy
 import tyro
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from experiments.check_backbone import accuracy, balanced, decode, feature_map, outputs
+from experiments.check_backbone import accuracy, balanced, feature_map, outputs
 from jcbir.io.backbones import load_backbone
 from jcbir.metrics import curves
 from jcbir.metrics.tally import tally
