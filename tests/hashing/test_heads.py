@@ -1,0 +1,220 @@
+"""Heads on frozen features: what any head must do, what the label-free and the class bits are for, what is refused."""
+
+import hypothesis.strategies as st
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from jcbir.codes import binarize, pack, pairwise
+from jcbir.hashing.heads import (
+    FEWEST,
+    Head,
+    fit_csq_head,
+    fit_itq,
+    general_head,
+    itq_rotations,
+    principal_axes,
+    project,
+)
+
+KEY = jax.random.key(0)
+
+
+def clouds(entropy: int, *, count: int = 120, classes: int = 4, width: int = 24, spread: float = 0.4):
+    """Positive features of a few classes, like those after a ReLU, and their labels."""
+    g = np.random.default_rng(entropy)
+    labels = np.arange(count) % classes
+    middles = g.exponential(size=(classes, width))
+    return np.maximum(middles[labels] + spread * g.normal(size=(count, width)), 0.01).astype(np.float32), labels
+
+
+def bits_of(head, features):
+    return np.asarray(project(head, features)) >= 0
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+@given(SEEDS, st.integers(1, 6))
+def test_axes_are_orthonormal_and_explain_most(entropy, components):
+    rows = clouds(entropy, count=40, width=8)[0].astype(np.float64)
+    mean, axes = principal_axes(rows, components=components)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(components), atol=1e-9)
+    kept = np.square((rows - mean) @ axes).sum(0)
+    best = np.linalg.svd(rows - mean, compute_uv=False)[:components] ** 2
+    np.testing.assert_allclose(kept, best, rtol=1e-6)
+
+
+@given(SEEDS)
+def test_axes_of_few_rows_are_those_of_the_other_gram_matrix(entropy):
+    rows = clouds(entropy, count=30, width=24)[0].astype(np.float64)
+    wide = np.concatenate([rows, np.zeros((30, 40))], axis=1)
+    mean, axes = principal_axes(rows, components=5)
+    wide_mean, wide_axes = principal_axes(wide, components=5)
+    np.testing.assert_allclose(wide_mean[:24], mean)
+    np.testing.assert_allclose(np.abs((wide_axes[:24] * axes).sum(0)), 1, atol=1e-8)
+    np.testing.assert_allclose(wide_axes[24:], 0, atol=1e-12)
+
+
+@settings(max_examples=10)
+@given(SEEDS)
+def test_rotations_are_orthogonal(entropy):
+    points = np.random.default_rng(entropy).normal(size=(50, 6))
+    turns = itq_rotations(KEY, points, bits=12)
+    for turn in (turns[:, :6], turns[:, 6:]):
+        np.testing.assert_allclose(turn.T @ turn, np.eye(6), atol=1e-5)
+    # Two starts, two rotations: a second copy of the first would add no bit.
+    assert np.abs(turns[:, :6] - turns[:, 6:]).max() > 0.1
+
+
+def test_bits_are_balanced():
+    features, _ = clouds(1, count=400, classes=16)
+    share = bits_of(fit_itq(KEY, features, bits=32), features).mean(0)
+    assert (share > 0.15).all() and (share < 0.85).all()
+    assert abs(share.mean() - 0.5) < 0.06
+
+
+def test_order_of_photographs_does_not_matter():
+    features, labels = clouds(2, spread=0.2)
+    turned = np.random.default_rng(0).permutation(len(features))
+    codes = [
+        [bits_of(head, features) for head in (fit_itq(KEY, f, bits=16), fit_csq_head(KEY, f, y, bits=16, itq_bits=0))]
+        for f, y in ((features, labels), (features[turned], labels[turned]))
+    ]
+    np.testing.assert_array_equal(codes[0][1], codes[1][1])
+    # A rotation starts on axes whose signs follow the last digits of a sum: other bits, the same distances nearly.
+    apart = [(label_free[:, None] != label_free[None]).sum(-1).ravel() for label_free, _ in codes]
+    assert np.corrcoef(*apart)[0, 1] > 0.9
+
+
+def test_the_length_of_a_feature_does_not_matter():
+    features, labels = clouds(3)
+    longer = features * np.random.default_rng(0).uniform(0.5, 20, (len(features), 1)).astype(np.float32)
+    for head in (fit_itq(KEY, features, bits=16), fit_csq_head(KEY, features, labels, bits=16, itq_bits=0)):
+        np.testing.assert_allclose(project(head, longer), project(head, features), atol=1e-5)
+
+
+def test_fits_repeat_with_and_without_64_bits():
+    features, labels = clouds(4)
+    for fit in (
+        lambda: fit_itq(KEY, features, bits=16),
+        lambda: fit_csq_head(KEY, features, labels, bits=16),
+    ):
+        plain, again = fit(), fit()
+        with jax.enable_x64(True):
+            wide = fit()
+        for other in (again, wide):
+            np.testing.assert_array_equal(plain.projection, other.projection)
+            np.testing.assert_array_equal(plain.bias, other.bias)
+            assert other.projection.dtype == np.float32
+
+
+def test_another_key_is_another_head():
+    features, _ = clouds(5)
+    heads = [fit_itq(jax.random.key(n), features, bits=16) for n in range(2)]
+    assert np.abs(heads[0].projection - heads[1].projection).max() > 0.01
+
+
+def test_logits_are_the_formula():
+    features, _ = clouds(6, count=30)
+    head = fit_itq(KEY, features, bits=16)
+    unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    np.testing.assert_allclose(project(head, features), unit @ head.projection + head.bias, atol=1e-5)
+
+
+def test_distances_of_packed_codes_are_those_of_the_bits():
+    features, labels = clouds(7)
+    head = fit_csq_head(KEY, features, labels, bits=40)
+    codes = bits_of(head, features)
+    packed = pack(binarize(project(head, features)))
+    np.testing.assert_array_equal(pairwise(packed, packed), (codes[:, None] != codes[None]).sum(-1))
+
+
+def test_near_features_have_near_codes():
+    features, labels = clouds(8, spread=0.1)
+    codes = bits_of(fit_itq(KEY, features, bits=32), features)
+    apart = (codes[:, None] != codes[None]).sum(-1)
+    same = labels[:, None] == labels[None]
+    assert apart[same].mean() * 4 < apart[~same].mean()
+
+
+def test_class_bits_find_classes_that_label_free_bits_do_not():
+    features, _ = clouds(9, count=300, classes=8, spread=0.2)
+    # What varies most is one of eight styles; the class is a small shift on top.
+    labels = np.random.default_rng(0).integers(0, 2, 300)
+    features[:, :4] += 0.5 * labels[:, None].astype(np.float32)
+    train, held = slice(0, 200), slice(200, 300)
+
+    def hits(head):
+        apart = (bits_of(head, features[held])[:, None] != bits_of(head, features[train])[None]).sum(-1)
+        return (labels[train][apart.argmin(1)] == labels[held]).mean()
+
+    assert hits(fit_csq_head(KEY, features[train], labels[train], bits=16, itq_bits=0)) > 0.9
+    assert hits(fit_itq(KEY, features[train], bits=16)) < 0.8
+
+
+def test_label_free_bits_tell_photographs_of_a_class_apart():
+    features, labels = clouds(10, spread=0.3)
+    alone, beside = (
+        len(np.unique(bits_of(fit_csq_head(KEY, features, labels, bits=32, itq_bits=n), features), axis=0))
+        for n in (0, 12)
+    )
+    assert alone < beside
+
+
+def test_label_rows_and_class_numbers_are_one():
+    features, labels = clouds(11)
+    heads = [fit_csq_head(KEY, features, given, bits=16) for given in (labels, np.eye(4, dtype=bool)[labels])]
+    np.testing.assert_array_equal(heads[0].projection, heads[1].projection)
+
+
+def test_rows_with_several_labels_lie_between():
+    features, labels = clouds(12, spread=0.1)
+    rows = np.eye(4, dtype=bool)[labels]
+    both = rows.copy()
+    both[:30, :2] = True
+    head = fit_csq_head(KEY, features, both, bits=16)
+    assert np.isfinite(head.projection).all() and len(np.unique(bits_of(head, features), axis=0)) > 3
+
+
+@pytest.mark.parametrize("bits", [16, 32, 48, 64, 128])
+def test_general_head(bits):
+    head = general_head(bits=bits)
+    half = head.projection[:, : bits // 2].astype(np.float64)
+    np.testing.assert_allclose(half.T @ half, np.eye(bits // 2), atol=1e-4)
+    assert head.projection.shape == (2048, bits) and head.bias.shape == (bits,)
+
+
+FEATURES, LABELS = clouds(0)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: fit_itq(KEY, FEATURES[: FEWEST - 1], bits=8), "features: must be of at least 24 .*general_head"),
+        (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be at least 1"),
+        (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be from 1 to 24"),
+        (lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24), "components: must be from 1 to 23"),
+        (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be from 1 to 24"),
+        (lambda: fit_itq(KEY, FEATURES.astype(int), bits=16), r"features: must be floating \[n d\], got int64"),
+        (lambda: fit_itq(KEY, FEATURES[0], bits=16), r"features: must be floating \[n d\], got float32"),
+        (lambda: fit_itq(KEY, np.where(FEATURES > 1, np.nan, FEATURES), bits=16), "features: must be finite"),
+        (lambda: fit_itq(KEY, FEATURES * (np.arange(120) > 3)[:, None], bits=16), "other than zero, got 4"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS[:-1], bits=16), "labels: must be 120 integers"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS * 1.0, bits=16), "labels: must be 120 integers"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS - 1, bits=16), "labels: must be class numbers from 0, got -1"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS * 0, bits=16), "labels: must be of at least 2 classes"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16), "itq_bits: must be from 0 to 15"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, smoothing=0.5), "smoothing: must be"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be at least 1"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, rate=float("nan")), "rate: must be"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, quantization_weight=-1.0), "quantization_weight: must"),
+        (lambda: project(general_head(bits=16), FEATURES), r"features: must be floating \[n 2048\]"),
+        (lambda: project(Head(np.eye(24), np.zeros(24)), FEATURES.astype(int)), "got int64"),
+        (lambda: general_head(bits=24), r"bits: must be one of \[16, 32, 48, 64, 128\], got 24"),
+    ],
+)
+def test_what_is_refused(call, words, unchecked):
+    with pytest.raises(ValueError, match=words):
+        call()
