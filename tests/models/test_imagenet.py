@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
+from jcbir.models.backbone import run, shapes
 
 from experiments.assets.build_resnet50 import LIMIT, quantize
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.models import imagenet
-from jcbir.models.backbone import run, shapes
 from jcbir.models.imagenet import imagenet_record, imagenet_resnet50
 from tests.vectors.resnet50_golden_make import SIZE, pictures
 

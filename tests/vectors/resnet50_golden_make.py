@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-
 from jcbir.io.backbones import load_backbone
 from jcbir.models.backbone import run
 
