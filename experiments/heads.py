@@ -25,23 +25,13 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tyro
-from jcbir.data.lazy import subset
-from jcbir.data.packed import packed
-from jcbir.metrics.precision import convention, mean_average_precision
 
 from experiments.assets.build_itq import official, training
 from experiments.features import cached_features
-from jcbir.hashing.heads import (
-    Head,
-    fit_csq_head,
-    fit_itq,
-    general_head,
-    itq_rotations,
-    principal_axes,
-    project,
-)
-from jcbir.metrics import precision_at, tally
-from jcbir.models.imagenet import imagenet_record, imagenet_resnet50
+from jcbir.data import packed, subset
+from jcbir.hashing.heads import fit_csq_head, fit_itq, general_head, itq_rotations, principal_axes
+from jcbir.metrics import convention, mean_average_precision, precision_at, tally
+from jcbir.models import Head, imagenet_record, imagenet_resnet50, project_head
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,7 @@ def cosine(queries: Rows, items: Rows) -> dict[str, float]:
 
 
 def codes(head: Head, rows: Rows) -> np.ndarray:
-    return np.asarray(project(head, rows.features)) >= 0
+    return np.asarray(project_head(head, rows.features)) >= 0
 
 
 def apart(head: Head, queries: Rows, items: Rows) -> np.ndarray:

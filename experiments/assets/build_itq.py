@@ -4,9 +4,9 @@
         --folder FEATURES
 
 200 training photographs of each class of imagenette and the first 4,000 of Tiny-ImageNet, through the network of
-`jcbir.models.imagenet` at 160 pixels (five minutes on a quiet core; `experiments.features` keeps what is done). The
-file holds their mean, 64 principal axes and ITQ rotations: statistics, no photograph. Caltech-101 and the ILSVRC2012
-validation images of imagenette are left out, so that they can measure it.
+`jcbir.models.imagenet_resnet50` at 160 pixels (five minutes on a quiet core; `experiments.features` keeps what is
+done). The file holds their mean, 64 principal axes and ITQ rotations: statistics, no photograph. Caltech-101 and the
+ILSVRC2012 validation images of imagenette are left out, so that they can measure it.
 """
 
 import hashlib
@@ -19,12 +19,11 @@ import jax
 import numpy as np
 import safetensors.numpy
 import tyro
-from jcbir.data.lazy import Source, subset
-from jcbir.data.packed import packed
 
 from experiments.features import cached_features
+from jcbir.data import Source, packed, subset
 from jcbir.hashing.heads import itq_rotations, principal_axes
-from jcbir.models.imagenet import imagenet_record, imagenet_resnet50
+from jcbir.models import imagenet_record, imagenet_resnet50
 
 BITS = (16, 32, 48, 64, 128)
 

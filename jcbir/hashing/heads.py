@@ -1,14 +1,13 @@
 """Heads on frozen features, fitted in seconds: label-free by PCA and ITQ, from labels by CSQ beside label-free bits.
 
-A head is a linear map of features of unit length, `logits = project(head, features)`; a bit is `logit >= 0`. Both fits
-run in NumPy's float64 and JAX's float32 whatever `jax_enable_x64` says. The choices here were measured by
+A head is a linear map of features of unit length, `logits = project_head(head, features)`; a bit is `logit >= 0`. Both
+fits run in NumPy's float64 and JAX's float32 whatever `jax_enable_x64` says. The choices here were measured by
 `experiments.heads` on photographs that no fit had seen.
 """
 
 import json
 from functools import partial
 from importlib import resources
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,10 @@ import safetensors.numpy
 from jaxtyping import Bool, Float, Integer, Key
 
 from jcbir.errors import FormatError
-from jcbir.hashing import classic
-from jcbir.hashing.centers import one_hot, semantic
+from jcbir.hashing import shallow
+from jcbir.hashing.centers import one_hot, semantic, separated_centers
 from jcbir.hashing.losses import csq
-from jcbir.hashing.separated import separated_centers
+from jcbir.models import Head
 from jcbir.typing import Array
 
 BATCH = 2048
@@ -29,47 +28,6 @@ BATCH = 2048
 
 FEWEST = 24
 """Photographs that `fit_itq` needs: below, eight components fit noise, and the general head finds more."""
-
-
-class Head(NamedTuple):
-    """A linear hash head on features of unit length.
-
-    Attributes:
-        projection: one column a bit.
-        bias: one number a bit.
-    """
-
-    projection: Float[Array, "d k"]
-    bias: Float[Array, " k"]
-
-
-def project(head: Head, features: Float[Array, "n d"]) -> Float[jax.Array, "n k"]:
-    r"""Logits of a head.
-
-    $u = W^\top x / \lVert x \rVert + b$.
-
-    Args:
-        head: as a fit returns it.
-        features: pooled features, one row a photograph, of any length but zero.
-
-    Returns:
-        float32 logits; only their signs mean something.
-
-    Raises:
-        ValueError: features are not floating rows of the head's width.
-
-    Example:
-        >>> head = fit_itq(jax.random.key(0), np.random.default_rng(0).normal(size=(60, 40)), bits=16)
-        >>> project(head, np.ones((2, 40), np.float32)).shape
-        (2, 16)
-    """
-    width = head.projection.shape[0]
-    if features.ndim != 2 or features.shape[1] != width or not jnp.issubdtype(features.dtype, jnp.floating):
-        raise ValueError(f"features: must be floating [n {width}], got {features.dtype} {features.shape}")
-    rows = jnp.asarray(features).astype(jnp.float32)
-    lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)
-    unit = rows / jnp.maximum(lengths, jnp.finfo(jnp.float32).tiny)
-    return unit @ jnp.asarray(head.projection) + jnp.asarray(head.bias)[None]
 
 
 def fit_itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, components: int | None = None) -> Head:
@@ -151,10 +109,11 @@ def fit_csq_head(
         ValueError: as `fit_itq`; labels are not one a photograph, of at least two classes; an option out of range.
 
     Example:
+        >>> from jcbir.models import project_head
         >>> labels = np.repeat(np.arange(3), 20)
         >>> features = np.eye(3)[labels] + 0.1 * np.random.default_rng(0).normal(size=(60, 3))
         >>> head = fit_csq_head(jax.random.key(0), features, labels, bits=16, itq_bits=0)
-        >>> len(np.unique(np.asarray(project(head, features)) >= 0, axis=0))
+        >>> len(np.unique(np.asarray(project_head(head, features)) >= 0, axis=0))
         3
 
     References:
@@ -204,7 +163,7 @@ def general_head(*, bits: int) -> Head:
         bits: 16, 32, 48, 64 or 128.
 
     Returns:
-        A head for the features of `jcbir.models.imagenet`.
+        A head for the features of `jcbir.models.imagenet_resnet50`.
 
     Raises:
         ValueError: no such length.
@@ -278,7 +237,7 @@ def itq_rotations(key: Key[Array, ""], points: Float[np.ndarray, "n c"], *, bits
     return np.concatenate([np.asarray(fit.hash.projection, np.float64) for fit in fits], axis=1)[:, :bits]
 
 
-_itq = jax.jit(classic.itq, static_argnames=("bits", "iterations"))
+_itq = jax.jit(shallow.itq, static_argnames=("bits", "iterations"))
 
 
 @partial(jax.jit, static_argnames=("smoothing", "quantization_weight", "steps", "rate"))

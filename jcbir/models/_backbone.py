@@ -120,6 +120,7 @@ def resnet_backbone(module: ResNet, variables: Any, preprocessing: Preprocessing
     fields = {f.name: getattr(module, f.name) for f in dataclasses.fields(module) if f.name not in _NOT_STORED}
     description = {
         "architecture": "resnet",
+        "output": "hash_logits" if module.bits else "features",
         "network": fields,
         "preprocessing": dataclasses.asdict(preprocessing),
     }
@@ -150,38 +151,6 @@ def resnet_module(description: Mapping[str, Any], *, dtype: str = "float32") -> 
         return ResNet(dtype=_TYPES[dtype], **_tuples(description["network"]))
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"description: must hold the `network` of a ResNet, got {error}") from error
-
-
-def restore(description: Mapping[str, Any], variables: Any) -> Backbone:
-    """Build a backbone from its description and variables, as a file holds them.
-
-    Args:
-        description: of a backbone, perhaps through JSON; without `architecture` it is a ResNet's.
-        variables: arrays for it.
-
-    Returns:
-        The backbone.
-
-    Raises:
-        FormatError: no architecture of this library, fields missing, unknown or of the wrong kind, or variables of
-            another network.
-
-    Example:
-        >>> from jcbir.models import small
-        >>> module = small(stages=(1,), width=4, bits=16)
-        >>> variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
-        >>> description = resnet_backbone(module, variables, Preprocessing(size=8)).description
-        >>> restore(description, variables).preprocessing.size
-        8
-    """
-    name = description.get("architecture", "resnet")
-    if name not in _ARCHITECTURES:
-        raise FormatError(f"description: architecture must be one of {', '.join(_ARCHITECTURES)}, got {name!r}")
-    try:
-        preprocessing = Preprocessing(**_tuples(description["preprocessing"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise FormatError(f"description: must hold the `preprocessing` of a network, got {error}") from error
-    return _ARCHITECTURES[name](description, variables, preprocessing)
 
 
 def attach(key: jax.Array, variables: Mapping[str, Any], module: ResNet) -> dict[str, Any]:
@@ -260,16 +229,6 @@ def trainable(params: Mapping[str, Any], *, frozen: int) -> dict[str, Any]:
 def _resnet_rows(module: ResNet, variables: Any, inputs: Any) -> jax.Array:
     outputs = module.apply(variables, inputs)
     return outputs.hash_logits if module.bits else outputs.pooled
-
-
-def _restore_resnet(description: Mapping[str, Any], variables: Any, preprocessing: Preprocessing) -> Backbone:
-    module = resnet_module(description)
-    if _signature(variables) != _signature(shapes(module)):
-        raise FormatError("variables: must be those of the network that the description names, got others")
-    return resnet_backbone(module, variables, preprocessing)
-
-
-_ARCHITECTURES = {"resnet": _restore_resnet}
 
 
 def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:

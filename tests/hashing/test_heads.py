@@ -7,16 +7,8 @@ import pytest
 from hypothesis import given, settings
 
 from jcbir.codes import binarize, pack, pairwise
-from jcbir.hashing.heads import (
-    FEWEST,
-    Head,
-    fit_csq_head,
-    fit_itq,
-    general_head,
-    itq_rotations,
-    principal_axes,
-    project,
-)
+from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head, itq_rotations, principal_axes
+from jcbir.models import Head, project_head
 
 KEY = jax.random.key(0)
 
@@ -30,7 +22,7 @@ def clouds(entropy: int, *, count: int = 120, classes: int = 4, width: int = 24,
 
 
 def bits_of(head, features):
-    return np.asarray(project(head, features)) >= 0
+    return np.asarray(project_head(head, features)) >= 0
 
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -92,7 +84,7 @@ def test_the_length_of_a_feature_does_not_matter():
     features, labels = clouds(3)
     longer = features * np.random.default_rng(0).uniform(0.5, 20, (len(features), 1)).astype(np.float32)
     for head in (fit_itq(KEY, features, bits=16), fit_csq_head(KEY, features, labels, bits=16, itq_bits=0)):
-        np.testing.assert_allclose(project(head, longer), project(head, features), atol=1e-5)
+        np.testing.assert_allclose(project_head(head, longer), project_head(head, features), atol=1e-5)
 
 
 def test_fits_repeat_with_and_without_64_bits():
@@ -120,14 +112,14 @@ def test_logits_are_the_formula():
     features, _ = clouds(6, count=30)
     head = fit_itq(KEY, features, bits=16)
     unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
-    np.testing.assert_allclose(project(head, features), unit @ head.projection + head.bias, atol=1e-5)
+    np.testing.assert_allclose(project_head(head, features), unit @ head.projection + head.bias, atol=1e-5)
 
 
 def test_distances_of_packed_codes_are_those_of_the_bits():
     features, labels = clouds(7)
     head = fit_csq_head(KEY, features, labels, bits=40)
     codes = bits_of(head, features)
-    packed = pack(binarize(project(head, features)))
+    packed = pack(binarize(project_head(head, features)))
     np.testing.assert_array_equal(pairwise(packed, packed), (codes[:, None] != codes[None]).sum(-1))
 
 
@@ -210,8 +202,8 @@ FEATURES, LABELS = clouds(0)
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be at least 1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, rate=float("nan")), "rate: must be"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, quantization_weight=-1.0), "quantization_weight: must"),
-        (lambda: project(general_head(bits=16), FEATURES), r"features: must be floating \[n 2048\]"),
-        (lambda: project(Head(np.eye(24), np.zeros(24)), FEATURES.astype(int)), "got int64"),
+        (lambda: project_head(general_head(bits=16), FEATURES), r"features: must be floating \[n 2048\]"),
+        (lambda: project_head(Head(np.eye(24), np.zeros(24)), FEATURES.astype(int)), "got int64"),
         (lambda: general_head(bits=24), r"bits: must be one of \[16, 32, 48, 64, 128\], got 24"),
     ],
 )

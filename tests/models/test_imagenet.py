@@ -12,12 +12,24 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra.numpy import arrays
-from jcbir.models.backbone import run, shapes
 
 from experiments.assets.build_resnet50 import LIMIT, quantize
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.models import imagenet
-from jcbir.models.imagenet import imagenet_record, imagenet_resnet50
+from jcbir.models import (
+    Backbone,
+    Head,
+    Preprocessing,
+    _imagenet as imagenet,
+    attach_head,
+    imagenet_record,
+    imagenet_resnet50,
+    output_width,
+    resnet_module,
+    restore,
+    run,
+    shapes,
+    stored_variables,
+)
 from tests.vectors.resnet50_golden_make import SIZE, pictures
 
 GOLDEN = pathlib.Path(__file__).parent.parent / "vectors" / "resnet50_golden.npz"
@@ -30,7 +42,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def features(network):
-    return np.asarray(jax.jit(lambda images: run(network, images).pooled)(pictures()))
+    return np.asarray(jax.jit(lambda images: run(network, images))(pictures()))
 
 
 def test_features_are_those_of_the_float32_network(features):
@@ -46,15 +58,15 @@ def test_features_are_those_of_the_float32_network(features):
 
 def test_any_size_is_taken(network, features):
     larger = pictures().repeat(2, axis=1).repeat(2, axis=2)
-    again = np.asarray(jax.jit(lambda images: run(network, images).pooled)(larger))
+    again = np.asarray(jax.jit(lambda images: run(network, images))(larger))
     cosine = (features * again).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(again, axis=1)
     assert (cosine > 0.9).all()
-    assert jax.eval_shape(lambda x: run(network, x).pooled, np.zeros((2, 64, 201, 3), np.uint8)).shape == (2, 2048)
+    assert jax.eval_shape(lambda x: run(network, x), np.zeros((2, 64, 201, 3), np.uint8)).shape == (2, 2048)
 
 
 def test_variables_are_those_of_the_module(network):
     found = jax.tree.map(np.shape, network.variables)
-    assert found == jax.tree.map(lambda leaf: leaf.shape, shapes(network.module))
+    assert found == jax.tree.map(lambda leaf: leaf.shape, shapes(resnet_module(network.description)))
     assert {leaf.dtype for leaf in jax.tree.leaves(network.variables)} == {np.dtype(np.float32)}
 
 
@@ -124,5 +136,28 @@ def test_a_kernel_without_its_factor_is_refused(monkeypatch):
 
 
 def test_import_reads_no_file():
-    code = "import builtins, pathlib, jcbir.models.imagenet as m; m._asset = None; print('read nothing')"
+    code = "import builtins, pathlib, jcbir.models._imagenet as m; m._asset = None; print('read nothing')"
     assert "read nothing" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+
+
+def test_a_head_on_it_travels_without_its_weights(network):
+    head = Head(*(np.asarray(part, np.float32) for part in (np.eye(2048, 16), np.arange(16))))
+    hashing = attach_head(network, head)
+    assert output_width(hashing) == 16
+    description = json.loads(json.dumps(hashing.description))
+    kept = stored_variables(hashing)
+    assert set(kept) == {"head"}
+    again = restore(description, kept)
+    np.testing.assert_array_equal(run(again, pictures()[:1]), run(hashing, pictures()[:1]))
+    with pytest.raises(FormatError, match="ResNet50 of this package"):
+        restore({**description, "backbone": {**description["backbone"], "sha256": "0" * 64}}, kept)
+    with pytest.raises(FormatError, match="head"):
+        restore(description, {})
+    with pytest.raises(FormatError, match="must take 2048 features"):
+        restore(description, {"head": {"projection": np.eye(3, 16, dtype=np.float32), "bias": head.bias}})
+
+
+def test_a_network_of_your_own_is_not_written_to_a_file():
+    own = Backbone(lambda variables, inputs: inputs.mean(axis=(1, 2)), {}, Preprocessing(size=8))
+    with pytest.raises(ValueError, match="network of your own"):
+        stored_variables(own)

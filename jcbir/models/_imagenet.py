@@ -17,14 +17,15 @@ import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.models.backbone import Backbone, parse
+from jcbir.models._backbone import Backbone, _tuples, resnet_backbone, resnet_module
+from jcbir.models._preprocessing import Preprocessing
 
 SMALLEST = 64
 """Pixels a side below which the last map of the network would be a single pixel."""
 
 
 def imagenet_resnet50(*, size: int = 160, dtype: str = "float32") -> Backbone:
-    r"""The network, ready to `backbone.run`, to take pooled features of, or to fine-tune.
+    r"""The network, ready to `run`, or to fine-tune: it gives 2048 pooled features.
 
     $W_{hwio} = s_o\, q_{hwio}$, $q$ int8. Photographs of any size are taken: the shorter side is scaled to `size`, the
     center is cut out. The file is read and multiplied out here, at each call; keep what it returns.
@@ -34,7 +35,7 @@ def imagenet_resnet50(*, size: int = 160, dtype: str = "float32") -> Backbone:
         dtype: compute type, `"float32"`, `"bfloat16"` or `"float16"`; variables are float32 in any case.
 
     Returns:
-        Module, variables `{"params", "batch_stats"}` and preprocessing.
+        The backbone. Its description names it by the SHA-256 of its weights, which a file need not hold.
 
     Raises:
         ValueError: `size` below 64, or an unknown `dtype`.
@@ -54,8 +55,10 @@ def imagenet_resnet50(*, size: int = 160, dtype: str = "float32") -> Backbone:
     if dtype not in ("float32", "bfloat16", "float16"):
         raise ValueError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
     about = imagenet_record()
-    module, preprocessing = parse(about, dtype=dtype)
-    return Backbone(module, _variables(about), replace(preprocessing, size=size, resize=size))
+    preprocessing = replace(Preprocessing(**_tuples(about["preprocessing"])), size=size, resize=size)
+    found = resnet_backbone(resnet_module(about, dtype=dtype), _variables(about), preprocessing)
+    description = {**found.description, "architecture": "imagenet_resnet50", "sha256": about["sha256"]}
+    return found._replace(description=description)
 
 
 def imagenet_record() -> dict[str, Any]:
