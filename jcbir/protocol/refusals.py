@@ -12,9 +12,9 @@ class RefusalError(ValueError):
     """
 
     code = "refused"
-    retry_after: float | None = None
+    retry_after: int | float | None = None
 
-    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, *, retry_after: int | float | None = None) -> None:
         super().__init__(reason)
         if retry_after is not None:
             self.retry_after = retry_after

@@ -18,7 +18,7 @@ from jcbir.paillier import _blinding as blinding, _engines as engines
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol import server, wire
 from jcbir.protocol.messages import Card, Query
-from jcbir.ranking._table import find_scheme
+from jcbir.ranking._scheme import Shapes
 from jcbir.service._pool import run_worker
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store
@@ -114,23 +114,22 @@ def measure(public: PublicKey) -> Pace:
     return Pace((blinded - start) / _MEASURED_BLINDERS, (end - multiplying) / _MEASURED_PRODUCTS)
 
 
-def predict(layouts: Sequence, pace: Pace) -> list[float]:
+def predict(shapes: Sequence[Shapes], pace: Pace) -> list[float]:
     """Predict the seconds that one trapdoor costs in each segment, its blinders apart."""
-    sizes = (find_scheme(layout.scheme).shapes(layout) for layout in layouts)
-    return [pace.product * (size.index[0] + 2 * size.blinders) for size in sizes]
+    return [pace.product * (shape.index[0] + 2 * shape.blinders) for shape in shapes]
 
 
-def split_query(layouts: Sequence, trapdoors: int, pace: Pace, *, workers: int, seconds: float) -> list[Part]:
+def split_query(shapes: Sequence[Shapes], trapdoors: int, pace: Pace, *, workers: int, seconds: float) -> list[Part]:
     """Split a query's work evenly among the workers, no part longer than `seconds` unless it is a single score."""
-    costs = predict(layouts, pace)
+    costs = predict(shapes, pace)
     longest = min(seconds, trapdoors * sum(costs) / workers)
     parts = []
     for span in split_segments(costs, max(workers, math.ceil(sum(costs) / seconds))):
-        cost, blocks = sum(costs[position] for position in span), sum(layouts[position].blocks for position in span)
+        cost, fresh = sum(costs[position] for position in span), sum(shapes[position].blinders for position in span)
         size = min(trapdoors, max(1, round(longest / cost)))
         for first in range(0, trapdoors, size):
             some = range(first, min(first + size, trapdoors))
-            parts.append(Part(span, some, len(some) * blocks, len(some) * cost))
+            parts.append(Part(span, some, len(some) * fresh, len(some) * cost))
     return parts
 
 

@@ -13,6 +13,8 @@ import numpy as np
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.protocol.server import Server
+from jcbir.ranking._scheme import Shapes
+from jcbir.ranking._table import find_scheme
 from jcbir.service._pool import BACKGROUND, InFlight, Pool
 from jcbir.service._scoring import Pace, Part, predict, split_query
 from jcbir.service._telemetry import Telemetry
@@ -79,20 +81,20 @@ class ScoringPool:
 
     def predict(self, state: Server, query: Query) -> float:
         """Predict the seconds that all workers need for a query when each of its blinders is made on demand."""
-        layouts = _layouts(state, query)
-        each = sum(predict(layouts, self.pace)) + self.pace.blinder * sum(layout.blocks for layout in layouts)
+        shapes = _shapes(state, query)
+        each = sum(predict(shapes, self.pace)) + self.pace.blinder * sum(shape.blinders for shape in shapes)
         return len(query.trapdoors) * each / self.workers.count
 
     async def score(self, state: Server, query: Query) -> Rows:
         """Have a query scored in parts: its rows as `server.finish_query` takes them."""
-        layouts, width = _layouts(state, query), state.card.public.key.ciphertext_bytes
-        parts = split_query(layouts, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
+        shapes, width = _shapes(state, query), state.card.public.key.ciphertext_bytes
+        parts = split_query(shapes, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
         fresh = await self._blind(sum(part.blinders for part in parts))
         jobs, used = [], 0
         for part in parts:
             jobs.append(self._score(state, query, part, fresh[used * width : (used + part.blinders) * width]))
             used += part.blinders
-        starts = np.cumsum([0, *(layout.blocks for layout in layouts)])
+        starts = np.cumsum([0, *(shape.scores[0] for shape in shapes)])
         rows = np.empty((len(query.trapdoors), starts[-1], width), np.uint8)
         for part, answer in zip(parts, await asyncio.gather(*jobs), strict=True):
             place = slice(starts[part.segments.start], starts[part.segments.stop])
@@ -164,5 +166,7 @@ async def finish(task: asyncio.Task) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def _layouts(state: Server, query: Query) -> list:
-    return [segment.indexes[query.request.scheme].layout for segment in state.segments]
+def _shapes(state: Server, query: Query) -> list[Shapes]:
+    """What scoring the query is made of, segment by segment."""
+    scheme = query.request.scheme
+    return [find_scheme(scheme).shapes(segment.indexes[scheme].layout) for segment in state.segments]

@@ -26,7 +26,7 @@ def take_back(rig, world):
     left = [owner.pseudonym(world.own, name) for name in world.names]
     images = []
     while left:
-        answer = rig.post("cloud", owner.recall(world.own, left, now=NOW), "/v1/recalls")
+        answer = rig.post("cloud", owner.recall(world.own, left, now=NOW, draw=os.urandom), "/v1/recalls")
         assert answer.status_code == 200, refusal(answer)
         got = wire.from_bytes(answer.content, expect=Recalled).images
         images += got
@@ -39,15 +39,20 @@ def turn(rig, world, *, secret=None):
     pictures = take_back(rig, world)
     new = owner.rekey(world.own, draw=secrets.token_bytes, secret=secret)
     succession, appointment = announce(new)
-    new, publication, catalogue = owner.publish(
+    new, publication, catalog = owner.publish(
         new, world.codes, pictures, world.names, schemes=("packed", "bitsliced"), cipher="aes-gcm",
         draw=secrets.token_bytes,
     )  # fmt: skip
-    orders = [("cloud", succession), ("authority", appointment), ("cloud", publication), ("authority", catalogue)]
+    orders = [("cloud", succession), ("authority", appointment), ("cloud", publication), ("authority", catalog)]
     for side, order in orders:
         answer = rig.post(side, order)
         assert answer.status_code == 200, refusal(answer)
-    return world._replace(own=new, me=new_user(new)[0]), orders
+    # The owner draws the order of a segment, and ties are broken by it.
+    place = {owner.pseudonym(new, name): i for i, name in enumerate(world.names)}
+    order = [place[image_id] for image_id in catalog.image_ids]
+    images, names = ([values[i] for i in order] for values in (world.images, world.names))
+    after = world._replace(own=new, me=new_user(new)[0], codes=world.codes[order], images=images, names=names)
+    return after, orders
 
 
 def check_search(rig, world):
@@ -100,12 +105,14 @@ def test_recalls_are_the_owners(tmp_path):
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
         rig.publish()
         names = [owner.pseudonym(world.own, name) for name in world.names[:2]]
-        honest = owner.recall(world.own, names, now=NOW)
+        honest = owner.recall(world.own, names, now=NOW, draw=os.urandom)
         cases = {
             (403, "forged-reply"): sign(honest, secret=world.me.keys.signing_secret),
-            (409, "stale-query"): owner.recall(world.own, names, now=NOW - 1000),
-            (409, "conflict"): owner.recall(world.own, ["0" * 32], now=NOW),
-            (404, "foreign-collection"): owner.recall(owner.rekey(world.own, draw=os.urandom), names, now=NOW),
+            (409, "stale-query"): owner.recall(world.own, names, now=NOW - 1000, draw=os.urandom),
+            (409, "conflict"): owner.recall(world.own, ["0" * 32], now=NOW, draw=os.urandom),
+            (404, "foreign-collection"): owner.recall(
+                owner.rekey(world.own, draw=os.urandom), names, now=NOW, draw=os.urandom
+            ),
         }
         for expected, message in cases.items():
             answer = rig.post("cloud", message, "/v1/recalls")

@@ -44,7 +44,7 @@ def seeds(rig):
     _, query = rig.ask(CODES)
     assert rig.post("cloud", query).status_code == 200
     sent = {type(line.message): line.message for line in world.transcript}
-    report = b"".join(rig.authority.seen).split(b"JCBM\x01\x08")[1]
+    report = b"".join(rig.authority.seen).split(b"JCBM\x02\x08")[1]
     own, withdrawal = owner.withdraw(world.own, world.names[:2])
     revocation = owner.revoke(own, [bytes(16)])[1]
     succession, appointment = announce(owner.rekey(own, draw=os.urandom))
@@ -54,12 +54,12 @@ def seeds(rig):
         ("cloud", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("cloud", "/v1/revocations"): wire.to_bytes(revocation),
         ("cloud", "/v1/successions"): wire.to_bytes(succession),
-        ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW)),
+        ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW, draw=os.urandom)),
         ("authority", "/v1/catalogs"): wire.to_bytes(sent[Catalog]),
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("authority", "/v1/revocations"): wire.to_bytes(revocation),
         ("authority", "/v1/appointments"): wire.to_bytes(appointment),
-        ("authority", "/v1/reports"): b"JCBM\x01\x08" + report.split(b"JCBM")[0],
+        ("authority", "/v1/reports"): b"JCBM\x02\x08" + report.split(b"JCBM")[0],
     }
     posts = {
         route.path for app in (rig.cloud.app, rig.authority.app) for route in app.routes if "POST" in route.methods

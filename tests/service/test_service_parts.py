@@ -5,7 +5,6 @@ import secrets
 import ssl
 import subprocess
 import sys
-from typing import NamedTuple
 
 import httpx
 import pytest
@@ -18,6 +17,7 @@ from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
+from jcbir.ranking._scheme import Shapes
 from jcbir.service import _http as exchange, client, serving
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import Pool
@@ -58,15 +58,12 @@ def test_split_covers_in_order(blocks, parts):
     assert max(sum(blocks[i] for i in span) for span in spans) <= sum(blocks) / parts + 2 * max(blocks) + 1e-9
 
 
-class Sizes(NamedTuple):
-    """What a split looks at of a layout."""
-
-    ciphertexts: int
-    blocks: int
+def shape(rows, blinders):
+    return Shapes((rows, 64), (1, 64), (blinders, 64), blinders)
 
 
 @given(
-    sizes=st.lists(st.builds(Sizes, st.integers(1, 500), st.integers(1, 50)), min_size=1, max_size=12),
+    sizes=st.lists(st.builds(shape, st.integers(1, 500), st.integers(1, 50)), min_size=1, max_size=12),
     trapdoors=st.integers(1, 40),
     workers=st.integers(1, 6),
     seconds=st.floats(0.01, 100),
@@ -78,7 +75,7 @@ def test_parts_cover_a_query_and_none_is_long(sizes, trapdoors, workers, seconds
     done = [(t, s) for part in parts for t in part.trapdoors for s in part.segments]
     assert sorted(done) == [(t, s) for t in range(trapdoors) for s in range(len(sizes))]
     for part in parts:
-        assert part.blinders == len(part.trapdoors) * sum(sizes[s].blocks for s in part.segments)
+        assert part.blinders == len(part.trapdoors) * sum(sizes[s].blinders for s in part.segments)
         cost = sum(costs[s] for s in part.segments)
         assert part.seconds == pytest.approx(len(part.trapdoors) * cost)
         # A half trapdoor more by rounding, or more segments than their mean by one.
@@ -101,7 +98,7 @@ def test_work_at_hand_is_bounded():
 
 def test_pace_is_measured():
     pace = measure(stored_key("small").public)
-    assert 0 < pace.product < pace.blinder < 1
+    assert pace.product > 0 and pace.blinder > 0
 
 
 @pytest.mark.parametrize("name", ["small", "small-subgroup"])
@@ -170,7 +167,7 @@ def test_prometheus_text():
 def test_every_refusal_has_a_status_and_comes_back_as_itself():
     for error in REFUSALS:
         reply = exchange.refuse(error("because"))
-        assert 400 <= reply.status < 500
+        assert 400 <= reply.status < 500 or reply.status == 503
         again = client.rebuild_error(wire.from_bytes(reply.body, expect=Refusal))
         assert type(again) is error and str(again) == "because"
     assert isinstance(client.rebuild_error(Refusal("malformed", "x")), FormatError)
