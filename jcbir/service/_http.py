@@ -62,7 +62,7 @@ class DeclinedError(Exception):
         retry_after: seconds after which the same may succeed, or None.
     """
 
-    def __init__(self, status: int, code: str, reason: str, *, retry_after: float | None = None) -> None:
+    def __init__(self, status: int, code: str, reason: str, *, retry_after: int | float | None = None) -> None:
         super().__init__(reason)
         self.status = status
         self.refusal = Refusal(code, reason[:1000], math.ceil(retry_after or 0))

@@ -39,15 +39,20 @@ def turn(rig, world, *, secret=None):
     pictures = take_back(rig, world)
     new = owner.rekey(world.own, draw=secrets.token_bytes, secret=secret)
     succession, appointment = announce(new)
-    new, publication, catalogue = owner.publish(
+    new, publication, catalog = owner.publish(
         new, world.codes, pictures, world.names, schemes=("packed", "bitsliced"), cipher="aes-gcm",
         draw=secrets.token_bytes,
     )  # fmt: skip
-    orders = [("cloud", succession), ("authority", appointment), ("cloud", publication), ("authority", catalogue)]
+    orders = [("cloud", succession), ("authority", appointment), ("cloud", publication), ("authority", catalog)]
     for side, order in orders:
         answer = rig.post(side, order)
         assert answer.status_code == 200, refusal(answer)
-    return world._replace(own=new, me=new_user(new)[0]), orders
+    # The owner draws the order of a segment, and ties are broken by it.
+    place = {owner.pseudonym(new, name): i for i, name in enumerate(world.names)}
+    order = [place[image_id] for image_id in catalog.image_ids]
+    images, names = ([values[i] for i in order] for values in (world.images, world.names))
+    after = world._replace(own=new, me=new_user(new)[0], codes=world.codes[order], images=images, names=names)
+    return after, orders
 
 
 def check_search(rig, world):

@@ -123,13 +123,13 @@ def test_other_trapdoors_than_signed(rig):
 
 def test_orders_of_somebody_else(rig):
     thief = secrets.token_bytes(32)
-    own, publication, catalogue = owner.publish(
+    own, publication, catalog = owner.publish(
         rig.world.own, CODES, [rig.world.images[0]], ["new"], schemes=("bitsliced",), cipher="aes-gcm",
         draw=secrets.token_bytes,
     )  # fmt: skip
     orders = {
         "cloud": [publication, owner.withdraw(own, ["new"])[1], owner.revoke(own, [bytes(16)])[1]],
-        "authority": [catalogue, owner.withdraw(own, ["new"])[1], owner.revoke(own, [bytes(16)])[1]],
+        "authority": [catalog, owner.withdraw(own, ["new"])[1], owner.revoke(own, [bytes(16)])[1]],
     }
     before = [rig.send(side, "GET", "/health").json() for side in orders]
     for side, messages in orders.items():
@@ -297,7 +297,7 @@ def test_rates_and_work_are_limited(tmp_path):
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert refusal(answers[2]).code == "too-often" and int(answers[2].headers["retry-after"]) > 50
         # Another grant has a bucket of its own; its query is too much work.
-        me = new_user(rig.world.own)[0]
+        me = new_user(rig.world.own, queries_per_day=10**6)[0]
         answer = rig.post("cloud", rig.ask(random_codes(1000), me=me)[1])
         assert (answer.status_code, refusal(answer).code) == (413, "too-much")
         # The address has spent its twelve in the end.

@@ -31,7 +31,14 @@ def numbers_of(value):
 def secrets_of(world, user):
     own = world.own
     found = set(numbers_of(own.secret)) - set(numbers_of(own.card.public))
-    found |= {own.image_master, own.masking_key, own.naming_key, own.signing_secret, world.identity.secret, world.holder.identity.secret}
+    found |= {
+        own.image_master,
+        own.masking_key,
+        own.naming_key,
+        own.signing_secret,
+        world.identity.secret,
+        world.holder.identity.secret,
+    }
     found |= {user.masking_key, user.keys.sealing_secret, user.keys.signing_secret}
     found |= {
         image_key(own.image_master, image_id=image_id, epoch=own.card.epoch, segment=segment)
@@ -66,7 +73,7 @@ def test_cloud_holds_no_secret(tmp_path, caplog):
     for code in (*world.codes, *CODES):
         assert np.packbits(code).tobytes().hex().encode() not in logs
     # The search itself works: what is public is found where it belongs.
-    modulus = world.own.card.public.n.to_bytes(32)
+    modulus = world.own.card.public.key.n.to_bytes(32)
     assert modulus in traffic and any(modulus in content for content in files.values())
     assert me.grant.grant_id.hex().encode() in logs and b"tampered-query" in logs and b"malformed" in logs
     assert owner.pseudonym(world.own, world.names[0]).encode() in files[tmp_path / "store" / "catalogue.sqlite"]
