@@ -32,7 +32,7 @@ from jcbir.cli.workspace import (
 )
 from jcbir.errors import FormatError
 from jcbir.paillier.secret import generate_keys
-from jcbir.protocol import holdings, owner as protocol, wire
+from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
 from jcbir.storage import keys
 from jcbir.storage.fetching import file_digest
@@ -67,7 +67,7 @@ def init(command: options.OwnerInit, screen: Screen) -> None:
         bits = load_network(network).module.bits
         note(screen, f"making a {command.modulus_bits}-bit Paillier key")
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
-        state = holdings.create(collection=command.collection, bits=bits, secret=secret, draw=secrets.token_bytes)
+        state = protocol.create(collection=command.collection, bits=bits, secret=secret, draw=secrets.token_bytes)
         settings = Settings(command.schemes, command.cipher, file_digest(network), command.longest_side)
         create_home(
             home, state, settings, network, passphrase=passphrase, authority_passphrase=second, work=keys.WORK
@@ -185,7 +185,7 @@ def rekey(command: options.OwnerRekey, screen: Screen) -> None:
     with _opened(command.place) as home:
         second = authority_passphrase(command.authority_passphrase_file, fallback=home.passphrase)
 
-        def make() -> holdings.Owner:
+        def make() -> protocol.Owner:
             secret = None
             if command.modulus_bits is not None:
                 note(screen, f"making a {command.modulus_bits}-bit Paillier key")
@@ -255,7 +255,7 @@ def _deliver(home: Home, links: dict[str, Carrier], screen: Screen) -> int:
         return deliver(home, links, advance=advance)
 
 
-def _begin_afresh(home: Home, state: holdings.Owner, passphrase: str) -> Home:
+def _begin_afresh(home: Home, state: protocol.Owner, passphrase: str) -> Home:
     delegation = protocol.delegate(state)
     writers = {
         CARD: partial(write_card, card=state.card),
@@ -285,7 +285,7 @@ def _check_init(command: options.OwnerInit) -> None:
         raise ValueError(f"collection: a name of 1 to 100 characters, got {len(command.collection)}")
 
 
-def _describe(state: holdings.Owner) -> dict[str, Any]:
+def _describe(state: protocol.Owner) -> dict[str, Any]:
     card = state.card
     return {
         "collection": card.collection,
