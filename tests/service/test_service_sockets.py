@@ -172,8 +172,8 @@ def test_garbage_is_refused(pair):
 
 def test_chunked_body_beyond_the_limit(pair):
     piece = b"100000\r\n" + bytes(1 << 20) + b"\r\n"
-    head = wire.HEADER.pack(wire.MAGIC, wire.VERSION, 7, 0, 1000) + bytes(16)
-    first = b"POST /v1/queries HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n20\r\n"
+    head = wire.HEADER.pack(wire.MAGIC, wire.VERSION, 3, 0, 1000) + bytes(16)
+    first = b"POST /v1/withdrawals HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n20\r\n"
     first += head[:16] + bytes(16) + b"\r\n"
     with raw(pair, first) as connection:
         with contextlib.suppress(OSError):
