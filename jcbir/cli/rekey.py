@@ -101,7 +101,7 @@ def open_epoch(workspace: Workspace, make: Callable[[], Owner], *, authority_pas
         sync_folder(workspace.path)
     with open_workspace(path, passphrase=workspace.passphrase, work=workspace.work) as following:
         if not pending(path):
-            following = commit(following, following.owner, post(following, announce(workspace.owner, following.owner)))
+            following = commit(following, following.owner, post(following, announce(following.owner)))
         yield following
 
 

@@ -33,5 +33,5 @@ def authority(command: options.ServeAuthority, console: CommandConsole) -> None:
     with open_journal(command.journal, delegation.card) as journal:
         # The owner may have appointed it to a later epoch than its file is of.
         card = load_authority(journal, appoint(delegation, identity)).card
-    app = create_app(AuthoritySettings(delegation, identity, command.journal))
+    app = create_app(AuthoritySettings(delegation=delegation, identity=identity, journal=command.journal))
     announce(app, card, command.listen, console, service="authority")

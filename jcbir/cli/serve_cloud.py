@@ -11,6 +11,7 @@ from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passph
 from jcbir.errors import KeyMismatchError
 from jcbir.protocol.grants import same_collection
 from jcbir.protocol.messages import Card
+from jcbir.service.client import check_url
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import check_certificate, serve
 from jcbir.storage.cards import card_fingerprint, read_card
@@ -19,6 +20,7 @@ from jcbir.storage.store import DATABASE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
+    check_url(command.authority, insecure_http=command.insecure_http)
     check_listening(command.listen)
     card = read_card(command.card)
     if not command.identity.is_file():
@@ -40,9 +42,9 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
     if identity.public != card.cloud_key:
         raise KeyMismatchError(f"{command.identity}: is not the identity that {command.card} names")
     settings = CloudSettings(
-        command.store,
-        command.authority,
-        identity,
+        store=command.store,
+        identity=identity,
+        authority_url=command.authority,
         workers=command.workers or max(1, (os.cpu_count() or 2) - 1),
         authority_certificate=command.authority_certificate,
         insecure_http=command.insecure_http,

@@ -117,7 +117,10 @@ class Services:
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))
         self.recalls += 1
-        return server.recall(self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes)
+        self.cloud, recalled = server.recall(
+            self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes
+        )  # fmt: skip
+        return recalled
 
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())

@@ -96,7 +96,17 @@ def test_a_port_in_use_is_found_before_anything_is_read(capsys):
         port = taken.getsockname()[1]
         place = ("--port", port)
         cloud = run(
-            capsys, "serve", "cloud", "--card", "c", "--store", "s", "--authority", "http://x", *place, status=2
+            capsys,
+            "serve",
+            "cloud",
+            "--card",
+            "c",
+            "--store",
+            "s",
+            "--authority",
+            "http://127.0.0.1:1",
+            *place,
+            status=2,
         )
         holder = run(capsys, "serve", "authority", "--delegation", "d", "--journal", "j", *place, status=2)
     for refused in (cloud, holder):
@@ -151,7 +161,7 @@ def test_each_error_has_its_status():
     assert classify(TypeError("x")) is None and classify(ModuleNotFoundError("x", name="jcbir.nothing")) is None
 
 
-SERVE_CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "http://x")
+SERVE_CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "http://127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
