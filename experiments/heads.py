@@ -174,9 +174,9 @@ LEARNED: dict[str, dict[str, Any]] = {
     "CSQ alone, no smoothing": {"itq_bits": 0, "smoothing": 0.0},
     "CSQ alone, quantization weight 1": {"itq_bits": 0, "quantization_weight": 1.0},
     "CSQ alone, 20 steps": {"itq_bits": 0, "steps": 20},
-    "CSQ + ITQ, no smoothing": {"smoothing": 0.0},
-    "CSQ + ITQ, half of the bits each": {"itq_bits": 32},
-    "CSQ + ITQ, 128 bits": {"bits": 128},
+    "CSQ + ITQ, a quarter label-free": {"itq_bits": 16},
+    "CSQ + ITQ, a quarter label-free, no smoothing": {"itq_bits": 16, "smoothing": 0.0},
+    "CSQ + ITQ, 128 bits, a quarter label-free": {"bits": 128, "itq_bits": 32},
 }
 
 
