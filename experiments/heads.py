@@ -131,7 +131,7 @@ def rivals(key: jax.Array, features: np.ndarray, bits: int) -> Iterator[tuple[st
     x = unit(features.astype(np.float64))
     most = min(bits, len(x) - 1)
     mean, axes = principal_axes(x, components=most)
-    half = min(bits // 2, len(x) // 3)
+    some = min(3 * bits // 4, len(x) // 3)
     general = general_head(bits=bits)
     yield "general head", general
     yield "general head, own mean", linear(mean, general.projection.astype(np.float64))
@@ -140,10 +140,10 @@ def rivals(key: jax.Array, features: np.ndarray, bits: int) -> Iterator[tuple[st
         yield "PCA, signs", linear(mean, axes)
         yield "PCA, random rotation", linear(mean, axes @ turn)
     for power in (0.5, 1.0):
-        points = (x - mean) @ axes[:, :half]
-        white = axes[:, :half] * points.std(0) ** -power
+        points = (x - mean) @ axes[:, :some]
+        white = axes[:, :some] * points.std(0) ** -power
         yield f"ITQ, whitened {power}", linear(mean, white @ itq_rotations(key, (x - mean) @ white, bits=bits))
-    for name, components in (("quarter", bits // 4), ("all", bits)):
+    for name, components in (("a quarter", bits // 4), ("half", bits // 2), ("all", bits)):
         if components < len(x):
             yield f"ITQ, {name} as many components as bits", fit_itq(key, features, bits=bits, components=components)
 
@@ -164,9 +164,9 @@ LEARNED: dict[str, dict[str, Any]] = {
     "CSQ alone, no smoothing": {"itq_bits": 0, "smoothing": 0.0},
     "CSQ alone, quantization weight 1": {"itq_bits": 0, "quantization_weight": 1.0},
     "CSQ alone, 20 steps": {"itq_bits": 0, "steps": 20},
-    "CSQ + ITQ, no smoothing": {"smoothing": 0.0},
-    "CSQ + ITQ, half of the bits each": {"itq_bits": 32},
-    "CSQ + ITQ, 128 bits": {"bits": 128},
+    "CSQ + ITQ, a quarter label-free": {"itq_bits": 16},
+    "CSQ + ITQ, a quarter label-free, no smoothing": {"itq_bits": 16, "smoothing": 0.0},
+    "CSQ + ITQ, 128 bits, a quarter label-free": {"bits": 128, "itq_bits": 32},
 }
 
 
