@@ -88,7 +88,7 @@ def test_broken_file_is_named_and_counted(album, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--images", "no/such/folder"], ["path", "no/such/folder"]),
+        (["--images", "no/such/folder"], ["images", "no/such/folder"]),
         (["--epochs", "0"], ["epochs", "at least 1", "got 0"]),
         (["--top", "5000"], ["top", "2000", "got 5000"]),
     ],

@@ -162,6 +162,8 @@ def _check_options(options: Demo) -> None:
     for name in ("epochs", "top", "per_class"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name}: must be at least 1, got {getattr(options, name)}")
+    if options.images is not None and not options.images.is_dir():
+        raise ValueError(f"images: must be a folder of class folders, got {str(options.images)!r}")
     for name, path in (("out", options.out), ("report", options.report)):
         if path is not None and path.is_dir():
             raise ValueError(f"{name}: must be the file to write, got the folder {str(path)!r}")
