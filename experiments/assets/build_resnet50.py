@@ -55,7 +55,9 @@ class Config:
 def quantize(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """An int8 kernel and the float32 factor of each output channel (the last axis): the greatest weight becomes 127."""
     peaks = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
-    factors = (np.where(peaks > 0, peaks, 127) / 127).astype(np.float32)
+    factors = (peaks / 127).astype(np.float32)
+    # A channel so faint that its factor underflows is zero, whatever the factor: float32 keeps seven digits above that.
+    factors = np.where(factors >= np.finfo(np.float32).tiny, factors, np.float32(1))
     return np.rint(kernel / factors).astype(np.int8), factors
 
 
