@@ -42,13 +42,13 @@ def network():
 
 def pooled(network, images):
     # As an argument: weights that a program closes over are folded for minutes.
-    apply = jax.jit(lambda variables, x: run(network._replace(variables=variables), x).pooled)
+    apply = jax.jit(lambda variables, x: run(network._replace(variables=variables), x))
     return np.asarray(apply(network.variables, images))
 
 
 @pytest.fixture(scope="module")
 def features(network):
-    return np.asarray(jax.jit(lambda images: run(network, images))(pictures()))
+    return pooled(network, pictures())
 
 
 def test_features_are_those_of_the_float32_network(features):
@@ -64,7 +64,7 @@ def test_features_are_those_of_the_float32_network(features):
 
 def test_any_size_is_taken(network, features):
     larger = pictures().repeat(2, axis=1).repeat(2, axis=2)
-    again = np.asarray(jax.jit(lambda images: run(network, images))(larger))
+    again = pooled(network, larger)
     cosine = (features * again).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(again, axis=1)
     assert (cosine > 0.9).all()
     assert jax.eval_shape(lambda x: run(network, x), np.zeros((2, 64, 201, 3), np.uint8)).shape == (2, 2048)
