@@ -30,8 +30,9 @@ import numpy as np
 import tyro
 from jaxtyping import Float, UInt8
 
-from experiments.build_sample import read_parts
-from jcbir.data import Labels, Source, chunks, concatenate, load_sample, packed
+from experiments.assets.build_cifar10 import read_parts
+from experiments.assets.cifar10 import load_sample
+from jcbir.data import Labels, Source, chunks, concatenate, packed
 from jcbir.hashing import encode
 from jcbir.models import Backbone, bundled, run
 from jcbir.storage.backbones import load_backbone

@@ -34,7 +34,7 @@ import tyro
 from PIL import Image
 
 from jcbir import models
-from jcbir.data import load_sample
+from experiments.assets.cifar10 import load_sample
 from jcbir.hashing import Progress, TrainState, crop_and_flip, fit, init_state, linen_apply, train_step
 from jcbir.models import Preprocessing, preprocess
 
