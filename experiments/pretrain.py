@@ -33,8 +33,8 @@ import safetensors.numpy
 import tyro
 from PIL import Image
 
-from jcbir import models
 from experiments.assets.cifar10 import load_sample
+from jcbir import models
 from jcbir.hashing import Progress, TrainState, crop_and_flip, fit, init_state, linen_apply, train_step
 from jcbir.models import Preprocessing, preprocess
 
