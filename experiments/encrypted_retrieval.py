@@ -30,8 +30,7 @@ from experiments.tasks import FULL, Learning
 from jcbir.codes import pack, pairwise
 from jcbir.metrics import mean_average_precision
 from jcbir.paillier import secret
-from jcbir.ranking import build_index, open_differences, open_scores, plan, prepare, score, trapdoor
-from jcbir.ranking.integer import magnitude_ranks
+from jcbir.ranking import SCHEMES as RECORDS, build_index, open_differences, open_scores, plan, prepare, score, trapdoor
 from jcbir.ranking.isometry import isometry, mask_codes
 
 SCHEMES = ("bitsliced", "packed", "integer")
@@ -175,7 +174,7 @@ def search(codes: Codes, key: secret.SecretKey, plain: np.ndarray, *, scheme: st
         return secret.encrypt(key, rows, draw=draw)
 
     index = timed("build", lambda: build_index(codes.database, layout, encrypt=own, public=public))
-    table = timed("prepare", lambda: prepare(public, index)) if scheme == "bitsliced" else index
+    table = timed("prepare", lambda: prepare(public, index)) if RECORDS[scheme].prepare else index
     same, reply = [], 0
 
     def values(number: int) -> tuple[int, np.ndarray]:
@@ -247,8 +246,7 @@ def by_value(codes: Codes) -> float:
     Returns:
         mAP over all queries.
     """
-    stored = integers(codes.database)
-    ranks = np.stack([magnitude_ranks(differences(query, stored)) for query in integers(codes.query)])
+    ranks = np.stack([RECORDS["integer"].distances(codes.database, query) for query in codes.query])
     return mean_average_precision(ranks, codes.relevant).value
 
 

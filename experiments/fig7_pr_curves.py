@@ -22,12 +22,11 @@ import numpy as np
 import tyro
 
 from experiments import tasks
-from experiments.encrypted_retrieval import differences, integers
 from experiments.running import Scale, Where, begin, command_line, finish
 from experiments.tasks import FULL, Learning
 from jcbir.codes import pack, pairwise
 from jcbir.metrics import Tally, precision_at, recall_at, tally
-from jcbir.ranking.integer import magnitude_ranks
+from jcbir.ranking import SCHEMES
 
 POINTS = 30
 
@@ -80,8 +79,7 @@ def main(config: Config) -> dict[str, Any]:
             asked, stored = tasks.run_cell(prepared, method, bits, seeds=1).codes[0]
             rows[method] = curve(tally(np.asarray(pairwise(pack(asked), pack(stored))), relevant, bits=bits))
             if method == "csq":
-                values = integers(stored)
-                ranks = np.stack([magnitude_ranks(differences(one, values)) for one in integers(asked)])
+                ranks = np.stack([SCHEMES["integer"].distances(stored, code) for code in asked])
                 rows["csq_by_integer_difference"] = curve(tally(ranks, relevant))
     for bits, rows in lengths.items():
         print(bits, {name: round(row["area"], 4) for name, row in rows.items()}, flush=True)

@@ -17,7 +17,19 @@ import numpy as np
 from experiments import running, search_peers
 from experiments.bench_paillier import Config
 from jcbir.paillier import _blinding as blinding, public as public_half, secret as secret_half
-from jcbir.ranking import Calibration, build_index, calibrate, cost, open_scores, plan, prepare, rank, score, trapdoor
+from jcbir.ranking import (
+    SCHEMES,
+    Calibration,
+    build_index,
+    calibrate,
+    cost,
+    open_scores,
+    plan,
+    prepare,
+    rank,
+    score,
+    trapdoor,
+)
 from jcbir.ranking.isometry import isometry, mask_codes
 
 BATCH = {"auto": 512, "jax": 512, "gmpy2": 64, "python": 4}
@@ -188,7 +200,7 @@ def ours(
         return public_half.encrypt(public, rows, blinders=fresh)
 
     # Compilation apart: every batch size the build will meet.
-    for size in (BATCH[engine], layout.ciphertexts % BATCH[engine] or 1):
+    for size in (BATCH[engine], SCHEMES[layout.scheme].shapes(layout).index[0] % BATCH[engine] or 1):
         owner(np.zeros((size, public.plaintext_bytes), np.uint8))
     slot = (layout, engine)
     if slot not in built:

@@ -38,7 +38,7 @@ def counter_draw(label: str):
 
 
 @functools.cache
-def make_world(*, schemes: tuple = SCHEMES, cipher: str = "aes-gcm", label: str = "world") -> World:
+def make_world(*, schemes: tuple = tuple(SCHEMES), cipher: str = "aes-gcm", label: str = "world") -> World:
     draw = counter_draw(label)
     numbers = np.random.default_rng(0)
     codes = numbers.random((30, BITS)) > 0.5

@@ -11,8 +11,7 @@ from jcbir.cli import options
 from jcbir.cli.console import Screen, answer, note
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
-from jcbir.ranking._calibration import calibrate
-from jcbir.ranking._cost import Cost, cost
+from jcbir.ranking._cost import Cost, calibrate, cost
 
 CHOICES = (("packed", None), ("bitsliced", None), ("bitsliced", 2), ("integer", None))
 """Scheme, and bits in a product table where the server keeps some."""

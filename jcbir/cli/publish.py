@@ -20,7 +20,7 @@ from jcbir.errors import FormatError
 from jcbir.models import Backbone
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card
-from jcbir.ranking._layouts import plan
+from jcbir.ranking._table import plan
 from jcbir.storage.files import PRIVATE, write_file
 from jcbir.storage.images import decode_image, list_images
 

@@ -18,10 +18,9 @@ from jcbir.protocol.holdings import Delegation
 from jcbir.protocol.messages import Appointment, Card, Catalogue, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
 from jcbir.protocol.user import RELEASE_DOMAIN
-from jcbir.ranking._decode import decode_scores
-from jcbir.ranking._layouts import DEAD, check_layout, rank
+from jcbir.ranking._decode import DEAD, decode_scores, rank
 from jcbir.ranking._open import Decrypt
-from jcbir.ranking.integer import differences, magnitude_ranks
+from jcbir.ranking._table import check_layout
 from jcbir.sealing import image_key, seal_to
 
 
@@ -227,7 +226,7 @@ def open_report(
 
     Returns:
         For each query int32[n] Hamming distances (`integer`: dense ranks of the absolute differences);
-        `jcbir.ranking._layouts.DEAD` for images that are withdrawn.
+        `jcbir.ranking.DEAD` for images that are withdrawn.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -243,7 +242,8 @@ def open_report(
     dead = _dead(authority, report.segments)
     opened = []
     for row in report.scores:
-        distances = _read_row([next(pieces) for _ in row], authority.card.public.n)
+        opened_row = [(scores.layout, plain) for scores, plain in (next(pieces) for _ in row)]
+        distances = decode_scores(opened_row, public=authority.card.public)
         opened.append(np.where(dead, np.int32(DEAD), distances))
     return tuple(opened)
 
@@ -313,16 +313,6 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
     return state, release(state, report, open_report(state, report, engine=engine))
 
 
-def _read_row(pieces: list, modulus: int) -> np.ndarray:
-    """Distances of one query to all segments; ranks of `integer` are dense over all of them, so that they compare."""
-    if pieces[0][0].layout.scheme == "integer":
-        values = [value for _, plaintexts in pieces for value in differences(plaintexts, modulus=modulus)]
-        return magnitude_ranks(values)
-    return np.concatenate(
-        [decode_scores(plaintexts, scores.layout, modulus=modulus) for scores, plaintexts in pieces]
-    ).astype(np.int32)
-
-
 def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
     return np.array(
         [number < authority.withdrawn.get(name, 0) for number in segments for name in authority.catalogues[number]],
@@ -352,8 +342,8 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
             if got != expected:
                 raise FormatError(f"report: segment {number} is {got}, expected scheme, count, bits {expected}")
             check_layout(authority.card.public, scores.layout)
-            if len(scores.ciphertexts) != scores.layout.blocks or scores.live is not None:
-                raise FormatError(f"report: {len(scores.ciphertexts)} scores, {scores.layout.blocks} blocks, in order")
+            if len(scores.ciphertexts) != scores.layout.blocks:
+                raise FormatError(f"report: {len(scores.ciphertexts)} scores, {scores.layout.blocks} blocks")
             if scores.fingerprint != authority.card.public.fingerprint:
                 raise ForeignCollectionError("report: scores under another key")
 

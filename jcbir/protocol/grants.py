@@ -103,7 +103,7 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
     if not 1 <= request.top <= grant.max_results:
         raise MissingRightError(f"top: {request.top} results asked, the grant allows 1 to {grant.max_results}")
     if request.scheme not in SCHEMES:
-        raise ValueError(f"scheme: expected one of {SCHEMES}, got {request.scheme!r}")
+        raise ValueError(f"scheme: expected one of {tuple(SCHEMES)}, got {request.scheme!r}")
 
 
 def commit(salt: bytes, trapdoors: tuple) -> bytes:

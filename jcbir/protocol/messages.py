@@ -10,8 +10,8 @@ import dataclasses
 from typing import Any
 
 from jcbir.paillier.public import PublicKey
-from jcbir.ranking._layouts import SCHEMES
-from jcbir.ranking._records import Index, Scores, Trapdoor
+from jcbir.ranking._scheme import Index, Scores, Trapdoor
+from jcbir.ranking._table import SCHEMES
 
 
 @dataclasses.dataclass(frozen=True)

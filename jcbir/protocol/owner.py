@@ -26,7 +26,7 @@ from jcbir.protocol.messages import (
 )
 from jcbir.protocol.user import masked_codes
 from jcbir.ranking._build import build_index
-from jcbir.ranking._layouts import plan
+from jcbir.ranking._table import plan
 from jcbir.sealing import Cipher, image_key, open_batch, seal_to
 from jcbir.typing import Array, Rows
 
@@ -305,7 +305,7 @@ def _check_batch(
     if again:
         raise ValueError(f"names: {len(again)} of {len(image_ids)} are published already")
     if not schemes or not set(schemes) <= set(SCHEMES) or len(set(schemes)) != len(schemes):
-        raise ValueError(f"schemes: expected different ones of {SCHEMES}, got {tuple(schemes)}")
+        raise ValueError(f"schemes: expected different ones of {tuple(SCHEMES)}, got {tuple(schemes)}")
 
 
 __all__ = [

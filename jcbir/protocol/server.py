@@ -25,9 +25,9 @@ from jcbir.protocol.messages import (
     Withdrawal,
 )
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, StaleQueryError
-from jcbir.ranking._layouts import check_layout
-from jcbir.ranking._records import Index
+from jcbir.ranking._scheme import Index
 from jcbir.ranking._score import prepare, score
+from jcbir.ranking._table import SCHEMES, check_layout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +126,8 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
     for index in publication.indexes:
         if index.fingerprint != server.card.public.fingerprint:
             raise KeyMismatchError("publication: an index is encrypted under another key")
-        if index.live is not None:
-            raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
         check_layout(server.card.public, index.layout)
-        shape = (index.layout.ciphertexts, index.layout.ciphertext_bytes)
+        shape = SCHEMES[index.layout.scheme].shapes(index.layout).index
         expected = (len(image_ids), server.card.bits, shape)
         if (index.layout.count, index.layout.bits, index.ciphertexts.shape) != expected:
             raise ValueError(
@@ -159,7 +157,7 @@ def prepare_segment(
         ('a',)
     """
     ready = {
-        index.layout.scheme: prepare(card.public, index) if tables and index.layout.scheme == "bitsliced" else index
+        index.layout.scheme: prepare(card.public, index) if tables and SCHEMES[index.layout.scheme].prepare else index
         for index in indexes
     }
     return Segment(number, ready, image_ids)

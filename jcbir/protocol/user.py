@@ -18,7 +18,7 @@ from jcbir.protocol.grants import commit
 from jcbir.protocol.messages import SCHEMES, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
 from jcbir.ranking._build import trapdoors
-from jcbir.ranking._layouts import plan
+from jcbir.ranking._table import plan
 from jcbir.ranking.isometry import isometry, mask_codes
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
@@ -219,7 +219,7 @@ def ask(
         (2, 2)
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"scheme: expected one of {SCHEMES}, got {scheme!r}")
+        raise ValueError(f"scheme: expected one of {tuple(SCHEMES)}, got {scheme!r}")
     if len(codes) == 0:
         raise ValueError("codes: at least one query")
     if not 1 <= top <= user.grant.max_results:

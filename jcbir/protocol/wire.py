@@ -10,8 +10,6 @@ import hashlib
 import struct
 from typing import Any
 
-import numpy as np
-
 from jcbir.errors import FormatError
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol._schema import (
@@ -48,8 +46,7 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.ranking._layouts import Layout
-from jcbir.ranking._records import Index, Scores, Trapdoor
+from jcbir.ranking._scheme import Index, Layout, Scores, Trapdoor
 
 MAGIC = b"JCBM"
 VERSION = 1
@@ -72,24 +69,6 @@ _FINGERPRINT = text(low=64, high=64)
 _SEALED = octets(low=1, high=256 * _MEBI)
 _ROWS = rows(width=2048)
 
-
-def _pack_marks(marks: np.ndarray) -> list:
-    return [len(marks), np.packbits(marks).tobytes()]
-
-
-def _parse_marks(plain: Any, name: str) -> np.ndarray:
-    if not isinstance(plain, list) or [type(item) for item in plain] != [int, bytes]:
-        raise FormatError(f"{name}: expected a count and packed bits")
-    count, body = plain
-    if not 0 <= count <= 8 * len(body) < count + 8:
-        raise FormatError(f"{name}: {count} marks are not {len(body)} bytes")
-    bits = np.unpackbits(np.frombuffer(body, np.uint8)).astype(bool)
-    if bits[count:].any():
-        raise FormatError(f"{name}: padding bits are set")
-    return bits[:count]
-
-
-_MARKS = optional(Codec(_pack_marks, _parse_marks))
 PUBLIC_KEY = record(PublicKey, n=number(), g=number(), h=optional(number()), h_bits=whole(low=0, high=1 << 15))
 CARD = record(
     Card,
@@ -110,7 +89,7 @@ LAYOUT = record(
     lanes=whole(low=1, high=1 << 15),
     blocks=whole(low=1, high=1 << 31),
 )
-INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+INDEX = record(Index, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
 _TRAPDOOR = record(
     Trapdoor,
     scheme=_SCHEME,
@@ -120,7 +99,7 @@ _TRAPDOOR = record(
     fingerprint=_FINGERPRINT,
     body=_ROWS,
 )
-_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS, live=_MARKS)
+_SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
 _SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
 GRANT = record(
     Grant,

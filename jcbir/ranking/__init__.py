@@ -1,8 +1,8 @@
-"""Encrypted ranking: codes packed into Paillier plaintexts, scored by a server that holds no secret, opened by the
-key holder.
+"""Encrypted ranking: codes in ciphertexts, scored by a server that holds no secret, opened by the key holder.
 
-`layouts` plans how many codes a plaintext carries; `integer`, `packed` and `bitsliced` are the three number layouts;
-`build`, `score` and `open` are what the owner, the server and the key holder run; `cost` predicts all three.
+`SCHEMES` is the table of schemes, one record each; a kind of key is a record too. `plan`, `mask_index` and
+`build_index` are what the owner runs, `mask_query` and `trapdoors` the user, `prepare` and `score` the server,
+`open_scores` and `rank` the key holder; `cost` predicts all four.
 """
 
 import lazy_loader as lazy

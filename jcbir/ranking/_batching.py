@@ -14,37 +14,12 @@ from jcbir.paillier._slices import batch_slices
 
 
 def padded_rows(count: int) -> int:
-    """Rows the engine `jax` computes for a batch of `count`.
-
-    Args:
-        count: rows of the batch.
-
-    Returns:
-        The rows with their padding, at least `count`.
-
-    Example:
-        >>> padded_rows(512)
-        512
-
-    """
+    """Rows the engine `jax` computes for a batch of `count`."""
     return sum(size for _, size in batch_slices(count))
 
 
 def fill_batches(count: int) -> list[slice]:
-    """Cut a batch where that leaves less padding: at the largest power of two, again and again.
-
-    Args:
-        count: rows of the batch.
-
-    Returns:
-        Slices that cover the batch in order; one slice where cutting gains nothing.
-
-    Example:
-        >>> parts = fill_batches(295)
-        >>> parts[0].start, parts[-1].stop
-        (0, 295)
-
-    """
+    """Cut a batch where that leaves less padding: at the largest power of two, again and again."""
     if count < 2:
         return [slice(0, count)]
     head = 1 << ((count - 1).bit_length() - 1)
@@ -56,21 +31,7 @@ def fill_batches(count: int) -> list[slice]:
 def in_filled_batches(
     operation: Callable[..., UInt8[np.ndarray, "m w"]], rows: UInt8[np.ndarray, "n c"], *, engine: str
 ) -> UInt8[np.ndarray, "n w"]:
-    """Apply an operation on rows in parts that fill the engine's batches.
-
-    Args:
-        operation: called as `operation(rows, engine=engine)`, rows in and rows out.
-        rows: the batch.
-        engine: Paillier engine.
-
-    Returns:
-        The operation's rows, in order.
-
-    Example:
-        >>> in_filled_batches(lambda rows, engine: rows + 1, np.zeros((3, 2), np.uint8), engine="python").sum()
-        np.uint64(6)
-
-    """
+    """Apply `operation(rows, engine=engine)`, rows to rows, in parts that fill the engine's batches."""
     name = choose_engine(engine, count=len(rows))
     if name != "jax":
         return operation(rows, engine=name)

@@ -1,17 +1,34 @@
 """What a private search costs, before it is paid: bytes and operations exactly, seconds from a calibration.
 
 Bytes are those of the arrays; a message adds its frame. Operations are counted in rows: one encryption, one product
-modulo n^2, one inversion, one decryption. `calibration.calibrate` measures how long each takes on the machine at hand.
+modulo n^2, one inversion, one decryption. `calibrate` measures in about two seconds how long each takes on the machine
+at hand: each operation is timed at two sizes and a line drawn through them; the first call of each size compiles what
+an engine compiles, and is not timed. The clock is an argument, so that nothing below the edge reads one: pass
+`time.perf_counter`, or `time.process_time` for the seconds of one core.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import NamedTuple
+import math
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
-from jcbir.paillier._engines import choose_engine
-from jcbir.paillier.public import PublicKey
+import numpy as np
+
+from jcbir.paillier import _blinding as blinding, _engines as engines, public as paillier, secret as secret_half
+from jcbir.paillier.secret import SecretKey
 from jcbir.ranking._batching import fill_batches, padded_rows
-from jcbir.ranking._layouts import Layout, plan
+from jcbir.ranking._radix import compose, split
+from jcbir.ranking._scheme import Layout, Operations, Work
+from jcbir.ranking._table import find_scheme, plan
+
+ROUNDS = 3
+SMALLEST, LARGEST = 4, 4096
+POOL = 64
+# A key owner encrypts whole indexes, by a table that small batches do not use.
+BATCH = 32
+# Picks per bit-sliced score: as many as a 64-bit code takes with pair tables.
+PICKS = 32
 
 
 class Line(NamedTuple):
@@ -72,31 +89,6 @@ class Calibration:
 
 
 @dataclasses.dataclass(frozen=True)
-class Operations:
-    """Rows worked on, per index or per query.
-
-    Attributes:
-        build_encryptions: encryptions of the index.
-        prepare_products: products of the product tables (0 without tables).
-        prepare_inversions: inversions of the product tables.
-        trapdoor_encryptions: encryptions of a query by its user.
-        blinders: fresh encryptions of zero that one query uses up at the server.
-        score_products: products at the server, for a query with ones and zeros among its bits.
-        score_inversions: inversions at the server.
-        decryptions: decryptions of one query by the key holder.
-    """
-
-    build_encryptions: int
-    prepare_products: int
-    prepare_inversions: int
-    trapdoor_encryptions: int
-    blinders: int
-    score_products: int
-    score_inversions: int
-    decryptions: int
-
-
-@dataclasses.dataclass(frozen=True)
 class Seconds:
     """Predicted seconds on the machine of the calibration.
 
@@ -146,7 +138,7 @@ class Cost:
 
 
 def cost(
-    public: PublicKey,
+    public: Any,
     *,
     scheme: str,
     count: int,
@@ -163,10 +155,10 @@ def cost(
 
     Args:
         public: the key.
-        scheme: `integer`, `packed` or `bitsliced`.
+        scheme: name of the ranking scheme.
         count: images N.
         bits: code length k.
-        base: as in `layouts.plan`.
+        base: as for `plan`.
         group: bits per product table of a prepared `bitsliced` index, None without tables.
         calibration: measured on this machine for this length of key; None leaves the seconds out.
 
@@ -174,95 +166,165 @@ def cost(
         The cost.
 
     Raises:
-        ValueError: as `layouts.plan`; a group for another scheme than `bitsliced`; a calibration of another key
-            length.
-        CapacityError: as `layouts.plan`.
+        ValueError: as for `plan`; a group for a scheme without tables; a calibration of another key length.
+        CapacityError: as for `plan`.
 
     Example:
+        >>> from jcbir.paillier.public import PublicKey
         >>> public = PublicKey(n=49 * 2**2042 + 1, g=2)
         >>> predicted = cost(public, scheme="bitsliced", count=100_000, bits=64, group=2)
         >>> predicted.operations.decryptions, predicted.reply_bytes
         (295, 151040)
 
     """
-    layout = plan(public, scheme=scheme, count=count, bits=bits, base=base)
-    if group is not None and scheme != "bitsliced":
-        raise ValueError(f"group: only bitsliced indexes have product tables, got {scheme}")
+    layout, found = plan(public, scheme=scheme, count=count, bits=bits, base=base), find_scheme(scheme)
+    if group is not None and found.prepare is None:
+        raise ValueError(f"group: must be None for {scheme}, which has no product tables, got {group!r}")
     if calibration is not None and calibration.modulus_bits != layout.modulus_bits:
         raise ValueError(f"calibration: must be of a {layout.modulus_bits}-bit key, got {calibration.modulus_bits}")
-    operations = _operations(layout, group)
-    width = layout.ciphertext_bytes
-    entries = 0 if group is None else layout.blocks * -(-bits // group) << group
+    work, shapes = found.cost(layout, group), found.shapes(layout)
     return Cost(
         layout=layout,
-        index_bytes=layout.ciphertexts * width,
-        prepared_bytes=entries * width,
-        trapdoor_bytes=-(-bits // 8) if scheme == "bitsliced" else width,
-        reply_bytes=layout.blocks * width,
-        operations=operations,
-        seconds=None if calibration is None else _seconds(layout, group, operations, calibration),
+        index_bytes=math.prod(shapes.index),
+        prepared_bytes=work.prepared_rows * shapes.index[1],
+        trapdoor_bytes=math.prod(shapes.query),
+        reply_bytes=math.prod(shapes.scores),
+        operations=work.operations,
+        seconds=None if calibration is None else _seconds(layout, work, calibration),
     )
 
 
-def _operations(layout: Layout, group: int | None) -> Operations:
-    blocks, bits = layout.blocks, layout.bits
-    sliced = layout.scheme == "bitsliced"
-    table_products = 0
-    if group is not None:
-        # The inversion of each plane ends in a product; each doubling of the group multiplies every entry once.
-        table_products = layout.ciphertexts
-        size = 1
-        while size < group:
-            size *= 2
-            table_products += blocks * -(-bits // size) << size
-    if not sliced:
-        products, inversions = 2 * blocks + (layout.scheme == "integer"), int(layout.scheme == "integer")
-    elif group is None:
-        products, inversions = blocks * (bits + 1), blocks
-    else:
-        products, inversions = blocks * -(-bits // group), 0
-    return Operations(
-        build_encryptions=layout.ciphertexts,
-        prepare_products=table_products,
-        prepare_inversions=layout.ciphertexts if group is not None else 0,
-        trapdoor_encryptions=0 if sliced else 1,
-        blinders=blocks,
-        score_products=products,
-        score_inversions=inversions,
-        decryptions=blocks,
-    )
-
-
-def _seconds(layout: Layout, group: int | None, operations: Operations, measured: Calibration) -> Seconds:
-    blocks, digits = layout.blocks, layout.lanes * layout.lane_digits
-    if layout.scheme == "integer":
-        digits = 0
-    split = blocks * digits * measured.split_digit
-    if digits and layout.base & (layout.base - 1):
-        split += blocks * measured.split_row
+def _seconds(layout: Layout, work: Work, measured: Calibration) -> Seconds:
+    operations = work.operations
+    reading = operations.decryptions * work.digits * measured.split_digit
+    if work.digits and layout.base & (layout.base - 1):
+        reading += operations.decryptions * measured.split_row
     tables = operations.prepare_products - operations.prepare_inversions
-    if layout.scheme != "bitsliced":
-        score = 2 * measured.product.at(blocks) + measured.invert.at(operations.score_inversions)
-    elif group is None:
-        score = measured.pick.at(blocks * layout.bits) + measured.invert.at(blocks) + 2 * measured.product.at(blocks)
-    else:
-        score = measured.pick.at(blocks * -(-layout.bits // group)) + measured.product.at(blocks)
     return Seconds(
-        build=_power_seconds(measured, "encrypt", layout.ciphertexts)
-        + layout.ciphertexts * digits * measured.compose_digit,
+        build=_power_seconds(measured, "encrypt", operations.build_encryptions)
+        + operations.build_encryptions * work.digits * measured.compose_digit,
         prepare=measured.invert.at(operations.prepare_inversions) + measured.product.at(tables),
         trapdoor=_power_seconds(measured, "blind", operations.trapdoor_encryptions),
-        blinders=_power_seconds(measured, "blind", blocks),
-        score=score,
-        open=_power_seconds(measured, "decrypt", blocks) + split,
+        blinders=_power_seconds(measured, "blind", operations.blinders),
+        score=sum(getattr(measured, operation).at(count) for operation, count in work.batches),
+        open=_power_seconds(measured, "decrypt", operations.decryptions) + reading,
     )
 
 
 def _power_seconds(measured: Calibration, operation: str, count: int) -> float:
     """Seconds of a batch of powers, by the engine that will take it; `jax` computes its padding too."""
-    engine = choose_engine(measured.engine, count=count)
+    engine = engines.choose_engine(measured.engine, count=count)
     line = getattr(measured.powers[engine], operation)
     if engine != "jax":
         return line.at(count)
     parts = [part.stop - part.start for part in fill_batches(count)] if operation == "decrypt" else [count]
     return sum(line.at(padded_rows(part)) for part in parts)
+
+
+def calibrate(
+    secret: SecretKey,
+    *,
+    draw: Callable[[int], bytes],
+    clock: Callable[[], float],
+    engine: str = "auto",
+    budget: float = 2.0,
+) -> Calibration:
+    """Time every operation that `cost` counts.
+
+    Args:
+        secret: a key of the length to calibrate for; any will do.
+        draw: uniform random bytes, `draw(count) -> bytes` (callers pass `secrets.token_bytes`).
+        clock: seconds that only grow (callers pass `time.perf_counter`).
+        engine: Paillier engine to time.
+        budget: seconds to spend, compilations not counted; less than one is noisy.
+
+    Returns:
+        The calibration, for this engine and key length.
+
+    Raises:
+        ValueError: a budget that is not positive, or no such engine.
+
+    Example:
+        >>> import secrets, time
+        >>> from jcbir.paillier.secret import generate_keys
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> calibrate(key, draw=secrets.token_bytes, clock=time.perf_counter, engine="python", budget=0.1).engine
+        'python'
+
+    """
+    if budget <= 0:
+        raise ValueError(f"budget: must be positive, got {budget}")
+    names = {engines.choose_engine(engine, count=count) for count in (1, LARGEST)}
+    public, share = secret.public, budget / (3 * len(names) + 4)
+    pool = secret_half.owner_blinders(secret, POOL, draw=draw, engine=engine)
+    rows = np.resize(pool, (LARGEST, public.ciphertext_bytes))
+    picked = np.arange(LARGEST).reshape(-1, PICKS)
+
+    def line(operation: Callable[[int], object], *, step: int = SMALLEST) -> Line:
+        return _fit(operation, clock=clock, budget=share, step=step)
+
+    compose_digit, split_row, split_digit = _radix_times(public.plaintext_bytes, clock=clock, budget=share)
+    return Calibration(
+        engine=engine,
+        modulus_bits=public.bits,
+        powers={name: _powers(secret, name, rows, draw, line) for name in sorted(names)},
+        product=line(lambda n: paillier.add(public, rows[:n], rows[:n], engine=engine)),
+        pick=line(lambda n: paillier.product(public, rows[:n], picked[: n // PICKS], engine=engine), step=PICKS),
+        invert=line(lambda n: paillier.subtract(public, rows[:n], rows[:n], engine=engine)),
+        compose_digit=compose_digit,
+        split_row=split_row,
+        split_digit=split_digit,
+    )
+
+
+def _powers(
+    secret: SecretKey, engine: str, rows: np.ndarray, draw: Callable[[int], bytes], line: Callable[..., Line]
+) -> Powers:
+    plain = np.zeros((LARGEST, secret.public.plaintext_bytes), np.uint8)
+    # The engine `jax` pads to whole batches, which `cost` counts.
+    step = engines.JAX_BATCH if engine == "jax" else SMALLEST
+    return Powers(
+        encrypt=line(lambda n: secret_half.encrypt(secret, plain[:n], draw=draw, engine=engine), step=max(step, BATCH)),
+        blind=line(lambda n: blinding.blinders(secret.public, n, draw=draw, engine=engine), step=step),
+        decrypt=line(lambda n: secret_half.decrypt(secret, rows[:n], engine=engine), step=step),
+    )
+
+
+def _timed(operation: Callable[[int], object], count: int, clock: Callable[[], float]) -> float:
+    begin = clock()
+    operation(count)
+    return clock() - begin
+
+
+def _fit(
+    operation: Callable[[int], object], *, clock: Callable[[], float], budget: float, step: int = SMALLEST
+) -> Line:
+    """A line through the median times of two sizes, the larger found by doubling until it fills its share."""
+    large = 2 * step
+    while 2 * large <= LARGEST:
+        operation(large)
+        # Two more rounds of this size and three of a quarter of it are to come.
+        if _timed(operation, large, clock) >= budget / 8:
+            break
+        large *= 2
+    small = max(step, large // 4 // step * step)
+    for size in (small, large):
+        operation(size)
+    times = [[_timed(operation, size, clock) for size in (small, large)] for _ in range(ROUNDS)]
+    low, high = (statistics.median(column) for column in zip(*times, strict=True))
+    slope = max((high - low) / (large - small), 0.0)
+    return Line(max(high - slope * large, 0.0), slope)
+
+
+def _radix_times(width: int, *, clock: Callable[[], float], budget: float) -> tuple[float, float, float]:
+    """Seconds per digit composed; per row and per digit split, from a base of few digits and one of many."""
+    digits = {base: int((8 * width - 1) / np.log2(base)) for base in (3, 65)}
+    rows = {base: compose(np.ones((LARGEST, n), np.uint8), base=base, width=width) for base, n in digits.items()}
+    ones = np.ones((LARGEST, digits[65]), np.uint8)
+    writing = _fit(lambda n: compose(ones[:n], base=65, width=width), clock=clock, budget=budget / 3).each
+    reading = {
+        base: _fit(lambda n, b=base, d=d: split(rows[b][:n], base=b, count=d), clock=clock, budget=budget / 3).each
+        for base, d in digits.items()
+    }
+    per_digit = max((reading[3] - reading[65]) / (digits[3] - digits[65]), 0.0)
+    return writing / digits[65], max(reading[65] - per_digit * digits[65], 0.0), per_digit

@@ -1,62 +1,69 @@
-"""From decrypted score plaintexts to distances, for the key holder and for the user who took off a pad."""
+"""From decrypted scores to distances and an order: no secret is needed once the rows are decrypted."""
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int32, UInt8
+from jaxtyping import Int32, Integer
 
-from jcbir.ranking import bitsliced, integer, packed
-from jcbir.ranking._layouts import DEAD, Layout
+from jcbir.ranking._scheme import Layout, Scores, check_whole
+from jcbir.ranking._table import find_scheme
+from jcbir.typing import Array
+
+DEAD = np.iinfo(np.int32).max
+"""Distance of an image that is not to be found (withdrawn): after every real distance, never ranked."""
 
 
-def decode_scores(
-    plaintexts: UInt8[np.ndarray, "b w"],
-    layout: Layout,
-    *,
-    modulus: int,
-    live: Bool[np.ndarray, " s"] | None = None,
-) -> Int32[np.ndarray, " n"]:
-    """Decode decrypted scores of a whole index.
+def rows_to_decrypt(scores: Scores, *, hint: np.ndarray | None = None, opening: np.ndarray | None = None) -> np.ndarray:
+    """What the closure `decrypt` is given: each score, behind it its block's hint and its query's opening."""
+    rows, width = find_scheme(scores.layout.scheme).shapes(scores.layout).scores
+    if scores.ciphertexts.shape != (rows, width):
+        raise ValueError(f"scores: must be {rows} x {width} bytes, got {scores.ciphertexts.shape}")
+    if hint is None and opening is None:
+        return scores.ciphertexts
+    if hint is not None and len(hint) != rows:
+        raise ValueError(f"hint: must be {rows} rows, one for each score, got {len(hint)}")
+    parts = (hint, None if opening is None else np.repeat(opening, rows, axis=0))
+    return np.concatenate([scores.ciphertexts, *(part for part in parts if part is not None)], axis=1)
+
+
+def decode_scores(pieces: Sequence[tuple[Layout, np.ndarray]], *, public: Any) -> Int32[np.ndarray, " n"]:
+    """Decode one query's decrypted scores of every segment, pairs of layout and rows, into distances that compare."""
+    if not pieces or len({(layout.scheme, layout.bits) for layout, _ in pieces}) != 1:
+        raise ValueError(f"pieces: must be at least one, all of one scheme and length, got {len(pieces)}")
+    scheme = find_scheme(pieces[0][0].scheme)
+    for layout, plaintexts in pieces:
+        rows = scheme.shapes(layout).scores[0]
+        if len(plaintexts) != rows:
+            raise ValueError(f"plaintexts: must be {rows} rows as the layout has, got {len(plaintexts)}")
+    return scheme.decode(pieces, public)
+
+
+def rank(distances: Integer[Array, " n"], *, top: int) -> Int32[np.ndarray, " m"]:
+    """Positions of the nearest images, equal distances by lower position; `DEAD` images never appear.
 
     Args:
-        plaintexts: one number per block, big-endian.
-        layout: the layout of the index.
-        modulus: the Paillier modulus n.
-        live: which lanes hold an image, as `Scores.live`.
+        distances: distances of n images.
+        top: how many positions to return at most.
 
     Returns:
-        int32[count], or int32[slots] of a shuffled answer: Hamming distances 0..k, for `integer` dense ranks of
-        `|difference|`; `DEAD` where no image is.
+        int32[m] positions, `m = min(top, images that are not dead)`.
 
     Raises:
-        ValueError: a number that is not a score of this layout (the wrong key, a pad not taken off), or another number
-            of rows or marks than the layout has.
+        ValueError: `top` is no whole number of at least 1.
 
     Example:
-        >>> layout = Layout("bitsliced", 8, 2, 16, 9, 2, 1)
-        >>> decode_scores(np.array([[0, 9 * 5 + 3]], np.uint8), layout, modulus=255).tolist()
-        [3, 5]
+        >>> rank(np.array([3, 1, DEAD, 1]), top=3).tolist()
+        [1, 3, 0]
 
     """
-    if len(plaintexts) != layout.blocks:
-        raise ValueError(f"plaintexts: must be {layout.blocks} rows as the layout has blocks, got {len(plaintexts)}")
-    if live is not None and len(live) not in (layout.count, layout.slots):
-        raise ValueError(f"live: must mark {layout.count} images or {layout.slots} slots, got {len(live)}")
-    if layout.scheme == "integer":
-        values = integer.differences(plaintexts, modulus=modulus)
-        bound = (1 << layout.bits) - 1
-        if any(abs(value) > bound for value in values):
-            raise ValueError(f"plaintexts: a difference beyond +-{bound}; these are not scores of this layout and key")
-        return _integer_ranks(values, live)
-    slots = {"packed": packed, "bitsliced": bitsliced}[layout.scheme].decode(plaintexts, layout)
-    if live is None:
-        return slots[: layout.count]
-    return np.where(live, slots[: len(live)], DEAD).astype(np.int32)
-
-
-def _integer_ranks(values: list[int], live: np.ndarray | None) -> np.ndarray:
-    """Ranks among the live images only; one lane per block, so `count` and `slots` are the same."""
-    if live is None:
-        return integer.magnitude_ranks(values)
-    ranks = np.full(len(values), DEAD, np.int32)
-    positions = np.flatnonzero(live)
-    ranks[positions] = integer.magnitude_ranks([values[i] for i in positions])
-    return ranks
+    top = check_whole(top, name="top", low=1)
+    values = np.asarray(distances)
+    live = np.flatnonzero(values != DEAD)
+    kept = values[live]
+    if top < len(kept):
+        # Everything up to the top-th smallest value, then a stable sort of that small part.
+        bound = np.partition(kept, top - 1)[top - 1]
+        near = np.flatnonzero(kept <= bound)
+        live, kept = live[near], kept[near]
+    return live[np.argsort(kept, kind="stable")[:top]].astype(np.int32)

@@ -25,26 +25,7 @@ LIMB_BITS = 16
 
 
 def compose(digits: Integer[np.ndarray, "n m"], *, base: int, width: int) -> UInt8[np.ndarray, "n w"]:
-    """Write digits, least significant first, as big-endian numbers.
-
-    `x_i = sum_j digits_ij base^j`
-
-    Args:
-        digits: n numbers of m digits in 0..base-1, least significant first.
-        base: the base, 2..65536.
-        width: bytes of each number.
-
-    Returns:
-        uint8[n, width], big-endian.
-
-    Raises:
-        ValueError: a number needs more than `width` bytes.
-
-    Example:
-        >>> compose(np.array([[1, 2, 0], [2, 2, 2]]), base=3, width=2).tolist()
-        [[0, 7], [0, 26]]
-
-    """
+    """Write digits, least significant first, as big-endian numbers of `width` bytes: `x_i = sum_j digits_ij base^j`."""
     count, length = digits.shape
     limbs = max(_byte_length(base**length - 1) + 1, width) // 2 + 1
     powers = _power_limbs(base, length, limbs)
@@ -56,32 +37,12 @@ def compose(digits: Integer[np.ndarray, "n m"], *, base: int, width: int) -> UIn
         reduced = (sums & 0xFFFF).astype(">u2")[::-1].T
         numbers[start : start + CHUNK_ROWS] = np.ascontiguousarray(reduced).view(np.uint8)
     if numbers[:, : 2 * limbs - width].any():
-        raise ValueError(f"width: {length} digits in base {base} do not fit {width} bytes")
+        raise ValueError(f"width: must be enough bytes for {length} digits in base {base}, got {width}")
     return np.ascontiguousarray(numbers[:, 2 * limbs - width :])
 
 
 def split(numbers: UInt8[np.ndarray, "n w"], *, base: int, count: int) -> UInt[np.ndarray, "n m"]:
-    """Read big-endian numbers as digits, least significant first: the inverse of `compose`.
-
-    `digits_ij = floor(x_i / base^j) mod base`
-
-    Args:
-        numbers: uint8[n, w], big-endian.
-        base: the base, 2..65536.
-        count: digits of each number (m).
-
-    Returns:
-        uint8[n, count] digits in 0..base-1 (uint16 when the base exceeds 256).
-
-    Raises:
-        ValueError: a number is `base^count` or more, or so long (11,000 bits in base 65536) that its digits could not
-            be told apart.
-
-    Example:
-        >>> split(np.array([[0, 7], [0, 26]], np.uint8), base=3, count=3).tolist()
-        [[1, 2, 0], [2, 2, 2]]
-
-    """
+    """Read big-endian numbers as `count` digits, least significant first, uint8 or uint16: the inverse of `compose`."""
     check_below(numbers, base**count, name="numbers not made with this layout and key: numbers")
     if base & (base - 1) == 0:
         return _split_bits(numbers, base.bit_length() - 1, count)

@@ -12,7 +12,7 @@ import numpy as np
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query, ScoreReport
 from jcbir.protocol.server import Server
-from jcbir.ranking._records import Scores
+from jcbir.ranking._scheme import Scores
 from jcbir.service.blinder_pool import Stock
 from jcbir.service.pool import BACKGROUND, Pool, Shift
 from jcbir.service.scoring import Share, split_segments, write_share

@@ -1,6 +1,7 @@
 """The server's state over a store, as of one moment: ciphertexts and sealed images stay on disk, behind memory maps."""
 
 import dataclasses
+import math
 import mmap
 from collections.abc import Iterator, Mapping
 
@@ -11,7 +12,8 @@ from jcbir.protocol import wire
 from jcbir.protocol._schema import read_plain
 from jcbir.protocol.messages import Revocation
 from jcbir.protocol.server import Segment, Server, prepare_segment
-from jcbir.ranking._records import Index
+from jcbir.ranking._scheme import Index
+from jcbir.ranking._table import find_scheme
 from jcbir.storage.database import explained, retry_missing
 from jcbir.storage.segments import Place, map_segment
 from jcbir.storage.store import Store, segment_path
@@ -102,9 +104,10 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
     query = "SELECT record, offset, size FROM indexes WHERE segment = ? ORDER BY position"
     for record, offset, size in store.catalogue.execute(query, [number]).fetchall():
         layout = read_plain(wire.LAYOUT, record, name="layout")
-        if size != layout.ciphertexts * layout.ciphertext_bytes or not 0 <= offset <= offset + size <= len(view):
+        shape = find_scheme(layout.scheme).shapes(layout).index
+        if size != math.prod(shape) or not 0 <= offset <= offset + size <= len(view):
             raise FormatError(f"{store.path}: an index of segment {number} does not fit its file")
-        rows = np.frombuffer(view, np.uint8, size, offset).reshape(layout.ciphertexts, layout.ciphertext_bytes)
+        rows = np.frombuffer(view, np.uint8, size, offset).reshape(shape)
         indexes.append(Index(layout, store.card.public.fingerprint, rows))
     return indexes
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jcbir.errors import FormatError
-from jcbir.ranking._records import Index
+from jcbir.ranking._scheme import Index
 from jcbir.storage.files import sync_folder
 
 MAGIC = b"JCBG"

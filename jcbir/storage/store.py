@@ -354,8 +354,6 @@ def _check_new(store: Store, publication: Publication) -> None:
     following = store.catalogue.execute("SELECT count(*) FROM segments").fetchone()[0]
     if publication.segment != following:
         raise ValueError(f"publication: segment {publication.segment}, the next one here is {following}")
-    if any(index.live is not None for index in publication.indexes):
-        raise ValueError("publication: an index carries deletion marks; withdraw the images instead")
     names = [image.image_id for image in publication.images]
     lookup = "SELECT 1 FROM images WHERE image_id = ? AND gone = 0"
     taken = [name for name in names if store.catalogue.execute(lookup, [name]).fetchone()]

@@ -9,7 +9,7 @@ import pytest
 from protocol_world import BITS, NOW, make_world, search
 
 from jcbir.protocol import owner, user, wire
-from jcbir.protocol.leakage import authority_view, code_distances, describe, server_view, views
+from jcbir.protocol.leakage import authority_view, describe, server_view, views
 from jcbir.protocol.messages import SCHEMES
 from jcbir.sealing import image_key
 
@@ -101,9 +101,10 @@ def test_authority_gets_no_trapdoor_no_salt_no_image_and_no_masking_key():
 def test_search_pattern_is_visible_in_bitsliced_and_not_in_packed():
     world = run(*SCHEMES)
     view = server_view(world.transcript)
-    assert set(view.query_distances) == {"bitsliced"}
-    np.testing.assert_array_equal(view.query_distances["bitsliced"], pairwise(QUERIES))
-    assert view.query_distances["bitsliced"][1, 3] == 0
+    distances = view.seen["bitsliced"].values["query_distances"]
+    np.testing.assert_array_equal(distances, pairwise(QUERIES))
+    assert distances[1, 3] == 0
+    assert view.seen["packed"].values == view.seen["integer"].values == {}
     for scheme in ("integer", "packed"):
         trapdoors = [
             trapdoor.body.tobytes()
@@ -139,9 +140,7 @@ def test_authority_sees_patterns_in_packed():
     masking = {"card": world.own.card, "scheme": "packed", "masking_key": world.own.masking_key}
     stored = user.masked_codes(world.codes, **masking).astype(np.int8)
     asked = user.masked_codes(QUERIES, **masking).astype(np.int8)
-    np.testing.assert_array_equal(view.patterns, stored[None] - asked[:, None])
-    # From one query alone: the geometry of the whole database.
-    np.testing.assert_array_equal(code_distances(view.patterns[0]), pairwise(world.codes))
+    np.testing.assert_array_equal(view.seen["packed"].values["patterns"], stored[None] - asked[:, None])
 
 
 def test_authority_sees_differences_in_integer():
@@ -150,15 +149,15 @@ def test_authority_sees_differences_in_integer():
     masking = {"card": world.own.card, "scheme": "integer", "masking_key": world.own.masking_key}
     weights = 1 << np.arange(BITS)[::-1]
     stored, asked = user.masked_codes(world.codes, **masking) @ weights, user.masked_codes(QUERIES, **masking) @ weights
-    np.testing.assert_array_equal(np.array(view.differences), stored[None] - asked[:, None])
+    np.testing.assert_array_equal(np.array(view.seen["integer"].values["differences"]), stored[None] - asked[:, None])
 
 
 def test_authority_sees_distances_only_in_bitsliced():
     world = run("bitsliced")
     view = authority_view(world.transcript, world.own.secret)
-    np.testing.assert_array_equal(view.distances["bitsliced"], (world.codes[None] ^ QUERIES[:, None]).sum(axis=-1))
-    assert view.patterns is None
-    assert view.differences == ()
+    assert list(view.seen["bitsliced"].values) == ["distances"]
+    distances = view.seen["bitsliced"].values["distances"]
+    np.testing.assert_array_equal(distances, (world.codes[None] ^ QUERIES[:, None]).sum(axis=-1))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

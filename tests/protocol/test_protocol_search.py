@@ -87,7 +87,7 @@ def test_withdrawn_images_are_never_found_and_can_come_back():
     assert owner.pseudonym(own, gone) not in after.cloud.images
 
     own, publication, catalogue = owner.publish(
-        own, code, [world.images[4]], [gone], schemes=SCHEMES, cipher="aes-gcm", draw=secrets.token_bytes
+        own, code, [world.images[4]], [gone], schemes=tuple(SCHEMES), cipher="aes-gcm", draw=secrets.token_bytes
     )
     back = after._replace(
         own=own, cloud=server.accept(after.cloud, publication), holder=authority.catalog(after.holder, catalogue)

@@ -146,7 +146,7 @@ def test_padded_batches_are_paid_for():
 
 def test_bad_arguments():
     public = make_key(256).public
-    with pytest.raises(ValueError, match="group: only bitsliced"):
+    with pytest.raises(ValueError, match="group: must be None for packed"):
         cost(public, scheme="packed", count=10, bits=16, group=2)
     with pytest.raises(CapacityError):
         cost(public, scheme="packed", count=10, bits=512)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from jcbir.ranking.isometry import isometry, mask_codes
+from jcbir.ranking.isometry import isometry, mask_codes, mask_lanes
 
 KEYS = st.binary(min_size=32, max_size=32)
 
@@ -23,20 +23,25 @@ def test_permutation_is_one(masking_key, bits):
     assert sorted(secret.permutation.tolist()) == list(range(bits))
 
 
-@pytest.mark.parametrize("bits", [16, 512])
-def test_independent_reading_agrees(bits):
-    # A change would orphan every stored index. At 512 bits some words are rejected.
-    secret = isometry(bytes(range(32)), bits=bits)
-    permutation, mask = independent(bytes(range(32)), bits)
+@pytest.mark.parametrize(
+    ("masking_key", "bits", "lane", "rejected"),
+    [(bytes(range(32)), 16, 0, 0), (bytes(range(32)), 16, 3, 0), (bytes([6]) + bytes(31), 512, 0, 3)],
+)
+def test_independent_reading_agrees(masking_key, bits, lane, rejected):
+    # A change would orphan every stored index. Without the rejection the last of these keys gives another permutation.
+    secret = isometry(masking_key, bits=bits, lane=lane)
+    permutation, mask, words = independent(masking_key, bits, lane)
     assert secret.permutation.tolist() == permutation
     assert secret.mask.tolist() == mask
+    assert words == bits - 1 + rejected
 
 
-def independent(masking_key: bytes, bits: int):
+def independent(masking_key: bytes, bits: int, lane: int):
     """The definition written again, from the byte stream upwards."""
     import hashlib
 
-    stream = hashlib.shake_256(b"jcbir isometry v1" + bits.to_bytes(2, "big") + masking_key).digest(10_000)
+    prefix = b"jcbir isometry v2" + bits.to_bytes(2, "big") + lane.to_bytes(4, "big")
+    stream = hashlib.shake_256(prefix + masking_key).digest(10_000)
     head = -(-bits // 8)
     mask = [bool(stream[i // 8] >> (7 - i % 8) & 1) for i in range(bits)]
     permutation, place = list(range(bits)), head
@@ -47,7 +52,24 @@ def independent(masking_key: bytes, bits: int):
                 break
         j = word % (i + 1)
         permutation[i], permutation[j] = permutation[j], permutation[i]
-    return permutation, mask
+    return permutation, mask, (place - head) // 2
+
+
+@given(KEYS, st.integers(1, 40), st.integers(1, 9))
+def test_each_code_has_the_isometry_of_its_lane(masking_key, count, lanes):
+    codes = np.random.default_rng(count).random((count, 16)) < 0.5
+    alone = [mask_codes(c, isometry(masking_key, bits=16, lane=i % lanes)) for i, c in enumerate(codes)]
+    assert np.array_equal(mask_lanes(codes, masking_key, lanes=lanes), np.array(alone))
+
+
+def test_lanes_do_not_share_an_isometry():
+    codes = np.zeros((200, 64), bool)
+    codes[:, 5] = True
+    masked = mask_lanes(codes, bytes(32), lanes=200)
+    assert len({row.tobytes() for row in masked}) == 200
+    # Where bit 5 goes is uniform over the lanes: 200 lanes, 64 places, 3.1 each; more than 14 has a chance below 1e-4.
+    places = [isometry(bytes(32), bits=64, lane=lane).permutation.tolist().index(5) for lane in range(200)]
+    assert max(np.bincount(places)) <= 14
 
 
 def test_shuffle_is_uniform():
@@ -72,10 +94,17 @@ def test_secrets_stay_out_of_the_repr():
     assert str(secret) == repr(secret)
 
 
-def test_bad_arguments():
+def test_bad_arguments(unchecked):
     with pytest.raises(ValueError, match="masking_key: must be 32 bytes, got 31"):
         isometry(bytes(31), bits=8)
-    with pytest.raises(ValueError, match="bits: must be 1"):
+    with pytest.raises(ValueError, match=r"bits: must be a whole number 1\.\.65535, got 0"):
         isometry(bytes(32), bits=0)
-    with pytest.raises(ValueError, match="codes: must have 8 bits"):
+    with pytest.raises(ValueError, match="lane: must be a whole number"):
+        isometry(bytes(32), bits=8, lane=-1)
+    with pytest.raises(ValueError, match="lanes: must be a whole number of at least 1, got 0"):
+        mask_lanes(np.zeros((2, 8), bool), bytes(32), lanes=0)
+    with pytest.raises(ValueError, match="codes: must be of 8 bits"):
         mask_codes(np.zeros((2, 9), bool), isometry(bytes(32), bits=8))
+    for codes in (np.zeros((2, 8), np.uint8), np.ones((2, 8), np.float32)):
+        with pytest.raises(ValueError, match="codes: must be a bool array, got"):
+            mask_codes(codes, isometry(bytes(32), bits=8))

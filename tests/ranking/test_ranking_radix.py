@@ -66,7 +66,7 @@ def test_largest_number_fits_and_the_next_does_not(base):
 
 
 def test_width_too_small():
-    with pytest.raises(ValueError, match="do not fit 1 bytes"):
+    with pytest.raises(ValueError, match="width: must be enough bytes for 6 digits in base 3, got 1"):
         compose(np.full((1, 6), 2), base=3, width=1)
 
 

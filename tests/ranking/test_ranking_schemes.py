@@ -2,16 +2,25 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 from ranking_keys import fresh_blinders, hamming, make_key, owner_encrypt
 
 from jcbir.errors import KeyMismatchError
 from jcbir.paillier import secret as paillier
-from jcbir.ranking import build_index, open_differences, open_scores, plan, prepare, rank, score, trapdoor
-from jcbir.ranking._build import append, delete, trapdoors
-from jcbir.ranking._layouts import DEAD
-from jcbir.ranking._records import Index, Scores
-from jcbir.ranking.bitsliced import table_picks
+from jcbir.ranking import (
+    Scores,
+    build_index,
+    cost,
+    open_differences,
+    open_scores,
+    plan,
+    prepare,
+    rank,
+    score,
+    trapdoor,
+    trapdoors,
+)
+from jcbir.ranking._bitsliced import _table_picks
 
 EXACT = ("packed", "bitsliced")
 
@@ -84,7 +93,7 @@ def test_a_batch_of_trapdoors_is_each_of_them(scheme):
     alone = [trapdoor(code, layout, encrypt=owner_encrypt(key), public=key.public) for code in codes]
     assert len(doors) == 5
     for door, single in zip(doors, alone, strict=True):
-        assert door[:-1] == single[:-1]
+        assert door._replace(body=None) == single._replace(body=None)
         assert door.body.shape == single.body.shape
         opened = [body if scheme == "bitsliced" else paillier.decrypt(key, body) for body in (door.body, single.body)]
         assert np.array_equal(*opened)
@@ -121,55 +130,6 @@ def test_integer_difference_is_not_hamming():
     assert open_differences(key, run(key, codes, query, scheme="integer"))[0] == 1
     assert rank(open_scores(key, run(key, codes, query, scheme="integer")), top=2).tolist() == [0, 1]
     assert rank(open_scores(key, run(key, codes, query, scheme="packed")), top=2).tolist() == [1, 0]
-
-
-@given(collections(st.just(16)), collections(st.just(16)), st.sampled_from(["integer", *EXACT]))
-@settings(max_examples=25)
-def test_append_equals_a_fresh_build(first, second, scheme):
-    key = make_key(256)
-    codes, query = first
-    layout = plan(key.public, scheme=scheme, count=len(codes), bits=16)
-    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
-    grown = append(key.public, index, second[0], encrypt=owner_encrypt(key))
-    together = np.concatenate([codes, second[0]])
-    assert grown.layout == plan(key.public, scheme=scheme, count=len(together), bits=16)
-    question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=key.public)
-    scores = score(key.public, grown, question, blinders=fresh_blinders(key, grown.layout.blocks))
-    fresh = open_scores(key, run(key, together, query, scheme=scheme))
-    assert open_scores(key, scores).tolist() == fresh.tolist()
-
-
-def test_append_fills_the_open_lanes_first():
-    key = make_key(256)
-    layout = plan(key.public, scheme="packed", count=3, bits=16)
-    assert layout.lanes > 4
-    index = build_index(np.zeros((3, 16), bool), layout, encrypt=owner_encrypt(key), public=key.public)
-    grown = append(key.public, index, np.ones((1, 16), bool), encrypt=owner_encrypt(key))
-    assert grown.layout.blocks == 1
-    assert len(grown.ciphertexts) == 1
-
-
-@pytest.mark.parametrize("scheme", ["integer", *EXACT])
-def test_deleted_images_are_never_ranked(scheme):
-    key = make_key(256)
-    codes = np.eye(8, dtype=bool)
-    query = codes[2]
-    layout = plan(key.public, scheme=scheme, count=8, bits=8)
-    index = delete(build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public), np.array([2, 5]))
-    index = append(key.public, delete(index, np.array([5])), codes[:1], encrypt=owner_encrypt(key))
-    question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=key.public)
-    distances = open_scores(key, score(key.public, index, question, blinders=fresh_blinders(key, 9)))
-    assert (distances == DEAD).tolist() == [False, False, True, False, False, True, False, False, False]
-    assert set(rank(distances, top=9).tolist()) == {0, 1, 3, 4, 6, 7, 8}
-    if scheme != "integer":
-        assert (distances[distances != DEAD] == 2).all()
-
-
-def test_delete_refuses_positions_outside():
-    index = Index(plan(make_key(256).public, scheme="packed", count=3, bits=8), "", np.zeros((1, 64), np.uint8))
-    for position in (-1, 3):
-        with pytest.raises(ValueError, match=r"positions: must be 0\.\.2"):
-            delete(index, np.array([position]))
 
 
 @pytest.mark.parametrize("scheme", ["integer", *EXACT])
@@ -221,16 +181,14 @@ def test_other_keys_are_refused():
     question = trapdoor(codes[0], layout, encrypt=owner_encrypt(ours), public=ours.public)
     blinders = fresh_blinders(ours, layout.blocks)
     stray = question._replace(fingerprint=theirs.public.fingerprint)
-    with pytest.raises(KeyMismatchError, match="trapdoor: made under key"):
+    with pytest.raises(KeyMismatchError, match="trapdoor: must be of key"):
         score(ours.public, index, stray, blinders=blinders)
-    with pytest.raises(KeyMismatchError, match="index: made under key"):
+    with pytest.raises(KeyMismatchError, match="index: must be of key"):
         score(theirs.public, index, question, blinders=blinders)
-    with pytest.raises(KeyMismatchError, match="index: made under key"):
+    with pytest.raises(KeyMismatchError, match="index: must be of key"):
         prepare(theirs.public, index)
-    with pytest.raises(KeyMismatchError, match="index: made under key"):
-        append(theirs.public, index, codes, encrypt=owner_encrypt(theirs))
     scores = score(ours.public, index, question, blinders=blinders)
-    with pytest.raises(KeyMismatchError, match="scores: made under key"):
+    with pytest.raises(KeyMismatchError, match="scores: must be of key"):
         open_scores(theirs, scores)
 
 
@@ -238,45 +196,44 @@ def test_queries_of_another_size_are_refused(unchecked):
     key = make_key(256)
     codes = np.eye(8, dtype=bool)
     layout = plan(key.public, scheme="packed", count=8, bits=8)
-    with pytest.raises(ValueError, match="code: must have 8 bits"):
+    with pytest.raises(ValueError, match="codes: must be of 8 bits"):
         trapdoor(np.zeros(16, bool), layout, encrypt=owner_encrypt(key), public=key.public)
-    with pytest.raises(ValueError, match="encrypt: a packed trapdoor is encrypted"):
+    with pytest.raises(ValueError, match="encrypt: must be a closure"):
         trapdoor(codes[0], layout, public=key.public)
     index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
     longer = plan(key.public, scheme="packed", count=8, bits=16)
     question = trapdoor(np.zeros(16, bool), longer, encrypt=owner_encrypt(key), public=key.public)
-    with pytest.raises(ValueError, match="trapdoor: its bits must be 8"):
+    with pytest.raises(ValueError, match=r"trapdoor\.bits: must be 8"):
         score(key.public, index, question, blinders=fresh_blinders(key, 1))
     with pytest.raises(ValueError, match="codes: must be 8 x 8"):
         build_index(codes[:7], layout, encrypt=owner_encrypt(key), public=key.public)
-    with pytest.raises(ValueError, match="codes: must be n x 8"):
-        append(key.public, index, np.zeros((0, 8), bool), encrypt=owner_encrypt(key))
 
 
-def test_malformed_records_are_refused():
+def test_malformed_records_are_refused(unchecked):
     key = make_key(256)
     codes = np.eye(8, dtype=bool)
     layout = plan(key.public, scheme="bitsliced", count=8, bits=8)
     index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
     question = trapdoor(codes[0], layout, public=key.public)
     blinders = fresh_blinders(key, layout.blocks)
-    with pytest.raises(ValueError, match="index: must hold"):
+    with pytest.raises(ValueError, match="index: must be"):
         score(key.public, index._replace(ciphertexts=index.ciphertexts[:-1]), question, blinders=blinders)
-    with pytest.raises(ValueError, match="index: live must mark 8"):
-        score(key.public, index._replace(live=np.ones(3, bool)), question, blinders=blinders)
-    with pytest.raises(ValueError, match="trapdoor: its body must be 1 x 1"):
+    with pytest.raises(ValueError, match=r"trapdoor\.body: must be 1 x 1"):
         score(key.public, index, question._replace(body=np.zeros((1, 2), np.uint8)), blinders=blinders)
-    with pytest.raises(ValueError, match="blinders: must be at least one row"):
+    with pytest.raises(ValueError, match="blinders: must be at least 1 rows"):
         score(key.public, index, question, blinders=blinders[:0])
     scores = score(key.public, index, question, blinders=blinders)
-    with pytest.raises(ValueError, match="plaintexts: must be"):
+    with pytest.raises(ValueError, match="scores: must be"):
         open_scores(key, scores._replace(ciphertexts=np.repeat(scores.ciphertexts, 2, axis=0)))
     other = plan(key.public, scheme="packed", count=8, bits=8)
     packed = build_index(codes, other, encrypt=owner_encrypt(key), public=key.public)
-    with pytest.raises(ValueError, match="only a bitsliced index"):
+    with pytest.raises(ValueError, match="index: must be of a scheme with product tables"):
         prepare(key.public, packed)
-    with pytest.raises(ValueError, match="group: must be one of"):
-        prepare(key.public, index, group=3)
+    for group in (3, 0, True, 2.0):
+        with pytest.raises(ValueError, match="group: must be one of"):
+            prepare(key.public, index, group=group)
+        with pytest.raises(ValueError, match="group: must be one of"):
+            cost(key.public, scheme="bitsliced", count=8, bits=8, group=group)
 
 
 @pytest.mark.parametrize("scheme", ["integer", *EXACT])
@@ -284,11 +241,11 @@ def test_numbers_that_are_no_scores_are_refused(scheme):
     key = make_key(256)
     layout = plan(key.public, scheme=scheme, count=1, bits=8, base=4 if scheme == "packed" else None)
     body = owner_encrypt(key)([key.public.n // 2])
-    with pytest.raises(ValueError, match=r"not scores of this layout|not made with this layout"):
+    with pytest.raises(ValueError, match=r"must be scores of this layout|not made with this layout"):
         open_scores(key, Scores(layout, key.public.fingerprint, body))
 
 
 def test_table_picks_name_the_query_bits():
     bits = np.array([1, 0, 1, 1, 1], bool)
-    picks = table_picks(bits, group=4, blocks=3)
+    picks = _table_picks(bits, group=4, blocks=3)
     assert picks.tolist() == [[13, 16 + 1], [32 + 13, 48 + 1], [64 + 13, 80 + 1]]

@@ -32,7 +32,7 @@ from jcbir.models import bundled, untrained
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
 from jcbir.protocol.leakage import describe
-from jcbir.ranking._layouts import rank
+from jcbir.ranking._decode import rank
 from jcbir.storage.images import decode_image
 
 INTEGER_QUERIES = 1

@@ -1,0 +1,96 @@
+"""Kinds of public keys: what the parties must know of a key to carry it, encrypt under it and blind with it.
+
+The secret half of each kind is in `_secret_keys`, which the server cannot import.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jcbir.errors import FormatError
+from jcbir.paillier._blinding import blinders
+from jcbir.paillier.public import PublicKey, check_public, encrypt
+from jcbir.typing import Rows
+
+Fields = Mapping[str, int | bytes]
+
+
+class KeyKind(NamedTuple):
+    """The public half of a kind of key. A public key is any hashable value with a hexadecimal `fingerprint`.
+
+    Attributes:
+        name: as schemes and tagged keys spell it.
+        key_type: class of the public key.
+        to_fields: `to_fields(public)`: the key as whole numbers of any length and bytes, by name.
+        from_fields: `from_fields(fields)`: the key back, or FormatError.
+        check: `check(public)`: refuses a foreign key that is visibly weak.
+        blinder_bytes: `blinder_bytes(public)`: bytes of a blinder.
+        blinders: `blinders(public, count, draw=, engine=)`: fresh blinders, each for one use.
+        encrypt: `encrypt(public, rows, blinders=, engine=)`: plaintext rows to ciphertext rows.
+    """
+
+    name: str
+    key_type: type
+    to_fields: Callable[[Any], Fields]
+    from_fields: Callable[[Fields], Any]
+    check: Callable[..., None]
+    blinder_bytes: Callable[[Any], int]
+    blinders: Callable[..., Rows]
+    encrypt: Callable[..., Rows]
+
+
+class TaggedKey(NamedTuple):
+    """A public key that says of which kind it is.
+
+    Attributes:
+        kind: name of the kind, in `KEY_KINDS`.
+        key: the public key.
+    """
+
+    kind: str
+    key: Any
+
+    @property
+    def fingerprint(self) -> str:
+        """The key's own fingerprint, in hexadecimal."""
+        return self.key.fingerprint
+
+
+def check_fields(fields: Fields, *, name: str, types: Mapping[str, type]) -> None:
+    """Refuse fields of other names or types than a kind writes; the values are not shown, for they may be secret."""
+    if list(fields) != list(types) or any(type(value) is not types[field] for field, value in fields.items()):
+        raise FormatError(f"{name}: must have the fields {', '.join(types)}, got {', '.join(map(str, fields))}")
+
+
+def _paillier_fields(public: PublicKey) -> Fields:
+    return {"n": public.n, "g": public.g, "h": public.h or 0, "h_bits": public.h_bits}
+
+
+def _paillier_key(fields: Fields) -> PublicKey:
+    check_fields(fields, name="public key", types={"n": int, "g": int, "h": int, "h_bits": int})
+    try:
+        return PublicKey(fields["n"], fields["g"], fields["h"] or None, fields["h_bits"])
+    except ValueError as error:
+        raise FormatError(f"public key: {error}") from None
+
+
+PAILLIER = KeyKind(
+    name="paillier",
+    key_type=PublicKey,
+    to_fields=_paillier_fields,
+    from_fields=_paillier_key,
+    check=check_public,
+    blinder_bytes=lambda public: public.ciphertext_bytes,
+    blinders=blinders,
+    encrypt=encrypt,
+)
+
+KEY_KINDS = {kind.name: kind for kind in (PAILLIER,)}
+"""Every kind of key, by name."""
+
+
+def tag_key(public: Any) -> TaggedKey:
+    """The key with the name of its kind."""
+    for kind in KEY_KINDS.values():
+        if isinstance(public, kind.key_type):
+            return TaggedKey(kind.name, public)
+    raise ValueError(f"public: must be a key of a kind among {', '.join(KEY_KINDS)}, got {type(public).__name__}")

@@ -1,0 +1,209 @@
+"""A scheme in one file: it enters the tables and works everywhere, with no other file changed.
+
+One-time additive masks of code bits modulo 256. The owner's are expanded from a fixed key and a nonce for each image:
+the nonces are the hint. The user's are expanded from a seed for each query: the seed is the opening. So the toy needs
+everything that a lattice scheme needs and Paillier does not.
+"""
+
+import hashlib
+import secrets
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from jcbir.errors import KeyMismatchError
+from jcbir.ranking import (
+    KEY_KINDS,
+    SCHEMES,
+    SECRET_KEY_KINDS,
+    KeyKind,
+    Layout,
+    Leakage,
+    Operations,
+    Scheme,
+    SecretKeyKind,
+    Seen,
+    Shapes,
+    Work,
+    build_index,
+    cost,
+    mask_index,
+    mask_query,
+    open_scores,
+    plan,
+    prepare,
+    rank,
+    score,
+    trapdoors,
+)
+
+SEED_BYTES = 16
+
+
+class ToyPublic(NamedTuple):
+    fingerprint: str
+
+
+class ToySecret(NamedTuple):
+    public: ToyPublic
+    number: int
+
+    def __repr__(self) -> str:
+        return "ToySecret(redacted)"
+
+
+def masks(seeds, *, key, bits):
+    """uint8[n, k]: one mask for each seed."""
+    streams = [hashlib.shake_256(key + seed.tobytes()).digest(bits) for seed in seeds]
+    return np.frombuffer(b"".join(streams), np.uint8).reshape(-1, bits)
+
+
+def secret_bytes(secret):
+    return secret.number.to_bytes(32)
+
+
+def generate(*, draw, **_):
+    number = int.from_bytes(draw(32))
+    return ToySecret(ToyPublic(hashlib.sha256(b"toy" + number.to_bytes(32)).hexdigest()), number)
+
+
+def encrypt_query(public, rows, *, blinders, engine="auto"):
+    return np.concatenate([rows + masks(blinders, key=b"", bits=rows.shape[1]), blinders], axis=1)
+
+
+def encrypt_index(secret, rows, *, draw, engine="auto"):
+    nonces = np.frombuffer(draw(SEED_BYTES * len(rows)), np.uint8).reshape(-1, SEED_BYTES)
+    return np.concatenate([rows + masks(nonces, key=secret_bytes(secret), bits=rows.shape[1]), nonces], axis=1)
+
+
+def decrypt(secret, rows, *, engine="auto"):
+    bits = rows.shape[1] - 2 * SEED_BYTES
+    body, nonces, seeds = np.split(rows, [bits, bits + SEED_BYTES], axis=1)
+    return body - masks(nonces, key=secret_bytes(secret), bits=bits) + masks(seeds, key=b"", bits=bits)
+
+
+def draw_seeds(public, count, *, draw, engine="auto"):
+    return np.frombuffer(draw(SEED_BYTES * count), np.uint8).reshape(-1, SEED_BYTES)
+
+
+TOY_KEYS = KeyKind(
+    name="toy",
+    key_type=ToyPublic,
+    to_fields=lambda public: {"fingerprint": bytes.fromhex(public.fingerprint)},
+    from_fields=lambda fields: ToyPublic(fields["fingerprint"].hex()),
+    check=lambda public, **_: None,
+    blinder_bytes=lambda public: SEED_BYTES,
+    blinders=draw_seeds,
+    encrypt=encrypt_query,
+)
+TOY_SECRET_KEYS = SecretKeyKind(
+    name="toy",
+    generate=generate,
+    to_fields=lambda secret: {"number": secret.number},
+    from_fields=lambda public, fields: ToySecret(public, fields["number"]),
+    check=lambda secret, **_: None,
+    encrypt=encrypt_index,
+    blinders=lambda secret, count, **options: draw_seeds(secret.public, count, **options),
+    decrypt=decrypt,
+)
+
+
+def shapes(layout):
+    return Shapes(
+        index=(layout.count, layout.bits), query=(1, layout.bits), scores=(layout.count, layout.bits), blinders=0
+    )
+
+
+def toy_distances(codes, code):
+    return np.count_nonzero(codes != code, axis=1).astype(np.int32)
+
+
+TOY = Scheme(
+    name="toy",
+    description="toy (additive masks)",
+    key_kind="toy",
+    encrypted_query=True,
+    plan=lambda public, *, count, bits, base: Layout("toy", bits, count, 8 * bits, 256, 1, count),
+    isometries=lambda layout: 1,
+    shapes=shapes,
+    encode_index=lambda codes, layout: codes.astype(np.uint8),
+    encode_query=lambda codes, layout: codes.astype(np.uint8),
+    prepare=None,
+    score=lambda public, index, trapdoor, *, blinders, engine: index.ciphertexts - trapdoor.body,
+    decode=lambda pieces, public: np.concatenate([np.count_nonzero(rows, axis=1) for _, rows in pieces]).astype(
+        np.int32
+    ),
+    distances=toy_distances,
+    cost=lambda layout, group: Work(Operations(layout.count, 0, 0, 1, 0, 0, 0, layout.count), (), digits=0),
+    leakage=Leakage(lambda trapdoors: Seen("nothing", {}), lambda rows, public: Seen("where the bits differ", {})),
+)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The toy scheme in its place in the tables."""
+    monkeypatch.setitem(SCHEMES, "toy", TOY)
+    monkeypatch.setitem(KEY_KINDS, "toy", TOY_KEYS)
+    monkeypatch.setitem(SECRET_KEY_KINDS, "toy", TOY_SECRET_KEYS)
+    return TOY
+
+
+@pytest.mark.parametrize("name", ["toy", *SCHEMES])
+def test_any_scheme_runs_by_its_record_alone(toy, name):
+    scheme, draw = SCHEMES[name], secrets.token_bytes
+    kind, secret_kind = KEY_KINDS[scheme.key_kind], SECRET_KEY_KINDS[scheme.key_kind]
+    secret = secret_kind.generate(draw=draw, bits=256, unsafe_small=True)
+    public = kind.from_fields(kind.to_fields(secret.public))
+    assert public == secret.public
+    assert secret_kind.from_fields(public, secret_kind.to_fields(secret)) == secret
+    codes, queries = (np.random.default_rng(n).random((n, 16)) < 0.5 for n in (30, 2))
+    layout, masking_key = plan(public, scheme=name, count=30, bits=16), draw(32)
+
+    masked = mask_index(codes, layout, masking_key=masking_key)
+    index = build_index(
+        masked, layout, encrypt=lambda rows: secret_kind.encrypt(secret, rows, draw=draw), public=public
+    )
+    hint, stored = index.hint, index._replace(hint=None)
+
+    def encrypt(rows):
+        return kind.encrypt(public, rows, blinders=kind.blinders(public, len(rows), draw=draw))
+
+    asked = mask_query(queries, layout, masking_key=masking_key)
+    doors = trapdoors(asked, layout, encrypt=encrypt, public=public)
+    assert stored.ciphertexts.nbytes == cost(public, scheme=name, count=30, bits=16).index_bytes
+    for door, code, under in zip(doors, queries, asked, strict=True):
+        sent = door._replace(opening=None)
+        fresh = kind.blinders(public, scheme.shapes(layout).blinders, draw=draw)
+        scores = score(public, prepare(public, stored) if scheme.prepare else stored, sent, blinders=fresh)
+        distances = open_scores(secret, scores, hint=hint, opening=door.opening, engine="python")
+        if name != "integer":
+            assert distances.tolist() == np.count_nonzero(codes != code, axis=1).tolist()
+        if scheme.isometries(layout) == 1:
+            assert distances.tolist() == scheme.distances(masked, under[0]).tolist()
+        assert len(rank(distances, top=5)) == 5
+
+
+def test_keys_of_another_kind_are_refused(toy):
+    secret = TOY_SECRET_KEYS.generate(draw=secrets.token_bytes)
+    with pytest.raises(ValueError, match="public: must be a paillier key for packed, got ToyPublic"):
+        plan(secret.public, scheme="packed", count=1, bits=16)
+    layout = plan(secret.public, scheme="toy", count=2, bits=16)
+    index = build_index(
+        np.zeros((2, 16), bool),
+        layout,
+        encrypt=lambda rows: encrypt_index(secret, rows, draw=secrets.token_bytes),
+        public=secret.public,
+    )
+    with pytest.raises(KeyMismatchError, match="index: must be of key"):
+        score(
+            ToyPublic("00" * 32),
+            index,
+            trapdoors(
+                np.zeros((1, 16), bool),
+                layout,
+                public=ToyPublic("00" * 32),
+                encrypt=lambda rows: encrypt_query(None, rows, blinders=np.zeros((1, SEED_BYTES), np.uint8)),
+            )[0],
+            blinders=np.zeros((0, SEED_BYTES), np.uint8),
+        )
