@@ -16,7 +16,7 @@ import numpy as np
 
 from experiments import running, search_peers
 from experiments.bench_paillier import Config
-from jcbir.paillier import _blinding as blinding, public as public_half, secret as secret_half
+from jcbir.paillier import blinders, public as public_half, secret as secret_half
 from jcbir.ranking import (
     SCHEMES,
     Calibration,
@@ -101,7 +101,7 @@ def operations(config: Config, key: secret_half.SecretKey) -> dict[str, dict[str
 
         thunks[f"jcbir {engine}/encrypt by owner"] = encrypt, size
         thunks[f"jcbir {engine}/encrypt"] = (
-            (lambda n=few, e=engine: blinding.blinders(public, n, draw=secrets.token_bytes, engine=e)),
+            (lambda n=few, e=engine: blinders(public, n, draw=secrets.token_bytes, engine=e)),
             few,
         )
         thunks[f"jcbir {engine}/decrypt"] = (lambda b=body, e=engine: secret_half.decrypt(key, b, engine=e)), size
@@ -196,7 +196,7 @@ def ours(
         return secret_half.encrypt(key, rows, draw=secrets.token_bytes, engine=engine)
 
     def user(rows):
-        fresh = blinding.blinders(public, len(rows), draw=secrets.token_bytes)
+        fresh = blinders(public, len(rows), draw=secrets.token_bytes)
         return public_half.encrypt(public, rows, blinders=fresh)
 
     # Compilation apart: every batch size the build will meet.

@@ -4,9 +4,7 @@ import functools
 import json
 import pathlib
 
-from jcbir.paillier._primes import StructuredPrime
-from jcbir.paillier.public import PublicKey
-from jcbir.paillier.secret import SecretKey
+from jcbir.paillier import PublicKey, SecretKey, StructuredPrime
 
 PATH = pathlib.Path(__file__).parent / "vectors" / "paillier_keys.json"
 

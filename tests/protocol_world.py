@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from paillier_vectors import stored_key
 
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol.messages import SCHEMES, Sent
 
@@ -79,7 +80,7 @@ class Search(NamedTuple):
 def search(world: World, codes: np.ndarray, *, scheme: str, top: int = TOP, now: int = NOW) -> Search:
     me, query = user.ask(world.me, codes, top=top, now=now, scheme=scheme, draw=secrets.token_bytes)
     count = server.blinders_needed(world.cloud, query)
-    blinders = owner.blinder_stock(world.own, count, draw=secrets.token_bytes)
+    blinders = owner_blinders(world.own.secret, count, draw=secrets.token_bytes)
     cloud, report = server.score_query(world.cloud, query, blinders=blinders, now=now)
     holder, ranking = authority.answer(world.holder, report, now=now)
     cloud, delivery = server.deliver(cloud, ranking)

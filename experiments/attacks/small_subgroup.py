@@ -21,8 +21,7 @@ import pathlib
 import secrets
 import time
 
-from jcbir.paillier import generator, join, structured_prime
-from jcbir.paillier.public import PublicKey
+from jcbir.paillier import PublicKey, generate_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,14 +40,8 @@ class Config:
 
 
 def weak_key(bits: int, subgroup_bits: int) -> PublicKey:
-    """A public subgroup key that the library refuses to make."""
-    p, q = (structured_prime(bits // 2, factor_bits=subgroup_bits, draw=secrets.token_bytes) for _ in range(2))
-    # There are few primes of 8 bits, and with one order for both no power of h tells p from q.
-    while p.small == q.small:
-        q = structured_prime(bits // 2, factor_bits=subgroup_bits, draw=secrets.token_bytes)
-    n = p.prime * q.prime
-    h = join(generator(p, subgroup=True), generator(q, subgroup=True), p.prime**2, q.prime**2)
-    return PublicKey(n, n + 1, h, 2 * subgroup_bits + 64)
+    """A public subgroup key that the library makes only where it is told that anyone may break it."""
+    return generate_keys(bits=bits, subgroup_bits=subgroup_bits, draw=secrets.token_bytes, unsafe_small=True).public
 
 
 def factor(public: PublicKey, subgroup_bits: int) -> int | None:

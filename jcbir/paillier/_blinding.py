@@ -1,30 +1,21 @@
-"""Blinders: random n-th residues that make encryptions of one number look unrelated, and a pool of them made ahead."""
+"""Blinders: random n-th residues that make encryptions of one number look unrelated."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 
-from jcbir.paillier import _batched as batched, _engines as engines, _rows as rows
-from jcbir.paillier._rows import CiphertextRows, Ciphertexts
-from jcbir.paillier._sampling import unit_below
+from jcbir.paillier import _integers as integers, _jax as on_arrays, _rows as rows
+from jcbir.paillier._engines import choose_engine, number_type
+from jcbir.paillier._rows import CiphertextRows, check_int
+from jcbir.paillier._sampling import draw_bytes, unit_below
 from jcbir.paillier.public import PublicKey
-
-
-class BlinderPool(NamedTuple):
-    """Blinders made ahead; each is handed out once.
-
-    Attributes:
-        rows: blinder rows of shape [n, ciphertext_bytes].
-        used: how many of the first rows are spent.
-    """
-
-    rows: CiphertextRows
-    used: int
 
 
 def blinders(public: PublicKey, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> CiphertextRows:
     """Draw blinders with the public key alone: r^n mod n^2 for a uniform unit r, or h^x for a subgroup key.
+
+    The powers of h come from a table, one product a byte of x, which is made at the first large batch and kept: use
+    each blinder once, and draw them ahead of time if need be.
 
     Args:
         public: the key.
@@ -42,70 +33,23 @@ def blinders(public: PublicKey, count: int, *, draw: Callable[[int], bytes], eng
         >>> import secrets
         >>> blinders(PublicKey(n=35, g=36), 4, draw=secrets.token_bytes).shape
         (4, 2)
+
+    References:
+        Paillier, 1999, scheme 1. Damgard, Jurik and Nielsen, 2010, A generalization of Paillier's public-key system
+        (h^x for r^n). Brickell, Gordon, McCurley and Wilson, 1993, Fast exponentiation with precomputation.
     """
-    if count < 0:
-        raise ValueError(f"count must be at least 0, got {count}")
-    name, width = engines.choose_engine(engine, count=count), public.ciphertext_bytes
-    if public.h is None:
-        bases, exponents = [unit_below(public.n, draw=draw) for _ in range(count)], [public.n] * count
-    else:
+    count, width = check_int(count, name="count", least=0), public.ciphertext_bytes
+    name = choose_engine(engine, count=count)
+    if public.h is not None:
         size = -(-public.h_bits // 8)
-        bases, exponents = [public.h] * count, [int.from_bytes(draw(size), "big") for _ in range(count)]
-    if name == "jax" and public.h is None:
-        return batched.shared_powers(public.n, rows.from_ints(bases, width=width), public.n, bits=public.bits)
+        exponents = np.frombuffer(draw_bytes(draw, size * count), np.uint8).reshape(count, size)
+        if name == "jax":
+            return on_arrays.fixed_base_powers(public.n, public.h, exponents, width=width)
+        powers = integers.fixed_base_powers(public.h, exponents, public.n_squared, engine=name)
+        return rows.from_ints(powers, width=width)
+    units = [unit_below(public.n, draw=draw) for _ in range(count)]
     if name == "jax":
-        return batched.private_powers(
-            public.n, rows.from_ints(bases, width=width), exponents, bits=8 * -(-public.h_bits // 8)
-        )
-    number = engines.number_type(name)
-    modulus = number(public.n_squared)
-    powers = (pow(number(x), e, modulus) for x, e in zip(bases, exponents, strict=True))
-    return rows.from_ints((int(x) for x in powers), width=public.ciphertext_bytes)
-
-
-def take(pool: BlinderPool, count: int) -> tuple[CiphertextRows, BlinderPool]:
-    """Hand out blinders once.
-
-    Args:
-        pool: the pool.
-        count: how many.
-
-    Returns:
-        Rows of shape [count, ciphertext_bytes], and the pool without them.
-
-    Raises:
-        ValueError: fewer are left; a blinder is never handed out twice.
-
-    Example:
-        >>> fresh, pool = take(BlinderPool(np.arange(6, dtype=np.uint8).reshape(3, 2), 0), 2)
-        >>> fresh.tolist(), pool.used
-        ([[0, 1], [2, 3]], 2)
-    """
-    left = len(pool.rows) - pool.used
-    if not 0 <= count <= left:
-        raise ValueError(f"count must lie in [0, {left}], the blinders left in the pool, got {count}: refill it")
-    end = pool.used + count
-    return pool.rows[pool.used : end], pool._replace(used=end)
-
-
-def refill(pool: BlinderPool, fresh: Ciphertexts) -> BlinderPool:
-    """Drop the spent blinders and append fresh ones.
-
-    Args:
-        pool: the pool.
-        fresh: rows of new blinders, from `blinders` or the owner's `secret.owner_blinders`.
-
-    Returns:
-        A pool of the unspent and the fresh ones, none spent.
-
-    Raises:
-        ValueError: the fresh rows have another width.
-
-    Example:
-        >>> pool = refill(BlinderPool(np.zeros((3, 2), np.uint8), 2), np.ones((2, 2), np.uint8))
-        >>> len(pool.rows), pool.used
-        (3, 0)
-    """
-    if fresh.ndim != 2 or fresh.shape[1] != pool.rows.shape[1]:
-        raise ValueError(f"fresh must be rows of {pool.rows.shape[1]} bytes, got shape {fresh.shape}")
-    return BlinderPool(np.concatenate([pool.rows[pool.used :], np.asarray(fresh)]), 0)
+        return on_arrays.powers_shared(public.n, rows.from_ints(units, width=width), public.n, bits=public.bits)
+    number = number_type(name)
+    n, modulus = number(public.n), number(public.n_squared)
+    return rows.from_ints((int(pow(number(r), n, modulus)) for r in units), width=width)

@@ -10,6 +10,8 @@
 import importlib.util
 from collections.abc import Callable
 
+from jcbir.paillier._rows import check_int
+
 ENGINES = ("python", "gmpy2", "jax")
 JAX_BATCH = 64
 
@@ -33,40 +35,37 @@ def choose_engine(engine: str, *, count: int, exponentiations: bool = True) -> s
         >>> choose_engine("python", count=1000)
         'python'
     """
+    check_int(count, name="count", least=0)
+    if not isinstance(engine, str) or engine not in ("auto", *ENGINES):
+        raise ValueError(f"engine: must be 'auto' or one of {ENGINES}, got {engine!r}")
     if engine == "auto":
         if exponentiations and count >= JAX_BATCH:
             return "jax"
         return "gmpy2" if _installed("gmpy2") else "python"
-    if engine not in ENGINES:
-        raise ValueError(f"engine must be 'auto' or one of {ENGINES}, got {engine!r}")
     if engine == "gmpy2" and not _installed("gmpy2"):
-        raise ValueError("engine 'gmpy2' is not installed: pip install 'jcbir[fast]', or choose 'python' or 'jax'")
+        raise ValueError("engine: must be installed (pip install 'jcbir[fast]') or another one, got 'gmpy2'")
     return engine
 
 
 def number_type(engine: str) -> Callable:
-    """The integers an engine computes with: Python's `int`, or gmpy2's `mpz`, which obeys the same operators.
-
-    Args:
-        engine: "python" or "gmpy2".
-
-    Returns:
-        A function from int to such an integer.
-
-    Raises:
-        ValueError: the engine computes with arrays, not with integers.
-
-    Example:
-        >>> number_type("python")(5)
-        5
-    """
+    """The integers an engine computes with: Python's `int`, or gmpy2's `mpz`, which obeys the same operators."""
     if engine == "gmpy2":
         import gmpy2
 
         return gmpy2.mpz
     if engine == "python":
         return int
-    raise ValueError(f"engine must be 'python' or 'gmpy2' here, got {engine!r}")
+    raise ValueError(f"engine: must be 'python' or 'gmpy2' here, got {engine!r}")
+
+
+def secret_power(engine: str) -> Callable:
+    """x^e mod m for a secret e: gmpy2's takes the same steps for all exponents of a length, Python has only `pow`."""
+    if engine == "gmpy2":
+        import gmpy2
+
+        # It takes no exponent 0, which a uniform exponent never is.
+        return lambda x, e, m: gmpy2.powmod_sec(x, e, m) if e else gmpy2.mpz(1)
+    return pow
 
 
 def _installed(name: str) -> bool:

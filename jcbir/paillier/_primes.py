@@ -3,6 +3,7 @@
 Candidates are sieved by small primes before the costly test: of the pairs (s, 2*s*t + 1) one in a hundred survives.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -29,23 +30,12 @@ class StructuredPrime(NamedTuple):
     small: int
     large: int
 
+    def __repr__(self) -> str:
+        return f"StructuredPrime(bits={self.prime.bit_length()}, secrets redacted)"
+
 
 def is_prime(value: int) -> bool:
-    """Baillie-PSW primality test: gmpy2's where installed, else sympy's; no composite is known to pass either.
-
-    Args:
-        value: any integer.
-
-    Returns:
-        Whether the value is prime.
-
-    Example:
-        >>> is_prime(2**127 - 1), is_prime(2**128 + 1)
-        (True, False)
-
-    References:
-        Baillie and Wagstaff, 1980, Lucas pseudoprimes.
-    """
+    """Baillie-PSW primality test: gmpy2's where installed, else sympy's; no composite is known to pass either."""
     # Both imports are optional or slow (sympy takes half a second): only key generation pays for them.
     try:
         import gmpy2
@@ -57,33 +47,16 @@ def is_prime(value: int) -> bool:
 
 
 def structured_prime(bits: int, *, factor_bits: int, draw: Callable[[int], bytes]) -> StructuredPrime:
-    r"""Random prime p = 2*s*t + 1 of exactly `bits` bits, beginning with the bits 111.
+    r"""Random prime p = 2 s t + 1 of exactly `bits` bits that begins with 111; s has `factor_bits` bits, t the rest.
 
     t is drawn first, then primes s are walked from random starts until p is prime too: testing the short s is cheap,
-    and a common sieve over s and 2*s*t + 1 leaves few long tests.
-
-    Args:
-        bits: size of p.
-        factor_bits: size of s, at least 8 and at most bits - 8; t gets the rest.
-        draw: source of uniform bytes.
-
-    Returns:
-        p >= 7/8 * 2^bits with s of `factor_bits` bits and t of `bits - factor_bits` bits.
-
-    Raises:
-        ValueError: the sizes leave no room, or `draw` is not a uniform source.
-
-    Example:
-        >>> import secrets
-        >>> p, s, t = structured_prime(64, factor_bits=24, draw=secrets.token_bytes)
-        >>> p == 2 * s * t + 1, p.bit_length(), p >> 61
-        (True, 64, 7)
+    and a common sieve over s and 2 s t + 1 leaves few long tests.
 
     References:
         Brandt and Damgard, 1992, On generation of probable primes by incremental search (its small loss of entropy).
     """
     if not 8 <= factor_bits <= bits - 8:
-        raise ValueError(f"factor_bits must lie in [8, {bits - 8}] for a prime of {bits} bits, got {factor_bits}")
+        raise ValueError(f"factor_bits: must lie in [8, {bits - 8}] for a prime of {bits} bits, got {factor_bits}")
     rest = bits - factor_bits
     for _ in range(TRIES):
         # t below 7/8 * 2^rest keeps every admissible s at factor_bits bits.
@@ -95,25 +68,41 @@ def structured_prime(bits: int, *, factor_bits: int, draw: Callable[[int], bytes
         found = _prime_between(low, high, lambda s, t=large: (s, 2 * s * t + 1), draw)
         if found is not None:
             return StructuredPrime(found[1], found[0], large)
-    raise ValueError(f"draw led to no prime in {TRIES} tries: it is not a uniform source")
+    raise ValueError(f"draw: must be a uniform source, got no prime in {TRIES} tries")
 
 
-def small_primes() -> list[int]:
-    """Odd primes below SIEVE_BOUND.
-
-    Returns:
-        The primes, ascending.
-
-    Example:
-        >>> small_primes()[:4]
-        [3, 5, 7, 11]
-    """
-    odd = np.ones(SIEVE_BOUND // 2, bool)
+@functools.cache
+def small_primes(bound: int = SIEVE_BOUND) -> list[int]:
+    """Odd primes below a bound, ascending."""
+    odd = np.ones(bound // 2, bool)
     odd[0] = False
-    for k in range(1, int(SIEVE_BOUND**0.5) // 2 + 1):
+    for k in range(1, int(bound**0.5) // 2 + 1):
         if odd[k]:
             odd[2 * k * (k + 1) :: 2 * k + 1] = False
-    return [int(2 * k + 1) for k in np.flatnonzero(odd)]
+    return (2 * np.flatnonzero(odd) + 1).tolist()
+
+
+def small_factor(value: int, *, bound: int) -> int | None:
+    """The least odd prime below a bound of at most 2^31 that divides a number, if one does."""
+    primes = np.array(small_primes(bound))
+    rest = np.zeros_like(primes)
+    for limb in np.frombuffer(value.to_bytes(-(-value.bit_length() // 32) * 4, "big"), ">u4").tolist():
+        rest = ((rest << 32) + limb) % primes
+    found = np.flatnonzero(rest == 0)
+    return int(primes[found[0]]) if len(found) else None
+
+
+def is_power(value: int) -> bool:
+    """Whether a number is a^k with a, k > 1, by Newton's k-th root for each prime k."""
+    for k in (2, *small_primes()):
+        if k >= value.bit_length():
+            return False
+        root = 1 << -(-value.bit_length() // k)
+        while (nearer := ((k - 1) * root + value // root ** (k - 1)) // k) < root:
+            root = nearer
+        if root**k == value:
+            return True
+    return False
 
 
 def _prime_between(

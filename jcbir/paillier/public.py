@@ -1,8 +1,7 @@
 """The public half of Paillier: what encrypts, adds and checks without any secret.
 
 A ciphertext of m is c = g^m * b mod n^2, where the *blinder* b = r^n mod n^2 hides m and vanishes in decryption.
-Blinders are an
-argument: draw them with `blinding.blinders`, ahead of time if need be, and use each once.
+Blinders are an argument: draw them with `jcbir.paillier.blinders`, ahead of time if need be, and use each once.
 """
 
 import hashlib
@@ -13,14 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Integer, UInt8
 
-from jcbir.errors import FormatError
-from jcbir.paillier import _batched as batched, _engines as engines, _integers as integers, _rows as rows
-from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages
+from jcbir.paillier import _integers as integers, _jax as on_arrays, _rows as rows
+from jcbir.paillier._engines import choose_engine, number_type
+from jcbir.paillier._primes import is_power, is_prime, small_factor
+from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, check_int, check_ints, check_rows
 from jcbir.typing import Array
 
 MINIMUM_BITS = 2048
+# Beyond it a key only keeps its readers busy.
+MAXIMUM_BITS = 16384
 # Two subgroup primes of 224 bits, and 64 bits to make the exponent uniform.
 MINIMUM_EXPONENT_BITS = 512
+FACTOR_BOUND = 1 << 20
 # Powers by scalars of at most so many bits are cheaper on integers than their conversion to residues.
 SHORT_SCALAR = 64
 
@@ -42,13 +45,16 @@ class PublicKey:
     h_bits: int = 0
 
     def __post_init__(self):
+        for name, value in (("n", self.n), ("g", self.g), ("h", self.h), ("h_bits", self.h_bits)):
+            if type(value) is not int and not (name == "h" and value is None):
+                raise ValueError(f"{name}: must be a Python integer, got {type(value).__name__}")
         if self.n < 15 or self.n % 2 == 0:
-            raise ValueError(f"n must be an odd product of two primes, got {self.n.bit_length()} bits, {self.n & 1=}")
+            raise ValueError(f"n: must be an odd product of two primes, got {self.n.bit_length()} bits, {self.n & 1=}")
         for name, base in (("g", self.g), ("h", self.h)):
             if base is not None and not (1 < base < self.n_squared and math.gcd(base, self.n) == 1):
-                raise ValueError(f"{name} must be a unit modulo n^2, between 2 and n^2 - 1")
-        if (self.h is None) != (self.h_bits == 0):
-            raise ValueError(f"h and h_bits come together, got h_bits={self.h_bits}")
+                raise ValueError(f"{name}: must be a unit modulo n^2 between 2 and n^2 - 1, got another number")
+        if (self.h is None) != (self.h_bits == 0) or self.h_bits < 0:
+            raise ValueError(f"h_bits: must be positive with h and 0 without, got {self.h_bits}")
 
     @property
     def n_squared(self) -> int:
@@ -80,38 +86,55 @@ class PublicKey:
         return digest.hexdigest()
 
 
-def check_public(public: PublicKey, *, minimum_bits: int = MINIMUM_BITS) -> None:
-    """Refuse a foreign public key that is too short or visibly not a product of two large primes.
+def check_public(
+    public: PublicKey, *, minimum_bits: int = MINIMUM_BITS, minimum_exponent_bits: int = MINIMUM_EXPONENT_BITS
+) -> None:
+    """Refuse a foreign public key that is visibly weak: n must be p q for all that shows, g and h must tell no factor.
 
-    What a public key hides cannot be checked: that n has two prime factors only, and of equal length.
+    What a public key hides cannot be checked: that n has two prime factors only, of equal length, that h is an n-th
+    residue of large order, that g has an order that is a multiple of n. Who holds the secret key proves them,
+    `jcbir.paillier.secret.check_secret`.
 
     Args:
         public: the key.
         minimum_bits: least size of n.
-
-    Returns:
-        Nothing.
+        minimum_exponent_bits: least `h_bits` of a subgroup key.
 
     Raises:
-        ValueError: n is short, prime, a square, or has a small factor; or a subgroup's exponents are short.
+        ValueError: n is short, larger than 16384 bits, prime, a power, or has a factor below 2^20; g is -1 or, like h,
+            gives a factor of n away; or a subgroup's exponents are short.
 
     Example:
         >>> check_public(PublicKey(n=35, g=36))
         Traceback (most recent call last):
-        ValueError: n must have at least 2048 bits, got 6
-    """
-    from jcbir.paillier._primes import is_prime
+        ValueError: n: must have 2048 to 16384 bits, got 6
 
-    if public.bits < minimum_bits:
-        raise ValueError(f"n must have at least {minimum_bits} bits, got {public.bits}")
-    if public.h is not None and public.h_bits < MINIMUM_EXPONENT_BITS:
-        raise ValueError(f"h_bits must be at least {MINIMUM_EXPONENT_BITS}, got {public.h_bits}: the subgroup is weak")
-    if math.isqrt(public.n) ** 2 == public.n:
-        raise ValueError("n must be a product of two different primes, got a square")
-    if math.gcd(public.n, math.prod(range(3, 2000, 2))) != 1:
-        raise ValueError("n must be a product of two large primes, got a multiple of a prime below 2000")
-    if is_prime(public.n):
-        raise ValueError("n must be a product of two primes, got a prime")
+    References:
+        Makriyannis and Yomtov, 2023, BitForge (CVE-2023-33241): keys with small factors.
+    """
+    minimum_bits = check_int(minimum_bits, name="minimum_bits", least=0)
+    minimum_exponent_bits = check_int(minimum_exponent_bits, name="minimum_exponent_bits", least=0)
+    n, g, h = public.n, public.g, public.h
+    if not minimum_bits <= public.bits <= MAXIMUM_BITS:
+        raise ValueError(f"n: must have {minimum_bits} to {MAXIMUM_BITS} bits, got {public.bits}")
+    if (factor := small_factor(n, bound=FACTOR_BOUND)) is not None:
+        raise ValueError(f"n: must be a product of two large primes, got a multiple of {factor}")
+    if is_power(n):
+        raise ValueError("n: must be a product of two different primes, got a power")
+    if is_prime(n):
+        raise ValueError("n: must be a product of two primes, got a prime")
+    # Of g = 1 + k n only k matters, and a k that is no unit gives a factor away.
+    if g == public.n_squared - 1 or (g % n == 1 and math.gcd(g // n, n) != 1):
+        raise ValueError("g: must have an order that is a multiple of n (the paper's Eq. 7), got one of small order")
+    if h is None:
+        return
+    if not minimum_exponent_bits <= public.h_bits <= 2 * public.bits:
+        raise ValueError(f"h_bits: must lie in [{minimum_exponent_bits}, {2 * public.bits}], got {public.h_bits}")
+    if g != n + 1:
+        raise ValueError("g: must be n + 1 for a subgroup key, got another base")
+    # gcd(h - 1, n) = n is an h of 1 + n Z, whose powers blind nothing modulo n.
+    if math.gcd(h - 1, n) != 1 or math.gcd(h + 1, n) != 1:
+        raise ValueError("h: must be neither 1 nor -1 modulo a factor of n, got a number that gives a factor away")
 
 
 def check_ciphertexts(public: PublicKey, ciphertexts: Ciphertexts) -> None:
@@ -121,9 +144,6 @@ def check_ciphertexts(public: PublicKey, ciphertexts: Ciphertexts) -> None:
         public: the key.
         ciphertexts: rows of shape [n, ciphertext_bytes].
 
-    Returns:
-        Nothing.
-
     Raises:
         FormatError: the rows have another width than this key's.
         ValueError: a row is n^2 or more, or shares a factor with n.
@@ -132,9 +152,9 @@ def check_ciphertexts(public: PublicKey, ciphertexts: Ciphertexts) -> None:
         >>> key = PublicKey(n=35, g=36)
         >>> check_ciphertexts(key, rows.from_ints([36, 1], width=key.ciphertext_bytes))
     """
-    _check_width(public, ciphertexts)
+    check_rows(ciphertexts, name="ciphertexts", width=public.ciphertext_bytes)
     rows.check_below(ciphertexts, public.n_squared, name="ciphertexts")
-    number = engines.number_type(engines.choose_engine("auto", count=1))
+    number = number_type(choose_engine("auto", count=1))
     modulus, everything = number(public.n), number(1)
     numbers = rows.to_ints(ciphertexts)
     for value in numbers:
@@ -142,7 +162,7 @@ def check_ciphertexts(public: PublicKey, ciphertexts: Ciphertexts) -> None:
     # One gcd serves the batch: a product is a unit exactly if every factor is.
     if math.gcd(int(everything), public.n) != 1:
         bad = next(i for i, value in enumerate(numbers) if math.gcd(value, public.n) != 1)
-        raise ValueError(f"ciphertexts[{bad}] must be a unit modulo n, got a common factor: no encryption makes it")
+        raise ValueError(f"ciphertexts[{bad}]: must be a unit modulo n, got a common factor: no encryption makes it")
 
 
 def encrypt(public: PublicKey, messages: Messages, *, blinders: Ciphertexts, engine: str = "auto") -> CiphertextRows:
@@ -151,7 +171,7 @@ def encrypt(public: PublicKey, messages: Messages, *, blinders: Ciphertexts, eng
     Args:
         public: the key.
         messages: integers in (-n, n), negatives standing for n - |m|, or rows of residues.
-        blinders: one fresh row per message, from `blinding.blinders`, a pool, or the owner's `secret.owner_blinders`.
+        blinders: one fresh row per message, from `jcbir.paillier.blinders`, a pool, or `secret.owner_blinders`.
         engine: "auto", "python", "gmpy2" or "jax".
 
     Returns:
@@ -169,16 +189,16 @@ def encrypt(public: PublicKey, messages: Messages, *, blinders: Ciphertexts, eng
         Paillier, 1999, Public-key cryptosystems based on composite degree residuosity classes, scheme 1.
     """
     plaintexts = rows.from_messages(messages, modulus=public.n)
-    _check_pair(public, plaintexts, blinders, "messages", "blinders")
+    _check_as_many(public, plaintexts, "messages", blinders=blinders)
     cheap = public.g == public.n + 1
-    name = engines.choose_engine(engine, count=len(plaintexts), exponentiations=not cheap)
+    name = choose_engine(engine, count=len(plaintexts), exponentiations=not cheap)
     if name == "jax" and cheap:
-        return batched.messages_times(public.n, plaintexts, blinders)
+        return on_arrays.messages_times(public.n, plaintexts, blinders)
     if name == "jax":
         bases = rows.from_ints([public.g] * len(plaintexts), width=public.ciphertext_bytes)
-        powers = batched.private_powers(public.n, bases, rows.to_ints(plaintexts), bits=public.bits)
-        return batched.products(public.n, powers, blinders)
-    number = engines.number_type(name)
+        powers = on_arrays.powers(public.n, bases, rows.to_ints(plaintexts), bits=public.bits)
+        return on_arrays.products(public.n, powers, blinders)
+    number = number_type(name)
     n, modulus, g = number(public.n), number(public.n_squared), number(public.g)
     if cheap:
         powers = (1 + number(m) * n for m in rows.to_ints(plaintexts))
@@ -209,11 +229,11 @@ def add(public: PublicKey, a: Ciphertexts, b: Ciphertexts, *, engine: str = "aut
         >>> rows.to_ints(add(key, one, one))
         [71]
     """
-    _check_pair(public, a, b, "a", "b")
-    name = engines.choose_engine(engine, count=len(a), exponentiations=False)
+    _check_as_many(public, a, "a", a=a, b=b)
+    name = choose_engine(engine, count=len(a), exponentiations=False)
     if name == "jax":
-        return batched.products(public.n, a, b)
-    number = engines.number_type(name)
+        return on_arrays.products(public.n, a, b)
+    number = number_type(name)
     modulus = number(public.n_squared)
     pairs = zip(rows.to_ints(a), rows.to_ints(b), strict=True)
     return rows.from_ints((int(number(x) * y % modulus) for x, y in pairs), width=public.ciphertext_bytes)
@@ -229,7 +249,7 @@ def subtract(public: PublicKey, a: Ciphertexts, b: Ciphertexts, *, engine: str =
         engine: "auto", "python", "gmpy2" or "jax".
 
     Returns:
-        Ciphertext rows of the differences; a negative one decrypts to n - |d|, see `rows.to_signed_ints`.
+        Ciphertext rows of the differences; a negative one decrypts to n - |d|, see `jcbir.paillier.to_signed_ints`.
 
     Raises:
         ValueError: widths or counts differ, or a row of b is not a unit.
@@ -239,14 +259,13 @@ def subtract(public: PublicKey, a: Ciphertexts, b: Ciphertexts, *, engine: str =
         >>> rows.to_ints(subtract(key, rows.from_ints([71], width=2), rows.from_ints([36], width=2)))
         [36]
     """
-    _check_pair(public, a, b, "a", "b")
-    name = engines.choose_engine(engine, count=len(a), exponentiations=False)
+    _check_as_many(public, a, "a", a=a, b=b)
+    name = choose_engine(engine, count=len(a), exponentiations=False)
     if name == "jax":
-        return batched.products(public.n, a, _jax_inverses(public, b))
-    number = engines.number_type(name)
+        return on_arrays.products(public.n, a, _inverses(public, b, name))
+    number = number_type(name)
     modulus = number(public.n_squared)
-    inverses = integers.inverses(rows.to_ints(b), public.n_squared, engine=name)
-    pairs = zip(rows.to_ints(a), inverses, strict=True)
+    pairs = zip(rows.to_ints(a), rows.to_ints(_inverses(public, b, name)), strict=True)
     return rows.from_ints((int(number(x) * y % modulus) for x, y in pairs), width=public.ciphertext_bytes)
 
 
@@ -262,7 +281,8 @@ def multiply(
     Args:
         public: the key.
         a: ciphertext rows.
-        scalars: one integer k per row, of any sign; the time grows with its length and so shows it.
+        scalars: one integer k per row, of any sign, as a list or an integer array; the time grows with its length
+            and so shows it.
         engine: "auto", "python", "gmpy2" or "jax".
 
     Returns:
@@ -270,28 +290,31 @@ def multiply(
         rerandomize.
 
     Raises:
-        ValueError: the width is not this key's, or there is not one scalar per row.
+        ValueError: the width is not this key's, a scalar is no integer, or there is not one per row.
 
     Example:
         >>> key = PublicKey(n=35, g=36)
         >>> rows.to_ints(multiply(key, rows.from_ints([36, 36], width=2), [3, -1]))
         [106, 1191]
     """
-    _check_width(public, a)
-    exponents = [int(k) for k in scalars]
+    check_rows(a, name="a", width=public.ciphertext_bytes)
+    exponents = check_ints(scalars, name="scalars")
     if len(exponents) != len(a):
-        raise ValueError(f"scalars must hold one integer per row of a: {len(a)}, got {len(exponents)}")
+        raise ValueError(f"scalars: must hold one integer per row of a, {len(a)}, got {len(exponents)}")
     longest = max((abs(k).bit_length() for k in exponents), default=0)
-    name = engines.choose_engine(engine, count=len(a), exponentiations=longest > SHORT_SCALAR)
+    name = choose_engine(engine, count=len(a), exponentiations=longest > SHORT_SCALAR)
     if name == "jax":
         bases = np.array(a)
         negative = np.array([k < 0 for k in exponents], bool)
-        bases[negative] = _jax_inverses(public, bases[negative])
-        return batched.private_powers(public.n, bases, [abs(k) for k in exponents], bits=longest)
-    number = engines.number_type(name)
+        bases[negative] = _inverses(public, bases[negative], name, of="a")
+        return on_arrays.powers(public.n, bases, [abs(k) for k in exponents], bits=longest)
+    number = number_type(name)
     modulus = number(public.n_squared)
     pairs = zip(rows.to_ints(a), exponents, strict=True)
-    return rows.from_ints((int(pow(number(x), k, modulus)) for x, k in pairs), width=public.ciphertext_bytes)
+    try:
+        return rows.from_ints((int(pow(number(x), k, modulus)) for x, k in pairs), width=public.ciphertext_bytes)
+    except (ValueError, ZeroDivisionError):
+        raise _not_units("a") from None
 
 
 def rerandomize(public: PublicKey, a: Ciphertexts, *, blinders: Ciphertexts, engine: str = "auto") -> CiphertextRows:
@@ -316,7 +339,7 @@ def rerandomize(public: PublicKey, a: Ciphertexts, *, blinders: Ciphertexts, eng
         >>> rows.to_ints(rerandomize(key, rows.from_ints([36], width=2), blinders=rows.from_ints([18], width=2)))
         [648]
     """
-    _check_pair(public, a, blinders, "a", "blinders")
+    _check_as_many(public, a, "a", a=a, blinders=blinders)
     return add(public, a, blinders, engine=engine)
 
 
@@ -330,7 +353,7 @@ def product(
     Args:
         public: the key.
         table: ciphertext rows.
-        picks: for each of b sums, the m rows of the table it adds.
+        picks: for each of b sums, the m rows of the table it adds; an integer array.
         engine: "auto", "python", "gmpy2" or "jax".
 
     Returns:
@@ -344,15 +367,20 @@ def product(
         >>> rows.to_ints(product(key, rows.from_ints([36, 71], width=2), np.array([[0, 0], [0, 1]])))
         [71, 106]
     """
-    _check_width(public, table)
+    check_rows(table, name="table", width=public.ciphertext_bytes)
+    # NumPy would read a list of floats or truths as positions after all.
+    if getattr(picks, "ndim", 0) != 2 or np.dtype(picks.dtype).kind not in "iu" or not picks.shape[1]:
+        shape = f"{picks.dtype} of shape {tuple(picks.shape)}" if hasattr(picks, "ndim") else type(picks).__name__
+        raise ValueError(f"picks: must be an integer array [b, m >= 1], got {shape}")
     chosen = np.asarray(picks)
-    inside = not chosen.size or -1 < chosen.min() <= chosen.max() < len(table)
-    if chosen.ndim != 2 or not chosen.shape[1] or not inside:
-        raise ValueError(f"picks must be [b, m >= 1] of rows 0 to {len(table) - 1}, got shape {chosen.shape}")
-    name = engines.choose_engine(engine, count=chosen.size, exponentiations=False)
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < len(table):
+        raise ValueError(
+            f"picks: must be rows 0 to {len(table) - 1} of the table, got {chosen.min()} to {chosen.max()}"
+        )
+    name = choose_engine(engine, count=chosen.size, exponentiations=False)
     if name == "jax":
-        return batched.picked_products(public.n, table, chosen)
-    number = engines.number_type(name)
+        return on_arrays.picked_products(public.n, table, chosen)
+    number = number_type(name)
     modulus = number(public.n_squared)
     numbers = [number(x) for x in rows.to_ints(table)]
     sums = []
@@ -364,27 +392,23 @@ def product(
     return rows.from_ints(sums, width=public.ciphertext_bytes)
 
 
-def _jax_inverses(public: PublicKey, b: Ciphertexts) -> CiphertextRows:
+def _inverses(public: PublicKey, b: Ciphertexts, engine: str, *, of: str = "b") -> CiphertextRows:
     try:
-        return batched.inverses(public.n, b)
+        if engine == "jax":
+            return on_arrays.inverses(public.n, b)
+        inverses = integers.inverses(rows.to_ints(b), public.n_squared, engine=engine)
     except ValueError:
-        raise ValueError("b must hold ciphertexts of this key: a row shares a factor with n") from None
+        raise _not_units(of) from None
+    return rows.from_ints(inverses, width=public.ciphertext_bytes)
 
 
-def _check_width(public: PublicKey, ciphertexts: Ciphertexts) -> None:
-    if getattr(ciphertexts, "ndim", 0) != 2 or ciphertexts.dtype != np.uint8:
-        raise ValueError(
-            f"ciphertexts must be uint8[n, {public.ciphertext_bytes}] rows, got {type(ciphertexts).__name__}"
-        )
-    if ciphertexts.shape[1] != public.ciphertext_bytes:
-        raise FormatError(
-            f"ciphertexts must be {public.ciphertext_bytes} bytes wide for this key, got {ciphertexts.shape[1]}"
-        )
+def _not_units(name: str) -> ValueError:
+    return ValueError(f"{name}: must hold ciphertexts of this key, got a row that shares a factor with n")
 
 
-def _check_pair(public: PublicKey, a: Array, b: Array, a_name: str, b_name: str) -> None:
-    for name, value in ((a_name, a), (b_name, b)):
-        if name != "messages":
-            _check_width(public, value)
-    if len(a) != len(b):
-        raise ValueError(f"{b_name} must hold one row per row of {a_name}: {len(a)}, got {len(b)}")
+def _check_as_many(public: PublicKey, first: Array, first_name: str, **batches: Ciphertexts) -> None:
+    """Require batches of this key's ciphertexts, as many rows as the first."""
+    for name, batch in batches.items():
+        check_rows(batch, name=name, width=public.ciphertext_bytes)
+        if len(batch) != len(first):
+            raise ValueError(f"{name}: must hold one row per row of {first_name}, {len(first)}, got {len(batch)}")

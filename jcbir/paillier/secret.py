@@ -1,28 +1,23 @@
 """The secret half of Paillier: key generation, the owner's fast encryption, decryption.
 
-Secrets are plain Python integers in this process's memory; Python can neither wipe nor lock them, and no engine is
-constant time.
+Secrets are plain Python integers in this process's memory; Python can neither wipe nor lock them. What the time of a
+decryption still tells: docs/paillier.md.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from jcbir.errors import KeyMismatchError
-from jcbir.paillier import (
-    _batched_secret as batched_secret,
-    _engines as engines,
-    _integers as integers,
-    _rows as rows,
-    public as public_key,
-)
+from jcbir.errors import IntegrityError, KeyMismatchError
+from jcbir.paillier import _integers as integers, _jax_secret as on_arrays, _rows as rows, public as public_half
+from jcbir.paillier._engines import choose_engine, number_type, secret_power
 from jcbir.paillier._primes import StructuredPrime, is_prime, structured_prime
-from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, PlaintextRows
-from jcbir.paillier._sampling import TRIES, unit_below
-from jcbir.paillier.public import MINIMUM_BITS, PublicKey
+from jcbir.paillier._rows import CiphertextRows, Ciphertexts, Messages, PlaintextRows, check_int, check_rows
+from jcbir.paillier._sampling import TRIES, draw_bytes, unit_below
+from jcbir.paillier.public import MINIMUM_BITS, MINIMUM_EXPONENT_BITS, PublicKey, check_public
 
 MINIMUM_SUBGROUP_BITS = 224
 FACTOR_BITS = 256
@@ -47,20 +42,17 @@ class SecretKey:
 
     def __post_init__(self):
         for name, factor in (("p", self.p), ("q", self.q)):
+            if not isinstance(factor, StructuredPrime) or not all(type(number) is int for number in factor):
+                raise ValueError(f"{name}: must be a StructuredPrime of Python integers, got {type(factor).__name__}")
             if factor.prime != 2 * factor.small * factor.large + 1:
-                raise ValueError(f"{name} must be 2 * small * large + 1")
+                raise ValueError(f"{name}: must be 2 * small * large + 1, got other factors")
         if self.p.prime * self.q.prime != self.public.n:
-            raise KeyMismatchError("p * q must be the public n: these halves are of different keys")
+            raise KeyMismatchError("public: must have n = p * q, got a half of a different key")
 
     @property
     def subgroup(self) -> bool:
         """Whether blinders live in the subgroup of order p.small * q.small."""
         return self.public.h is not None
-
-    @property
-    def subgroup_bits(self) -> int:
-        """Bits of the subgroup's primes, 0 for a key without a subgroup."""
-        return (self.public.h_bits - EXCESS_BITS) // 2 if self.subgroup else 0
 
     def __repr__(self) -> str:
         return f"SecretKey(bits={self.public.bits}, fingerprint={self.public.fingerprint[:16]}, secrets redacted)"
@@ -108,40 +100,43 @@ def generate_keys(
     References:
         Paillier, 1999, schemes 1 and 3. Ma, Han and Wang, 2021, Optimized Paillier's cryptosystem.
     """
-    least = 64 if unsafe_small else MINIMUM_BITS
-    if bits < least or bits % 2:
-        raise ValueError(f"bits must be even and at least {least}, got {bits}")
-    if subgroup_bits is not None and random_g:
-        raise ValueError("random_g must be False for a subgroup key: its messages ride on n + 1")
-    if subgroup_bits is not None and subgroup_bits < MINIMUM_SUBGROUP_BITS and not unsafe_small:
-        raise ValueError(f"subgroup_bits must be at least {MINIMUM_SUBGROUP_BITS}, got {subgroup_bits}")
+    for name, flag in (("random_g", random_g), ("unsafe_small", unsafe_small)):
+        if not isinstance(flag, bool):
+            raise ValueError(f"{name}: must be True or False, got {type(flag).__name__}")
+    least, least_subgroup = (64, 8) if unsafe_small else (MINIMUM_BITS, MINIMUM_SUBGROUP_BITS)
+    bits = check_int(bits, name="bits", least=least)
+    if bits % 2:
+        raise ValueError(f"bits: must be even, got {bits}")
+    if subgroup_bits is not None:
+        subgroup_bits = check_int(subgroup_bits, name="subgroup_bits", least=least_subgroup)
+        if random_g:
+            raise ValueError("random_g: must be False for a subgroup key, whose messages ride on n + 1, got True")
     factor_bits = subgroup_bits or min(FACTOR_BITS, bits // 4)
     for _ in range(TRIES):
         p, q = (structured_prime(bits // 2, factor_bits=factor_bits, draw=draw) for _ in range(2))
         n, phi = p.prime * q.prime, (p.prime - 1) * (q.prime - 1)
-        apart = abs(p.prime - q.prime).bit_length() > bits // 2 - min(100, bits // 4)
         # A common factor of p - 1 and q - 1 would divide n - 1, which everybody knows.
-        if apart and math.gcd(n, phi) == 1 and len({p.small, p.large, q.small, q.large}) == 4:
+        if _apart(p.prime, q.prime) and math.gcd(n, phi) == 1 and len({p.small, p.large, q.small, q.large}) == 4:
             break
     else:
-        raise ValueError("draw gave no two primes far apart: it is not a uniform source")
+        raise ValueError(f"draw: must be a uniform source, got no two primes far apart in {TRIES} tries")
     if subgroup_bits is not None:
-        x, y = integers.generator(p, subgroup=True), integers.generator(q, subgroup=True)
-        h = integers.join(x, y, p.prime**2, q.prime**2)
+        x, y = _generator(p, subgroup=True), _generator(q, subgroup=True)
+        (h,) = _join([x], [y], p.prime**2, q.prime**2, engine="python")
         return SecretKey(PublicKey(n, n + 1, h, 2 * subgroup_bits + EXCESS_BITS), p, q)
     g = _random_base(p.prime, q.prime, draw) if random_g else n + 1
     return SecretKey(PublicKey(n, g), p, q)
 
 
 def check_secret(secret: SecretKey, *, minimum_bits: int = MINIMUM_BITS) -> None:
-    """Check a key pair that comes from elsewhere: primes, sizes, factors, bases.
+    """Check a key pair that comes from elsewhere: it must be one that `generate_keys` could have made.
+
+    The order of h is proved: h^s_p = 1 modulo p^2, s_p is prime and h is not 1 modulo p, so the order is s_p; the same
+    modulo q^2. (An h that is 1 modulo q^2 passes a test modulo n^2, and gcd(h - 1, n) is q.)
 
     Args:
         secret: the key pair.
-        minimum_bits: least size of n.
-
-    Returns:
-        Nothing.
+        minimum_bits: least size of n; below 2048 a subgroup may be small too.
 
     Raises:
         ValueError: the key would decrypt wrongly, or is weak; the message says which rule it breaks.
@@ -151,22 +146,31 @@ def check_secret(secret: SecretKey, *, minimum_bits: int = MINIMUM_BITS) -> None
         >>> check_secret(generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True), minimum_bits=256)
     """
     public, p, q = secret.public, secret.p.prime, secret.q.prime
-    public_key.check_public(PublicKey(public.n, public.g), minimum_bits=minimum_bits)
+    full = check_int(minimum_bits, name="minimum_bits", least=0) >= MINIMUM_BITS
+    check_public(public, minimum_bits=minimum_bits, minimum_exponent_bits=MINIMUM_EXPONENT_BITS if full else 1)
     for name, factor in (("p", secret.p), ("q", secret.q)):
         if not all(is_prime(number) for number in factor):
-            raise ValueError(f"{name} and its factors must be prime")
-    if p.bit_length() != q.bit_length():
-        raise ValueError(f"p and q must have equal length, got {p.bit_length()} and {q.bit_length()} bits")
+            raise ValueError(f"{name}: must be a prime with prime factors of p - 1, got a composite number")
+    _check_lengths(secret)
     if math.gcd(public.n, (p - 1) * (q - 1)) != 1:
-        raise ValueError("gcd(n, (p-1)(q-1)) must be 1")
+        raise ValueError("p and q: must satisfy gcd(n, (p-1)(q-1)) = 1, got a common factor")
+    if not _apart(p, q):
+        raise ValueError("p and q: must be far apart, got a difference that Fermat's method finds")
+    if len({*secret.p[1:], *secret.q[1:]}) != 4:
+        raise ValueError("p and q: must share no factor of p - 1 and q - 1, got one, which divides n - 1")
     if math.gcd(_base_logarithm(public.g, p) * _base_logarithm(public.g, q), public.n) != 1:
-        raise ValueError("g must have an order that is a multiple of n (the paper's Eq. 7)")
-    if public.h is not None:
-        order, weakest = secret.p.small * secret.q.small, min(secret.p.small, secret.q.small).bit_length()
-        if pow(public.h, order, public.n_squared) != 1:
-            raise ValueError("h must have order p.small * q.small modulo n^2")
-        if minimum_bits >= MINIMUM_BITS and weakest < MINIMUM_SUBGROUP_BITS:
-            raise ValueError(f"the subgroup's primes must have at least {MINIMUM_SUBGROUP_BITS} bits, got {weakest}")
+        raise ValueError("g: must have an order that is a multiple of n (the paper's Eq. 7), got another")
+    if public.h is None:
+        return
+    sizes = [factor.small.bit_length() for factor in (secret.p, secret.q)]
+    if full and min(sizes) < MINIMUM_SUBGROUP_BITS:
+        raise ValueError(f"small: must have at least {MINIMUM_SUBGROUP_BITS} bits in a subgroup key, got {min(sizes)}")
+    if public.h_bits < sum(sizes) + EXCESS_BITS:
+        raise ValueError(f"h_bits: must be at least {sum(sizes) + EXCESS_BITS} for this subgroup, got {public.h_bits}")
+    for name, factor in (("p", secret.p), ("q", secret.q)):
+        # `check_public` has shown that h is not 1 modulo p, and s_p is prime.
+        if pow(public.h, factor.small, factor.prime**2) != 1:
+            raise ValueError(f"h: must have order {name}.small modulo {name}^2, got another")
 
 
 def owner_blinders(
@@ -197,10 +201,9 @@ def owner_blinders(
         >>> rows.to_ints(decrypt(key, owner_blinders(key, 2, draw=secrets.token_bytes)))
         [0, 0]
     """
-    if count < 0:
-        raise ValueError(f"count must be at least 0, got {count}")
+    count = check_int(count, name="count", least=0)
     zeros = rows.from_ints([0] * count, width=secret.public.plaintext_bytes)
-    return _blinded(secret, zeros, _draw_exponents(secret, count, draw), engine)
+    return _blinded(secret, zeros, draw=draw, engine=engine)
 
 
 def encrypt(
@@ -228,9 +231,9 @@ def encrypt(
     """
     plaintexts = rows.from_messages(messages, modulus=secret.public.n)
     if secret.public.g == secret.public.n + 1:
-        return _blinded(secret, plaintexts, _draw_exponents(secret, len(plaintexts), draw), engine)
+        return _blinded(secret, plaintexts, draw=draw, engine=engine)
     fresh = owner_blinders(secret, len(plaintexts), draw=draw, engine=engine)
-    return public_key.encrypt(secret.public, plaintexts, blinders=fresh, engine=engine)
+    return public_half.encrypt(secret.public, plaintexts, blinders=fresh, engine=engine)
 
 
 def decrypt(secret: SecretKey, ciphertexts: Ciphertexts, *, method: str = "crt", engine: str = "auto") -> PlaintextRows:
@@ -253,7 +256,9 @@ def decrypt(secret: SecretKey, ciphertexts: Ciphertexts, *, method: str = "crt",
         FormatError: the rows have another width than this key's.
         KeyMismatchError: a row is no ciphertext of this key: out of range, not a unit, or outside a subgroup key's
             subgroup.
-        ValueError: no such method.
+        IntegrityError: the joined plaintext disagrees with its halves; a computer that errs there would give a factor
+            of n away.
+        ValueError: no such method, or primes of different length.
 
     Example:
         >>> import secrets
@@ -263,45 +268,53 @@ def decrypt(secret: SecretKey, ciphertexts: Ciphertexts, *, method: str = "crt",
         [5]
 
     References:
-        Paillier, 1999, section 7 (decryption by Chinese remaindering).
+        Paillier, 1999, section 7 (decryption by Chinese remaindering). Boneh, DeMillo and Lipton, 1997, On the
+        importance of checking cryptographic protocols for faults.
     """
-    if method not in ("crt", "textbook"):
-        raise ValueError(f"method must be 'crt' or 'textbook', got {method!r}")
+    if not isinstance(method, str) or method not in ("crt", "textbook"):
+        raise ValueError(f"method: must be 'crt' or 'textbook', got {method!r}")
     public = secret.public
-    public_key._check_width(public, ciphertexts)
+    check_rows(ciphertexts, name="ciphertexts", width=public.ciphertext_bytes)
     try:
         rows.check_below(ciphertexts, public.n_squared, name="ciphertexts")
     except ValueError as error:
         raise KeyMismatchError(str(error)) from None
-    name = engines.choose_engine(engine, count=len(ciphertexts))
+    _check_lengths(secret)
+    name, sides = choose_engine(engine, count=len(ciphertexts)), _decryption_sides(secret, method)
     if name == "jax":
-        parts, join, bits = _jax_decryption(secret, method)
-        width = public.plaintext_bytes
-        plaintexts, sound = batched_secret.logarithms(parts, join, ciphertexts, bits=bits, width=width)
+        key = on_arrays.make_decryption(public.n, public.g, sides, ciphertext_bytes=public.ciphertext_bytes)
+        plaintexts, sound, agrees = on_arrays.decrypt(key, ciphertexts, width=public.plaintext_bytes)
     else:
-        plaintexts, sound = _integer_decryption(secret, rows.to_ints(ciphertexts), method, name)
+        plaintexts, sound, agrees = _decrypt_integers(secret, rows.to_ints(ciphertexts), sides, name)
     if not all(sound):
         bad = list(sound).index(False)
-        raise KeyMismatchError(f"ciphertexts[{bad}] must be a ciphertext of this key, got another group's element")
+        raise KeyMismatchError(f"ciphertexts[{bad}]: must be a ciphertext of this key, got another group's element")
+    _check_joined(agrees)
     return plaintexts
 
 
-def exponent_bytes(factor: StructuredPrime, *, subgroup: bool) -> int:
-    """Bytes of a blinder's exponent modulo p^2: the group's order and 64 bits more.
+def _check_lengths(secret: SecretKey) -> None:
+    p, q = secret.p.prime.bit_length(), secret.q.prime.bit_length()
+    if p != q:
+        raise ValueError(f"p and q: must have equal length, got {p} and {q} bits")
 
-    Args:
-        factor: a prime factor of n.
-        subgroup: whether the group is the one of order `factor.small`.
 
-    Returns:
-        Bytes to draw.
+def _check_joined(agrees: list[bool] | np.ndarray) -> None:
+    if not all(agrees):
+        raise IntegrityError("secret: must join what it computed modulo p and q, got a fault of this computer")
 
-    Example:
-        >>> exponent_bytes(StructuredPrime(2 * 5 * 11 + 1, 5, 11), subgroup=False)
-        9
-    """
-    order = factor.small if subgroup else factor.prime
-    return -(-(order.bit_length() + EXCESS_BITS) // 8)
+
+def _apart(p: int, q: int) -> bool:
+    """Whether primes of one length differ early enough to be safe from Fermat's method."""
+    bits = p.bit_length()
+    return abs(p - q).bit_length() > bits - min(100, bits // 2)
+
+
+def _join(x: Sequence, y: Sequence, p: int, q: int, *, engine: str) -> list:
+    """Chinese remainder theorem: the numbers below p q that are x modulo p and y modulo q."""
+    p, q = map(number_type(engine), (p, q))
+    inverse = pow(p, -1, q)
+    return [a + p * ((b - a) * inverse % q) for a, b in zip(x, y, strict=True)]
 
 
 def _base_logarithm(g: int, prime: int) -> int:
@@ -314,83 +327,91 @@ def _random_base(p: int, q: int, draw: Callable[[int], bytes]) -> int:
         g = unit_below((p * q) ** 2, draw=draw)
         if _base_logarithm(g, p) % p and _base_logarithm(g, q) % q:
             return g
-    raise ValueError("draw gave no admissible base: it is not a uniform source")
+    raise ValueError(f"draw: must be a uniform source, got no admissible base in {TRIES} tries")
 
 
-def _exponents(secret: SecretKey, method: str) -> list[tuple[int, int]]:
-    """Moduli N and exponents e of decryption: b^e = 1 modulo N^2 for every blinder b."""
-    if method == "textbook":
-        return [(secret.public.n, math.lcm(secret.p.prime - 1, secret.q.prime - 1))]
-    return [(f.prime, f.small if secret.subgroup else f.prime - 1) for f in (secret.p, secret.q)]
+def _decryption_sides(secret: SecretKey, method: str) -> tuple[tuple[int, int, int], ...]:
+    """Moduli N, exponents e of decryption, b^e = 1 modulo N^2 for every blinder b, and the bits that hide e's length.
 
-
-def _integer_decryption(
-    secret: SecretKey, ciphertexts: list[int], method: str, engine: str
-) -> tuple[PlaintextRows, list[bool]]:
-    g, sides = secret.public.g, _exponents(secret, method)
-    found = [integers.logarithms(ciphertexts, n, exponent=e, g=g, engine=engine) for n, e in sides]
-    plaintexts, sound = found[0]
-    if len(found) == 2:
-        p, q = secret.p.prime, secret.q.prime
-        inverse = pow(p, -1, q)
-        plaintexts = [x + p * ((y - x) * inverse % q) for x, y in zip(plaintexts, found[1][0], strict=True)]
-        sound = [x and y for x, y in zip(sound, found[1][1], strict=True)]
-    return rows.from_ints(plaintexts, width=secret.public.plaintext_bytes), sound
-
-
-@functools.lru_cache(maxsize=4)
-def _jax_decryption(
-    secret: SecretKey, method: str
-) -> tuple[tuple[batched_secret.Logarithm, ...], batched_secret.Join, int]:
-    """Constants for m = sum_i (n/N_i) t_i mod n with t_i = L(c^e) / (L(g^e) n/N_i) mod N_i."""
-    n, sides = secret.public.n, _exponents(secret, method)
-    parts = []
-    for modulus, exponent in sides:
-        base = (pow(secret.public.g, exponent, modulus * modulus) - 1) // modulus
-        scale = pow(base * (n // modulus), -1, modulus)
-        # All keys of a size share one length of exponent, and so one compiled program.
-        bits = secret.subgroup_bits if secret.subgroup and method == "crt" else modulus.bit_length()
-        parts.append(
-            batched_secret.logarithm_constants(
-                modulus, exponent=exponent, bits=bits, scale=scale, total=8 * secret.public.ciphertext_bytes
-            )
-        )
-    bits = sides[0][0].bit_length()
-    return tuple(parts), batched_secret.join_constants(tuple(n // m for m, _ in sides), n, bits=bits), bits
-
-
-@functools.lru_cache(maxsize=2)
-def _jax_blinding(secret: SecretKey) -> tuple[tuple[batched_secret.Blinding, ...], batched_secret.Join]:
-    """Constants for c = sum over p and q of n^2/p^2 (u mod p^2), u = (1 + m n) h^x / (n/p)^2, in two digits each."""
+    All keys of a size share one length of exponent, and so one compiled program.
+    """
     n, pair = secret.public.n, (secret.p, secret.q)
-    sides, cofactors = [], []
-    for factor in pair:
-        h = integers.generator(factor, subgroup=secret.subgroup)
-        other, windows = n // factor.prime, exponent_bytes(factor, subgroup=secret.subgroup)
-        sides.append(batched_secret.blinding_constants(factor.prime, other, h, windows))
-        cofactors += [other**2, factor.prime * other**2]
-    bits = secret.p.prime.bit_length()
-    return tuple(sides), batched_secret.join_constants(tuple(cofactors), n * n, bits=bits)
+    if method == "textbook":
+        return ((n, math.lcm(*(factor.prime - 1 for factor in pair)), n.bit_length()),)
+    if secret.subgroup:
+        bits = max(factor.small.bit_length() for factor in pair)
+        return tuple((factor.prime, factor.small, bits) for factor in pair)
+    return tuple((factor.prime, factor.prime - 1, factor.prime.bit_length()) for factor in pair)
 
 
-def _draw_exponents(secret: SecretKey, count: int, draw: Callable[[int], bytes]) -> list[np.ndarray]:
-    """Big-endian exponents modulo p^2 and q^2, one row per number."""
-    sizes = [exponent_bytes(factor, subgroup=secret.subgroup) for factor in (secret.p, secret.q)]
-    return [np.frombuffer(draw(size * count), np.uint8).reshape(count, size) for size in sizes]
+def _logarithms(ciphertexts: Sequence[int], modulus: int, *, exponent: int, engine: str) -> tuple[list, list[bool]]:
+    """L(c^e mod N^2) for N = p, q or n, L(u) = (u - 1)/N; and for each whether c^e was 1 modulo N, as it must be."""
+    number, power = number_type(engine), secret_power(engine)
+    n, e = number(modulus), number(exponent)
+    square = n * n
+    found = [divmod(power(number(c) % square, e, square) - 1, n) for c in ciphertexts]
+    return [quotient for quotient, _ in found], [rest == 0 for _, rest in found]
 
 
-def _blinded(secret: SecretKey, plaintexts: PlaintextRows, exponents: list[np.ndarray], engine: str) -> CiphertextRows:
-    """(1 + m n) times the blinder of the exponents."""
-    public, p, q = secret.public, secret.p.prime, secret.q.prime
-    name = engines.choose_engine(engine, count=len(plaintexts))
+def _decrypt_integers(
+    secret: SecretKey, ciphertexts: list[int], sides: tuple[tuple[int, int, int], ...], engine: str
+) -> tuple[PlaintextRows, list[bool], list[bool]]:
+    """Plaintexts, whether each ciphertext is sound, and whether each plaintext times L(g^e) is L(c^e) on both sides."""
+    residues, checks, sound = [], [], [True] * len(ciphertexts)
+    for n, exponent, _ in sides:
+        (base,), _ = _logarithms([secret.public.g], n, exponent=exponent, engine=engine)
+        found, whole = _logarithms(ciphertexts, n, exponent=exponent, engine=engine)
+        scale = pow(int(base), -1, n)
+        residues.append([quotient * scale % n for quotient in found])
+        checks.append((n, base, found))
+        sound = [x and y for x, y in zip(sound, whole, strict=True)]
+    plaintexts = residues[0]
+    if len(sides) == 2:
+        plaintexts = _join(*residues, sides[0][0], sides[1][0], engine=engine)
+    agrees = [all(m * base % n == found[i] for n, base, found in checks) for i, m in enumerate(plaintexts)]
+    return rows.from_ints(map(int, plaintexts), width=secret.public.plaintext_bytes), sound, agrees
+
+
+@functools.lru_cache(maxsize=8)
+def _generator(factor: StructuredPrime, *, subgroup: bool) -> int:
+    """Generator of the n-th residues modulo p^2, the cyclic group of p-th powers, or of its subgroup of order s.
+
+    x generates the units modulo p if x^((p-1)/r) is not 1 for each prime r of p - 1 = 2 s t; then x^p generates the
+    group. The least such x serves: which generator it is does not matter to a uniform exponent.
+    """
+    p, s, t = factor
+    x = next(x for x in range(2, p) if all(pow(x, (p - 1) // r, p) != 1 for r in (2, s, t)))
+    return pow(x, p * (2 * t if subgroup else 1), p * p)
+
+
+def _exponent_bytes(factor: StructuredPrime, *, subgroup: bool) -> int:
+    """Bytes of a blinder's exponent modulo p^2: the group's order and 64 bits more."""
+    order = factor.small if subgroup else factor.prime
+    return -(-(order.bit_length() + EXCESS_BITS) // 8)
+
+
+def _blinded(
+    secret: SecretKey, plaintexts: PlaintextRows, *, draw: Callable[[int], bytes], engine: str
+) -> CiphertextRows:
+    """(1 + m n) times a blinder."""
+    public, pair, subgroup, count = secret.public, (secret.p, secret.q), secret.subgroup, len(plaintexts)
+    _check_lengths(secret)
+    name, width = choose_engine(engine, count=count), public.ciphertext_bytes
+    sizes = [_exponent_bytes(factor, subgroup=subgroup) for factor in pair]
+    exponents = [np.frombuffer(draw_bytes(draw, size * count), np.uint8).reshape(count, size) for size in sizes]
+    generators = [_generator(factor, subgroup=subgroup) for factor in pair]
     if name == "jax":
-        sides, join = _jax_blinding(secret)
-        bits, width = p.bit_length(), public.ciphertext_bytes
-        return batched_secret.blinded(sides, join, plaintexts, tuple(exponents), bits=bits, width=width)
-    x, y = (
-        integers.fixed_base_powers(factor, side, subgroup=secret.subgroup, engine=name)
-        for factor, side in zip((secret.p, secret.q), exponents, strict=True)
-    )
-    fresh = rows.from_ints(integers.joined_squares(x, y, p, q, engine=name), width=public.ciphertext_bytes)
-    base = PublicKey(public.n, public.n + 1)
-    return public_key.encrypt(base, plaintexts, blinders=fresh, engine=name)
+        sides = tuple(zip((secret.p.prime, secret.q.prime), generators, sizes, strict=True))
+        key = on_arrays.make_encryption(sides, ciphertext_bytes=width)
+        ciphertexts, agrees = on_arrays.encrypt(key, plaintexts, exponents, width=width)
+        _check_joined(agrees)
+        return ciphertexts
+    squares = [factor.prime**2 for factor in pair]
+    powers = [
+        integers.fixed_base_powers(h, side, square, engine=name)
+        for h, side, square in zip(generators, exponents, squares, strict=True)
+    ]
+    joined = _join(*powers, *squares, engine=name)
+    _check_joined([c % squares[0] == x and c % squares[1] == y for c, x, y in zip(joined, *powers, strict=True)])
+    fresh = rows.from_ints(map(int, joined), width=width)
+    return public_half.encrypt(PublicKey(public.n, public.n + 1), plaintexts, blinders=fresh, engine=name)

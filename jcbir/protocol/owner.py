@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.paillier.secret import SecretKey, encrypt, owner_blinders
+from jcbir.paillier.secret import SecretKey, encrypt
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, sign, verifying_key
 from jcbir.protocol.grants import RIGHTS
@@ -28,7 +28,7 @@ from jcbir.protocol.user import masked_codes
 from jcbir.ranking._build import build_index
 from jcbir.ranking._table import plan
 from jcbir.sealing import Cipher, image_key, open_batch, seal_to
-from jcbir.typing import Array, Rows
+from jcbir.typing import Array
 
 GRANT_ID_BYTES = 16
 ADMISSION_DOMAIN = "jcbir admission v1"
@@ -85,27 +85,6 @@ def publish(
     catalogue = Catalogue(owner.card.collection, owner.card.epoch, owner.segments, image_ids)
     state = dataclasses.replace(owner, segments=owner.segments + 1, image_ids=owner.image_ids | set(image_ids))
     return state, sign(publication, secret=owner.signing_secret), sign(catalogue, secret=owner.signing_secret)
-
-
-def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
-    """Make blinders for the server with the secret key, many times faster than the server could.
-
-    Args:
-        owner: state.
-        count: how many.
-        draw: source of secret bytes, `secrets.token_bytes`.
-        engine: arithmetic engine.
-
-    Returns:
-        uint8[count, w] fresh encryptions of zero. The owner knows them: they hide the server's sums from anybody else.
-
-    Example:
-        >>> import secrets
-        >>> from jcbir.protocol.session import small_system
-        >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
-        (2, 64)
-    """
-    return owner_blinders(owner.secret, count, draw=draw, engine=engine)
 
 
 def admit(
@@ -312,7 +291,6 @@ __all__ = [
     "Delegation",
     "Owner",
     "admit",
-    "blinder_stock",
     "create",
     "delegate",
     "pseudonym",

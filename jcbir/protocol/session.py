@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jcbir.paillier.secret import generate_keys
+from jcbir.paillier.secret import generate_keys, owner_blinders
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.holdings import Delegation, Owner
@@ -83,7 +83,7 @@ def small_system() -> System:
     me, query = user.ask(
         user.join(keys, admission, owner_key=own.card.owner_key), codes[1:2], top=2, now=NOW, draw=draw
     )  # fmt: skip
-    blinders = owner.blinder_stock(own, server.blinders_needed(cloud, query), draw=draw)
+    blinders = owner_blinders(own.secret, server.blinders_needed(cloud, query), draw=draw)
     after, report = server.score_query(cloud, query, blinders=blinders, now=NOW)
     _, ranking = authority.answer(holder, report, now=NOW)
     _, delivery = server.deliver(after, ranking)

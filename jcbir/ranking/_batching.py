@@ -9,8 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.paillier._engines import choose_engine
-from jcbir.paillier._slices import batch_slices
+from jcbir.paillier import batch_slices, choose_engine
 
 
 def padded_rows(count: int) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgpack
 import numpy as np
 
-from jcbir.paillier import _engines as engines
+from jcbir.paillier._engines import choose_engine
 from jcbir.paillier.secret import SecretKey, decrypt
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.service.pool import run_worker
@@ -30,7 +30,7 @@ def write_hello(secret: SecretKey, *, engine: str) -> bytes:
         >>> read_plain(SECRET_KEY, plain, name="key") == secret, engine
         (True, 'python')
     """
-    name = engines.choose_engine("auto", count=1) if engine == "auto" else engine
+    name = choose_engine("auto", count=1) if engine == "auto" else engine
     return msgpack.packb([write_plain(SECRET_KEY, secret), name])
 
 

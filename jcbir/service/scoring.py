@@ -14,7 +14,8 @@ import msgpack
 import numpy as np
 
 from jcbir.errors import FormatError
-from jcbir.paillier import _blinding as blinding, _engines as engines
+from jcbir.paillier._blinding import blinders
+from jcbir.paillier._engines import choose_engine
 from jcbir.paillier.public import PublicKey
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
@@ -24,9 +25,6 @@ from jcbir.service.pool import run_worker
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store
 from jcbir.typing import Rows
-
-# Fewer blinders than this do not repay a table of the fixed base.
-COMB_BATCH = 16
 
 
 class Share(NamedTuple):
@@ -69,7 +67,7 @@ class Desk:
 
     def blinders(self, count: int) -> bytes:
         """Make blinders."""
-        return make_blinders(self.state.card.public, count, draw=secrets.token_bytes).tobytes()
+        return _blinders(self.state.card.public, count).tobytes()
 
 
 def score_share(server: Server, query: Query, share: Share, *, engine: str = "auto") -> Rows:
@@ -104,7 +102,7 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
     needed = len(query.trapdoors) * sum(index.layout.blocks for index in indexes)
     stock = np.frombuffer(share.blinders, np.uint8).reshape(-1, public.ciphertext_bytes)[:needed]
     if len(stock) < needed:
-        stock = np.concatenate([stock, make_blinders(public, needed - len(stock), draw=secrets.token_bytes)])
+        stock = np.concatenate([stock, _blinders(public, needed - len(stock))])
     rows, used = [], 0
     for trapdoor in query.trapdoors:
         for index in indexes:
@@ -114,38 +112,9 @@ def score_share(server: Server, query: Query, share: Share, *, engine: str = "au
     return np.concatenate(rows)
 
 
-def make_blinders(public: PublicKey, count: int, *, draw: Callable[[int], bytes]) -> Rows:
-    """Make blinders with the public key: for a subgroup key, powers of its fixed base by a table, one product a byte.
-
-    Args:
-        public: the key.
-        count: how many.
-        draw: source of uniform bytes, such as `secrets.token_bytes`.
-
-    Returns:
-        uint8[count, ciphertext_bytes]: encryptions of zero, distributed as those of `blinding.blinders`.
-
-    Example:
-        >>> make_blinders(PublicKey(n=35, g=36), 4, draw=secrets.token_bytes).shape
-        (4, 2)
-
-    References:
-        Brickell, Gordon, McCurley and Wilson (1993): fixed-base exponentiation.
-    """
-    # The array engine would compile in the middle of a query.
-    engine = engines.choose_engine("auto", count=1)
-    if public.h is None or count < COMB_BATCH:
-        return blinding.blinders(public, count, draw=draw, engine=engine)
-    size = -(-public.h_bits // 8)
-    modulus = engines.number_type(engine)(public.n_squared)
-    table = _base_table(public, engine, size)
-    blob = bytearray()
-    for _ in range(count):
-        power = modulus // modulus
-        for line, digit in zip(table, reversed(draw(size)), strict=True):
-            power = power * line[digit] % modulus
-        blob += int(power).to_bytes(public.ciphertext_bytes)
-    return np.frombuffer(bytes(blob), np.uint8).reshape(count, -1)
+def _blinders(public: PublicKey, count: int) -> Rows:
+    """Blinders by the number engine: the array engine would compile in the middle of a query."""
+    return blinders(public, count, draw=secrets.token_bytes, engine=choose_engine("auto", count=1))
 
 
 def write_share(share: Share) -> bytes:
@@ -238,19 +207,4 @@ def split_segments(blocks: Sequence[int], parts: int) -> list[range]:
     return [*spans, range(start, len(blocks))] if start < len(blocks) else spans
 
 
-@functools.lru_cache(maxsize=2)
-def _base_table(public: PublicKey, engine: str, windows: int) -> list[list]:
-    """table[i][d] = h^(d * 256^i) mod n^2, least significant byte of the exponent first."""
-    number = engines.number_type(engine)
-    modulus, base = number(public.n_squared), number(public.h)
-    table = []
-    for _ in range(windows):
-        line = [number(1)]
-        for _ in range(255):
-            line.append(line[-1] * base % modulus)
-        table.append(line)
-        base = line[-1] * base % modulus
-    return table
-
-
-__all__ = ["Desk", "Share", "answer_job", "make_blinders", "score_share", "split_segments", "work", "write_share"]
+__all__ = ["Desk", "Share", "answer_job", "score_share", "split_segments", "work", "write_share"]

@@ -14,7 +14,8 @@ import PIL.Image
 from jcbir.cli import workspace as homes
 from jcbir.cli.main import run_command
 from jcbir.models import Preprocessing, resnet_backbone, small
-from jcbir.protocol import authority, epochs, owner, server, wire
+from jcbir.paillier.secret import owner_blinders
+from jcbir.protocol import authority, epochs, server, wire
 from jcbir.protocol.messages import Appointment, Catalogue, Publication, Revocation, Succession, Withdrawal
 from jcbir.storage.weights import write_weights
 
@@ -103,7 +104,7 @@ class Services:
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.owner_state, count, draw=secrets.token_bytes)
+        blinders = owner_blinders(self.owner_state.secret, count, draw=secrets.token_bytes)
         self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, now=now)
         self.holder, ranking = authority.answer(self.holder, report, now=now)
         self.cloud, delivery = server.deliver(self.cloud, ranking)

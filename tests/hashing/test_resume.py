@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from jcbir import hashing
-from jcbir.hashing._checkpoint import _plain
 from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.hashing._checkpoint import _plain
 from jcbir.storage import runs
 
 SCRIPT = pathlib.Path(__file__).with_name("interrupted_run.py")

@@ -219,7 +219,8 @@ def test_hashing_is_one_program_for_a_network_and_the_sign_of_its_logits():
         traced.append(inputs.shape)
         return inputs.mean(axis=(1, 2)) - variables
 
-    backbone = Backbone(apply, np.float32(0.5), Preprocessing(size=4, scale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
+    plain = Preprocessing(size=4, scale=1 / 255, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    backbone = Backbone(apply, np.float32(0.5), plain)
     images = np.stack([np.full((4, 4, 3), shade, np.uint8) for shade in (0, 127, 128, 255, 128)])
     for _ in range(2):
         codes = hashing.hash_images(backbone, images, batch=8)

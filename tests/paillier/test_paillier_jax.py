@@ -12,14 +12,11 @@ from paillier_vectors import stored_key
 
 from jcbir.errors import KeyMismatchError
 from jcbir.paillier import (
-    _batched as batched,
-    _batched_secret as batched_secret,
-    _blinding as blinding,
-    _limbs as limbs,
-    _powers as powers,
+    _jax as on_arrays,
+    _jax_secret as on_arrays_secret,
     _rns as rns,
     _rows as rows,
-    _slices as slices,
+    blinders,
     public,
     secret,
 )
@@ -46,11 +43,11 @@ def test_both_primes_at_once_are_both_in_turn(name):
     """An accelerator computes them stacked, a processor one after the other."""
     key = stored_key(name)
     body = secret.encrypt(key, edge_values(key), draw=secrets.token_bytes)
-    parts, _, bits = secret._jax_decryption(key, "crt")
-    count = powers.loaded_limbs(bits, total=8 * body.shape[1])
+    sides = secret._decryption_sides(key, "crt")
+    made = on_arrays_secret.make_decryption(key.public.n, key.public.g, sides, ciphertext_bytes=body.shape[1])
     with jax.enable_x64(True):
-        turns, sound = batched_secret._logarithms(parts, body, limbs=count)
-        stacked, all_sound = batched_secret._stacked_logarithms(parts, body, limbs=count)
+        turns, sound = on_arrays_secret._logarithms(made.sides, body)
+        stacked, all_sound = on_arrays_secret._stacked_logarithms(made.sides, body)
     assert np.array_equal(turns, stacked)
     assert np.array(sound).all() and np.array(all_sound).all()
 
@@ -127,8 +124,8 @@ def test_public_operations(name):
 @pytest.mark.parametrize("name", SMALL)
 def test_public_blinders(name):
     key, material = stored_key(name).public, secrets.token_bytes(4000)
-    ours = blinding.blinders(key, 9, draw=replay(material), engine="jax")
-    assert np.array_equal(ours, blinding.blinders(key, 9, draw=replay(material), engine="python"))
+    ours = blinders(key, 9, draw=replay(material), engine="jax")
+    assert np.array_equal(ours, blinders(key, 9, draw=replay(material), engine="python"))
 
 
 def test_owner_blinders_are_encryptions_of_zero():
@@ -160,7 +157,7 @@ def test_empty_batches():
     assert secret.decrypt(key, empty, engine="jax").shape == (0, 32)
     assert public.add(key.public, empty, empty, engine="jax").shape == (0, 64)
     assert public.subtract(key.public, empty, empty, engine="jax").shape == (0, 64)
-    assert blinding.blinders(key.public, 0, draw=secrets.token_bytes, engine="jax").shape == (0, 64)
+    assert blinders(key.public, 0, draw=secrets.token_bytes, engine="jax").shape == (0, 64)
 
 
 def test_nothing_leaks_from_the_64_bit_scope():
@@ -176,7 +173,7 @@ def test_every_sum_is_below_two_to_the_53(bits):
     n = (1 << bits) - 1
     while any(n % m == 0 for base in rns.choose_bases(bits) for m in base):
         n -= 2
-    m, (a, b) = rns.modulus_constants(n), rns.choose_bases(bits)
+    m, (a, b) = rns.modulus_constants(n, width=-(-2 * bits // 8)), rns.choose_bases(bits)
     # A stored residue is at most m/2 + 2 in absolute value.
     half_a, half_b = max(a) // 2 + 2, max(b) // 2 + 2
     products = 5 * half_b**2
@@ -184,8 +181,8 @@ def test_every_sum_is_below_two_to_the_53(bits):
     assert max(np.abs(m.to_a[:-1]).sum(axis=1).astype(object)) * half_b + len(b) * half_a < 2**53
     assert 5 * half_a**2 < 2**53
     assert max(half_a, half_b) < 2**24
-    # The error of a quotient's estimate, see `limbs.exact_residue`.
-    assert len(b) ** 2 * 2.0**-53 * m.ratio.item() < limbs.DOUBT / 1000
+    # The error of a quotient's estimate, see `exact_residue`.
+    assert len(b) ** 2 * 2.0**-53 * m.ratio.item() < rns.DOUBT / 1000
     assert m.out.shape[1] * 65535 * half_b + 2**16 * 2**20 < 2**53
     assert len(set(a) | set(b)) == len(a) + len(b)
     beta2 = len(a) + 6
@@ -195,10 +192,9 @@ def test_every_sum_is_below_two_to_the_53(bits):
 
 
 @jax.jit
-def squares(constants, x):
-    m = constants.modulus
-    results = [rns.product(m, square, constants.unit) for square in (rns.square(m, x), rns.product(m, x, x))]
-    return [batched.positional(constants, result) for result in results]
+def squares(m, x):
+    results = [rns.product(m, square, m.unit) for square in (rns.square(m, x), rns.product(m, x, x))]
+    return [rns.unload(m, result, width=32) for result in results]
 
 
 # beta N for the modulus below: K = 6, so digits may reach six times N.
@@ -210,30 +206,29 @@ three = st.lists(st.integers(-6 * 2**127, 6 * 2**127), min_size=3, max_size=3)
 def test_products_of_digits_at_their_bounds(low, high):
     """The kernel against integers, on digits anywhere up to (K/2 + 3) N."""
     n = 2**127 - 1
-    m, radix = rns.modulus_constants(n), rns.montgomery_radix(n)
+    m, radix = on_arrays.load_modulus(n, 32), rns.montgomery_radix(n)
     values = [x + y * n for x, y in zip(low, high, strict=True)]
     with jax.enable_x64(True):
         x = rns.Digits(rns.represent(m, low), rns.represent(m, high))
-        found = squares(batched.public_constants(n), x)
+        found = squares(m, x)
     inverse = pow(radix, -2, n * n)
     for square in found:
-        numbers = rows.to_ints(limbs.limbs_to_rows(np.asarray(square), width=32))
-        assert numbers == [v * v * inverse % (n * n) for v in values]
+        assert rows.to_ints(square) == [v * v * inverse % (n * n) for v in values]
 
 
 @given(st.lists(st.integers(0, 2**80 - 1), min_size=1, max_size=4))
 def test_limbs_round_trip(values):
     table = rows.from_ints(values, width=10)
-    assert np.array_equal(limbs.limbs_to_rows(limbs.rows_to_limbs(table, count=5), width=10), table)
+    assert np.array_equal(rns.limbs_to_rows(rns.rows_to_limbs(table, count=5), width=10), table)
     odd = rows.from_ints([v >> 8 for v in values], width=9)
-    assert np.array_equal(limbs.limbs_to_rows(limbs.rows_to_limbs(odd, count=7), width=9), odd)
+    assert np.array_equal(rns.limbs_to_rows(rns.rows_to_limbs(odd, count=7), width=9), odd)
 
 
 def test_batches_come_in_few_sizes():
-    sizes = {size for count in range(1, 3000, 37) for _, size in slices.batch_slices(count)}
+    sizes = {size for count in range(1, 3000, 37) for _, size in on_arrays.batch_slices(count)}
     assert len(sizes) <= 4
     for count in (1, 511, 512, 513, 2000):
-        covered = [i for span, _ in slices.batch_slices(count) for i in range(span.start, span.stop)]
+        covered = [i for span, _ in on_arrays.batch_slices(count) for i in range(span.start, span.stop)]
         assert covered == list(range(count))
 
 

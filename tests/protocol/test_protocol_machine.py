@@ -9,6 +9,7 @@ from paillier_vectors import stored_key
 from protocol_world import BITS, NOW, new_user
 
 from jcbir.errors import KeyMismatchError
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol.refusals import ForgedGrantError, RevokedGrantError
 
@@ -123,7 +124,7 @@ class Machine(RuleBasedStateMachine):
         me, revoked = self.users[place]
         me, query = user.ask(me, bits_of(numbers), top=top, now=NOW, scheme=scheme, draw=secrets.token_bytes)
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+        blinders = owner_blinders(self.own.secret, count, draw=secrets.token_bytes)
         self.cloud, report = server.score_query(self.cloud, travel(query), blinders=blinders, now=NOW)
         if revoked:
             try:

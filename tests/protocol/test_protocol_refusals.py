@@ -8,6 +8,7 @@ import pytest
 from protocol_world import BITS, NOW, make_world, new_user, search
 
 from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import authority, grants, owner, refusals, server, user
 from jcbir.protocol._signatures import sign
 
@@ -21,7 +22,7 @@ def ask(world, **options):
 
 
 def score(world, query, *, now=NOW):
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner_blinders(world.own.secret, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     return server.score_query(world.cloud, query, blinders=blinders, now=now)
 
 

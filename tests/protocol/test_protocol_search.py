@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, TOP, expected_order, make_world, new_user, positions, search
 
 from jcbir.errors import IntegrityError
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol.messages import SCHEMES, SealedImage
 
@@ -121,7 +122,7 @@ def test_keys_of_exactly_the_results_are_released():
 def test_an_altered_or_missing_image_is_noticed():
     world = make_world()
     me, query = user.ask(world.me, draw_codes(1), top=3, now=NOW, draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner_blinders(world.own.secret, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     cloud, report = server.score_query(world.cloud, query, blinders=blinders, now=NOW)
     _, ranking = authority.answer(world.holder, report, now=NOW)
     _, delivery = server.deliver(cloud, ranking)
@@ -138,7 +139,8 @@ def test_scores_are_fresh_each_time():
     me, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
     reports = []
     for _ in range(2):
-        blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+        count = server.blinders_needed(world.cloud, query)
+        blinders = owner_blinders(world.own.secret, count, draw=secrets.token_bytes)
         reports.append(server.score_query(world.cloud, query, blinders=blinders, now=NOW)[1])
     first, second = (report.scores[0][0].ciphertexts for report in reports)
     assert not (first == second).all(axis=1).any()

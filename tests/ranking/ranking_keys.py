@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import secrets
 
-from jcbir.paillier import _blinding as blinding, secret as paillier
+from jcbir.paillier import blinders, secret as paillier
 
 SIZES = (256, 1024)
 
@@ -30,7 +30,7 @@ def owner_encrypt(key, engine: str = "python"):
 
 
 def fresh_blinders(key, count: int):
-    return blinding.blinders(key.public, count, draw=secrets.token_bytes, engine="python")
+    return blinders(key.public, count, draw=secrets.token_bytes, engine="python")
 
 
 def hamming(codes, code):

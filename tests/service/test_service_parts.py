@@ -8,11 +8,9 @@ import sys
 import httpx
 import pytest
 from hypothesis import given, strategies as st
-from paillier_vectors import stored_key
 from protocol_world import make_world
 
 from jcbir.errors import FormatError
-from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, ReplayedQueryError
@@ -20,7 +18,7 @@ from jcbir.service import client, http as exchange, serving
 from jcbir.service.blinder_pool import Stock
 from jcbir.service.limits import Buckets, Rate
 from jcbir.service.pool import Pool
-from jcbir.service.scoring import make_blinders, split_segments
+from jcbir.service.scoring import split_segments
 from jcbir.service.telemetry import Telemetry
 
 
@@ -54,28 +52,6 @@ def test_split_covers_in_order(blocks, parts):
     assert [position for span in spans for position in span] == list(range(len(blocks)))
     assert all(len(span) for span in spans) and len(spans) == min(parts, len(blocks))
     assert max(sum(blocks[i] for i in span) for span in spans) <= sum(blocks) / parts + 2 * max(blocks)
-
-
-@pytest.mark.parametrize("name", ["small", "small-subgroup"])
-@pytest.mark.parametrize("count", [3, 20])
-def test_blinders_are_fresh_encryptions_of_zero(name, count):
-    key = stored_key(name)
-    rows = make_blinders(key.public, count, draw=secrets.token_bytes)
-    assert not secret.decrypt(key, rows, engine="python").any()
-    assert len({row.tobytes() for row in rows}) == count
-
-
-def test_fixed_base_gives_the_powers_of_h():
-    public = stored_key("small-subgroup").public
-    drawn = []
-
-    def draw(count):
-        drawn.append(secrets.token_bytes(count))
-        return drawn[-1]
-
-    rows = make_blinders(public, 20, draw=draw)
-    for row, exponent in zip(rows, drawn, strict=True):
-        assert int.from_bytes(row.tobytes()) == pow(public.h, int.from_bytes(exponent), public.n_squared)
 
 
 def test_stock_hands_out_each_row_once():

@@ -10,6 +10,7 @@ import pytest
 from protocol_world import NOW, make_world, new_user
 from service_rig import random_codes, refusal, running
 
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import owner, server, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport
@@ -54,7 +55,7 @@ def report_of(rig, query):
     """What a careless cloud would send: the scores of an honest query under this request."""
     world = rig.world
     _, honest = rig.ask(CODES)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
+    blinders = owner_blinders(world.own.secret, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
     report = server.score_query(world.cloud, honest, blinders=blinders, now=NOW)[1]
     return dataclasses.replace(report, request=query.request)
 

@@ -12,6 +12,7 @@ import pytest
 from protocol_world import NOW, expected_order, make_world, positions
 from service_rig import random_codes, refusal, running
 
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import owner, server, user, wire
 from jcbir.protocol.messages import Delivery
 from jcbir.storage.maintenance import compact_store
@@ -228,7 +229,7 @@ def test_a_query_on_its_way_while_segments_come_is_answered(tmp_path):
     def report_of(state):
         _, query = rig.ask(CODES)
         count = server.blinders_needed(state, query)
-        blinders = owner.blinder_stock(world.own, count, draw=os.urandom)
+        blinders = owner_blinders(world.own.secret, count, draw=os.urandom)
         return server.score_query(state, query, blinders=blinders, now=NOW)[1]
 
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:

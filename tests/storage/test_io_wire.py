@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, make_world, search
 
 from jcbir.errors import FormatError
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import authority, epochs, owner, server, user, wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol.handover import announce
@@ -73,7 +74,7 @@ def test_a_search_over_the_wire_equals_one_in_memory():
         return wire.from_bytes(wire.to_bytes(message))
 
     me, query = user.ask(world.me, world.codes[:2], top=4, now=NOW, draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner_blinders(world.own.secret, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     cloud, report = server.score_query(world.cloud, through(query), blinders=blinders, now=NOW)
     _, ranking = authority.answer(world.holder, through(report), now=NOW)
     _, delivery = server.deliver(cloud, through(ranking))

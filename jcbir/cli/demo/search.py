@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int32, UInt8
 
+from jcbir.paillier.secret import owner_blinders
 from jcbir.protocol import authority, owner, server, user, wire
 from jcbir.protocol.messages import Sent
 
@@ -185,7 +186,7 @@ def search(
     query = send(ledger, query, sender="user", receiver="server", topic=f"{scheme}: query")
     # Made ahead of any query: they depend on nothing but the key.
     with timed(ledger, f"{scheme}: blinders, ahead"):
-        blinders = owner.blinder_stock(own, server.blinders_needed(cloud, query), draw=draw)
+        blinders = owner_blinders(own.secret, server.blinders_needed(cloud, query), draw=draw)
     with timed(ledger, f"{scheme}: server scores"):
         cloud, report = server.score_query(cloud, query, blinders=blinders, now=now)
     report = send(ledger, report, sender="server", receiver="authority", topic=f"{scheme}: scores")
