@@ -28,7 +28,8 @@ import numpy as np
 import tyro
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from jcbir.cipher import _image as image, _keystream as keystream
+from jcbir import cipher as lorenz
+from jcbir.cipher import keystream
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "vectors" / "cipher_golden.json"
 # Recorded on the first machine: they tell machines apart, and the golden vectors tell right from wrong.
@@ -43,7 +44,7 @@ class Config:
     """What is measured.
 
     Fields:
-        engine: as in `jcbir.cipher._image`; "compiled" is what "auto" takes for both sizes.
+        engine: as in `jcbir.cipher.encrypt`; "compiled" is what "auto" takes for both sizes.
         clock: wall clock, or processor time of this process.
         batch: images of 224 x 224 x 3.
         side: side of the large image, x 3; 0 leaves it out.
@@ -107,7 +108,7 @@ def as_golden(config: Config) -> bool:
     for case in [c for c in cases if c["shape"] == [5, 7, 3]] if config.engine == "jax" else cases:
         h, w, c = case["shape"]
         octets = hashlib.shake_256(f"jcbir golden {h}x{w}x{c}".encode()).digest(h * w * c)
-        noise = image.encrypt(
+        noise = lorenz.encrypt(
             np.frombuffer(octets, np.uint8).reshape(h, w, c),
             key=bytes.fromhex(case["key"]),
             nonce=bytes.fromhex(case["nonce"]),
@@ -134,15 +135,15 @@ def measure(photos: np.ndarray, config: Config) -> dict[str, Any]:
     count = len(photos)
     keys, nonces = [bytes([i]) * 32 for i in range(count)], [bytes([i]) * 16 for i in range(count)]
     names = {"keys": keys, "nonces": nonces, "engine": config.engine}
-    cipher = image.encrypt_batch(photos, **names)
-    exact = bool(np.array_equal(image.decrypt_batch(cipher, **names), photos))
+    cipher = lorenz.encrypt_batch(photos, **names)
+    exact = bool(np.array_equal(lorenz.decrypt_batch(cipher, **names), photos))
     whole = {
-        "encrypt_mb_s": rate(lambda: image.encrypt_batch(photos, **names), photos.nbytes, config),
-        "decrypt_mb_s": rate(lambda: image.decrypt_batch(cipher, **names), photos.nbytes, config),
+        "encrypt_mb_s": rate(lambda: lorenz.encrypt_batch(photos, **names), photos.nbytes, config),
+        "decrypt_mb_s": rate(lambda: lorenz.decrypt_batch(cipher, **names), photos.nbytes, config),
     }
     if config.engine == "jax":
-        function = jax.jit(image.transform, static_argnames="forward")
-        seeds = jax.device_put(image.batch_seeds(keys, nonces, shape=photos.shape[1:]))
+        function = jax.jit(lorenz.transform, static_argnames="forward")
+        seeds = jax.device_put(lorenz.batch_seeds(keys, nonces, shape=photos.shape[1:]))
         for name, images in {"encrypt": jax.device_put(photos), "decrypt": jax.device_put(cipher)}.items():
             run = partial(function, images, seeds, forward=name == "encrypt")
             whole[f"{name}_on_device_mb_s"] = rate(run, photos.nbytes, config)
@@ -169,7 +170,7 @@ def _stages(photos: np.ndarray, config: Config) -> dict[str, float]:
     side, device = photos.shape[1], config.engine == "jax"
     planes = np.ascontiguousarray(np.moveaxis(photos, -1, 1)).reshape(-1, side, side)
     planes = planes if device else planes[: max(1, (1 << 22) // side**2)]
-    steps = image.chain("paper")
+    steps = lorenz.chain("paper").stages
     lanes = [
         [keystream.lane_seeds(bytes(32), stage=t.code, channel=c, streams=t.streams, length=side**2) for t in steps]
         for c in range(len(planes))

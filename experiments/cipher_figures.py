@@ -15,7 +15,7 @@ import numpy as np
 import tyro
 
 from experiments import reference_cipher as reference
-from jcbir.cipher import _fixed as fixed, _image as image, _lorenz as lorenz, analysis
+from jcbir.cipher import analysis, decrypt, encrypt, lorenz
 
 KEY, NONCE = bytes(range(32)), bytes(range(16))
 PUBLISHED_EXPONENTS = (0.3381, 0.1586, 0.0, -15.1752)
@@ -68,11 +68,11 @@ def _fit(pixels: np.ndarray, side: int) -> np.ndarray:
 def figures_of(plain: np.ndarray) -> dict[str, float]:
     """All statistics of one image under our cipher, and its PSNR under reference [50]."""
     names = {"key": KEY, "nonce": NONCE}
-    cipher = image.encrypt(plain, **names)
+    cipher = encrypt(plain, **names)
     changed = plain.copy()
     changed[plain.shape[0] // 2, plain.shape[1] // 2, 0] ^= 1
-    other = image.encrypt(changed, **names)[..., 0]
-    near_key = image.encrypt(plain, key=KEY[:-1] + bytes([KEY[-1] ^ 1]), nonce=NONCE)
+    other = encrypt(changed, **names)[..., 0]
+    near_key = encrypt(plain, key=KEY[:-1] + bytes([KEY[-1] ^ 1]), nonce=NONCE)
     samples = plain.shape[0] * plain.shape[1]
     npcr, uaci = analysis.expected_npcr(samples), analysis.expected_uaci(samples)
     published = np.stack([reference.encrypt(plain[..., c]) for c in range(plain.shape[2])], axis=-1)
@@ -96,7 +96,7 @@ def figures_of(plain: np.ndarray) -> dict[str, float]:
         "uaci_low": uaci.low,
         "uaci_high": uaci.high,
         "flipped_bits_one_bit_of_key": analysis.flipped_bits(cipher, near_key),
-        "decrypts": bool(np.array_equal(image.decrypt(cipher, **names), plain)),
+        "decrypts": bool(np.array_equal(decrypt(cipher, **names), plain)),
     }
 
 
@@ -106,17 +106,17 @@ def lyapunov_exponents(time: float, *, lanes: int = 64) -> tuple[list[float], li
     Tangent vectors follow the derivative of the (unrounded) step along the integer trajectory and are made orthonormal
     every ten steps; the logarithms of what they grew by are averaged (Benettin et al. 1980).
     """
-    scale, h = 2.0**fixed.CONSTANT_BITS, 0.002
-    px, qx, py, qy, pz, qz, pw, qw = (v / scale for v in fixed.STEP)
+    scale, h = 2.0**lorenz.CONSTANT_BITS, 0.002
+    px, qx, py, qy, pz, qz, pw, qw = (v / scale for v in lorenz.STEP)
     seeds = np.frombuffer(np.random.default_rng(0).bytes(16 * lanes), np.uint8).reshape(lanes, 16)
     state = lorenz.drop_transient(lorenz.start(seeds))
     tangents = np.broadcast_to(np.eye(4), (lanes, 4, 4)).copy()
     steps, total = int(time / h), np.zeros((lanes, 4))
     settle = steps // 10
     for step in range(settle + steps):
-        before = state.z[:, None] / 2.0**fixed.STATE_BITS
-        state = lorenz.advance(state, lorenz.dither(fixed.TRANSIENT_STEPS + step))
-        x, y, z, _ = (v[:, None] / 2.0**fixed.STATE_BITS for v in state)
+        before = state.z[:, None] / 2.0**lorenz.STATE_BITS
+        state = lorenz.advance(state, lorenz.dither(lorenz.TRANSIENT_STEPS + step))
+        x, y, z, _ = (v[:, None] / 2.0**lorenz.STATE_BITS for v in state)
         dx, dy, dz, dw = (tangents[:, i] for i in range(4))
         dx = px * dx + qx * (10 * dy + dw)
         dy = py * dy + qy * (dx * (28 - before) - x * dz)
@@ -167,7 +167,7 @@ def _draw_images(pictures: dict[str, np.ndarray], path: Path) -> None:
 
     figure, axes = pyplot.subplots(4, len(pictures), figsize=(8, 5.6), layout="constrained")
     for column, (name, plain) in zip(axes.T, pictures.items(), strict=True):
-        cipher = image.encrypt(plain, key=KEY, nonce=NONCE)
+        cipher = encrypt(plain, key=KEY, nonce=NONCE)
         for axis, pixels, title in zip(column[[0, 2]], (plain, cipher), (name, "encrypted"), strict=True):
             # Shown at half size: noise does not compress.
             axis.imshow(np.squeeze(pixels[::2, ::2]), cmap="gray", vmin=0, vmax=255)

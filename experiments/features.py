@@ -31,7 +31,7 @@ import tyro
 from jaxtyping import Float, UInt8
 
 from experiments.build_sample import read_parts
-from jcbir.data import Labels, Source, _bundled as sample, chunks, concatenate, packed
+from jcbir.data import Labels, Source, chunks, concatenate, load_sample, packed
 from jcbir.hashing import encode
 from jcbir.models import Backbone, bundled, run
 from jcbir.storage.backbones import load_backbone
@@ -102,7 +102,7 @@ def open_source(dataset: Dataset, path: Path | None) -> Source:
         Its photographs, not yet decoded.
     """
     if dataset == "bundled":
-        parts = sample.load_sample()
+        parts = load_sample()
         splits = (parts.train, parts.database, parts.query)
         ids = tuple(identity for split in splits for identity in split.ids)
         labels = np.concatenate([split.labels for split in splits])

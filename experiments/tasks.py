@@ -2,8 +2,8 @@
 
 `bundled`, `imagenette`, `corel5k` and `cifar10` are those of `experiments.hashing_data`. `imagenet100`, `coco80`,
 `nuswide21` and `nuswide21-m` are folders with the photographs and the list files `train.txt`, `database.txt` and
-`query.txt`; counts and digests are those of `jcbir.data._splits`. A photograph that cannot be read ends the run, since
-the split would be another one.
+`query.txt`; counts and digests are those of `jcbir.data.definition`. A photograph that cannot be read ends the run,
+since the split would be another one.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 from experiments import hashing_methods as methods, hashing_zoo as zoo
 from experiments.features import cached_features, open_backbone
 from experiments.hashing_data import PARTS, SPLITS, Task, load_task, pixels
-from jcbir.data import Source, _splits as splits, chunks, concatenate, subset
+from jcbir.data import Source, chunks, concatenate, definition, load_list, subset
 from jcbir.metrics import convention, mean_average_precision
 from jcbir.models import Backbone, untrained
 
@@ -112,7 +112,7 @@ def bench(learning: Learning, *, folder: Path, cache: Path, parts: tuple[str, ..
         raise SystemExit(f"--source must name the file or folder of {learning.dataset}")
     task = _task(learning)
     print(task.protocol, flush=True)
-    top = splits.definition(SPLITS.get(learning.dataset, learning.dataset)).top or len(task.rows["database"])
+    top = definition(SPLITS.get(learning.dataset, learning.dataset)).top or len(task.rows["database"])
     shared = {field.name: getattr(learning, field.name) for field in fields(learning)}
     config = methods.Config(report=Path("unused.json"), top=top, **shared)
     backbone = _backbone(learning)
@@ -243,8 +243,8 @@ def listed_task(name: Listed, source: Path, *, validation: int, limit: int) -> T
         The task; nothing is decoded.
     """
     listed: dict[str, Source] = {}
-    for part in splits.PARTS:
-        listed[part], identity = splits.load_list(name, part, source / f"{part}.txt", root=source)
+    for part in ("train", "database", "query"):
+        listed[part], identity = load_list(name, part, source / f"{part}.txt", root=source)
         print(f"{name} {part}: {identity}", flush=True)
     known = {*listed["database"].ids, *listed["query"].ids}
     # In most published lists the training photographs are part of the database, in some they are not.

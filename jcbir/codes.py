@@ -5,6 +5,9 @@ most significant bit first: bit i sits in word `i // 32` at place `31 - i % 32`,
 word are 0. Read as big-endian bytes the words are `numpy.packbits(code)`, which is what FAISS and the stored formats
 hold. Distances are int32, 0 to k.
 
+Nothing is taken for a code that is not one: -1/+1 comes in by `from_signs`, 0/1 in numbers by `from_bits`, outputs of a
+network by `binarize`, and each refuses what belongs to another.
+
 Everything but the two byte functions is array arithmetic that works under `jit` and `vmap`, on JAX and NumPy arrays;
 without `jit` each step of `pairwise` and `nearest` makes a q x n array of its own.
 """
@@ -12,9 +15,10 @@ without `jit` each step of `pairwise` and `nearest` makes a q x n array of its o
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int32, UInt8, UInt32
+from jax.core import Tracer
+from jaxtyping import Bool, Float, Int32, Num, UInt8, UInt32
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_array, check_whole
 
 WORD = 32
 """Bits of one packed word."""
@@ -30,15 +34,13 @@ def word_count(bits: int) -> int:
         Words per code.
 
     Raises:
-        ValueError: `bits` is below 1.
+        ValueError: `bits` is no whole number of at least 1.
 
     Example:
         >>> word_count(64), word_count(65)
         (2, 3)
     """
-    if bits < 1:
-        raise ValueError(f"bits must be at least 1, got {bits}")
-    return -(-bits // WORD)
+    return -(-check_whole("bits", bits, low=1) // WORD)
 
 
 def binarize(logits: Float[Array, "*b k"]) -> Bool[jax.Array, "*b k"]:
@@ -50,6 +52,9 @@ def binarize(logits: Float[Array, "*b k"]) -> Bool[jax.Array, "*b k"]:
     Returns:
         Codes `Bool[*b k]`.
 
+    Raises:
+        ValueError: `logits` are no floats; codes that are numbers come in by `from_signs` or `from_bits`.
+
     Example:
         >>> binarize(np.array([0.3, -2.0, 0.0])).tolist()
         [True, False, True]
@@ -57,7 +62,58 @@ def binarize(logits: Float[Array, "*b k"]) -> Bool[jax.Array, "*b k"]:
     References:
         Yuan et al., Central Similarity Quantization for Efficient Image and Video Retrieval, CVPR 2020, section 3.
     """
-    return jnp.asarray(logits) >= 0
+    check_array("logits", logits, kind="floats", form="[..., k]")
+    # As they come: float64 would lose its smallest values on the way into JAX, and with them their signs.
+    return jnp.asarray(logits >= 0)
+
+
+def from_signs(signs: Num[Array, "*b k"]) -> Bool[jax.Array, "*b k"]:
+    """Codes from -1 and +1, as most deep-hashing code keeps them: `code_i = (sign_i = 1)`.
+
+    Args:
+        signs: -1 or +1, in integers or floats. Under `jit`, where values cannot be seen, others are no error.
+
+    Returns:
+        Codes `Bool[*b k]`.
+
+    Raises:
+        ValueError: not numbers, or another value than -1 and +1, 0 included.
+
+    Example:
+        >>> from_signs(np.array([1.0, -1.0, 1.0])).tolist()
+        [True, False, True]
+        >>> from_signs(np.array([1, 0, 1]))
+        Traceback (most recent call last):
+        ...
+        ValueError: signs: must be -1 or 1, got 0
+    """
+    return _from_two("signs", signs, low=-1)
+
+
+def from_bits(bits: Bool[Array, "*b k"] | Num[Array, "*b k"]) -> Bool[jax.Array, "*b k"]:
+    """Codes from 0 and 1 in numbers: `code_i = (bit_i = 1)`.
+
+    Args:
+        bits: 0 or 1, in integers, floats or booleans. Under `jit`, where values cannot be seen, others are no error.
+
+    Returns:
+        Codes `Bool[*b k]`.
+
+    Raises:
+        ValueError: not numbers, or another value than 0 and 1.
+
+    Example:
+        >>> from_bits(np.array([1, 0, 1])).tolist()
+        [True, False, True]
+        >>> from_bits(np.array([255, 0, 255]))
+        Traceback (most recent call last):
+        ...
+        ValueError: bits: must be 0 or 1, got 255
+    """
+    if isinstance(bits, jax.Array | np.ndarray) and bits.dtype == jnp.bool_:
+        check_array("bits", bits, kind="booleans", form="[..., k]")
+        return jnp.asarray(bits)
+    return _from_two("bits", bits, low=0)
 
 
 def pack(codes: Bool[Array, "*b k"]) -> UInt32[jax.Array, "*b w"]:
@@ -76,10 +132,7 @@ def pack(codes: Bool[Array, "*b k"]) -> UInt32[jax.Array, "*b w"]:
         >>> hex(int(pack(np.array([True, False, False, True]))[0]))
         '0x90000000'
     """
-    if np.ndim(codes) == 0 or codes.dtype != jnp.bool_:
-        raise ValueError(
-            f"codes must be booleans with the bits on the last axis, got {codes.dtype}{list(np.shape(codes))}"
-        )
+    check_array("codes", codes, kind="booleans", form="[..., k]")
     codes = jnp.asarray(codes)
     bits = codes.shape[-1]
     words = word_count(bits)
@@ -100,16 +153,14 @@ def unpack(packed: UInt32[Array, "*b w"], *, bits: int) -> Bool[jax.Array, "*b k
         Codes `Bool[*b bits]`.
 
     Raises:
-        ValueError: `packed` is not uint32, or its last axis does not hold codes of `bits` bits.
+        ValueError: `packed` is not uint32, or its last axis does not hold codes of `bits` bits: another number of
+            words, or a bit set beyond them.
 
     Example:
         >>> unpack(np.array([0x90000000], np.uint32), bits=4).tolist()
         [True, False, False, True]
     """
-    _check_words("packed", packed)
-    words = word_count(bits)
-    if packed.shape[-1] != words:
-        raise ValueError(f"packed must have {words} words for bits={bits}, got {packed.shape[-1]}")
+    words = _check_packed(packed, bits)
     packed = jnp.asarray(packed)
     shifts = np.arange(WORD - 1, -1, -1, dtype=np.uint32)
     shape = (*packed.shape, WORD)
@@ -134,9 +185,7 @@ def to_bytes(packed: UInt32[Array, "*b w"], *, bits: int) -> UInt8[np.ndarray, "
         >>> to_bytes(np.array([0x90000000], np.uint32), bits=12).tolist()
         [144, 0]
     """
-    _check_words("packed", packed)
-    if packed.shape[-1] != word_count(bits):
-        raise ValueError(f"packed must have {word_count(bits)} words for bits={bits}, got {packed.shape[-1]}")
+    _check_packed(packed, bits)
     big = np.ascontiguousarray(packed, dtype=">u4")
     return big.view(np.uint8).reshape(*packed.shape[:-1], -1)[..., : -(-bits // 8)].copy()
 
@@ -158,15 +207,14 @@ def from_bytes(rows: UInt8[Array, "*b v"], *, bits: int) -> UInt32[np.ndarray, "
         >>> hex(int(from_bytes(np.array([144, 0], np.uint8), bits=12)[0]))
         '0x90000000'
     """
-    rows = np.asarray(rows)
-    if rows.dtype != np.uint8 or rows.ndim == 0 or rows.shape[-1] != -(-bits // 8):
-        raise ValueError(
-            f"rows must be uint8[..., {-(-bits // 8)}] for bits={bits}, got {rows.dtype}{list(rows.shape)}"
-        )
+    check_array("rows", rows, kind="uint8", form="[..., v]")
+    words, rows = word_count(bits), np.asarray(rows)
+    if rows.shape[-1] != -(-bits // 8):
+        raise ValueError(f"rows: must have {-(-bits // 8)} bytes for bits={bits}, got {rows.shape[-1]}")
     spare = -bits % 8
     if spare and (rows[..., -1] & ((1 << spare) - 1)).any():
-        raise ValueError(f"rows has bits set beyond bits={bits}")
-    padded = np.zeros((*rows.shape[:-1], word_count(bits) * 4), np.uint8)
+        raise ValueError(f"rows: must have no bit set beyond bits={bits}, got some")
+    padded = np.zeros((*rows.shape[:-1], words * 4), np.uint8)
     padded[..., : rows.shape[-1]] = rows
     return padded.view(">u4").astype(np.uint32)
 
@@ -188,10 +236,10 @@ def hamming(a: UInt32[Array, "*b w"], b: UInt32[Array, "*b w"]) -> Int32[jax.Arr
         >>> int(hamming(np.array([7], np.uint32), np.array([1], np.uint32)))
         2
     """
-    _check_words("a", a)
-    _check_words("b", b)
+    check_array("a", a, kind="uint32", form="[..., w]")
+    check_array("b", b, kind="uint32", form="[..., w]")
     if a.shape != b.shape:
-        raise ValueError(f"a and b must have one shape, got {list(a.shape)} and {list(b.shape)}")
+        raise ValueError(f"b: must have the shape {list(a.shape)} of a, got {list(b.shape)}")
     return jax.lax.population_count(jnp.asarray(a) ^ jnp.asarray(b)).astype(jnp.int32).sum(-1, dtype=jnp.int32)
 
 
@@ -245,27 +293,37 @@ def nearest(
         ([[0, 2]], [[1, 0]])
     """
     _check_matrices(queries, database)
-    if not 1 <= top <= database.shape[0]:
-        raise ValueError(f"top must be 1 to the {database.shape[0]} items of database, got {top}")
+    top = check_whole("top", top, low=1, high=database.shape[0])
     # `top_k` puts the lower index first among equals, which is the documented order here.
     negative, indices = jax.lax.top_k(-pairwise(queries, database), top)
     return -negative, indices.astype(jnp.int32)
 
 
-def _check_words(name: str, packed: Array) -> None:
-    if np.ndim(packed) == 0 or packed.dtype != jnp.uint32:
-        raise ValueError(
-            f"{name} must be uint32 with the words on the last axis, got {packed.dtype}{list(np.shape(packed))}"
-        )
+def _from_two(name: str, values: Array, *, low: int) -> jax.Array:
+    known = isinstance(values, jax.Array | np.ndarray) and jnp.issubdtype(values.dtype, jnp.floating)
+    check_array(name, values, kind="floats" if known else "integers", form="[..., k]")
+    if not isinstance(values, Tracer):
+        seen = np.asarray(values)
+        wrong = seen[(seen != low) & (seen != 1)]
+        if wrong.size:
+            raise ValueError(f"{name}: must be {low} or 1, got {wrong.flat[0]}")
+    return jnp.asarray(values == 1)
+
+
+def _check_packed(packed: Array, bits: int) -> int:
+    """The number of words, where the last axis holds codes of so many bits and nothing beyond them."""
+    check_array("packed", packed, kind="uint32", form="[..., w]")
+    words = word_count(bits)
+    if packed.shape[-1] != words:
+        raise ValueError(f"packed: must have {words} words for bits={bits}, got {packed.shape[-1]}")
+    spare = np.uint32((1 << -bits % WORD) - 1)
+    if spare and not isinstance(packed, Tracer) and (np.asarray(packed[..., -1]) & spare).any():
+        raise ValueError(f"packed: must have no bit set beyond bits={bits}, got some")
+    return words
 
 
 def _check_matrices(queries: Array, database: Array) -> None:
-    for name, value in (("queries", queries), ("database", database)):
-        if np.ndim(value) != 2 or value.dtype != jnp.uint32:
-            raise ValueError(
-                f"{name} must be a matrix of packed codes uint32[n, w], got {value.dtype}{list(np.shape(value))}"
-            )
+    check_array("queries", queries, kind="uint32", form="[q, w]", rank=2)
+    check_array("database", database, kind="uint32", form="[n, w]", rank=2)
     if queries.shape[1] != database.shape[1]:
-        raise ValueError(
-            f"queries have {queries.shape[1]} words, database has {database.shape[1]}: codes of another length"
-        )
+        raise ValueError(f"database: must have the {queries.shape[1]} words of queries, got {database.shape[1]}")

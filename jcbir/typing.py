@@ -1,8 +1,9 @@
-"""Array types of the public signatures. Every function takes JAX and NumPy arrays alike."""
+"""Array types of the public signatures, which take JAX and NumPy arrays alike, and the checks behind them."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Int32, Integer, UInt8, UInt32
+from jaxtyping import Bool, Float, Integer, UInt8, UInt32
 
 Array = jax.Array | np.ndarray
 
@@ -27,14 +28,67 @@ Image = UInt8[Array, "h w c"]
 Images = UInt8[Array, "b h w c"]
 """A batch of images of one size."""
 
-__all__ = [
-    "Array",
-    "Codes",
-    "Distances",
-    "Image",
-    "Images",
-    "Int32",
-    "Logits",
-    "PackedCodes",
-    "Rows",
-]
+_KINDS = {
+    "booleans": jnp.bool_,
+    "integers": jnp.integer,
+    "floats": jnp.floating,
+    "uint32": jnp.uint32,
+    "uint8": jnp.uint8,
+}
+
+
+def check_array(name: str, value: object, *, kind: str, form: str, rank: int | None = None) -> None:
+    """Refuse what is not an array of one kind: no list, no other type that happens to give a number.
+
+    Args:
+        name: the argument's name.
+        value: what came.
+        kind: `booleans`, `integers`, `floats`, `uint32` or `uint8`.
+        form: its axes in words, such as `[..., k]`.
+        rank: number of axes; None for at least one.
+
+    Raises:
+        ValueError: naming the argument, what it must be and what came.
+
+    Example:
+        >>> check_array("codes", np.ones((2, 8), bool), kind="booleans", form="[n, k]", rank=2)
+        >>> check_array("codes", np.ones((2, 8)), kind="booleans", form="[n, k]", rank=2)
+        Traceback (most recent call last):
+        ...
+        ValueError: codes: must be booleans [n, k], got float64[2, 8]
+    """
+    known = isinstance(value, jax.Array | np.ndarray | np.generic)
+    if known and jnp.issubdtype(value.dtype, _KINDS[kind]) and (len(value.shape) == rank if rank else value.shape):
+        return
+    got = f"{value.dtype}{list(value.shape)}" if known else type(value).__name__
+    raise ValueError(f"{name}: must be {kind} {form}, got {got}")
+
+
+def check_whole(name: str, value: object, *, low: int, high: int | None = None) -> int:
+    """A whole number within its bounds: 10.0, True and "10" are none, NumPy's integers are.
+
+    Args:
+        name: the argument's name.
+        value: what came.
+        low: the least.
+        high: the greatest; None for no bound.
+
+    Returns:
+        The number.
+
+    Raises:
+        ValueError: naming the argument, what it must be and what came.
+
+    Example:
+        >>> check_whole("top", np.int32(10), low=1)
+        10
+        >>> check_whole("top", 10.0, low=1)
+        Traceback (most recent call last):
+        ...
+        ValueError: top: must be a whole number of at least 1, got 10.0
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and low <= value and (high is None or value <= high):
+        return int(value)
+    bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
+    raise ValueError(f"{name}: must be a whole number {bounds}, got {value!r}")

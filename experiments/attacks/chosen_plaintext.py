@@ -23,7 +23,7 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments import reference_cipher as reference
-from jcbir.cipher import _image as image, analysis
+from jcbir.cipher import analysis
 
 Oracle = Callable[[np.ndarray], np.ndarray]
 PROBES = (0, 1, 2, 85, 170)
@@ -129,7 +129,7 @@ def fresh_nonce_oracle(key: bytes) -> Oracle:
         nonlocal count
         count += 1
         nonce = count.to_bytes(16, "big")
-        return image.encrypt(plane[..., None], key=key, nonce=nonce, order="reference50")[..., 0]
+        return encrypt(plane[..., None], key=key, nonce=nonce, order="reference50")[..., 0]
 
     return encrypt
 

@@ -19,8 +19,8 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments.attacks.chosen_plaintext import Oracle, attack, fresh_nonce_oracle
-from jcbir.cipher import _image as image, analysis
-from jcbir.sealing import _seal as sealing
+from jcbir.cipher import analysis
+from jcbir.sealing import seal
 
 KEY = bytes(range(32))
 
@@ -44,7 +44,7 @@ def repeated_nonce_oracle(key: bytes) -> Oracle:
     """Our cipher with the nonce forced to stay the same."""
 
     def encrypt(plane: np.ndarray) -> np.ndarray:
-        return image.encrypt(plane[..., None], key=key, nonce=bytes(16), order="reference50")[..., 0]
+        return encrypt(plane[..., None], key=key, nonce=bytes(16), order="reference50")[..., 0]
 
     return encrypt
 
@@ -55,7 +55,7 @@ def sealed_difference(
     """Exclusive or of the bodies of two images sealed under one key: what an eavesdropper computes."""
     bodies = []
     for photograph, nonce in zip((a, b), nonces, strict=True):
-        sealed = sealing.seal(photograph[..., None], key=KEY, nonce=nonce, image_id="a", cipher="aes-gcm")
+        sealed = seal(photograph[..., None], key=KEY, nonce=nonce, image_id="a", cipher="aes-gcm")
         bodies.append(np.frombuffer(sealed, np.uint8)[-photograph.size - 16 : -16].reshape(photograph.shape))
     return bodies[0] ^ bodies[1]
 

@@ -1,1 +1,20 @@
-from . import analysis as analysis, stages as stages
+from . import analysis as analysis, keystream as keystream, lorenz as lorenz, stages as stages
+from ._image import (
+    CHAINS as CHAINS,
+    CIPHERS as CIPHERS,
+    DIFFUSION as DIFFUSION,
+    FIELD as FIELD,
+    REPEATED as REPEATED,
+    SCRAMBLING as SCRAMBLING,
+    Chain as Chain,
+    ImageCipher as ImageCipher,
+    Stage as Stage,
+    batch_seeds as batch_seeds,
+    chain as chain,
+    decrypt as decrypt,
+    decrypt_batch as decrypt_batch,
+    encrypt as encrypt,
+    encrypt_batch as encrypt_batch,
+    plane_keys as plane_keys,
+    transform as transform,
+)

@@ -8,6 +8,7 @@ The result is not authenticated: use `jcbir.sealing`. A nonce must never repeat 
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -15,11 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.cipher import _keystream as keystream, stages
-from jcbir.cipher._keystream import expand, lane_seeds, stream_key
-from jcbir.typing import Array, Image, Images
+from jcbir.cipher import keystream, stages
+from jcbir.cipher.keystream import expand, lane_seeds, stream_key
+from jcbir.typing import Array, Image, Images, check_array
 
-Order = Literal["paper", "reference50"]
 Engine = Literal["auto", "numpy", "compiled", "jax"]
 """Who computes: "numpy"; "compiled", which is NumPy but for the key stream; "jax" on its default device; or "auto":
 "compiled" for calls of at least 2^23 samples, where half a second of compilation per process is soon won back."""
@@ -49,32 +49,58 @@ class Stage(NamedTuple):
     streams: int
 
 
+class Chain(NamedTuple):
+    """An order of stages. Its name is part of the key derivation: two chains never share a key stream.
+
+    Attributes:
+        name: at most 255 bytes of UTF-8.
+        stages: first to last, no number twice.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+
+
+Order = Literal["paper", "reference50"] | Chain
+"""A chain, or the name of one of `CHAINS`."""
+
 DIFFUSION = Stage(stages.modular_diffusion, stages.undo_modular_diffusion, 1, 2)
 SCRAMBLING = Stage(stages.scramble, stages.undo_scramble, 2, 4)
 FIELD = Stage(stages.field_diffusion, stages.undo_field_diffusion, 3, 2)
 REPEATED = Stage(stages.modular_diffusion, stages.undo_modular_diffusion, 4, 4)
 
+CHAINS = (
+    Chain("paper", (DIFFUSION, SCRAMBLING, FIELD, REPEATED)),
+    Chain("reference50", (REPEATED, SCRAMBLING, FIELD)),
+)
+"""The orders that have a name."""
 
-def chain(order: str) -> tuple[Stage, ...]:
-    """Stages of a named order, first to last.
+
+def chain(order: Order) -> Chain:
+    """The chain of a name, or a chain as it is.
 
     Args:
-        order: "paper" or "reference50".
+        order: "paper", "reference50", or a chain.
 
     Returns:
-        The stages.
+        The chain.
 
     Raises:
-        ValueError: unknown order.
+        ValueError: an unknown name, or a chain without stages or with a stage's number twice.
 
     Example:
-        >>> [stage.code for stage in chain("paper")]
+        >>> [stage.code for stage in chain("paper").stages]
         [1, 2, 3, 4]
     """
-    orders = {"paper": (DIFFUSION, SCRAMBLING, FIELD, REPEATED), "reference50": (REPEATED, SCRAMBLING, FIELD)}
-    if order not in orders:
-        raise ValueError(f"order must be one of {sorted(orders)}, got {order!r}")
-    return orders[order]
+    if isinstance(order, Chain):
+        codes = [stage.code for stage in order.stages]
+        if not codes or len(set(codes)) != len(codes):
+            raise ValueError(f"order: must be stages with a number of their own each, got {codes}")
+        return order
+    for known in CHAINS:
+        if known.name == order:
+            return known
+    raise ValueError(f"order: must be one of {[known.name for known in CHAINS]} or a Chain, got {order!r}")
 
 
 def plane_keys(
@@ -115,7 +141,7 @@ def encrypt(
         image: `UInt8[h w c]`, every extent at least 1.
         key: Image key, 32 bytes.
         nonce: 16 bytes, never twice under one key.
-        order: "paper" or "reference50".
+        order: "paper", "reference50" or a `Chain`.
         engine: See `Engine`; the bytes are the same.
 
     Returns:
@@ -133,6 +159,7 @@ def encrypt(
     References:
         Lin and Li 2021; the reimplemented paper, section 4.1.
     """
+    check_array("image", image, kind="uint8", form="[h, w, c]", rank=3)
     return encrypt_batch(np.asarray(image)[None], keys=[key], nonces=[nonce], order=order, engine=engine)[0]
 
 
@@ -158,6 +185,7 @@ def decrypt(
         >>> decrypt(np.zeros((1, 1, 1), np.uint8), key=bytes(32), nonce=bytes(16)).shape
         (1, 1, 1)
     """
+    check_array("image", image, kind="uint8", form="[h, w, c]", rank=3)
     return decrypt_batch(np.asarray(image)[None], keys=[key], nonces=[nonce], order=order, engine=engine)[0]
 
 
@@ -175,14 +203,14 @@ def encrypt_batch(
         images: `UInt8[b h w c]`.
         keys: b image keys.
         nonces: b nonces.
-        order: "paper" or "reference50".
+        order: "paper", "reference50" or a `Chain`.
         engine: See `Engine`; the bytes are the same.
 
     Returns:
         Cipher images `UInt8[b h w c]`.
 
     Raises:
-        ValueError: as `encrypt`; or not one key and nonce per image.
+        ValueError: as `encrypt`; not one key and nonce per image; or a pair of key and nonce twice.
 
     Example:
         >>> photos = np.zeros((2, 4, 4, 1), np.uint8)
@@ -206,7 +234,7 @@ def decrypt_batch(
         images: Cipher images `UInt8[b h w c]`.
         keys: b image keys.
         nonces: b nonces.
-        order: "paper" or "reference50".
+        order: "paper", "reference50" or a `Chain`.
         engine: See `Engine`; the bytes are the same.
 
     Returns:
@@ -231,7 +259,7 @@ def batch_seeds(
         keys: b image keys.
         nonces: b nonces.
         shape: Extents (h, w, c) of an image.
-        order: "paper" or "reference50".
+        order: "paper", "reference50" or a `Chain`.
 
     Returns:
         `UInt8[b c streams lanes 16]`, streams in the order of the stages.
@@ -246,7 +274,7 @@ def batch_seeds(
     height, width, channels = shape
     secrets = _stream_keys(keys, nonces, shape, order)
     owners, names = [s for s in secrets for _ in range(channels)], list(range(channels)) * len(secrets)
-    seeds = _plane_seeds(owners, names, chain(order), height * width)
+    seeds = _plane_seeds(owners, names, chain(order).stages, height * width)
     return seeds.reshape(len(secrets), channels, *seeds.shape[1:])
 
 
@@ -262,7 +290,7 @@ def transform(
     Args:
         images: `UInt8[b h w c]`.
         seeds: `batch_seeds` of the same shape and order.
-        order: "paper" or "reference50".
+        order: "paper", "reference50" or a `Chain`.
         forward: Encrypt; False decrypts.
 
     Returns:
@@ -277,7 +305,7 @@ def transform(
         >>> bool((transform(noise, seeds, forward=False) == photos).all())
         True
     """
-    steps = chain(order)
+    steps = chain(order).stages
     planes = jnp.moveaxis(jnp.asarray(images), -1, 1)
     keys = expand(seeds, length=planes.shape[-2] * planes.shape[-1], engine="jax")
     by_stage = list(zip(steps, _by_stage(keys.reshape(*keys.shape[:-1], *planes.shape[-2:]), steps), strict=True))
@@ -290,23 +318,26 @@ _transform = jax.jit(transform, static_argnames=("order", "forward"))
 
 
 def _run(
-    images: Images, keys: Sequence[bytes], nonces: Sequence[bytes], order: str, engine: Engine, *, forward: bool
+    images: Images, keys: Sequence[bytes], nonces: Sequence[bytes], order: Order, engine: Engine, *, forward: bool
 ) -> np.ndarray:
+    check_array("images", images, kind="uint8", form="[b, h, w, c]", rank=4)
     shape = np.shape(images)
-    if len(shape) != 4 or 0 in shape or images.dtype != np.uint8:
-        raise ValueError(
-            f"images must be uint8 of shape b x h x w x c without an empty axis, got {images.dtype} {shape}"
-        )
+    if 0 in shape:
+        raise ValueError(f"images: must have no empty axis, got {list(shape)}")
+    if engine not in ("auto", "numpy", "compiled", "jax"):
+        raise ValueError(f"engine: must be auto, numpy, compiled or jax, got {engine!r}")
     count, height, width, channels = shape
     if len(keys) != count or len(nonces) != count:
-        raise ValueError(f"keys and nonces: {count} images take as many of each, got {len(keys)} and {len(nonces)}")
+        raise ValueError(f"keys, nonces: must be one an image, {count} of each, got {len(keys)} and {len(nonces)}")
+    if forward and len(set(zip(keys, nonces, strict=True))) != count:
+        raise ValueError("nonces: must never repeat under one key, got a pair of key and nonce twice")
     if engine == "jax":
         size = max(1, _ON_DEVICE // (height * width * channels))
         parts = [slice(begin, begin + size) for begin in range(0, count, size)]
         seeds = [batch_seeds(keys[p], nonces[p], shape=shape[1:], order=order) for p in parts]
         results = [_transform(images[p], s, order=order, forward=forward) for p, s in zip(parts, seeds, strict=True)]
         return np.concatenate([np.asarray(r) for r in results])
-    steps = chain(order)
+    steps = chain(order).stages
     secrets = _stream_keys(keys, nonces, shape[1:], order)
     chosen: keystream.Engine = engine if engine != "auto" else "compiled" if np.size(images) >= _LARGE else "numpy"
     planes = np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)).reshape(-1, height, width)
@@ -364,9 +395,10 @@ def _stage_keys(
 
 
 def _stream_keys(
-    keys: Sequence[bytes], nonces: Sequence[bytes], shape: tuple[int, int, int], order: str
+    keys: Sequence[bytes], nonces: Sequence[bytes], shape: tuple[int, int, int], order: Order
 ) -> list[bytes]:
-    return [stream_key(key=k, nonce=n, shape=shape, order=order) for k, n in zip(keys, nonces, strict=True)]
+    name = chain(order).name
+    return [stream_key(key=k, nonce=n, shape=shape, order=name) for k, n in zip(keys, nonces, strict=True)]
 
 
 def _plane_seeds(
@@ -383,3 +415,37 @@ def _plane_seeds(
 def _by_stage(keys: Array, steps: tuple[Stage, ...]) -> list[Array]:
     ends = np.cumsum([stage.streams for stage in steps]).tolist()
     return [keys[..., end - stage.streams : end, :, :] for stage, end in zip(steps, ends, strict=True)]
+
+
+class ImageCipher(NamedTuple):
+    """What turns the bytes of sealed images into noise and back, inside the authenticated seal.
+
+    Attributes:
+        name: what `seal` is asked for.
+        code: number in the header of a sealed image and in its key derivation, 1 to 255; never used again for another.
+        encrypt: function of (images, keys=, nonces=): `UInt8[b h w c]` to the same shape, one key and nonce an image.
+        decrypt: its inverse.
+    """
+
+    name: str
+    code: int
+    encrypt: Callable[..., UInt8[np.ndarray, "b h w c"]]
+    decrypt: Callable[..., UInt8[np.ndarray, "b h w c"]]
+
+
+def _as_they_are(images: Images, *, keys: Sequence[bytes], nonces: Sequence[bytes]) -> UInt8[np.ndarray, "b h w c"]:
+    """No cipher: the seal's AES-GCM alone."""
+    return np.asarray(images)
+
+
+CIPHERS = (
+    ImageCipher("lorenz", 1, partial(encrypt_batch, order="paper"), partial(decrypt_batch, order="paper")),
+    ImageCipher("aes-gcm", 2, _as_they_are, _as_they_are),
+    ImageCipher(
+        "lorenz-reference50",
+        3,
+        partial(encrypt_batch, order="reference50"),
+        partial(decrypt_batch, order="reference50"),
+    ),
+)
+"""The ciphers that every party knows."""

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.data import _bundled as photographs, decode_image, folder as class_folder
+from jcbir.data import SAMPLE_SIDE, decode_image, folder as class_folder, load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.hashing import TrainApply, fine_tune, hash_images, linen_apply
 from jcbir.hashing.centers import class_targets, hash_centers
@@ -71,15 +71,15 @@ def train_network(
         >>> train_network(jax.random.key(0), "n.safetensors", folder=Path("no/such"), bits=16, epochs=1)
         Traceback (most recent call last):
         ...
-        ValueError: path must be a folder of class folders; got 'no/such'
+        ValueError: root: must be a folder, got 'no/such'
     """
     if epochs < 1 or not 8 <= bits <= 512:
         raise ValueError(f"epochs and bits: at least 1, and 8 to 512; got {epochs} and {bits}")
     if folder is None:
-        sample = photographs.load_sample()
+        sample = load_sample()
         images, labels, names, skipped = sample.train.images, sample.train.labels, sample.names, ()
     else:
-        album = class_folder(folder, size=photographs.SIDE)
+        album = class_folder(folder, size=SAMPLE_SIDE)
         images, labels, names, skipped = album.images, album.labels, album.names, album.skipped
     backbone = bundled(bits=bits, key=key)
     targets = class_targets(labels, hash_centers(key, len(names), bits=bits))
@@ -181,7 +181,7 @@ def square(content: bytes, network: Backbone) -> UInt8[np.ndarray, "s s 3"]:
         >>> square(b"not a picture", Backbone(lambda variables, inputs: inputs, {}, Preprocessing(size=32)))
         Traceback (most recent call last):
         ...
-        ValueError: encoded must be an image that Pillow opens; got 13 bytes: of no known format
+        jcbir.errors.FormatError: encoded: must be a picture, got 13 bytes: of no known format
     """
     return decode_image(content, size=network_side(network))
 

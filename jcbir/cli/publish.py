@@ -9,20 +9,19 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
 
 from jcbir.cli.console import Advance
 from jcbir.cli.network import hash_squares, square
 from jcbir.cli.outbox import post
 from jcbir.cli.workspace import NAMES, Home, commit
 from jcbir.codes import pack, unpack
+from jcbir.data import PictureFile, decode_whole, pictures_below, read_encoded
 from jcbir.errors import FormatError
 from jcbir.models import Backbone
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card
 from jcbir.ranking._table import plan
 from jcbir.storage.files import PRIVATE, write_file
-from jcbir.storage.images import decode_image, list_images
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
@@ -115,8 +114,10 @@ def publish_folder(
     if segment is not None and segment < 1:
         raise ValueError(f"segment: at least 1 photograph, got {segment}")
     most = segment or segment_length(home.owner.card)
-    files, tally, batch = list_images(folder), Tally(), []
-    for number, photograph in enumerate(_new_photographs(home, files, folder, network, tally)):
+    listing, batch = pictures_below(folder), []
+    files, tally = listing.pictures, Tally()
+    tally.skipped += [file._asdict() for file in (*listing.left_out, *listing.unreadable)]
+    for number, photograph in enumerate(_new_photographs(home, files, network, tally)):
         if advance is not None:
             advance(number, len(files))
         if photograph is not None:
@@ -261,13 +262,13 @@ def published_names(home: Home) -> dict[str, Entry]:
 
 
 def _new_photographs(
-    home: Home, files: Sequence[Path], folder: Path, network: Backbone, tally: Tally
+    home: Home, files: Sequence[PictureFile], network: Backbone, tally: Tally
 ) -> Iterator[Photograph | None]:
     """One item a file; None for those with nothing to publish."""
     for file in files:
-        path = str(file.relative_to(folder))
+        path = file.id
         try:
-            content = file.read_bytes()
+            content = read_encoded(file.path)
             name = hashlib.sha256(content).hexdigest()
             if name in tally.seen:
                 tally.copies += 1
@@ -278,7 +279,7 @@ def _new_photographs(
                 tally.already += 1
                 yield None
                 continue
-            picture = _reduce(decode_image(content), home.settings.longest_side)
+            picture = decode_whole(content, longest_side=home.settings.longest_side)
             yield Photograph(name, path, square(content, network), picture)
         except (ValueError, OSError) as error:
             tally.skipped.append({"path": path, "reason": str(error)})
@@ -303,14 +304,6 @@ def _read_codes(entries: Sequence[Entry], bits: int) -> np.ndarray:
         return np.asarray(unpack(words, bits=bits))
     except (KeyError, TypeError, ValueError):
         raise FormatError(f"entries: each has a code of {bits} bits, packed, in hexadecimal digits") from None
-
-
-def _reduce(picture: np.ndarray, longest_side: int | None) -> np.ndarray:
-    if longest_side is None or max(picture.shape[:2]) <= longest_side:
-        return picture
-    smaller = PIL.Image.fromarray(picture)
-    smaller.thumbnail((longest_side, longest_side))
-    return np.asarray(smaller)
 
 
 __all__ = [

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jcbir.data._lazy import Source
+from jcbir.data._sources import Source
 
 
 def tfds_source(
@@ -92,19 +92,19 @@ def builder_source(
     features = builder.info.features
     leaf, several = _class_feature(tfds, features, label)
     if image not in features:
-        raise ValueError(f"image must be a feature of {builder.name}; got {image!r}, there are {sorted(features)}")
+        raise ValueError(f"image: must be a feature of {builder.name}, got {image!r}, there are {sorted(features)}")
     known = ("id", "image/id", "image/filename", "file_name", "filename")
     identity = identity or next((feature for feature in known if feature in features), None)
     try:
         pictures = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
     except (AssertionError, NotImplementedError, FileNotFoundError) as error:
         raise ValueError(
-            f"{builder.name} must be prepared as array_record or parquet (`prepare=True`): {error}"
+            f"{builder.name}: must be prepared as array_record or parquet (`prepare=True`): {error}"
         ) from error
     stated = builder.info.splits[split].num_examples
     if len(pictures) != stated:
         # tensorflow-datasets 4.9.10 ignores slices of parquet without a word.
-        raise ValueError(f"split {split!r} must have {stated} examples; got {len(pictures)}: slices need array_record")
+        raise ValueError(f"split {split!r}: must have {stated} examples, got {len(pictures)}: slices need array_record")
     classes, found = [], []
     for i in range(len(pictures)):
         example = pictures[i]
@@ -134,12 +134,12 @@ def _class_feature(tfds: ModuleType, features: Any, path: str) -> tuple[Any, boo
     for step in path.split("/"):
         feature = getattr(feature, "feature", feature)
         if step not in feature:
-            raise ValueError(f"label must be the path of a class; got {path!r}, there are {sorted(features)}")
+            raise ValueError(f"label: must be the path of a class, got {path!r}, there are {sorted(features)}")
         feature = feature[step]
         several = several or isinstance(feature, tfds.features.Sequence)
     feature = getattr(feature, "feature", feature)
     if not isinstance(feature, tfds.features.ClassLabel):
-        raise ValueError(f"label must be the path of a class; {path!r} is {type(feature).__name__}")
+        raise ValueError(f"label: must be the path of a class, got {path!r}, which is {type(feature).__name__}")
     return feature, several
 
 

@@ -13,7 +13,7 @@ Labels = Int32[np.ndarray, "n"] | Bool[np.ndarray, "n c"]
 class Skipped(NamedTuple):
     """A file that was passed over.
 
-    Fields:
+    Attributes:
         path: its id, the path below the folder where there is one.
         reason: why, in words.
     """
@@ -26,7 +26,7 @@ class Skipped(NamedTuple):
 class Split:
     """Photographs of one size, decoded, in a fixed order.
 
-    Fields:
+    Attributes:
         images: RGB, 0 to 255.
         labels: a class index an image, or one row of 0/1 an image for multi-label sets.
         ids: a name an image, unique within its set.
@@ -41,7 +41,7 @@ class Split:
 class Sample:
     """A retrieval task: disjoint splits to learn from, to search in and to ask with.
 
-    Fields:
+    Attributes:
         train: what the hash function is fitted on.
         database: what is indexed.
         query: what is asked.
@@ -58,7 +58,7 @@ class Sample:
 class Folder:
     """All readable photographs of a folder of class folders.
 
-    Fields:
+    Attributes:
         images: RGB, 0 to 255, cropped square.
         labels: position of the class folder in `names`.
         ids: path below the folder, with `/`.

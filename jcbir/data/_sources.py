@@ -1,204 +1,277 @@
-"""Folders of class folders: the user's own photographs as a retrieval task.
+"""Sets too large to decode at once: encoded files behind a function, with labels and ids in memory.
 
-Every file is accounted for: it becomes an image, or it is named in `skipped` with the reason. Splits depend on the
-names of the files alone, the same on every machine.
+A `Source` comes from `list_file`, `packed`, `tfds_source` or `class_tree`; `subset` and `shuffled` reorder it without
+reading anything; `load` decodes all of it, `chunks` a piece at a time. Which image comes when depends on the source and
+the key alone, never on the number of processes, and a run that stopped continues from a position.
 """
 
-import hashlib
 import os
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from typing import NamedTuple
 
+import jax
 import numpy as np
 
-from jcbir.data._decode import decode_image
-from jcbir.data._records import Folder, Sample, Skipped, Split
-
-QUERIES = 20
-"""At most so many queries are taken from one class."""
-
-_IGNORED = {"thumbs.db", "desktop.ini"}
+from jcbir.data._decode import decode_image, read_encoded
+from jcbir.data._folders import pictures_below
+from jcbir.data._records import Labels, Skipped, Split
 
 
-def folder(path: str | os.PathLike[str], *, size: int) -> Folder:
-    """Read all photographs of a folder of class folders.
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Photographs not yet decoded.
 
-    A class is a folder directly below `path`; its photographs lie in it at any depth. A byte-for-byte copy of an
-    earlier photograph is passed over, so that no split can contain another's images. Hidden files are ignored.
+    Attributes:
+        read: position -> content of the image file; an OSError or ValueError means that this one is broken.
+        labels: a class index an image, or one row of 0/1 an image.
+        ids: a name an image, unique within the set.
+        names: name of each class or concept.
+    """
+
+    read: Callable[[int], bytes]
+    labels: Labels
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+class Chunk(NamedTuple):
+    """A decoded stretch of a source.
+
+    Attributes:
+        split: its readable photographs.
+        skipped: the others, by name.
+        stop: where the next chunk starts; `chunks(..., start=stop)` continues from here.
+    """
+
+    split: Split
+    skipped: tuple[Skipped, ...]
+    stop: int
+
+
+def class_tree(path: str | os.PathLike[str]) -> Source:
+    """A folder of class folders, read when needed. Files beside the class folders are not part of it.
 
     Args:
         path: the folder.
-        size: pixels a side of the decoded squares.
 
     Returns:
-        `Folder`, in alphabetical order of the ids.
+        The source, in alphabetical order of the ids.
 
     Raises:
-        ValueError: no such folder, no readable photograph, or fewer than two classes with one.
+        ValueError: no such folder, or no file in a class folder.
 
     Example:
         >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as root:
+        ...     os.mkdir(os.path.join(root, "red"))
+        ...     open(os.path.join(root, "red", "a.png"), "wb").close()
+        ...     class_tree(root).ids
+        ('red/a.png',)
+    """
+    files = [file for file in pictures_below(path).pictures if "/" in file.id]
+    if not files:
+        raise ValueError(f"path: must hold class folders with files, got {str(path)!r} without any")
+    categories = [file.id.partition("/")[0] for file in files]
+    names = tuple(sorted(set(categories)))
+    labels = np.asarray([names.index(category) for category in categories], np.int32)
+    return Source(lambda i: read_encoded(files[i].path), labels, tuple(file.id for file in files), names)
+
+
+def subset(source: Source, positions: Sequence[int] | np.ndarray) -> Source:
+    """Some of a source, in the order given; nothing is read.
+
+    Args:
+        source: the whole.
+        positions: which, from 0.
+
+    Returns:
+        The part.
+
+    Raises:
+        ValueError: a position is out of range.
+
+    Example:
+        >>> whole = Source(lambda i: b"", np.arange(3, dtype=np.int32), ("a", "b", "c"), ("x", "y", "z"))
+        >>> subset(whole, [2, 0]).ids
+        ('c', 'a')
+    """
+    chosen = [int(position) for position in positions]
+    for position in chosen:
+        if not 0 <= position < len(source.ids):
+            raise ValueError(f"positions: must be from 0 to {len(source.ids) - 1}, got {position}")
+    ids = tuple(source.ids[position] for position in chosen)
+    return Source(lambda i: source.read(chosen[i]), source.labels[np.asarray(chosen, int)], ids, source.names)
+
+
+def concatenate(sources: Sequence[Source]) -> Source:
+    """Several sources of the same classes as one, end to end.
+
+    Args:
+        sources: at least one, without an id in common.
+
+    Returns:
+        The whole.
+
+    Raises:
+        ValueError: no source, other class names, or an id that comes twice.
+
+    Example:
+        >>> a, b = (Source(lambda i: b"", np.zeros(1, np.int32), (name,), ("x",)) for name in "ab")
+        >>> concatenate([a, b]).ids
+        ('a', 'b')
+    """
+    if not sources:
+        raise ValueError("sources: must be at least one, got none")
+    if any(source.names != sources[0].names for source in sources):
+        counts = [len(source.names) for source in sources]
+        raise ValueError(f"sources: must have the same classes, got {counts} of them")
+    ids = tuple(identity for source in sources for identity in source.ids)
+    if len(set(ids)) != len(ids):
+        raise ValueError(f"sources: must have no id in common, got {len(ids) - len(set(ids))} twice")
+    places = [(source, i) for source in sources for i in range(len(source.ids))]
+
+    def read(position: int) -> bytes:
+        source, inner = places[position]
+        return source.read(inner)
+
+    return Source(read, np.concatenate([source.labels for source in sources]), ids, sources[0].names)
+
+
+def shuffled(key: jax.Array, source: Source) -> Source:
+    """The source in a random order that depends on the key alone.
+
+    Args:
+        key: PRNG key.
+        source: the source.
+
+    Returns:
+        The same photographs in another order.
+
+    Example:
+        >>> whole = Source(lambda i: b"", np.arange(3, dtype=np.int32), ("a", "b", "c"), ("x", "y", "z"))
+        >>> sorted(shuffled(jax.random.key(0), whole).ids)
+        ['a', 'b', 'c']
+    """
+    return subset(source, np.asarray(jax.random.permutation(key, len(source.ids))))
+
+
+def load(source: Source, *, size: int, processes: int = 0) -> tuple[Split, tuple[Skipped, ...]]:
+    """Decode all of a source.
+
+    Args:
+        source: the source.
+        size: pixels a side of the decoded squares.
+        processes: decoding processes; 0 decodes here. With processes, the calling script needs its main guard.
+
+    Returns:
+        The readable photographs, and the others by name.
+
+    Raises:
+        ValueError: an empty source, or one without a readable photograph.
+
+    Example:
+        >>> import io
         >>> from PIL import Image
-        >>> with tempfile.TemporaryDirectory() as root:
-        ...     for color in ("red", "blue"):
-        ...         os.mkdir(os.path.join(root, color))
-        ...         Image.new("RGB", (9, 5), color).save(os.path.join(root, color, "plain.png"))
-        ...     _ = Path(root, "red", "note.txt").write_text("not a photograph")
-        ...     read = folder(root, size=4)
-        >>> read.ids, read.labels.tolist(), read.skipped[0].path
-        (('blue/plain.png', 'red/plain.png'), [0, 1], 'red/note.txt')
+        >>> picture = io.BytesIO()
+        >>> Image.new("RGB", (9, 7), "red").save(picture, "PNG")
+        >>> files = [picture.getvalue(), b"cut"]
+        >>> two = Source(files.__getitem__, np.zeros(2, np.int32), ("good", "bad"), ("red",))
+        >>> split, skipped = load(two, size=4)
+        >>> split.ids, [entry.path for entry in skipped]
+        (('good',), ['bad'])
     """
-    root = Path(path)
-    images: list[np.ndarray] = []
-    classes: list[str] = []
-    ids: list[str] = []
-    skipped: list[Skipped] = []
-    earlier: dict[bytes, str] = {}
-    for identity, category, file in class_files(root):
-        try:
-            if category is None:
-                raise ValueError("lies beside the class folders, not in one")
-            encoded = file.read_bytes()
-            digest = hashlib.sha256(encoded).digest()
-            if digest in earlier:
-                raise ValueError(f"is a copy of {earlier[digest]}")
-            images.append(decode_image(encoded, size=size))
-        except (OSError, ValueError) as error:
-            skipped.append(Skipped(identity, str(error)))
-            continue
-        earlier[digest] = identity
-        classes.append(category)
-        ids.append(identity)
-    names = tuple(sorted(set(classes)))
-    _check_classes(root, names, len(skipped))
-    labels = np.asarray([names.index(category) for category in classes], np.int32)
-    return Folder(np.stack(images), labels, tuple(ids), names, tuple(skipped))
+    parts = list(chunks(source, size=size, count=256, processes=processes))
+    skipped = tuple(entry for part in parts for entry in part.skipped)
+    images = np.concatenate([part.split.images for part in parts])
+    if not len(images):
+        raise ValueError(f"source: must hold a readable photograph, got {len(skipped)} that are not: {skipped[0]}")
+    labels = np.concatenate([part.split.labels for part in parts])
+    return Split(images, labels, tuple(identity for part in parts for identity in part.split.ids)), skipped
 
 
-def divide(photographs: Folder, *, per_class: int | None = None) -> tuple[Sample, tuple[Skipped, ...]]:
-    """Split each class into queries (a tenth, at most 20), training images and database (half of the rest each).
+def chunks(source: Source, *, size: int, count: int, start: int = 0, processes: int = 0) -> Iterator[Chunk]:
+    """Decode a source `count` files at a time.
 
-    Within a class the order is that of SHA-256 of the ids: as good as random, the same everywhere.
+    With processes, reading runs ahead of the caller by a few files a process, never by the whole set.
 
     Args:
-        photographs: what `folder` read.
-        per_class: use at most so many images of each class; None for all.
-
-    Returns:
-        The task, and everything left out: what `folder` skipped, then the images of classes with fewer than three.
-
-    Raises:
-        ValueError: fewer than two classes have three photographs, or `per_class` is below 3.
-
-    Example:
-        >>> ids = tuple(f"{name}/{i}" for name in "ab" for i in range(5))
-        >>> blank, labels = np.zeros((10, 4, 4, 3), np.uint8), np.repeat(np.arange(2, dtype=np.int32), 5)
-        >>> task, left_out = divide(Folder(blank, labels, ids, ("a", "b"), ()))
-        >>> len(task.train.ids), len(task.database.ids), len(task.query.ids), left_out
-        (4, 4, 2, ())
-    """
-    if per_class is not None and per_class < 3:
-        raise ValueError(f"per_class must be at least 3, one for each split; got {per_class}")
-    parts: dict[str, list[int]] = {"train": [], "database": [], "query": []}
-    left_out, names = list(photographs.skipped), []
-    labels = np.full(len(photographs.ids), -1, np.int32)
-    for label, name in enumerate(photographs.names):
-        members = sorted(
-            np.flatnonzero(photographs.labels == label).tolist(), key=lambda i: _digest(photographs.ids[i])
-        )
-        if len(members) < 3:
-            reason = f"class {name} has {len(members)} readable photographs; three are needed"
-            left_out += [Skipped(photographs.ids[i], reason) for i in members]
-            continue
-        members = members[:per_class]
-        asked = min(QUERIES, max(1, len(members) // 10))
-        middle = asked + (len(members) - asked + 1) // 2
-        parts["query"] += members[:asked]
-        parts["train"] += members[asked:middle]
-        parts["database"] += members[middle:]
-        labels[members] = len(names)
-        names.append(name)
-    if len(names) < 2:
-        raise ValueError(f"at least two classes must have three readable photographs; got {len(names)}: {names}")
-    splits = {part: _take(photographs, labels, members) for part, members in parts.items()}
-    return Sample(**splits, names=tuple(names)), tuple(left_out)
-
-
-def class_folders(
-    path: str | os.PathLike[str], *, size: int, per_class: int | None = None
-) -> tuple[Sample, tuple[Skipped, ...]]:
-    """A folder of class folders as a retrieval task: `folder`, then `divide`.
-
-    Args:
-        path: the folder.
+        source: the source.
         size: pixels a side of the decoded squares.
-        per_class: use at most so many images of each class; None for all.
+        count: files a chunk; broken ones leave it shorter.
+        start: position of the first file, 0 or the `stop` of an earlier chunk.
+        processes: decoding processes; 0 decodes here. With processes, the calling script needs its main guard.
 
     Returns:
-        The task, and the files left out with the reasons.
+        An iterator of chunks, in order.
 
     Raises:
-        ValueError: as `folder` and `divide`.
+        ValueError: an empty source, or `size`, `count`, `start` or `processes` out of range.
 
     Example:
-        >>> class_folders("no/such/place", size=32)
-        Traceback (most recent call last):
-        ...
-        ValueError: path must be a folder of class folders; got 'no/such/place'
+        >>> three = Source(lambda i: b"", np.zeros(3, np.int32), ("a", "b", "c"), ("x",))
+        >>> [(chunk.stop, len(chunk.skipped)) for chunk in chunks(three, size=4, count=2)]
+        [(2, 2), (3, 1)]
     """
-    return divide(folder(path, size=size), per_class=per_class)
-
-
-def class_files(path: Path) -> list[tuple[str, str | None, Path]]:
-    """Every visible file below a folder, with its id and the class folder it lies in.
-
-    Args:
-        path: the folder.
-
-    Returns:
-        (id, class folder or None, file) in alphabetical order of the ids.
-
-    Raises:
-        ValueError: no such folder.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as root:
-        ...     _ = Path(root, "beside.png").write_bytes(b"")
-        ...     [entry[:2] for entry in class_files(Path(root))]
-        [('beside.png', None)]
-    """
-    if not path.is_dir():
-        raise ValueError(f"path must be a folder of class folders; got {str(path)!r}")
-    found: list[tuple[str, str | None, Path]] = []
-    for place, folders, files in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and name.lower() not in _IGNORED:
-                file = Path(place, name)
-                parts = file.relative_to(path).parts
-                # A name that is not UTF-8 still gets an id that can be printed, hashed and sent.
-                shown = [os.fsencode(part).decode("utf-8", "backslashreplace") for part in parts]
-                found.append(("/".join(shown), shown[0] if len(shown) > 1 else None, file))
-    return sorted(found, key=lambda entry: (entry[0], os.fsencode(entry[2])))
-
-
-def _check_classes(root: Path, names: tuple[str, ...], skipped: int) -> None:
-    if not names:
+    total = len(source.ids)
+    if not total:
+        raise ValueError("source: must hold at least one file, got none")
+    if size < 1 or count < 1 or processes < 0 or not 0 <= start <= total:
         raise ValueError(
-            f"path must hold photographs in class folders; {str(root)!r} has none ({skipped} files skipped)"
+            f"size, count, processes, start: must be at least 1, 1, 0 and from 0 to {total}, "
+            f"got {size}, {count}, {processes}, {start}"
         )
-    if len(names) < 2:
-        raise ValueError(
-            f"path must hold at least two class folders with photographs; {str(root)!r} has only {list(names)} "
-            f"({skipped} files skipped)"
-        )
+    return _chunks(source, size, count, start, processes)
 
 
-def _take(photographs: Folder, labels: np.ndarray, members: list[int]) -> Split:
-    # In the order of the digests over all classes: a prefix is a fair sample.
-    chosen = sorted(members, key=lambda i: _digest(photographs.ids[i]))
-    return Split(photographs.images[chosen], labels[chosen], tuple(photographs.ids[i] for i in chosen))
+def _chunks(source: Source, size: int, count: int, start: int, processes: int) -> Iterator[Chunk]:
+    decode = partial(_decode, size=size)
+    firsts = range(start, len(source.ids), count)
+    if not processes:
+        for first in firsts:
+            yield _chunk(source, size, first, [decode(_read(source, i)) for i in _span(source, first, count)])
+        return
+    # Spawned, not forked: a fork of a process that runs JAX can deadlock.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        waiting: list[tuple[int, list]] = []
+        ahead = -(-4 * processes // count) + 1
+        for first in firsts:
+            waiting.append((first, [pool.submit(decode, _read(source, i)) for i in _span(source, first, count)]))
+            if len(waiting) > ahead:
+                begun, futures = waiting.pop(0)
+                yield _chunk(source, size, begun, [future.result() for future in futures])
+        for begun, futures in waiting:
+            yield _chunk(source, size, begun, [future.result() for future in futures])
 
 
-def _digest(identity: str) -> bytes:
-    return hashlib.sha256(identity.encode()).digest()
+def _span(source: Source, first: int, count: int) -> range:
+    return range(first, min(first + count, len(source.ids)))
+
+
+def _read(source: Source, position: int) -> bytes | str:
+    try:
+        return source.read(position)
+    except (OSError, ValueError) as error:
+        return str(error) or type(error).__name__
+
+
+def _decode(encoded: bytes | str, *, size: int) -> np.ndarray | str:
+    """Pixels, or the reason why there are none."""
+    if isinstance(encoded, str):
+        return encoded
+    try:
+        return decode_image(encoded, size=size)
+    except ValueError as error:
+        return str(error)
+
+
+def _chunk(source: Source, size: int, first: int, decoded: list[np.ndarray | str]) -> Chunk:
+    good = [first + i for i, result in enumerate(decoded) if not isinstance(result, str)]
+    skipped = [Skipped(source.ids[first + i], result) for i, result in enumerate(decoded) if isinstance(result, str)]
+    pixels = [result for result in decoded if not isinstance(result, str)]
+    images = np.stack(pixels) if pixels else np.zeros((0, size, size, 3), np.uint8)
+    split = Split(images, source.labels[np.asarray(good, int)], tuple(source.ids[i] for i in good))
+    return Chunk(split, tuple(skipped), first + len(decoded))

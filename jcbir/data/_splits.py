@@ -16,9 +16,9 @@ from importlib import resources
 import numpy as np
 from jaxtyping import Int32
 
-from jcbir.data._lazy import Source, subset
 from jcbir.data._lists import list_file
 from jcbir.data._records import Labels
+from jcbir.data._sources import Source, subset
 from jcbir.errors import IntegrityError
 
 PARTS = ("train", "database", "query")
@@ -28,7 +28,7 @@ PARTS = ("train", "database", "query")
 class Definition:
     """What a name means.
 
-    Fields:
+    Attributes:
         name: of the split.
         classes: how many classes or concepts.
         multi_label: whether an image may have several.
@@ -78,7 +78,7 @@ def definition(name: str) -> Definition:
     """
     table = _table()
     if name not in table:
-        raise ValueError(f"name must be one of {', '.join(sorted(table))}; got {name!r}")
+        raise ValueError(f"name: must be one of {', '.join(sorted(table))}, got {name!r}")
     entry = table[name]
     counts = {part: tuple(entry["counts"][part]) for part in PARTS}
     return Definition(name, **{**entry, "counts": counts})
@@ -120,20 +120,20 @@ def check_ids(name: str, part: str, ids: Sequence[str], *, digest: str | None = 
         >>> check_ids("bundled", "query", ["test/00003"])
         Traceback (most recent call last):
         ...
-        ValueError: the query list of bundled must hold 200 ids; got 1
+        ValueError: query list of bundled: must hold 200 ids, got 1
     """
     about = definition(name)
     if part not in PARTS:
-        raise ValueError(f"part must be one of {', '.join(PARTS)}; got {part!r}")
+        raise ValueError(f"part: must be one of {', '.join(PARTS)}, got {part!r}")
     counts = about.counts[part]
     if counts and len(ids) not in counts:
-        raise ValueError(f"the {part} list of {name} must hold {' or '.join(map(str, counts))} ids; got {len(ids)}")
+        raise ValueError(f"{part} list of {name}: must hold {' or '.join(map(str, counts))} ids, got {len(ids)}")
     if len(set(ids)) != len(ids):
-        raise ValueError(f"the {part} list of {name} must hold each id once; got {len(ids) - len(set(ids))} twice")
+        raise ValueError(f"{part} list of {name}: must hold each id once, got {len(ids) - len(set(ids))} twice")
     found = id_digest(ids)
     for wanted in (about.pinned.get(part), digest):
         if wanted is not None and found != wanted:
-            raise IntegrityError(f"the {part} list of {name} must have SHA-256 {wanted}; got {found}")
+            raise IntegrityError(f"{part} list of {name}: must have SHA-256 {wanted}, got {found}")
     return found
 
 
@@ -156,16 +156,16 @@ def choose(name: str, ids: Sequence[str], labels: Labels) -> dict[str, Int32[np.
         >>> choose("coco80", ["a"], np.zeros((1, 80), bool))
         Traceback (most recent call last):
         ...
-        ValueError: name must be a split that follows from a rule (...); got 'coco80': read its lists with load_list
+        ValueError: name: must be a split that follows from a rule (...), got 'coco80': read its lists with load_list
     """
     about = definition(name)
     if name not in _RULES:
         raise ValueError(
-            f"name must be a split that follows from a rule ({', '.join(sorted(_RULES))}); got {name!r}: "
+            f"name: must be a split that follows from a rule ({', '.join(sorted(_RULES))}), got {name!r}: "
             "read its lists with load_list"
         )
     if len(ids) != len(labels):
-        raise ValueError(f"labels must have {len(ids)} rows like ids; got {len(labels)}")
+        raise ValueError(f"labels: must have {len(ids)} rows like ids, got {len(labels)}")
     parts = {}
     for part, members in _RULES[name](ids, labels).items():
         check_ids(about.name, part, [ids[i] for i in members])
@@ -191,7 +191,7 @@ def divide_source(name: str, source: Source) -> dict[str, Source]:
         >>> divide_source("cifar10-2", Source(lambda i: b"", np.zeros(1, np.int32), ("train/00000",), ("airplane",)))
         Traceback (most recent call last):
         ...
-        ValueError: the train list of cifar10-2 must hold 50000 ids; got 1
+        ValueError: train list of cifar10-2: must hold 50000 ids, got 1
     """
     return {part: subset(source, members) for part, members in choose(name, source.ids, source.labels).items()}
 
@@ -230,7 +230,7 @@ def load_list(
     source = list_file(path, root=root)
     classes = definition(name).classes
     if len(source.names) != classes:
-        raise ValueError(f"the {part} list of {name} must have {classes} labels a line; got {len(source.names)}")
+        raise ValueError(f"{part} list of {name}: must have {classes} labels a line, got {len(source.names)}")
     return source, check_ids(name, part, source.ids, digest=digest)
 
 
@@ -269,7 +269,7 @@ def _bundled(ids: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
         wanted = [f"{entry['part']}/{position:05d}" for position in entry["positions"]]
         members = [index[identity] for identity in wanted if identity in index]
         if labels[members].tolist() != entry["labels"][: len(members)]:
-            raise ValueError(f"labels must be those of CIFAR-10; the {part} list of bundled has others")
+            raise ValueError(f"labels: must be those of CIFAR-10; the {part} list of bundled has others")
         parts[part] = members
     return parts
 

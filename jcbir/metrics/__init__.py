@@ -1,8 +1,9 @@
 """Retrieval metrics on integer distances, with ties and denominators spelled out.
 
-`tally` counts items by distance (additive over blocks of the database), `ties` holds the closed forms on such counts,
-`precision` is what most callers want: average precision and its mean over queries; `curves` holds precision, recall and
-their curves, `gain` NDCG. A metric knows distances and relevance only: no codes, no labels, no network.
+`mean_average_precision` is what most callers want. `tally` counts items by distance (additive over blocks of the
+database), and the other metrics are closed forms on such counts: `tied_average_precision`, `precision_at`,
+`precision_recall` and the rest; `ndcg` is for graded relevance. A metric knows distances and relevance only: no codes,
+no labels, no network.
 """
 
 import lazy_loader as lazy

@@ -1,4 +1,14 @@
+from ._average_precision import (
+    MeanPrecision as MeanPrecision,
+    Ties as Ties,
+    average_precision as average_precision,
+    convention as convention,
+    mean_average_precision as mean_average_precision,
+    mean_over_queries as mean_over_queries,
+    tied_average_precision as tied_average_precision,
+)
 from ._curves import (
+    Curve as Curve,
     hits_at as hits_at,
     precision_at as precision_at,
     precision_recall as precision_recall,
@@ -7,11 +17,4 @@ from ._curves import (
     recall_within as recall_within,
 )
 from ._gain import grade_tally as grade_tally, ndcg as ndcg, tallied_ndcg as tallied_ndcg
-from ._precision import (
-    average_precision as average_precision,
-    convention as convention,
-    mean_average_precision as mean_average_precision,
-    mean_over_queries as mean_over_queries,
-)
 from ._tally import Tally as Tally, tally as tally, tally_blocks as tally_blocks
-from ._ties import Ties as Ties, tied_average_precision as tied_average_precision

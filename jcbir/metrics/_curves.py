@@ -7,9 +7,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float, Integer
 
-from jcbir.metrics._tally import Tally
-from jcbir.metrics._ties import array_module, quotient
-from jcbir.typing import Array
+from jcbir.metrics._tally import Tally, array_module, check_counts, check_top, floats, quotient
+from jcbir.typing import Array, check_whole
 
 Order = Literal["expected", "best", "worst"]
 
@@ -17,7 +16,7 @@ Order = Literal["expected", "best", "worst"]
 class Curve(NamedTuple):
     """A precision-recall curve over Hamming radii.
 
-    Fields:
+    Attributes:
         radius: `Integer[d]`, 0 to the largest distance.
         precision: `Float[d]`, relevant share of all pairs within the radius; NaN where there is no pair.
         recall: `Float[d]`, share of all relevant pairs that lie within the radius; not falling.
@@ -47,12 +46,18 @@ def precision_recall(counts: Tally) -> Curve:
         >>> curve.precision.tolist(), [round(r, 3) for r in curve.recall.tolist()]
         ([1.0, 0.75], [0.333, 1.0])
     """
-    xp, items, relevant = _floats(counts)
+    check_counts(counts)
+    xp, items, relevant = floats(counts)
     bins = items.shape[-1]
     items, relevant = (xp.cumsum(a.reshape(-1, bins).sum(0)) for a in (items, relevant))
-    precision = xp.where(items > 0, relevant / xp.where(items > 0, items, 1), xp.nan)
+    precision = quotient(relevant, items)
+    if isinstance(precision, Tracer):
+        precision = xp.where(items > 0, precision, xp.nan)
+    else:
+        # On the host: a NaN that is meant must not stop who debugs those that are not (`jax_debug_nans`).
+        precision = xp.asarray(np.where(np.asarray(items) > 0, np.asarray(precision), np.float32("nan")))
     recall = quotient(relevant, xp.broadcast_to(relevant[-1], relevant.shape))
-    return Curve(xp.arange(bins), precision, recall)
+    return Curve(xp.arange(bins, dtype=np.int64 if xp is np else np.int32), precision, recall)
 
 
 def hits_at(counts: Tally, *, top: int, ties: Order = "expected") -> Float[Array, "*b"]:
@@ -76,12 +81,10 @@ def hits_at(counts: Tally, *, top: int, ties: Order = "expected") -> Float[Array
         [1.5, 2.0, 1.0]
     """
     if ties not in ("expected", "best", "worst"):
-        raise ValueError(f"ties must be expected, best or worst, got {ties!r}")
-    if top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
-    if not isinstance(counts.items, Tracer) and (counts.items.sum(-1) < top).any():
-        raise ValueError(f"top must be at most the number of items {int(counts.items.sum(-1).min())}, got {top}")
-    xp, n, r = _floats(counts)
+        raise ValueError(f"ties: must be expected, best or worst, got {ties!r}")
+    check_counts(counts)
+    top = check_top(counts, top)
+    xp, n, r = floats(counts)
     m = xp.clip(top - (xp.cumsum(n, -1) - n), 0, n)
     if ties == "expected":
         hits = xp.where(m == n, r, m * r / xp.maximum(n, 1))
@@ -126,7 +129,7 @@ def recall_at(counts: Tally, *, top: int, ties: Order = "expected") -> Float[Arr
         >>> float(recall_at(tally(np.array([0, 1, 1]), np.array([True, True, False])), top=1))
         0.5
     """
-    xp, _, relevant = _floats(counts)
+    xp, _, relevant = floats(counts)
     return quotient(hits_at(counts, top=top, ties=ties), xp.asarray(relevant.sum(-1)))
 
 
@@ -151,9 +154,9 @@ def precision_within(counts: Tally, *, radius: int = 2) -> Float[Array, "*b"]:
     References:
         Cao et al., Deep Cauchy Hashing for Hamming Space Retrieval, CVPR 2018, section 4 (P@H<=2).
     """
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0, got {radius}")
-    xp, items, relevant = _floats(counts)
+    check_counts(counts)
+    radius = check_whole("radius", radius, low=0)
+    xp, items, relevant = floats(counts)
     return quotient(*(xp.asarray(a[..., : radius + 1].sum(-1)) for a in (relevant, items)))
 
 
@@ -175,9 +178,9 @@ def recall_within(counts: Tally, *, radius: int = 2) -> Float[Array, "*b"]:
         >>> float(recall_within(tally(np.array([0, 2, 2, 3]), np.array([True, False, False, True]))))
         0.5
     """
-    if radius < 0:
-        raise ValueError(f"radius must be at least 0, got {radius}")
-    xp, _, relevant = _floats(counts)
+    check_counts(counts)
+    radius = check_whole("radius", radius, low=0)
+    xp, _, relevant = floats(counts)
     return quotient(*(xp.asarray(a.sum(-1)) for a in (relevant[..., : radius + 1], relevant)))
 
 

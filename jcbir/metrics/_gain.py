@@ -13,9 +13,8 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float, Integer
 
-from jcbir.metrics._tally import tally
-from jcbir.metrics._ties import array_module, quotient
-from jcbir.typing import Array
+from jcbir.metrics._tally import array_module, quotient, tally
+from jcbir.typing import Array, check_array, check_whole
 
 Gain = Literal["exponential", "linear"]
 
@@ -45,15 +44,18 @@ def grade_tally(
         >>> grade_tally(np.array([0, 1, 1]), np.array([2, 0, 2])).tolist()
         [[0, 1], [0, 0], [1, 1]]
     """
-    if not jnp.issubdtype(grades.dtype, jnp.integer):
-        raise ValueError(f"grades must be integers, got {grades.dtype}")
+    check_array("distances", distances, kind="integers", form="[..., n]")
+    check_array("grades", grades, kind="integers", form="[..., n]")
+    if highest is not None:
+        highest = check_whole("highest", highest, low=0)
     if isinstance(grades, Tracer):
         if highest is None:
-            raise ValueError("highest is needed under jit: the highest grade possible")
+            raise ValueError("highest: must be the highest grade possible under jit, got None")
     elif grades.size:
         low, high = int(grades.min()), int(grades.max())
         if low < 0 or (highest is not None and high > highest):
-            raise ValueError(f"grades must be 0 to highest={highest}, got {low} to {high}")
+            bounds = "at least 0" if highest is None else f"from 0 to highest={highest}"
+            raise ValueError(f"grades: must be {bounds}, got {low} to {high}")
         highest = high if highest is None else highest
     if bits is None and not isinstance(distances, Tracer) and distances.size:
         bits = int(distances.max())
@@ -91,19 +93,24 @@ def tallied_ndcg(
         Najork, ECIR 2008 (ties).
     """
     if gain not in ("exponential", "linear"):
-        raise ValueError(f"gain must be exponential or linear, got {gain!r}")
-    if top is not None and top < 1:
-        raise ValueError(f"top must be at least 1, got {top}")
+        raise ValueError(f"gain: must be exponential or linear, got {gain!r}")
+    check_array("counts", counts, kind="integers", form="[..., g, d]")
+    if counts.ndim < 2 or counts.size == 0:
+        raise ValueError(f"counts: must be integers [..., g, d] without an empty axis, got {list(counts.shape)}")
     if items is None and isinstance(counts, Tracer):
-        raise ValueError("items is needed under jit: the number of database items")
-    fewest, most = (items, items) if items is not None else (f(counts.sum((-2, -1))) for f in (np.min, np.max))
-    if top is not None and top > int(fewest):
-        raise ValueError(f"top must be at most the {int(fewest)} items of the database, got {top}")
+        raise ValueError("items: must be the number of database items under jit, got None")
+    if items is not None:
+        fewest = most = check_whole("items", items, low=1)
+    if not isinstance(counts, Tracer):
+        fewest, most = (int(f(counts.sum((-2, -1)))) for f in (np.min, np.max))
+        if items is not None and not fewest == most == items:
+            raise ValueError(f"items: must be the {fewest} to {most} that are counted, got {items}")
+    top = None if top is None else check_whole("top", top, low=1, high=fewest)
     xp = array_module(counts)
     dtype = np.float64 if xp is np else jnp.float32
     level = np.arange(counts.shape[-2], dtype=np.float64)
     worth = xp.asarray(np.exp2(level) - 1 if gain == "exponential" else level, dtype)
-    reach = int(most) if top is None else top
+    reach = most if top is None else top
     table = xp.asarray(np.concatenate([[0], np.cumsum(1 / np.log2(np.arange(2, reach + 2)))]), dtype)
     by_distance, by_grade = counts.sum(-2), counts.sum(-1)
     mean_gain = quotient((counts.astype(dtype) * _column(xp, worth, counts)).sum(-2), by_distance.astype(dtype))

@@ -7,21 +7,22 @@ NumPy arrays are counted by NumPy, JAX arrays by JAX, also under `jit` (give `bi
 """
 
 from collections.abc import Iterable
+from types import ModuleType
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Bool, Integer
+from jaxtyping import Bool, Float, Integer
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_array, check_whole
 
 
 class Tally(NamedTuple):
     """Counts by distance: bin d of the last axis holds what lies at distance d; leading axes are queries.
 
-    Fields:
+    Attributes:
         items: `Integer[*b d]`, items at each distance.
         relevant: `Integer[*b d]`, relevant items at each distance, at most `items`.
     """
@@ -51,13 +52,16 @@ def tally(distances: Integer[Array, "*b n"], relevant: Bool[Array, "*b n"], *, b
         [1, 0, 2]
     """
     check_lists(distances, relevant)
+    if bits is not None:
+        bits = check_whole("bits", bits, low=0)
     if isinstance(distances, Tracer) or isinstance(relevant, Tracer):
         if bits is None:
-            raise ValueError("bits is needed under jit: the largest distance possible")
+            raise ValueError("bits: must be the largest distance possible under jit, got None")
     else:
         low, high = int(distances.min()), int(distances.max())
         if low < 0 or (bits is not None and high > bits):
-            raise ValueError(f"distances must be 0 to bits={bits}, got {low} to {high}")
+            bounds = "at least 0" if bits is None else f"from 0 to bits={bits}"
+            raise ValueError(f"distances: must be {bounds}, got {low} to {high}")
         bits = high if bits is None else bits
     if isinstance(distances, np.ndarray) and isinstance(relevant, np.ndarray):
         return _tally_numpy(distances, relevant, bits + 1)
@@ -89,36 +93,61 @@ def tally_blocks(blocks: Iterable[tuple[Array, Array]], *, bits: int) -> Tally:
         part = tally(distances, relevant, bits=bits)
         total = part if total is None else Tally(total.items + part.items, total.relevant + part.relevant)
     if total is None:
-        raise ValueError("blocks must hold at least one block of the database, got none")
+        raise ValueError("blocks: must hold at least one block of the database, got none")
     return total
 
 
 def check_lists(distances: Array, relevant: Array) -> None:
-    """Refuse a pair of lists that is not one ranking: unequal shapes, no item, wrong types.
-
-    Args:
-        distances: Integer distances, items on the last axis.
-        relevant: Booleans of the same shape.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ValueError: as above, naming what came.
-
-    Example:
-        >>> check_lists(np.array([1, 2]), np.array([True, False]))
-    """
-    if np.ndim(distances) == 0 or not jnp.issubdtype(distances.dtype, jnp.integer):
-        raise ValueError(f"distances must be integers [..., n], got {distances.dtype}{list(np.shape(distances))}")
-    if relevant.dtype != jnp.bool_:
-        raise ValueError(f"relevant must be booleans, got {relevant.dtype}")
+    """Refuse a pair of lists that is not one ranking: unequal shapes, no item, wrong types."""
+    check_array("distances", distances, kind="integers", form="[..., n]")
+    check_array("relevant", relevant, kind="booleans", form="[..., n]")
     if np.shape(distances) != np.shape(relevant):
         raise ValueError(
-            f"distances and relevant must have one shape, got {list(distances.shape)} and {list(relevant.shape)}"
+            f"relevant: must have the shape {list(distances.shape)} of distances, got {list(relevant.shape)}"
         )
     if distances.size == 0:
-        raise ValueError(f"distances must hold at least one query and one item, got {list(distances.shape)}")
+        raise ValueError(f"distances: must hold at least one query and one item, got {list(distances.shape)}")
+
+
+def check_counts(counts: Tally) -> None:
+    """Refuse what is no tally, whose bins come from elsewhere."""
+    if not isinstance(counts, Tally):
+        raise ValueError(f"counts: must be a Tally, got {type(counts).__name__}")
+    for name, value in zip(("counts.items", "counts.relevant"), counts, strict=True):
+        check_array(name, value, kind="integers", form="[..., d]")
+    if np.shape(counts.items) != np.shape(counts.relevant):
+        raise ValueError(
+            f"counts: must have one shape, got {list(counts.items.shape)} and {list(counts.relevant.shape)}"
+        )
+    if not any(isinstance(c, Tracer) for c in counts) and bool(
+        ((counts.relevant < 0) | (counts.relevant > counts.items)).any()
+    ):
+        raise ValueError("counts: must have 0 to items relevant ones at each distance, got others")
+
+
+def check_top(counts: Tally, top: int) -> int:
+    """The cut-off, 1 to the number of items of the query with the fewest."""
+    if isinstance(counts.items, Tracer):
+        return check_whole("top", top, low=1)
+    return check_whole("top", top, low=1, high=int(counts.items.sum(-1).min()))
+
+
+def array_module(*arrays: Array) -> ModuleType:
+    """NumPy where every array is NumPy's, `jax.numpy` otherwise: host figures keep 64 bits without a JAX setting."""
+    return np if all(isinstance(a, np.ndarray | np.generic) for a in arrays) else jnp
+
+
+def floats(counts: Tally) -> tuple[ModuleType, Array, Array]:
+    """The module that computes, and the counts in its floats: float64 on the host, float32 in JAX."""
+    xp = array_module(*counts)
+    items, relevant = (c.astype(np.float64 if xp is np else jnp.float32) for c in counts)
+    return xp, items, relevant
+
+
+def quotient(sums: Float[Array, "*b"], divisor: Float[Array, "*b"]) -> Float[Array, "*b"]:
+    """Quotient that is 0 where the divisor is 0, as retrieval metrics of queries without a hit are."""
+    xp = array_module(sums, divisor)
+    return xp.asarray(xp.where(divisor > 0, sums / xp.where(divisor > 0, divisor, 1), 0))
 
 
 def _tally_numpy(distances: np.ndarray, relevant: np.ndarray, bins: int) -> Tally:

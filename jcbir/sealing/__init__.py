@@ -1,9 +1,9 @@
 """Images and image keys under seal: what a stranger may store, and nobody may alter unseen.
 
 A sealed image is a header in the clear and one or more strips. Each strip is the image rows it names, encrypted
-(Lorenz cipher, or nothing further), then AES-256-GCM with header and strip number as associated data. So a wrong key, a
-swapped id, an edited header, a missing, moved or changed byte end in an error, never in a wrong picture. The bytes
-are laid out in `jcbir.cipher.envelope`.
+(an `ImageCipher`, or nothing further), then AES-256-GCM with header and strip number as associated data. So a wrong
+key, a swapped id, an edited header, a missing, moved or changed byte end in an error, never in a wrong picture. The
+bytes are laid out in `jcbir.sealing._format`.
 
 The GCM key is fresh with every (image key, nonce), so strip numbers never repeat under it. An image of up to 2^22
 pixels is one strip; larger ones are cut into strips of at most that (the STREAM construction: numbered, the count fixed

@@ -1,12 +1,16 @@
-from ._format import Cipher as Cipher
-from ._seal import (
+from ._format import Cipher as Cipher, strip_rows as strip_rows
+from ._hpke import (
     HYBRID_SECRET_BYTES as HYBRID_SECRET_BYTES,
+    open_from as open_from,
+    public_half as public_half,
+    seal_to as seal_to,
+)
+from ._seal import (
     image_key as image_key,
     open_batch as open_batch,
-    open_from as open_from,
     open_sealed as open_sealed,
-    public_half as public_half,
+    open_strips as open_strips,
     seal as seal,
     seal_batch as seal_batch,
-    seal_to as seal_to,
+    seal_strips as seal_strips,
 )

@@ -5,10 +5,11 @@
     keys    HKDF-SHA-256(ikm = image key, salt = nonce, info = "jcbir seal" || version || algorithm)
             -> cipher key || GCM key
 
-All integers are big-endian. `jcbir.sealing` is the door; this module is the frame.
+All integers are big-endian. The algorithm is the number of an `ImageCipher`.
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,9 +19,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaxtyping import UInt8
 
+from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError, IntegrityError
+from jcbir.typing import check_whole
 
-Cipher = Literal["lorenz", "lorenz-reference50", "aes-gcm"]
+Cipher = Literal["lorenz", "lorenz-reference50", "aes-gcm"] | ImageCipher
+"""A record, or the name of one of `jcbir.cipher.CIPHERS`."""
 
 VERSION = 1
 """Format version."""
@@ -42,57 +46,54 @@ _FIXED = struct.Struct(">4sBBIIII16sH")
 FIXED_BYTES = _FIXED.size
 """Length of a header without its id; its last two bytes are the length of the id."""
 
-_ALGORITHMS = {"lorenz": 1, "aes-gcm": 2, "lorenz-reference50": 3}
-
 
 class Header(NamedTuple):
     """What a sealed image says of itself in the clear; authenticated, but only once it has been opened.
 
     Attributes:
-        cipher: "lorenz", "lorenz-reference50" or "aes-gcm".
+        cipher: The cipher inside.
         shape: Image extents (h, w, c).
         strip_rows: Rows of each strip but the last.
         nonce: 16 bytes.
         image_id: Id the image was sealed for.
     """
 
-    cipher: str
+    cipher: ImageCipher
     shape: tuple[int, int, int]
     strip_rows: int
     nonce: bytes
     image_id: str
 
 
-def header(sealed: bytes) -> Header:
-    """Header of a sealed image; not verified before the image is opened.
-
-    Args:
-        sealed: Sealed image, or its beginning.
-
-    Returns:
-        The header.
-
-    Raises:
-        FormatError: not a sealed image, another version, unknown algorithm, or too short for a header.
-
-    Example:
-        >>> header(pack_header(Header("aes-gcm", (2, 3, 1), 2, bytes(16), "a"))).shape
-        (2, 3, 1)
-    """
-    if len(sealed) < _FIXED.size:
-        raise FormatError(f"sealed: a header takes at least {_FIXED.size} bytes, got {len(sealed)}")
+def header(sealed: bytes, *, ciphers: Sequence[ImageCipher] = CIPHERS) -> Header:
+    """Header of a sealed image; not verified before the image is opened."""
+    if len(sealed) < FIXED_BYTES:
+        raise FormatError(f"sealed: must be at least the {FIXED_BYTES} bytes of a header, got {len(sealed)}")
     magic, version, algorithm, h, w, c, rows, nonce, id_length = _FIXED.unpack_from(sealed)
     if magic != _MAGIC or version != VERSION:
-        raise FormatError(f"sealed: not a sealed image of version {VERSION}, begins with {bytes(sealed[:5])!r}")
-    names = {code: name for name, code in _ALGORITHMS.items()}
-    name = bytes(sealed[_FIXED.size : _FIXED.size + id_length])
-    if algorithm not in names or 0 in (h, w, c) or rows != strip_rows((h, w, c)) or len(name) != id_length:
-        raise FormatError(f"sealed: header is inconsistent (algorithm {algorithm}, {h} x {w} x {c}, strips of {rows})")
+        raise FormatError(f"sealed: must be a sealed image of version {VERSION}, got {bytes(sealed[:5])!r}")
+    by_code = {cipher.code: cipher for cipher in ciphers}
+    name = bytes(sealed[FIXED_BYTES : FIXED_BYTES + id_length])
+    if algorithm not in by_code or 0 in (h, w, c) or rows != strip_rows((h, w, c)) or len(name) != id_length:
+        raise FormatError(
+            f"sealed: must have a consistent header, got algorithm {algorithm}, {h} x {w} x {c}, strips of {rows}"
+        )
     try:
         image_id = name.decode()
     except UnicodeDecodeError as error:
-        raise FormatError("sealed: the image id is not UTF-8") from error
-    return Header(names[algorithm], (h, w, c), rows, nonce, image_id)
+        raise FormatError(f"sealed: must have an image id in UTF-8, got {name!r}") from error
+    return Header(by_code[algorithm], (h, w, c), rows, nonce, image_id)
+
+
+def cipher_record(cipher: Cipher) -> ImageCipher:
+    """The record of a name, or a record as it is."""
+    if isinstance(cipher, ImageCipher):
+        check_whole("cipher.code", cipher.code, low=1, high=255)
+        return cipher
+    for known in CIPHERS:
+        if known.name == cipher:
+            return known
+    raise ValueError(f"cipher: must be one of {sorted(c.name for c in CIPHERS)} or an ImageCipher, got {cipher!r}")
 
 
 def strip_rows(shape: tuple[int, ...]) -> int:
@@ -112,111 +113,36 @@ def strip_rows(shape: tuple[int, ...]) -> int:
 
 
 def pack_header(head: Header) -> bytes:
-    """Bytes of a header.
-
-    Args:
-        head: The header.
-
-    Returns:
-        40 bytes and the id.
-
-    Raises:
-        ValueError: unknown cipher, nonce of another length, or id over 65,535 bytes.
-
-    Example:
-        >>> len(pack_header(Header("aes-gcm", (2, 3, 1), 2, bytes(16), "a")))
-        41
-    """
-    if head.cipher not in _ALGORITHMS:
-        raise ValueError(f"cipher must be one of {sorted(_ALGORITHMS)}, got {head.cipher!r}")
+    """Bytes of a header: 40 and the id."""
     if len(head.nonce) != NONCE_BYTES:
-        raise ValueError(f"nonce must be {NONCE_BYTES} bytes, got {len(head.nonce)}")
+        raise ValueError(f"nonce: must be {NONCE_BYTES} bytes, got {len(head.nonce)}")
     name = head.image_id.encode()
     if len(name) > 0xFFFF:
-        raise ValueError(f"image_id must be at most 65535 bytes of UTF-8, got {len(name)}")
-    code = _ALGORITHMS[head.cipher]
-    return _FIXED.pack(_MAGIC, VERSION, code, *head.shape, head.strip_rows, head.nonce, len(name)) + name
+        raise ValueError(f"image_id: must be at most 65535 bytes of UTF-8, got {len(name)}")
+    return _FIXED.pack(_MAGIC, VERSION, head.cipher.code, *head.shape, head.strip_rows, head.nonce, len(name)) + name
 
 
-def strip_keys(key: bytes, nonce: bytes, cipher: str) -> tuple[bytes, bytes]:
-    """Cipher key and GCM key of one sealed image.
-
-    Args:
-        key: Image key, 32 bytes.
-        nonce: Nonce of the header.
-        cipher: Cipher of the header.
-
-    Returns:
-        Two keys of 32 bytes.
-
-    Raises:
-        ValueError: the key is not 32 bytes.
-
-    Example:
-        >>> [len(k) for k in strip_keys(bytes(32), bytes(16), "lorenz")]
-        [32, 32]
-    """
+def strip_keys(key: bytes, nonce: bytes, cipher: ImageCipher) -> tuple[bytes, bytes]:
+    """Cipher key and GCM key of one sealed image."""
     if len(key) != KEY_BYTES:
-        raise ValueError(f"key must be {KEY_BYTES} bytes, got {len(key)}")
-    info = b"jcbir seal" + bytes([VERSION, _ALGORITHMS[cipher]])
+        raise ValueError(f"key: must be {KEY_BYTES} bytes, got {len(key)}")
+    info = b"jcbir seal" + bytes([VERSION, cipher.code])
     pair = HKDF(SHA256(), 2 * KEY_BYTES, salt=nonce, info=info).derive(key)
     return pair[:KEY_BYTES], pair[KEY_BYTES:]
 
 
 def strip_nonce(number: int) -> bytes:
-    """Nonce of the Lorenz layer of a strip: its number in 16 bytes; the cipher key is fresh with every image.
-
-    Args:
-        number: Strip number, from 0.
-
-    Returns:
-        16 bytes.
-
-    Example:
-        >>> strip_nonce(1)[-2:]
-        b'\\x00\\x01'
-    """
+    """Nonce of the cipher of a strip: its number in 16 bytes; the cipher key is fresh with every image."""
     return number.to_bytes(NONCE_BYTES, "big")
 
 
 def lock(gcm_key: bytes, number: int, packed: bytes, body: bytes) -> bytes:
-    """AES-256-GCM over one strip.
-
-    Args:
-        gcm_key: Key of `strip_keys`.
-        number: Strip number: the GCM nonce, and authenticated with the header.
-        packed: Header bytes.
-        body: Strip bytes.
-
-    Returns:
-        Ciphertext and tag.
-
-    Example:
-        >>> len(lock(bytes(32), 0, b"header", b"body"))
-        20
-    """
+    """AES-256-GCM over one strip: its number is the nonce, and authenticated with the header."""
     return AESGCM(gcm_key).encrypt(number.to_bytes(12, "big"), body, packed + number.to_bytes(4, "big"))
 
 
 def unlock(gcm_key: bytes, number: int, packed: bytes, locked: bytes) -> UInt8[np.ndarray, "n"]:
-    """Inverse of `lock`.
-
-    Args:
-        gcm_key: Key of `strip_keys`.
-        number: Strip number.
-        packed: Header bytes.
-        locked: Ciphertext and tag.
-
-    Returns:
-        Strip bytes.
-
-    Raises:
-        IntegrityError: the tag does not verify.
-
-    Example:
-        >>> unlock(bytes(32), 0, b"header", lock(bytes(32), 0, b"header", b"body")).tobytes()
-        b'body'
-    """
+    """Inverse of `lock`."""
     try:
         body = AESGCM(gcm_key).decrypt(number.to_bytes(12, "big"), locked, packed + number.to_bytes(4, "big"))
     except InvalidTag as error:

@@ -1,19 +1,4 @@
-"""Images and image keys under seal: what a stranger may store, and nobody may alter unseen.
-
-A sealed image is a header in the clear and one or more strips. Each strip is the image rows it names, encrypted
-(Lorenz cipher, or nothing further), then AES-256-GCM with header and strip number as associated data. So a wrong key, a
-swapped id, an edited header, a missing, moved or changed byte end in an error, never in a wrong picture. The bytes
-are laid out in `jcbir.sealing._format`.
-
-The GCM key is fresh with every (image key, nonce), so strip numbers never repeat under it. An image of up to 2^22
-pixels is one strip; larger ones are cut into strips of at most that (the STREAM construction: numbered, the count fixed
-by the authenticated header), so that 100 megapixels stream through a small memory. The Lorenz layer adds
-no security we can prove; confidentiality and integrity rest on AES-GCM.
-
-References:
-    McGrew and Viega, The Galois/Counter Mode of Operation, 2004; Hoang, Reyhanitabar, Rogaway and Vizár, Online
-    Authenticated-Encryption and its Nonce-Reuse Misuse-Resistance, CRYPTO 2015 (STREAM); Barnes et al., RFC 9180, 2022.
-"""
+"""Images under seal: made and opened, whole, in batches and in strips; the layout is in `jcbir.sealing._format`."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -22,16 +7,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaxtyping import UInt8
 
-from jcbir.cipher import _image as lorenz
+from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.sealing._format import (
     FIXED_BYTES,
     KEY_BYTES,
-    NONCE_BYTES,
     TAG_BYTES,
     VERSION,
     Cipher,
     Header,
+    cipher_record,
     header,
     lock,
     pack_header,
@@ -40,10 +25,7 @@ from jcbir.sealing._format import (
     strip_rows,
     unlock,
 )
-from jcbir.sealing._hpke import HYBRID_SECRET_BYTES, open_from, public_half, seal_to
-from jcbir.typing import Image, Images
-
-_ORDERS: dict[str, lorenz.Order] = {"lorenz": "paper", "lorenz-reference50": "reference50"}
+from jcbir.typing import Image, Images, check_array
 
 
 def image_key(master: bytes, *, image_id: str) -> bytes:
@@ -64,7 +46,7 @@ def image_key(master: bytes, *, image_id: str) -> bytes:
         False
     """
     if len(master) != KEY_BYTES:
-        raise ValueError(f"master must be {KEY_BYTES} bytes, got {len(master)}")
+        raise ValueError(f"master: must be {KEY_BYTES} bytes, got {len(master)}")
     return HKDF(SHA256(), KEY_BYTES, salt=None, info=b"jcbir image key" + bytes([VERSION]) + image_id.encode()).derive(
         master
     )
@@ -78,7 +60,7 @@ def seal(image: Image, *, key: bytes, nonce: bytes, image_id: str, cipher: Ciphe
         key: Image key, 32 bytes.
         nonce: 16 fresh random bytes.
         image_id: Id the image is stored under, at most 65,535 bytes of UTF-8.
-        cipher: "lorenz" (the paper's stage order), "lorenz-reference50", or "aes-gcm" (no Lorenz layer).
+        cipher: "lorenz" (the paper's stage order), "lorenz-reference50", "aes-gcm" (nothing inside), or a record.
 
     Returns:
         Header and strips; the image's bytes plus 40 + len(id), plus 16 a strip.
@@ -120,18 +102,21 @@ def seal_batch(
         b sealed images.
 
     Raises:
-        ValueError: as `seal`; or not one key, nonce and id per image.
+        ValueError: as `seal`; not one key, nonce and id per image; or a pair of key and nonce twice.
 
     Example:
         >>> photos = np.zeros((2, 2, 2, 3), np.uint8)
-        >>> len(seal_batch(photos, keys=[bytes(32)] * 2, nonces=[bytes(16)] * 2, image_ids=["a", "b"]))
+        >>> len(seal_batch(photos, keys=[bytes(32)] * 2, nonces=[bytes(16), bytes(15) + b"1"], image_ids=["a", "b"]))
         2
     """
+    check_array("images", images, kind="uint8", form="[b, h, w, c]", rank=4)
     if not len(images) == len(keys) == len(nonces) == len(image_ids):
         raise ValueError(
-            f"keys, nonces and image_ids: {len(images)} images take as many of each, "
+            f"keys, nonces, image_ids: must be one an image, {len(images)} of each, "
             f"got {len(keys)}, {len(nonces)} and {len(image_ids)}"
         )
+    if len(set(zip(keys, nonces, strict=True))) != len(keys):
+        raise ValueError("nonces: must never repeat under one key, got a pair of key and nonce twice")
     arrays = [_image_array(image) for image in np.asarray(images)]
     shape = tuple(int(extent) for extent in np.shape(images)[1:])
     if not arrays or shape[0] > strip_rows(shape):
@@ -139,22 +124,23 @@ def seal_batch(
             seal(a, key=k, nonce=n, image_id=i, cipher=cipher)
             for a, k, n, i in zip(arrays, keys, nonces, image_ids, strict=True)
         ]
-    heads = [pack_header(Header(cipher, shape, shape[0], n, i)) for n, i in zip(nonces, image_ids, strict=True)]
-    pairs = [strip_keys(k, n, cipher) for k, n in zip(keys, nonces, strict=True)]
-    bodies = np.asarray(images)
-    if cipher in _ORDERS:
-        inner = [strip_nonce(0)] * len(bodies)
-        bodies = lorenz.encrypt_batch(bodies, keys=[p[0] for p in pairs], nonces=inner, order=_ORDERS[cipher])
+    inside = cipher_record(cipher)
+    heads = [pack_header(Header(inside, shape, shape[0], n, i)) for n, i in zip(nonces, image_ids, strict=True)]
+    pairs = [strip_keys(k, n, inside) for k, n in zip(keys, nonces, strict=True)]
+    bodies = _encrypted(inside, np.asarray(images), [pair[0] for pair in pairs], [strip_nonce(0)] * len(pairs))
     return [h + lock(p[1], 0, h, body.tobytes()) for h, p, body in zip(heads, pairs, bodies, strict=True)]
 
 
-def open_sealed(sealed: bytes, *, key: bytes, image_id: str) -> UInt8[np.ndarray, "h w c"]:
+def open_sealed(
+    sealed: bytes, *, key: bytes, image_id: str, ciphers: Sequence[ImageCipher] = CIPHERS
+) -> UInt8[np.ndarray, "h w c"]:
     """Open a sealed image; all of it verifies, or nothing is returned.
 
     Args:
         sealed: What `seal` returned.
         key: Image key, 32 bytes.
         image_id: Id that was asked for; the seal must be for this id.
+        ciphers: The ciphers that may be inside.
 
     Returns:
         The image `UInt8[h w c]`.
@@ -170,11 +156,15 @@ def open_sealed(sealed: bytes, *, key: bytes, image_id: str) -> UInt8[np.ndarray
         Traceback (most recent call last):
         jcbir.errors.IntegrityError: sealed: is for image 'a', not for 'b'
     """
-    return open_batch([sealed], keys=[key], image_ids=[image_id])[0]
+    return open_batch([sealed], keys=[key], image_ids=[image_id], ciphers=ciphers)[0]
 
 
 def open_batch(
-    sealed: Sequence[bytes], *, keys: Sequence[bytes], image_ids: Sequence[str]
+    sealed: Sequence[bytes],
+    *,
+    keys: Sequence[bytes],
+    image_ids: Sequence[str],
+    ciphers: Sequence[ImageCipher] = CIPHERS,
 ) -> list[UInt8[np.ndarray, "h w c"]]:
     """Open several sealed images; those of one shape and cipher are decrypted together.
 
@@ -182,6 +172,7 @@ def open_batch(
         sealed: Sealed images.
         keys: Their image keys.
         image_ids: Ids that were asked for.
+        ciphers: As in `open_sealed`.
 
     Returns:
         The images, in order.
@@ -197,23 +188,23 @@ def open_batch(
         [(2, 2, 1), (2, 2, 1)]
     """
     if not len(sealed) == len(keys) == len(image_ids):
-        raise ValueError(f"sealed, keys and image_ids: got {len(sealed)}, {len(keys)} and {len(image_ids)}")
+        raise ValueError(
+            f"keys, image_ids: must be one a sealed image, {len(sealed)}, got {len(keys)} and {len(image_ids)}"
+        )
     out: list[np.ndarray | None] = [None] * len(sealed)
     groups: dict[tuple, list[tuple[int, bytes, np.ndarray]]] = {}
-    for place, (envelope, key, image_id) in enumerate(zip(sealed, keys, image_ids, strict=True)):
-        head = header(envelope)
+    for place, (whole, key, image_id) in enumerate(zip(sealed, keys, image_ids, strict=True)):
+        head = header(whole, ciphers=ciphers)
         if head.shape[0] > head.strip_rows:
-            strips = open_strips(iter([envelope]), key=key, image_id=image_id)
+            strips = open_strips([whole], key=key, image_id=image_id, ciphers=ciphers)
             out[place] = np.concatenate(list(strips))
             continue
-        cipher_key, body = _unlock_whole(envelope, head, key, image_id)
+        cipher_key, body = _unlock_whole(whole, head, key, image_id)
         groups.setdefault((head.cipher, head.shape), []).append((place, cipher_key, body))
     for (cipher, _), members in groups.items():
         bodies = np.stack([body for _, _, body in members])
-        if cipher in _ORDERS:
-            secrets = [secret for _, secret, _ in members]
-            inner = [strip_nonce(0)] * len(members)
-            bodies = lorenz.decrypt_batch(bodies, keys=secrets, nonces=inner, order=_ORDERS[cipher])
+        secrets = [secret for _, secret, _ in members]
+        bodies = cipher.decrypt(bodies, keys=secrets, nonces=[strip_nonce(0)] * len(members))
         for (place, _, _), body in zip(members, bodies, strict=True):
             out[place] = body
     return [image for image in out if image is not None]
@@ -250,9 +241,9 @@ def seal_strips(
         >>> b"".join(pieces) == seal(photo, key=bytes(32), nonce=bytes(16), image_id="a")
         True
     """
-    rows = strip_rows(shape)
-    head = pack_header(Header(cipher, shape, rows, nonce, image_id))
-    cipher_key, gcm_key = strip_keys(key, nonce, cipher)
+    inside, rows = cipher_record(cipher), strip_rows(shape)
+    head = pack_header(Header(inside, shape, rows, nonce, image_id))
+    cipher_key, gcm_key = strip_keys(key, nonce, inside)
     yield head
     done = 0
     for number, strip in enumerate(strips):
@@ -261,14 +252,15 @@ def seal_strips(
         if body.shape != expected:
             raise ValueError(f"strips: strip {number} must be {expected}, got {body.shape}")
         done += len(body)
-        if cipher in _ORDERS:
-            body = lorenz.encrypt(body, key=cipher_key, nonce=strip_nonce(number), order=_ORDERS[cipher])
+        (body,) = _encrypted(inside, body[None], [cipher_key], [strip_nonce(number)])
         yield lock(gcm_key, number, head, body.tobytes())
     if done != shape[0]:
         raise ValueError(f"strips: must make up {shape[0]} rows, got {done}")
 
 
-def open_strips(pieces: Iterable[bytes], *, key: bytes, image_id: str) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+def open_strips(
+    pieces: Iterable[bytes], *, key: bytes, image_id: str, ciphers: Sequence[ImageCipher] = CIPHERS
+) -> Iterator[UInt8[np.ndarray, "h w c"]]:
     """Open a sealed image piece by piece; each strip is verified before it is returned.
 
     The pieces may be cut anywhere. A consumer has the whole image only when the iterator has ended without an error.
@@ -277,6 +269,7 @@ def open_strips(pieces: Iterable[bytes], *, key: bytes, image_id: str) -> Iterat
         pieces: Bytes of the sealed image, in order.
         key: Image key, 32 bytes.
         image_id: Id that was asked for.
+        ciphers: As in `open_sealed`.
 
     Yields:
         Successive strips of rows.
@@ -294,7 +287,7 @@ def open_strips(pieces: Iterable[bytes], *, key: bytes, image_id: str) -> Iterat
     held, source = bytearray(), iter(pieces)
     _pull(held, source, FIXED_BYTES)
     _pull(held, source, FIXED_BYTES + int.from_bytes(held[FIXED_BYTES - 2 : FIXED_BYTES], "big"))
-    head = header(bytes(held[: FIXED_BYTES + 0xFFFF]))
+    head = header(bytes(held[: FIXED_BYTES + 0xFFFF]), ciphers=ciphers)
     packed = pack_header(head)
     _check_id(head, image_id)
     cipher_key, gcm_key = strip_keys(key, head.nonce, head.cipher)
@@ -308,21 +301,29 @@ def open_strips(pieces: Iterable[bytes], *, key: bytes, image_id: str) -> Iterat
             raise FormatError(f"sealed: strip {number} takes {size} bytes, got {len(held)}")
         body = unlock(gcm_key, number, packed, bytes(held[:size])).reshape(shape)
         del held[:size]
-        if head.cipher in _ORDERS:
-            body = lorenz.decrypt(body, key=cipher_key, nonce=strip_nonce(number), order=_ORDERS[head.cipher])
-        yield body
+        yield head.cipher.decrypt(body[None], keys=[cipher_key], nonces=[strip_nonce(number)])[0]
     _pull(held, source, 1)
     if held:
         raise FormatError("sealed: bytes follow the last strip")
 
 
 def _image_array(image: Image) -> np.ndarray:
-    array = np.asarray(image)
-    if array.ndim != 3 or array.dtype != np.uint8 or 0 in array.shape:
+    check_array("image", image, kind="uint8", form="[h, w, c]", rank=3)
+    if 0 in image.shape:
+        raise ValueError(f"image: must have no empty axis, got {list(image.shape)}")
+    return np.asarray(image)
+
+
+def _encrypted(
+    cipher: ImageCipher, bodies: np.ndarray, keys: Sequence[bytes], nonces: Sequence[bytes]
+) -> UInt8[np.ndarray, "b h w c"]:
+    """Bodies under a cipher, which may be anybody's: what it gives must fit the header."""
+    noise = np.asarray(cipher.encrypt(bodies, keys=keys, nonces=nonces))
+    if noise.shape != bodies.shape or noise.dtype != np.uint8:
         raise ValueError(
-            f"image must be uint8 of shape h x w x c without an empty axis, got {array.dtype} {array.shape}"
+            f"cipher: must keep uint8{list(bodies.shape)}, got {noise.dtype}{list(noise.shape)} from {cipher.name!r}"
         )
-    return array
+    return noise
 
 
 def _check_id(head: Header, image_id: str) -> None:
@@ -346,23 +347,3 @@ def _pull(held: bytearray, source: Iterator[bytes], size: int) -> None:
         if piece is None:
             return
         held += piece
-
-
-__all__ = [
-    "HYBRID_SECRET_BYTES",
-    "NONCE_BYTES",
-    "Cipher",
-    "Header",
-    "header",
-    "image_key",
-    "open_batch",
-    "open_from",
-    "open_sealed",
-    "open_strips",
-    "public_half",
-    "seal",
-    "seal_batch",
-    "seal_strips",
-    "seal_to",
-    "strip_rows",
-]

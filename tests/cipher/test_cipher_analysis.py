@@ -7,7 +7,8 @@ import scipy.stats
 from hypothesis import given
 from skimage import metrics
 
-from jcbir.cipher import _image as image, analysis
+from jcbir import cipher as image
+from jcbir.cipher import analysis
 
 SHAPES = st.sampled_from([(7, 7), (16, 16), (9, 31)])
 

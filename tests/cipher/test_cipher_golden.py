@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jcbir.cipher import _image as image
-from jcbir.sealing import _seal as sealing
+from jcbir import cipher as image, sealing
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "vectors" / "cipher_golden.json").read_text())
 

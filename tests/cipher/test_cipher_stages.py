@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
-from jcbir.cipher import _image as image, _keystream as keystream, _order as order, stages
+from jcbir import cipher as image
+from jcbir.cipher import _image, _order as order, keystream, stages
 
 SHAPES = st.tuples(st.integers(1, 40), st.integers(1, 40))
 PAIRS = {
@@ -136,9 +137,9 @@ def test_engines_agree_on_whole_images():
 
 def test_large_calls_compile_the_key_stream(monkeypatch):
     engines = []
-    expand = image.expand
-    monkeypatch.setattr(image, "expand", lambda *a, engine, **k: engines.append(engine) or expand(*a, **k))
-    monkeypatch.setattr(image, "_LARGE", 12)
+    expand = _image.expand
+    monkeypatch.setattr(_image, "expand", lambda *a, engine, **k: engines.append(engine) or expand(*a, **k))
+    monkeypatch.setattr(_image, "_LARGE", 12)
     for photo in (np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2, 2), np.uint8)):
         image.encrypt(photo, key=bytes(32), nonce=bytes(16))
     assert engines == ["compiled", "numpy"]
@@ -159,8 +160,8 @@ def test_groups_do_not_change_the_bytes(monkeypatch):
     names = {"keys": [bytes([i]) * 32 for i in range(5)], "nonces": [bytes(16)] * 5}
     whole = image.encrypt_batch(photos, **names)
     for group, cached in ((1, 1), (100, 300), (300, 80), (1 << 20, 150)):
-        monkeypatch.setattr(image, "_GROUP", group)
-        monkeypatch.setattr(image, "_CACHED", cached)
+        monkeypatch.setattr(_image, "_GROUP", group)
+        monkeypatch.setattr(_image, "_CACHED", cached)
         assert np.array_equal(image.encrypt_batch(photos, **names), whole)
         assert np.array_equal(image.decrypt_batch(whole, **names), photos)
 
@@ -210,7 +211,7 @@ def test_repeating_the_diffusion_under_the_same_keys_would_leak():
 
 @pytest.mark.parametrize("shape", [(0, 3, 3), (3, 0, 3), (3, 3, 0)], ids=["no rows", "no columns", "no channels"])
 def test_empty_images_are_refused(shape):
-    with pytest.raises(ValueError, match="without an empty axis"):
+    with pytest.raises(ValueError, match="images?: must"):
         image.encrypt(np.zeros(shape, np.uint8), key=bytes(32), nonce=bytes(16))
 
 
@@ -218,9 +219,9 @@ def test_bad_input(unchecked):
     good = np.zeros((2, 2, 1), np.uint8)
     with pytest.raises(ValueError, match="uint8"):
         image.encrypt(good.astype(np.float32), key=bytes(32), nonce=bytes(16))
-    with pytest.raises(ValueError, match="order must be"):
+    with pytest.raises(ValueError, match="order: must be"):
         image.encrypt(good, key=bytes(32), nonce=bytes(16), order="mine")
-    with pytest.raises(ValueError, match="keys and nonces"):
+    with pytest.raises(ValueError, match="keys, nonces: must"):
         image.encrypt_batch(good[None], keys=[], nonces=[])
     with pytest.raises(ValueError, match="keys: must be pairs"):
         stages.modular_diffusion(good[..., 0], np.zeros((3, 2, 2), np.uint8))

@@ -17,9 +17,9 @@ from paillier_vectors import stored_key
 
 from jcbir.cli import owner as owner_commands, publish as publishing
 from jcbir.cli.main import run_command
+from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.storage import keys
-from jcbir.storage.images import read_image
 
 
 @pytest.fixture(autouse=True)

@@ -20,10 +20,10 @@ from paillier_vectors import stored_key
 
 from jcbir.cli import owner as owner_commands, publish as publishing, rekey as rekeying, workspace as homes
 from jcbir.cli.outbox import pending
+from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
 from jcbir.storage import keys
-from jcbir.storage.images import read_image
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)

@@ -30,12 +30,12 @@ from paillier_vectors import stored_key
 from jcbir.cli import owner as owner_commands, rekey as rekeying
 from jcbir.cli.main import run_command
 from jcbir.cli.outbox import pending
+from jcbir.data import read_image
 from jcbir.paillier import blinders
 from jcbir.protocol import server, user, wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
-from jcbir.storage.images import read_image
 from jcbir.storage.keys import read_secret
 from jcbir.storage.load import load_server
 from jcbir.storage.store import open_store

@@ -74,22 +74,61 @@ def test_binarize():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda u: codes.pack(np.zeros(8, np.uint8)), "codes must be booleans"),
-        (lambda u: codes.pack(np.zeros((3, 0), bool)), "bits must be at least 1, got 0"),
-        (lambda u: codes.unpack(u((2, 2)), bits=65), "packed must have 3 words for bits=65, got 2"),
-        (lambda u: codes.unpack(np.zeros((2, 2)), bits=64), "packed must be uint32"),
-        (lambda u: codes.to_bytes(u((2, 2)), bits=32), "packed must have 1 words"),
-        (lambda u: codes.from_bytes(np.zeros((2, 2), np.uint8), bits=17), r"rows must be uint8\[..., 3\]"),
+        (lambda u: codes.pack(np.zeros(8, np.uint8)), "codes: must be booleans"),
+        (lambda u: codes.pack(np.zeros((3, 0), bool)), "bits: must be a whole number of at least 1, got 0"),
+        (lambda u: codes.unpack(u((2, 2)), bits=65), "packed: must have 3 words for bits=65, got 2"),
+        (lambda u: codes.unpack(np.zeros((2, 2)), bits=64), "packed: must be uint32"),
+        (lambda u: codes.to_bytes(u((2, 2)), bits=32), "packed: must have 1 words"),
+        (lambda u: codes.from_bytes(np.zeros((2, 2), np.uint8), bits=17), "rows: must have 3 bytes"),
         (lambda u: codes.from_bytes(np.array([1], np.uint8), bits=7), "beyond bits=7"),
-        (lambda u: codes.hamming(u((2, 2)), u((3, 2))), "a and b must have one shape"),
-        (lambda u: codes.hamming(np.zeros((2, 2), np.int32), u((2, 2))), "a must be uint32"),
-        (lambda u: codes.pairwise(u((2, 1)), u((3, 2))), "queries have 1 words, database has 2"),
-        (lambda u: codes.pairwise(u(2), u((3, 2))), "queries must be a matrix"),
-        (lambda u: codes.nearest(u((2, 2)), u((3, 2)), top=4), "top must be 1 to the 3 items of database, got 4"),
+        (lambda u: codes.unpack(u((2, 2)) + np.uint32(1), bits=63), "no bit set beyond bits=63"),
+        (lambda u: codes.to_bytes(u((2, 2)) + np.uint32(1), bits=63), "no bit set beyond bits=63"),
+        (lambda u: codes.hamming(u((2, 2)), u((3, 2))), "b: must have the shape"),
+        (lambda u: codes.hamming(np.zeros((2, 2), np.int32), u((2, 2))), "a: must be uint32"),
+        (lambda u: codes.pairwise(u((2, 1)), u((3, 2))), "database: must have the 1 words of queries, got 2"),
+        (lambda u: codes.pairwise(u(2), u((3, 2))), "queries: must be uint32"),
+        (lambda u: codes.nearest(u((2, 2)), u((3, 2)), top=4), "top: must be a whole number from 1 to 3, got 4"),
         (lambda u: codes.nearest(u((2, 2)), u((3, 2)), top=0), "got 0"),
-        (lambda u: codes.nearest(u((2, 2)), u((0, 2)), top=1), "0 items"),
+        (lambda u: codes.nearest(u((2, 2)), u((0, 2)), top=1), "from 1 to 0"),
     ],
 )
 def test_bad_input(unchecked, call, message):
     with pytest.raises(ValueError, match=message):
         call(lambda shape: np.zeros(shape, np.uint32))
+
+
+def test_signs_and_bits_have_doors_of_their_own():
+    rows = np.random.default_rng(0).random((3, 37)) < 0.5
+    for dtype in (np.int8, np.int32, np.float32):
+        for module in (np, jnp):
+            assert np.array_equal(codes.from_signs(module.asarray(2.0 * rows - 1, dtype)), rows)
+            assert np.array_equal(codes.from_bits(module.asarray(rows, dtype)), rows)
+    assert np.array_equal(codes.from_bits(rows), rows)
+    assert np.array_equal(jax.jit(codes.from_signs)(2 * rows.astype(np.int32) - 1), rows)
+
+
+@pytest.mark.parametrize(
+    ("call", "values", "message"),
+    [
+        (codes.binarize, np.array([0, 1, 1]), "logits: must be floats"),
+        (codes.binarize, np.array([-1, 1]), "logits: must be floats"),
+        (codes.binarize, np.array([True, False]), "logits: must be floats"),
+        (codes.from_signs, np.array([0, 1]), "signs: must be -1 or 1, got 0"),
+        (codes.from_signs, np.array([1.0, np.nan]), "signs: must be -1 or 1, got nan"),
+        (codes.from_signs, np.array([True, False]), "signs: must be integers"),
+        (codes.from_bits, np.array([-1, 1]), "bits: must be 0 or 1, got -1"),
+        (codes.from_bits, np.array([0, 255], np.uint8), "bits: must be 0 or 1, got 255"),
+        (codes.from_bits, np.array([0.0, 0.5]), "bits: must be 0 or 1, got 0.5"),
+        (codes.from_bits, [0, 1], "bits: must be integers .* got list"),
+    ],
+)
+def test_no_door_takes_what_belongs_to_another(unchecked, call, values, message):
+    with pytest.raises(ValueError, match=message):
+        call(values)
+
+
+def test_the_smallest_outputs_keep_their_sign():
+    smallest = np.array([np.finfo(np.float64).smallest_subnormal, -np.finfo(np.float64).smallest_subnormal, -1e-200])
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            assert codes.binarize(smallest).tolist() == [True, False, False]

@@ -9,8 +9,7 @@ from PIL import Image
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
-from jcbir.data import load  # noqa: E402
-from jcbir.data._catalog import builder_source, tfds_source  # noqa: E402
+from jcbir.data import builder_source, load, tfds_source  # noqa: E402
 from jcbir.data.nus_wide import nus_wide_dataset_builder as nus  # noqa: E402
 
 # Its dependencies warn of deprecations and leave files to the garbage collector.

@@ -1,6 +1,8 @@
 """Packed sets and list files: round trips, and every misfit a FormatError that says what is wrong."""
 
+import codecs
 import io
+import unicodedata
 
 import numpy as np
 import pytest
@@ -8,8 +10,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from jcbir.data import load, packed
-from jcbir.data._lists import format_list, list_file, parse_list
+from jcbir.data import format_list, list_file, load, packed, parse_list
 from jcbir.errors import FormatError
 
 
@@ -77,7 +78,7 @@ def test_packed_misfits(tmp_path, changes, message):
 
 
 def test_packed_is_not_a_file(tmp_path):
-    with pytest.raises(ValueError, match="there is no"):
+    with pytest.raises(ValueError, match="is not there"):
         packed(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no archive")
     np.save(tmp_path / "bare.npy", np.zeros(3))
@@ -111,7 +112,7 @@ def test_list_round_trip(ids, rows):
         ("a.jpg\n", "line 1"),
         ("a.jpg 0 1\nb.jpg 1\n", "line 2"),
         ("a.jpg 0 1\nb.jpg 1 2\n", "line 2"),
-        ("a.jpg 0 1\na.jpg 0 1\n", "'a.jpg' comes again"),
+        ("a.jpg 0 1\na.jpg 0 1\n", "'a.jpg' again"),
     ],
 )
 def test_bad_lists(text, message):
@@ -128,5 +129,39 @@ def test_list_file_reads_below_its_root(tmp_path):
     split, skipped = load(source, size=4)
     assert split.ids == ("/images/0.png", "./images/1.png")
     assert [entry.path for entry in skipped] == ["images/none.png"]
-    with pytest.raises(ValueError, match="names must be 2"):
+    with pytest.raises(ValueError, match="names: must be 2"):
         list_file(tmp_path / "list.txt", root=tmp_path, names=("sky",))
+
+
+LINES = "images/0.png 1 0\nimages/1.png 0 1\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "name"),
+    [
+        (LINES.encode(), "1.png"),
+        (LINES.replace("\n", "\r\n").encode(), "1.png"),
+        (codecs.BOM_UTF8 + LINES.encode(), "1.png"),
+        (LINES.replace("/", "\\").encode(), "1.png"),
+        (LINES.replace(" ", "\t").encode(), "1.png"),
+        (LINES.replace("1.png", "a  b.png").encode(), "a  b.png"),
+        (LINES.replace("1.png", "l\u2028m.png").encode(), "l\u2028m.png"),
+        (LINES.replace("1.png", "n\x85o.png").encode(), "n\x85o.png"),
+        (LINES.replace("1.png", "caf\u00e9.png").encode(), unicodedata.normalize("NFD", "caf\u00e9.png")),
+    ],
+)
+def test_lists_of_other_systems(tmp_path, raw, name):
+    (tmp_path / "images").mkdir()
+    for file, piece in zip(("0.png", name), pieces(2), strict=True):
+        (tmp_path / "images" / file).write_bytes(piece)
+    (tmp_path / "list.txt").write_bytes(raw)
+    split, skipped = load(list_file(tmp_path / "list.txt", root=tmp_path), size=4)
+    assert (len(split.ids), skipped) == (2, ())
+    assert split.labels.tolist() == [[True, False], [False, True]]
+
+
+@pytest.mark.parametrize("raw", [LINES.encode("utf-16"), "images/\u00e9.png 1 0\n".encode("latin-1")])
+def test_lists_in_another_encoding_are_named(tmp_path, raw):
+    (tmp_path / "words.txt").write_bytes(raw)
+    with pytest.raises(FormatError, match=r"words\.txt: must be UTF-8"):
+        list_file(tmp_path / "words.txt", root=tmp_path)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from experiments import features, hashing_data, hashing_page, hashing_report, hashing_zoo
-from jcbir.data import _bundled as sample, _lazy as lazy
+from jcbir.data import load, load_sample
 from jcbir.hashing.centers import separation
 from jcbir.models import Preprocessing, preprocess, resnet_backbone, small
 
@@ -31,7 +31,7 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     assert all(np.ptp(task.labels[rows].sum(0)) == 0 for rows in task.rows.values())
     whole = hashing_data.load_task("bundled", source=None, validation=200, limit=0)
     assert whole.rows["train"].tolist() == list(range(1800))
-    wanted = sample.load_sample()
+    wanted = load_sample()
     found = hashing_data.pixels(task, size=32)
     np.testing.assert_array_equal(found["query"], wanted.query.images)
     np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])
@@ -149,6 +149,6 @@ def test_cifar10_may_come_packed(tmp_path):
     np.savez(tmp_path / "cifar10.npz", **arrays)
     source = features.open_source("cifar10", tmp_path / "cifar10.npz")
     assert source.ids == ("train/00000", "train/00001", "train/00002", "test/00000", "test/00001")
-    split, skipped = lazy.load(source, size=32)
+    split, skipped = load(source, size=32)
     assert not skipped
     np.testing.assert_array_equal(split.images, images)

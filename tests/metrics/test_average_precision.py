@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jcbir import metrics
-from jcbir.metrics import _ties as ties
+from jcbir.metrics import _average_precision as ties
 
 DENOMINATORS = ("retrieved", "relevant", "capped")
 
@@ -155,7 +155,7 @@ def test_queries_without_a_relevant_item():
 @given(st.integers(0, 10**6), st.integers(0, 10**5))
 def test_harmonic(start, count):
     exact = np.sum(1 / np.arange(start + 1, start + count + 1, dtype=np.float64))
-    got = ties.harmonic(np.array([float(start)]), np.array([float(count)]))
+    got = ties._harmonic(np.array([float(start)]), np.array([float(count)]))
     np.testing.assert_allclose(got, exact, rtol=1e-11, atol=1e-12)
 
 
@@ -169,21 +169,24 @@ D, R = np.array([[1, 0, 2]]), np.array([[True, False, True]])
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.average_precision(D, R, top=0), "top must be at least 1, got 0"),
-        (lambda: metrics.average_precision(D, R, top=4), "top must be at most the 3 items of the database, got 4"),
-        (lambda: metrics.average_precision(D, R, denominator="all"), "denominator must be one of retrieved"),
-        (lambda: metrics.average_precision(D, R, ties="random"), "ties must be one of expected"),
-        (lambda: metrics.average_precision(D[:, :2], R), "distances and relevant must have one shape"),
+        (lambda: metrics.average_precision(D, R, top=0), "top: must be a whole number of at least 1, got 0"),
+        (lambda: metrics.average_precision(D, R, top=4), "top: must be a whole number from 1 to 3, got 4"),
+        (lambda: metrics.average_precision(D, R, denominator="all"), "denominator: must be one of retrieved"),
+        (lambda: metrics.average_precision(D, R, ties="random"), "ties: must be one of expected"),
+        (lambda: metrics.average_precision(D[:, :2], R), "relevant: must have the shape"),
         (lambda: metrics.average_precision(D[:, :0], R[:, :0]), "at least one query and one item"),
-        (lambda: metrics.average_precision(D.astype(float), R), "distances must be integers"),
-        (lambda: metrics.average_precision(D, R.astype(int)), "relevant must be booleans"),
-        (lambda: metrics.average_precision(-D, R), "distances must be 0 to bits=None, got -2"),
-        (lambda: metrics.average_precision(D, R, bits=1), "distances must be 0 to bits=1, got 0 to 2"),
-        (lambda: jax.jit(metrics.average_precision)(D, R), "bits is needed under jit"),
-        (lambda: metrics.mean_average_precision(D, ~R & False, empty="skip"), "leaves no query"),
-        (lambda: metrics.mean_over_queries(np.zeros(0), np.zeros(0, int)), "at least one query, got 0"),
-        (lambda: ties.tied_average_precision(metrics.tally(D, R), ties="index"), "forgotten the index order"),
-        (lambda: ties.tied_average_precision(metrics.tally(D, R), top=4), "top must be at most the number of items 3"),
+        (lambda: metrics.average_precision(D.astype(float), R), "distances: must be integers"),
+        (lambda: metrics.average_precision(D, R.astype(int)), "relevant: must be booleans"),
+        (lambda: metrics.average_precision(-D, R), "distances: must be at least 0, got -2"),
+        (lambda: metrics.average_precision(D, R, bits=1), "distances: must be from 0 to bits=1, got 0 to 2"),
+        (lambda: jax.jit(metrics.average_precision)(D, R), "bits: must be .* under jit"),
+        (lambda: metrics.mean_average_precision(D, ~R & False, empty="skip"), "empty: must leave a query"),
+        (lambda: metrics.mean_over_queries(np.zeros(0), np.zeros(0, int)), "at least one, got 0"),
+        (lambda: ties.tied_average_precision(metrics.tally(D, R), ties="index"), "which a tally has forgotten"),
+        (
+            lambda: ties.tied_average_precision(metrics.tally(D, R), top=4),
+            "top: must be a whole number from 1 to 3, got 4",
+        ),
     ],
 )
 def test_bad_input(unchecked, call, message):

@@ -113,11 +113,11 @@ D, R = np.array([[0, 1, 2]]), np.array([[True, False, True]])
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda c: metrics.hits_at(c, top=0), "top must be at least 1, got 0"),
-        (lambda c: metrics.precision_at(c, top=4), "top must be at most the number of items 3, got 4"),
-        (lambda c: metrics.recall_at(c, top=1, ties="index"), "ties must be expected, best or worst"),
-        (lambda c: metrics.precision_within(c, radius=-1), "radius must be at least 0, got -1"),
-        (lambda c: metrics.recall_within(c, radius=-1), "radius must be at least 0, got -1"),
+        (lambda c: metrics.hits_at(c, top=0), "top: must be a whole number from 1 to 3, got 0"),
+        (lambda c: metrics.precision_at(c, top=4), "top: must be a whole number from 1 to 3, got 4"),
+        (lambda c: metrics.recall_at(c, top=1, ties="index"), "ties: must be expected, best or worst"),
+        (lambda c: metrics.precision_within(c, radius=-1), "radius: must be a whole number of at least 0, got -1"),
+        (lambda c: metrics.recall_within(c, radius=-1), "radius: must be a whole number of at least 0, got -1"),
         (lambda c: metrics.tally_blocks([], bits=3), "at least one block"),
         (lambda c: metrics.tally_blocks([(D, R), (D + 9, R)], bits=3), "0 to bits=3, got 9 to 11"),
     ],

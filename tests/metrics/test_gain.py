@@ -57,15 +57,15 @@ D, G = np.array([[0, 1, 2]]), np.array([[2, 0, 1]])
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: metrics.ndcg(D, G, gain="cubic"), "gain must be exponential or linear, got 'cubic'"),
-        (lambda: metrics.ndcg(D, G, top=0), "top must be at least 1, got 0"),
-        (lambda: metrics.ndcg(D, G, top=4), "top must be at most the 3 items of the database, got 4"),
-        (lambda: metrics.ndcg(D, -G), "grades must be 0 to highest=None, got -2 to 0"),
-        (lambda: metrics.ndcg(D, G, highest=1), "grades must be 0 to highest=1, got 0 to 2"),
-        (lambda: metrics.ndcg(D, G * 1.0), "grades must be integers"),
-        (lambda: metrics.ndcg(D[:, :2], G), "one shape"),
-        (lambda: jax.jit(metrics.ndcg)(D, G), "highest is needed under jit"),
-        (lambda: jax.jit(metrics.tallied_ndcg)(metrics.grade_tally(D, G)), "items is needed under jit"),
+        (lambda: metrics.ndcg(D, G, gain="cubic"), "gain: must be exponential or linear, got 'cubic'"),
+        (lambda: metrics.ndcg(D, G, top=0), "top: must be a whole number from 1 to 3, got 0"),
+        (lambda: metrics.ndcg(D, G, top=4), "top: must be a whole number from 1 to 3, got 4"),
+        (lambda: metrics.ndcg(D, -G), "grades: must be at least 0, got -2 to 0"),
+        (lambda: metrics.ndcg(D, G, highest=1), "grades: must be from 0 to highest=1, got 0 to 2"),
+        (lambda: metrics.ndcg(D, G * 1.0), "grades: must be integers"),
+        (lambda: metrics.ndcg(D[:, :2], G), "relevant: must have the shape"),
+        (lambda: jax.jit(metrics.ndcg)(D, G), "highest: must be .* under jit"),
+        (lambda: jax.jit(metrics.tallied_ndcg)(metrics.grade_tally(D, G)), "items: must be .* under jit"),
     ],
 )
 def test_bad_input(unchecked, call, message):

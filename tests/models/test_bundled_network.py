@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.data import _bundled as sample
+from jcbir.data import load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.models import _bundled as network, bundled, resnet_module, run, untrained
 from jcbir.models._bundled import record
@@ -44,7 +44,7 @@ def test_record_says_where_the_weights_come_from():
 
 def pooled_precision(backbone) -> float:
     """Share of the ten nearest training images that are of the query's class."""
-    task = sample.load_sample()
+    task = load_sample()
     apply = jax.jit(lambda images: run(backbone, images))
     train, query = (np.asarray(apply(part.images[:200])) for part in (task.database, task.query))
     train, query = ((part - train.mean(0)) for part in (train, query))

@@ -9,7 +9,7 @@ import pytest
 SCRIPT = """
 import hashlib, json, pathlib, re, sys, time
 import numpy as np
-from jcbir.sealing import _seal as sealing
+from jcbir import sealing
 
 height, width, channels = map(int, sys.argv[1:4])
 rows = sealing.strip_rows((height, width, channels))

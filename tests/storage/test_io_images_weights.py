@@ -1,16 +1,13 @@
-"""Pictures and weights: any mode in, RGB out; damaged, huge or foreign files are clear errors."""
+"""Pictures and weights: what is written comes back; what cannot be written is a clear error."""
 
-import contextlib
 import json
-import struct
-import zlib
 
 import numpy as np
-import PIL.Image
 import pytest
 import safetensors.numpy
 from hypothesis import given, strategies as st
 
+from jcbir.data import decode_whole
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.storage import files, images, weights
 
@@ -23,77 +20,13 @@ def test_png_round_trip(height, width, channels, fill):
     if channels == 4:
         image[..., 3] = 255
     expected = np.broadcast_to(image[..., :3] if channels > 1 else image, (height, width, 3))
-    np.testing.assert_array_equal(images.decode_image(images.encode_image(image)), expected)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "F", "LA", "I;16"])
-def test_every_mode_becomes_rgb(mode, tmp_path):
-    gray = PIL.Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) * 5)
-    picture = (
-        PIL.Image.fromarray(np.arange(48, dtype=np.uint16).reshape(6, 8) * 1365)
-        if mode == "I;16"
-        else gray.convert(mode)
-    )
-    name = {"CMYK": "a.jpg", "YCbCr": "a.jpg", "F": "a.tiff", "I": "a.tiff"}.get(mode, "a.png")
-    picture.save(tmp_path / name)
-    image = images.read_image(tmp_path / name)
-    assert image.shape == (6, 8, 3)
-    assert image.dtype == np.uint8
-    assert int(image.max()) > 200
-
-
-def test_transparency_is_white_and_orientation_is_applied(tmp_path):
-    clear = PIL.Image.new("RGBA", (4, 2), (255, 0, 0, 0))
-    clear.save(tmp_path / "clear.png")
-    assert (images.read_image(tmp_path / "clear.png") == 255).all()
-    lying = PIL.Image.new("RGB", (4, 2), "red")
-    exif = PIL.Image.Exif()
-    exif[0x0112] = 6
-    lying.save(tmp_path / "lying.jpg", exif=exif)
-    assert images.read_image(tmp_path / "lying.jpg").shape == (4, 2, 3)
-
-
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of a few dozen bytes that claims any size."""
-    chunk = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk)) + b"\0\0\0\0IDAT"
-
-
-def test_bombs_and_damage(tmp_path):
-    for side in (10_001, 100_000, 2**31 - 1):
-        with pytest.raises(FormatError, match="at most"):
-            images.decode_image(bomb(side, side))
-    good = images.encode_image(np.random.default_rng(0).integers(0, 256, (10, 10, 3), np.uint8))
-    for size in range(0, len(good) // 2, 7):
-        with pytest.raises(FormatError):
-            images.decode_image(good[:size])
-    (tmp_path / "a.png").write_bytes(b"text")
-    with pytest.raises(FormatError, match=r"a\.png"):
-        images.read_image(tmp_path / "a.png")
-
-
-@given(
-    content=st.binary(max_size=60),
-    start=st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0"]),
-)
-def test_arbitrary_bytes_are_no_crash(content, start):
-    with contextlib.suppress(FormatError):
-        assert images.decode_image(start + content).shape[-1] == 3
+    np.testing.assert_array_equal(decode_whole(images.encode_image(image)), expected)
 
 
 def test_bad_images_to_write(unchecked):
     for bad in (np.zeros((2, 2, 2), np.uint8), np.zeros((0, 2, 3), np.uint8), np.zeros((2, 2, 3), np.float32)):
-        with pytest.raises(ValueError, match="expected uint8"):
+        with pytest.raises(ValueError, match="image: must be uint8"):
             images.encode_image(bad)
-
-
-def test_list_images(tmp_path):
-    for name in ("b/2.JPG", "a/1.png", ".hidden/3.png", "a/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    assert [str(path.relative_to(tmp_path)) for path in images.list_images(tmp_path)] == ["a/1.png", "b/2.JPG"]
-    with pytest.raises(NotADirectoryError):
-        images.list_images(tmp_path / "nowhere")
 
 
 NAMES = st.text("abcdefg_0", min_size=1, max_size=5)

