@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pretrain = pytest.importorskip("experiments.pretrain")
+pretrain = pytest.importorskip("experiments.assets.pretrain")
 
 
 def pack(path, *, count: int, first: int) -> None:

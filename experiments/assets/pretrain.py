@@ -1,7 +1,7 @@
 """Pretrain the network that the package carries, on Tiny-ImageNet at 32 x 32.
 
-    python -m experiments.pretrain --images tiny_imagenet_64 [--report FILE.json]
-    python -m experiments.pretrain --images tiny_imagenet_64 --export-only     # weights of the last checkpoint
+    python -m experiments.assets.pretrain --images tiny_imagenet_64 [--report FILE.json]
+    python -m experiments.assets.pretrain --images tiny_imagenet_64 --export-only     # weights of the last checkpoint
 
 Cross-entropy over 200 classes; SGD with Nesterov momentum under a warmed-up cosine; shifted crops and mirror images;
 photographs halved from 64 to 32 pixels by area averaging. The state is written after every epoch and depends on the
@@ -264,7 +264,7 @@ def export(config: Config, module: Any, state: TrainState, seconds: float) -> di
         "parameters": int(
             sum(leaf.size for leaf in jax.tree.leaves(state.params)) - state.params["fc"]["kernel"].size - CLASSES
         ),
-        "script": "experiments/pretrain.py",
+        "script": "experiments/assets/pretrain.py",
         "config": recipe(config),
         "steps": int(state.step),
         "seconds": round(seconds, 1),
