@@ -36,7 +36,7 @@ from experiments.datasets import (
 )
 from experiments.running import PLACES, At
 from jcbir.codes import pack, pairwise
-from jcbir.hashing import TrainState, crop_and_flip, encode, init_state, linen_apply, two_rates
+from jcbir.hashing import TrainState, crop_and_flip, encode, init_state, linen_apply, step_decay, two_rates
 from jcbir.metrics import Tally, average_precision, convention, mean_average_precision, tally
 from jcbir.models import Backbone, attach, preprocess, resnet_module
 from jcbir.storage.runs import best_state, train_run
@@ -296,8 +296,12 @@ def recipe(prepared: Bench) -> tuple[optax.GradientTransformation, int, Callable
     """Optimizer, steps an epoch and augmentation, the same for all that is trained on a bench."""
     learn, count = prepared.learn, len(prepared.task.rows["train"])
     per_epoch = count // min(learn.batch, count)
-    optimizer = two_rates(steps_per_epoch=per_epoch, rate=learn.rate, backbone_scale=learn.backbone_scale)
-    return optimizer, per_epoch, crop_and_flip if learn.tune == "all" else None
+    if learn.tune == "all":
+        optimizer = two_rates(steps_per_epoch=per_epoch, rate=learn.rate, backbone_scale=learn.backbone_scale)
+        return optimizer, per_epoch, crop_and_flip
+    # What `two_rates` gives a head.
+    schedule = step_decay(learn.rate, factor=0.7, every=10 * per_epoch)
+    return optax.adamw(schedule, weight_decay=0.0), per_epoch, None
 
 
 def train(

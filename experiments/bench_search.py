@@ -1,14 +1,40 @@
-"""The other libraries of `experiments.bench_paillier`, doing the same private Hamming query.
+"""Private Hamming search for `experiments.bench_paillier`: this project's schemes, and other libraries doing the same.
 
-Each is imported where it is used; one that is missing is reported as `not installed`. They are oracles and yardsticks
-of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`).
+A peer is imported where it is used; one that is missing is reported as `not installed`. They are oracles and yardsticks
+of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`). Every distance of every
+contender is checked against a popcount of Python integers.
 """
 
 import importlib.util
-from collections.abc import Callable
+import resource
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from jcbir.paillier import SecretKey, blinders, public as public_half, secret as secret_half
+from jcbir.ranking import (
+    SCHEMES,
+    Calibration,
+    build_index,
+    calibrate,
+    cost,
+    open_scores,
+    plan,
+    prepare,
+    rank,
+    score,
+    trapdoor,
+)
+from jcbir.ranking.isometry import isometry, mask_codes
+
+BATCH = {"auto": 512, "jax": 512, "gmpy2": 64, "python": 4}
+TOP = 100
+# The integer scheme decrypts once per image: it is run on a part and scaled.
+INTEGER_CODES = 1000
 
 PHE, LIGHTPHE, TENSEAL = "python-paillier", "LightPHE", "TenSEAL BFV"
 PACKAGES = ("phe", "lightphe", "tenseal")
@@ -19,6 +45,204 @@ DEGREE, PLAIN_MODULUS = 4096, 17179754497
 SLOT_DIGITS = 17
 
 
+class Stopwatch:
+    """Times thunks on one clock; rounds are interleaved, so that a slow minute of the machine slows every contender."""
+
+    def __init__(self, clock: str):
+        self.read = time.process_time if clock == "cpu" else time.perf_counter
+
+    def once(self, thunk: Callable[[], Any]) -> tuple[float, Any]:
+        begin = self.read()
+        result = thunk()
+        return self.read() - begin, result
+
+    def rounds(self, thunks: dict[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, float]:
+        for thunk in () if warm else thunks.values():
+            thunk()
+        times = {name: [] for name in thunks}
+        for _ in range(rounds):
+            for name, thunk in thunks.items():
+                times[name].append(self.once(thunk)[0])
+        return {name: statistics.median(values) for name, values in times.items()}
+
+
+def queries(
+    watch: Stopwatch,
+    key: SecretKey,
+    count: int,
+    *,
+    bits: int,
+    engines: Sequence[str],
+    rounds: int,
+    peers: bool,
+    quick: bool,
+) -> list[dict[str, Any]]:
+    """Rows of the query table at one size and count: ours, then the peers', every distance checked."""
+    generator = np.random.default_rng(count)
+    codes = generator.random((count, bits)) < 0.5
+    query = codes[count // 2] ^ (np.arange(bits) < 3)
+    expected = popcount_distances(codes, query)
+    rows, thunks, built = [], {}, {}
+    for scheme, base, group, engine in contenders(engines, count):
+        say(f"  {scheme}, base {base}, tables {group}, {engine}")
+        part = codes[:INTEGER_CODES] if scheme == "integer" else codes
+        row, stages = ours(watch, key, part, query, scheme, base, group, engine, built)
+        rows.append(row)
+        for stage, thunk in stages.items():
+            thunks[f"{len(rows) - 1}/{stage}"] = thunk
+        if scheme != "integer":
+            distances, order = stages["open"](), np.argsort(expected, kind="stable")
+            row["exact"] = bool(np.array_equal(distances, expected))
+            row["exact"] &= bool(np.array_equal(rank(distances, top=TOP), order[:TOP]))
+    measured = {engine: calibration(watch, key, engine) for engine in {row["engine"] for row in rows}}
+    for name, seconds in watch.rounds(thunks, rounds, warm=True).items():
+        position, stage = name.split("/")
+        rows[int(position)][f"{stage}_s"] = seconds
+    for row in rows:
+        row["prediction_error"] = predict(key, bits, row, measured[row["engine"]])
+        if row["codes_run"] < count:
+            scale(row, count)
+        row["query_s"] = row["trapdoor_s"] + row["score_s"] + row["open_s"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for row in rows:
+        row["peak_rss_mb"] = round(peak, 1)
+    if peers:
+        rows += peer_queries(watch, key, codes, query, expected, slow=count <= 10_000, quick=quick, rounds=rounds)
+    for row in rows:
+        row |= {"modulus_bits": key.public.bits, "count": count, "bits": bits}
+    return rows
+
+
+def contenders(engines: Sequence[str], count: int) -> Sequence[tuple[str, int | None, int | None, str]]:
+    """Scheme, base, table group and engine; the slow ones only where they end within a coffee."""
+    first, *others = engines
+    chosen = [("bitsliced", None, 2, first), ("bitsliced", None, 4, first), ("packed", 3, None, first)]
+    chosen.append(("integer", None, None, first))
+    if count <= 10_000:
+        chosen.append(("packed", 4, None, first))
+    if "gmpy2" in others and count <= 10_000:
+        chosen += [("bitsliced", None, 2, "gmpy2"), ("packed", 3, None, "gmpy2")]
+    return chosen
+
+
+def ours(
+    watch, key, codes, query, scheme, base, group, engine, built
+) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Build once; the stages of a query as thunks. Blinders come from a pool, whose filling is timed apart."""
+    public = key.public
+    layout = plan(public, scheme=scheme, count=len(codes), bits=codes.shape[1], base=base)
+    secret_mask = isometry(bytes(32), bits=codes.shape[1])
+    masked, masked_query = mask_codes(codes, secret_mask), mask_codes(query, secret_mask)
+
+    def owner(rows):
+        return secret_half.encrypt(key, rows, draw=secrets.token_bytes, engine=engine)
+
+    def user(rows):
+        fresh = blinders(public, len(rows), draw=secrets.token_bytes)
+        return public_half.encrypt(public, rows, blinders=fresh)
+
+    # Compilation apart: every batch size the build will meet.
+    for size in (BATCH[engine], SCHEMES[layout.scheme].shapes(layout).index[0] % BATCH[engine] or 1):
+        owner(np.zeros((size, public.plaintext_bytes), np.uint8))
+    slot = (layout, engine)
+    if slot not in built:
+        built[slot] = watch.once(lambda: build_index(masked, layout, encrypt=owner, public=public))
+    build_s, index = built[slot]
+    index_bytes, prepare_s = index.ciphertexts.nbytes, 0.0
+    if group is not None:
+        prepare_s, index = watch.once(lambda: prepare(public, index, group=group, engine=engine))
+    refill_s, pool = watch.once(lambda: secret_half.owner_blinders(key, layout.blocks, draw=secrets.token_bytes))
+    state: dict[str, Any] = {}
+
+    def ask():
+        state["trapdoor"] = trapdoor(masked_query, layout, encrypt=user, public=public)
+
+    def answer():
+        state["scores"] = score(public, index, state["trapdoor"], blinders=pool, engine=engine)
+
+    def read():
+        distances = open_scores(key, state["scores"], engine=engine)
+        rank(distances, top=TOP)
+        return distances
+
+    ask(), answer()
+    row = {
+        "contender": f"jcbir {engine}",
+        "scheme": scheme,
+        "base": layout.base,
+        "tables": group,
+        "engine": engine,
+        "build_s": build_s,
+        "prepare_s": prepare_s,
+        "pool_refill_by_owner_s": refill_s,
+        "index_bytes": index_bytes,
+        "prepared_bytes": 0 if group is None else index.table.nbytes,
+        "trapdoor_bytes": state["trapdoor"].body.nbytes,
+        "reply_bytes": state["scores"].ciphertexts.nbytes,
+        "codes_run": len(codes),
+        "extrapolated": False,
+    }
+    if scheme == "integer":
+        # What is exact here is the order of the differences, not of the Hamming distances.
+        def read_ranks():
+            ranks = open_scores(key, state["scores"], engine=engine)
+            rank(ranks, top=TOP)
+            weights = 1 << np.arange(codes.shape[1] - 1, -1, -1, dtype=object)
+            target = int(masked_query @ weights)
+            magnitudes = [abs(int(value) - target) for value in masked @ weights]
+            levels = {m: i for i, m in enumerate(sorted(set(magnitudes)))}
+            state["integer_exact"] = ranks.tolist() == [levels[m] for m in magnitudes]
+            return ranks
+
+        read_ranks()
+        row["exact"] = state["integer_exact"]
+    return row, {"trapdoor": ask, "score": answer, "open": read}
+
+
+def scale(row: dict[str, Any], count: int) -> None:
+    """Multiply a row that ran on a part of the codes up to all of them, and say so."""
+    factor = count / row["codes_run"]
+    for name in ("build_s", "pool_refill_by_owner_s", "score_s", "open_s", "index_bytes", "reply_bytes"):
+        row[name] = type(row[name])(row[name] * factor)
+    row["extrapolated"] = True
+
+
+def predict(key: SecretKey, bits: int, row: dict[str, Any], measured: Calibration) -> dict[str, float]:
+    """`cost()` against what was measured: relative error of build and of the query."""
+    predicted = cost(
+        key.public,
+        scheme=row["scheme"],
+        count=row["codes_run"],
+        bits=bits,
+        base=row["base"],
+        group=row["tables"],
+        calibration=measured,
+    ).seconds
+    return {
+        "build": predicted.build / row["build_s"] - 1,
+        "query": (predicted.score + predicted.open) / (row["score_s"] + row["open_s"]) - 1,
+    }
+
+
+def calibration(watch: Stopwatch, key: SecretKey, engine: str) -> Calibration:
+    return calibrate(key, draw=secrets.token_bytes, clock=watch.read, engine=engine, budget=2.0)
+
+
+def popcount_distances(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The independent check: Hamming distances by Python's own integers, sharing no code with the library."""
+    width = codes.shape[1]
+    digits = [int.from_bytes(row.tobytes()) for row in np.packbits(codes, axis=1)]
+    target = int("".join("01"[bit] for bit in query.astype(int).tolist()), 2) << (-width % 8)
+    distances = np.array([(value ^ target).bit_count() for value in digits], np.int32)
+    if distances.max() > width:
+        raise RuntimeError("a distance above the code length")
+    return distances
+
+
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
 def installed() -> dict[str, str]:
     return {NAMES[name]: "run" if present(name) else "not installed" for name in PACKAGES}
 
@@ -27,7 +251,7 @@ def present(name: str) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def operations(key) -> dict[str, tuple[Callable[[], Any], int]]:
+def peer_operations(key: SecretKey) -> dict[str, tuple[Callable[[], Any], int]]:
     """Encrypt, decrypt and add of the Paillier peers, under our own key where the library takes one."""
     thunks: dict[str, tuple[Callable[[], Any], int]] = {}
     if present("phe"):
@@ -48,7 +272,7 @@ def operations(key) -> dict[str, tuple[Callable[[], Any], int]]:
     return thunks
 
 
-def queries(watch, key, codes, query, expected, *, slow: bool, quick: bool, rounds: int) -> list[dict[str, Any]]:
+def peer_queries(watch, key, codes, query, expected, *, slow: bool, quick: bool, rounds: int) -> list[dict[str, Any]]:
     """The peers' rows of the query table; `slow` ones are scaled from a few codes, so once is enough."""
     rows = []
     few = 2 if quick else max(2, 12 * 2048 // key.public.bits)
