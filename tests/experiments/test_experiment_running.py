@@ -10,6 +10,7 @@ import pytest
 
 from experiments import learning, running
 from experiments.assets import stamp
+from experiments.learning import Learning
 from experiments.running import Where
 
 
@@ -24,7 +25,7 @@ class Config:
 
 SCALES = {
     "smoke": Config(),
-    "cpu": Config(learn=learning.Learning(epochs=20, bits=(16, 32)), rounds=3),
+    "cpu": Config(learn=Learning(epochs=20, bits=(16, 32)), rounds=3),
 }
 
 
@@ -50,7 +51,7 @@ def test_options_override_the_values_of_the_scale():
     cpu = replace(SCALES["cpu"], where=Where(scale="cpu"))
     assert running.command_line(SCALES, ["--scale", "cpu"]) == cpu
     found = running.command_line(SCALES, ["--epochs", "7", "--scale", "cpu", "--bits", "64"])
-    assert found == replace(cpu, learn=learning.Learning(epochs=7, bits=(64,)))
+    assert found == replace(cpu, learn=Learning(epochs=7, bits=(64,)))
     with pytest.raises(SystemExit):
         running.command_line(SCALES, ["--scale", "huge"])
     # The first scale is the default.
@@ -62,8 +63,8 @@ def test_the_folder_is_named_by_what_decides_the_results():
         return running.digest(running.decisive_fields(config))
 
     there = Where(runs=Path("elsewhere"), report=Path("b.json"), allow_dirty=True)
-    assert name(Config()) == name(Config(where=there, learn=learning.Learning(source=Path("a"), features=Path("b"))))
-    others = [Config(rounds=2), Config(learn=learning.Learning(epochs=4)), Config(learn=learning.Learning(dataset="corel5k"))]
+    assert name(Config()) == name(Config(where=there, learn=Learning(source=Path("a"), features=Path("b"))))
+    others = [Config(rounds=2), Config(learn=Learning(epochs=4)), Config(learn=Learning(dataset="corel5k"))]
     assert len({name(config) for config in [Config(), *others]}) == 4
 
 
