@@ -280,7 +280,7 @@ def peer_queries(watch, key, codes, query, expected, *, slow: bool, quick: bool,
         rows.append(phe_bit_by_bit(watch, key, codes, query, expected, few=few))
         rows.append(phe_slots(watch, key, codes, query, expected, few=16 * few))
     if slow and present("lightphe"):
-        rows.append(lightphe_bit_by_bit(watch, key, codes, query, expected))
+        rows.append(lightphe_bit_by_bit(watch, key, codes, query))
     if present("tenseal"):
         rows.append(tenseal_difference(watch, codes, query, expected, rounds=rounds))
         rows.append(tenseal_bitsliced(watch, codes, query, expected, rounds=rounds))
@@ -302,56 +302,71 @@ def lightphe_system(bits: int):
     return LightPHE(algorithm_name="Paillier", key_size=bits)
 
 
-def scaled(
-    contender, scheme, *, build_s, trapdoor_s, score_s, open_s, run, count, ciphertext_bytes, per_code, exact
-) -> dict[str, Any]:
-    """A row measured on `run` codes and multiplied up to `count`."""
-    factor = count / run
-    return {
-        "contender": contender,
-        "scheme": scheme,
-        "build_s": build_s * factor,
-        "trapdoor_s": trapdoor_s,
-        "score_s": score_s * factor,
-        "open_s": open_s * factor,
-        "query_s": trapdoor_s + (score_s + open_s) * factor,
-        "index_bytes": int(count * per_code * ciphertext_bytes),
-        "reply_bytes": int(count * per_code * ciphertext_bytes),
-        "trapdoor_bytes": int(per_code * ciphertext_bytes),
+def peer_row(
+    watch: Stopwatch,
+    contender: str,
+    scheme: str,
+    *,
+    build: Callable[[], Any],
+    ask: Callable[[], Any],
+    answer: Callable[[Any, Any], Any],
+    read: Callable[[Any], Any],
+    expected: Any,
+    rounds: int = 0,
+) -> tuple[dict[str, Any], Any, Any, Any]:
+    """Seconds of a peer's stages, medians of the rounds after one to warm up, or without rounds of one cold run.
+
+    Then its index, its question and its scores.
+    """
+    build_s, index = watch.once(build)
+    state: dict[str, Any] = {}
+    stages = {
+        "trapdoor": lambda: state.update(question=ask()),
+        "score": lambda: state.update(scores=answer(index, state["question"])),
+        "open": lambda: state.update(distances=read(state["scores"])),
+    }
+    times = watch.rounds(stages, max(rounds, 1), warm=not rounds)
+    row = {"contender": contender, "scheme": scheme, "build_s": build_s}
+    row |= {f"{stage}_s": seconds for stage, seconds in times.items()}
+    row["exact"] = np.asarray(state["distances"]).tolist() == np.asarray(expected).tolist()
+    return row, index, state["question"], state["scores"]
+
+
+def scaled(row: dict[str, Any], *, run: float, count: int, ciphertext_bytes: int, per_code: int) -> dict[str, Any]:
+    """A row measured once on `run` codes, multiplied up to `count`."""
+    for stage in ("build_s", "score_s", "open_s"):
+        row[stage] *= count / run
+    return row | {
+        "query_s": sum(row[f"{stage}_s"] for stage in ("trapdoor", "score", "open")),
+        "index_bytes": count * per_code * ciphertext_bytes,
+        "reply_bytes": count * per_code * ciphertext_bytes,
+        "trapdoor_bytes": per_code * ciphertext_bytes,
         "codes_run": run,
         "extrapolated": run < count,
-        "exact": bool(exact),
     }
 
 
-def phe_bit_by_bit(watch, key, codes, query, expected, *, few: int) -> dict[str, Any]:
+def phe_bit_by_bit(watch: Stopwatch, key: SecretKey, codes, query, expected, *, few: int) -> dict[str, Any]:
     """One ciphertext per bit, the naive reading: E(h_j) E(-q_j), decrypted one by one."""
     from phe.util import mulmod
 
     public, private = phe_keys(key)
     n, n_squared = public.n, public.nsquare
-    build_s, index = watch.once(lambda: [[public.raw_encrypt(int(b)) for b in row] for row in codes[:few]])
-    trapdoor_s, asked = watch.once(lambda: [public.raw_encrypt(-int(b) % n) for b in query])
-    score_s, scores = watch.once(
-        lambda: [[mulmod(h, q, n_squared) for h, q in zip(row, asked, strict=True)] for row in index]
-    )
-    open_s, distances = watch.once(lambda: [sum(private.raw_decrypt(c) != 0 for c in row) for row in scores])
-    return scaled(
+    row, *_ = peer_row(
+        watch,
         PHE,
         "bit by bit",
-        build_s=build_s,
-        trapdoor_s=trapdoor_s,
-        score_s=score_s,
-        open_s=open_s,
-        run=few,
-        count=len(codes),
-        ciphertext_bytes=key.public.ciphertext_bytes,
-        per_code=codes.shape[1],
-        exact=distances == expected[:few].tolist(),
+        build=lambda: [[public.raw_encrypt(int(b)) for b in row] for row in codes[:few]],
+        ask=lambda: [public.raw_encrypt(-int(b) % n) for b in query],
+        answer=lambda index, asked: [[mulmod(h, q, n_squared) for h, q in zip(r, asked, strict=True)] for r in index],
+        read=lambda scores: [sum(private.raw_decrypt(c) != 0 for c in row) for row in scores],
+        expected=expected[:few],
     )
+    size = key.public.ciphertext_bytes
+    return scaled(row, run=few, count=len(codes), ciphertext_bytes=size, per_code=codes.shape[1])
 
 
-def phe_slots(watch, key, codes, query, expected, *, few: int) -> dict[str, Any]:
+def phe_slots(watch: Stopwatch, key: SecretKey, codes, query, expected, *, few: int) -> dict[str, Any]:
     """One code per ciphertext in two-bit slots: what one writes with python-paillier after a second thought."""
     from phe.util import mulmod
 
@@ -360,50 +375,38 @@ def phe_slots(watch, key, codes, query, expected, *, few: int) -> dict[str, Any]
     def slots(bits):
         return int("".join("01"[int(b)] for b in bits), 4)
 
-    build_s, index = watch.once(lambda: [public.raw_encrypt(slots(row)) for row in codes[:few]])
-    trapdoor_s, asked = watch.once(lambda: public.raw_encrypt(slots(~query)))
-    score_s, scores = watch.once(lambda: [mulmod(c, asked, public.nsquare) for c in index])
     ones = slots(np.ones(codes.shape[1], bool))
-    open_s, distances = watch.once(
-        lambda: [codes.shape[1] - (int(private.raw_decrypt(c)) & ones).bit_count() for c in scores]
-    )
-    return scaled(
+    row, *_ = peer_row(
+        watch,
         PHE,
         "one code per ciphertext",
-        build_s=build_s,
-        trapdoor_s=trapdoor_s,
-        score_s=score_s,
-        open_s=open_s,
-        run=few,
-        count=len(codes),
-        ciphertext_bytes=key.public.ciphertext_bytes,
-        per_code=1,
-        exact=distances == expected[:few].tolist(),
+        build=lambda: [public.raw_encrypt(slots(row)) for row in codes[:few]],
+        ask=lambda: public.raw_encrypt(slots(~query)),
+        answer=lambda index, asked: [mulmod(c, asked, public.nsquare) for c in index],
+        read=lambda scores: [codes.shape[1] - (int(private.raw_decrypt(c)) & ones).bit_count() for c in scores],
+        expected=expected[:few],
     )
+    run = min(few, len(codes))
+    return scaled(row, run=run, count=len(codes), ciphertext_bytes=key.public.ciphertext_bytes, per_code=1)
 
 
-def lightphe_bit_by_bit(watch, key, codes, query, expected) -> dict[str, Any]:
+def lightphe_bit_by_bit(watch: Stopwatch, key: SecretKey, codes, query) -> dict[str, Any]:
     """As `phe_bit_by_bit`, on a quarter of one code: it takes seconds."""
     system = lightphe_system(key.public.bits)
     quarter = codes.shape[1] // 4
-    bits, asked_bits = codes[0, :quarter], query[:quarter]
-    build_s, index = watch.once(lambda: [system.encrypt(int(b)) for b in bits])
-    trapdoor_s, asked = watch.once(lambda: [system.encrypt(int(not b)) for b in asked_bits])
-    score_s, scores = watch.once(lambda: [h + q for h, q in zip(index, asked, strict=True)])
-    open_s, distance = watch.once(lambda: sum(system.decrypt(c) != 1 for c in scores))
-    return scaled(
+    row, *_ = peer_row(
+        watch,
         LIGHTPHE,
         "bit by bit",
-        build_s=build_s,
-        trapdoor_s=trapdoor_s * 4,
-        score_s=score_s,
-        open_s=open_s,
-        run=0.25,
-        count=len(codes),
-        ciphertext_bytes=key.public.ciphertext_bytes,
-        per_code=codes.shape[1],
-        exact=distance == int((bits != asked_bits).sum()),
+        build=lambda: [system.encrypt(int(b)) for b in codes[0, :quarter]],
+        ask=lambda: [system.encrypt(int(not b)) for b in query[:quarter]],
+        answer=lambda index, asked: [h + q for h, q in zip(index, asked, strict=True)],
+        read=lambda scores: sum(system.decrypt(c) != 1 for c in scores),
+        expected=(codes[0, :quarter] != query[:quarter]).sum(),
     )
+    row["trapdoor_s"] *= 4
+    size = key.public.ciphertext_bytes
+    return scaled(row, run=0.25, count=len(codes), ciphertext_bytes=size, per_code=codes.shape[1])
 
 
 def tenseal_context():
@@ -412,33 +415,15 @@ def tenseal_context():
     return ts, ts.context(ts.SCHEME_TYPE.BFV, poly_modulus_degree=DEGREE, plain_modulus=PLAIN_MODULUS, n_threads=1)
 
 
-def tenseal_row(watch, scheme, ts, rounds, *, build, ask, answer, read, count, expected) -> dict[str, Any]:
-    build_s, index = watch.once(build)
-    state: dict[str, Any] = {}
-
-    def asking():
-        state["question"] = ask()
-
-    def answering():
-        state["scores"] = answer(index, state["question"])
-
-    def reading():
-        state["distances"] = read(state["scores"])
-
-    times = watch.rounds({"trapdoor": asking, "score": answering, "open": reading}, rounds)
-    question = state["question"]
-    return {
-        "contender": TENSEAL,
-        "scheme": scheme,
-        "build_s": build_s,
-        **{f"{stage}_s": seconds for stage, seconds in times.items()},
-        "query_s": sum(times.values()),
+def tenseal_row(watch: Stopwatch, scheme: str, *, count: int, **stages: Any) -> dict[str, Any]:
+    row, index, question, scores = peer_row(watch, TENSEAL, scheme, **stages)
+    return row | {
+        "query_s": sum(row[f"{stage}_s"] for stage in ("trapdoor", "score", "open")),
         "index_bytes": sum(len(c.serialize()) for c in flatten(index)),
-        "reply_bytes": sum(len(c.serialize()) for c in state["scores"]),
+        "reply_bytes": sum(len(c.serialize()) for c in scores),
         "trapdoor_bytes": len(question.serialize()) if hasattr(question, "serialize") else -(-len(question) // 8),
         "codes_run": count,
         "extrapolated": False,
-        "exact": state["distances"].tolist() == expected.tolist(),
     }
 
 
@@ -474,8 +459,7 @@ def tenseal_difference(watch, codes, query, expected, *, rounds: int) -> dict[st
     return tenseal_row(
         watch,
         "packed",
-        ts,
-        rounds,
+        rounds=rounds,
         build=build,
         ask=ask,
         answer=lambda index, question: [c + question for c in index],
@@ -519,8 +503,7 @@ def tenseal_bitsliced(watch, codes, query, expected, *, rounds: int) -> dict[str
     return tenseal_row(
         watch,
         "bitsliced",
-        ts,
-        rounds,
+        rounds=rounds,
         build=build,
         ask=lambda: query,
         answer=answer,

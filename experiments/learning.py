@@ -179,16 +179,9 @@ class Outcome(NamedTuple):
 
 
 def bench(learn: Learning, *, folder: Path, cache: Path, parts: tuple[str, ...] = PARTS) -> Bench:
-    """Data, backbone and frozen features of a configuration.
+    """Data, backbone and frozen features; where all layers are trained, the photographs of `parts` instead.
 
-    Args:
-        learn: the configuration.
-        folder: of the checkpoints.
-        cache: folder of what is decoded or computed once for all runs.
-        parts: those whose photographs are needed, where all layers are trained.
-
-    Returns:
-        What the runs share.
+    Checkpoints go into `folder`, what is decoded or computed once for all runs into `cache`.
     """
     task = load_task(learn.dataset, source=learn.source, validation=learn.validation, limit=learn.limit)
     print(task.protocol, flush=True)
@@ -219,17 +212,7 @@ def scaled(features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def run_cell(prepared: Bench, method: str, bits: int, *, seeds: int | None = None) -> list[Outcome]:
-    """Train or fit a method once a seed; a deep run continues what the folder of the bench holds.
-
-    Args:
-        prepared: from `bench`.
-        method: name in lower case.
-        bits: code length.
-        seeds: how many; None takes the configuration's.
-
-    Returns:
-        The runs.
-    """
+    """Train or fit a method once a seed; None takes as many as the configuration says."""
     run, found = (shallow_runner if method in methods.SHALLOW else deep_runner)(prepared, method, bits), []
     for seed in range(prepared.learn.seeds if seeds is None else seeds):
         begun = time.perf_counter()
@@ -315,20 +298,9 @@ def train(
     name: str,
     more: Mapping[str, Any] | None = None,
 ) -> TrainState:
-    """One run, continued where it was killed.
+    """One run, continued where it was killed: the state of the epoch that the validation photographs chose.
 
-    Args:
-        prepared: from `bench`.
-        net: from `network`.
-        step: the jitted training step.
-        optimizer: that of the step.
-        targets: what the loss compares with, a row a training photograph.
-        seed: of initialization and batches.
-        name: of the run's folder.
-        more: parameters besides those of the network.
-
-    Returns:
-        The state of the epoch that the validation photographs chose.
+    `targets` has a row a training photograph; `more` are parameters besides those of the network.
     """
     key, init_key, *_ = jax.random.split(jax.random.key(seed), 4)
     variables = net.init(init_key)

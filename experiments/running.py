@@ -93,15 +93,7 @@ class Run(NamedTuple):
 
 
 def command_line(scales: Mapping[Scale, Config], arguments: Sequence[str] | None = None) -> Config:
-    """The configuration of `--scale`, with every other option laid over it.
-
-    Args:
-        scales: a whole configuration for each scale.
-        arguments: of the command line; None takes the process's own.
-
-    Returns:
-        The configuration.
-    """
+    """The configuration of `--scale`, with every other option laid over it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     first = argparse.ArgumentParser(add_help=False)
     first.add_argument("--scale", choices=list(scales), default=next(iter(scales)))
@@ -136,15 +128,7 @@ def begin(name: str, config: Any, *, packages: tuple[str, ...] = ()) -> Run:
 
 
 def finish(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Write the metrics, and the report if one is asked for.
-
-    Args:
-        run: from `begin`.
-        metrics: what was measured, as JSON.
-
-    Returns:
-        The report.
-    """
+    """Write the metrics, and the report if one is asked for."""
     _write(run.folder / "metrics.json", metrics)
     report = {
         "experiment": run.name,
@@ -186,26 +170,12 @@ def decisive_fields(config: Any) -> dict[str, Any]:
 
 
 def digest(decisive: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits of a configuration.
-
-    Args:
-        decisive: from `decisive_fields`.
-
-    Returns:
-        The start of its SHA-256.
-    """
+    """Ten hexadecimal digits of a configuration, from its SHA-256."""
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def environment(packages: Sequence[str] = ()) -> dict[str, Any]:
-    """Versions, processor and device.
-
-    Args:
-        packages: those whose versions are named besides the usual ones.
-
-    Returns:
-        A record without names of machines or places.
-    """
+    """Versions, processor and device; no names of machines or places."""
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).date().isoformat(),
@@ -222,12 +192,11 @@ def environment(packages: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def tree_state() -> dict[str, Any]:
-    """Commit of the tree, and whether it has changes that no commit holds.
+    """Commit of the tree, and whether it has changes that no commit holds; "copy" where a stamp vouches for it.
 
-    Returns:
-        `{"commit": digits or None, "dirty": bool}`. A copy without the repository that knows its commit is vouched for
-        by the stamp it came with (`experiments.assets.stamp`): clean while its modules are those of the stamped commit,
-        and marked `"copy": True`. Without either nothing vouches for the code: dirty.
+    A copy without the repository that knows its commit is vouched for by the stamp it came with
+    (`experiments.assets.stamp`): clean while its modules are those of the stamped commit. Without either nothing
+    vouches for the code: dirty.
     """
     commit, stamp = _git("rev-parse", "HEAD"), _stamp()
     # A copy may have a repository of its own, whose commits nobody else knows.
@@ -241,11 +210,7 @@ def tree_state() -> dict[str, Any]:
 
 
 def modules_digest() -> str:
-    """SHA-256 over the names and contents of all modules of the library and the experiments.
-
-    Returns:
-        Hexadecimal digits.
-    """
+    """SHA-256 over the names and contents of all modules of the library and the experiments."""
     found = hashlib.sha256()
     for path in sorted(path for folder in ("jcbir", "experiments") for path in (ROOT / folder).rglob("*.py")):
         content = path.read_bytes()

@@ -92,17 +92,10 @@ def kinds(train: np.ndarray, bits: int) -> dict[str, Targets]:
 
 
 def about_targets(asked: np.ndarray, stored: np.ndarray, query: np.ndarray, database: np.ndarray) -> dict[str, float]:
-    """How the distances of target codes follow the labels.
+    """How the distances of target codes, over the code length, follow the labels of queries and database.
 
-    Args:
-        asked: label rows of the queries.
-        stored: label rows of the database.
-        query: their target codes.
-        database: theirs.
-
-    Returns:
-        Mean distance of pairs that share a label and of the others, the spread of the others' (all over the code
-        length), and the correlation of distance with the share of labels in common, |A and B| / |A or B|.
+    Mean of pairs that share a label and of the others, the spread of the others', and the correlation of distance with
+    the share of labels in common, |A and B| / |A or B|.
     """
     distances = (query[:, None] != database[None]).mean(-1)
     shared = asked.astype(np.float32) @ stored.T.astype(np.float32)

@@ -134,7 +134,7 @@ def test_fig4_and_fig5(runs, tmp_path):
         # Any good cipher gives what the plain histogram fixes, reference [50] included.
         assert abs(row["psnr"] - row["psnr_ideal"]) < 0.5 and abs(row["psnr_reference50"] - row["psnr_ideal"]) < 0.5
         assert row["decrypts"]
-    assert len(list(next(runs.glob("fig4_fig5_cipher-*")).glob("*.png"))) == 2
+    assert len(list(next(runs.glob("fig4_fig5_cipher-*")).glob("*.png"))) == 3
 
 
 def test_fig6(runs, tmp_path):
