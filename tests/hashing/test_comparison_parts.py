@@ -108,7 +108,7 @@ def test_a_cell_is_mean_and_sample_deviation():
 
 def test_examples_of_the_pages_run():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "hashing.md").read_text(), re.DOTALL)
-    (shallow,) = [block for block in blocks if "shallow.sdh(" in block]
+    (shallow,) = [block for block in blocks if "shallow.sdh" in block]
     exec(shallow, {})
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "metrics.md").read_text(), re.DOTALL):
