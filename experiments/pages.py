@@ -4,8 +4,7 @@
     python -m experiments.pages performance.md       # one
     python -m experiments.pages --check              # write nothing, say which ones would change
 
-`results.md`, `performance.md` and `backbones.md` are written whole. `paper-notes.md` is `paper_notes.md` of this folder
-with figures in the place of `{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before
+`results.md` is written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in the place of `{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before
 the report's name says what of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other
 pages what stands between `<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims,
 expects and is worth is read from its own docstring.
@@ -607,70 +606,32 @@ def cipher_speed(report: Report) -> str:
 OPERATIONS = ("encrypt by owner", "encrypt", "decrypt", "add")
 RATIOS = ("decrypt_ratio_vs_gmpy2", "encrypt_ratio_vs_gmpy2", "decrypt_ratio_vs_phe", "encrypt_ratio_vs_phe")
 COLUMNS = ("scheme", "build s", "trapdoor ms", "server ms", "open and rank ms", "query ms", "index B/code", "reply kB")
-GPU_OPTIONS = "--clock wall --no-pin --search-engines jax --counts 100000 1000000 --curve 64 512 2048 8192"
-OPERATION_NOTE = """\
-`encrypt by owner` uses the secret key: a comb over a generator of the blinders, within 2^-64 of the textbook's
-distribution. `encrypt` is what anyone with the public key pays, r^n mod n^2 included. Batches: 512 for the engine `jax`
-(256 for `encrypt`), 64 (16) for `gmpy2`, 16 for python-paillier. LightPHE runs on a key of its own, the others
-share one."""
-QUERY_NOTE = """\
-`*` run on fewer codes (`codes_run` in the report) and scaled linearly. `+n`: tables of n query bits per product.
-A query is trapdoor, server, decryption, decoding and the ranking of the best 100; the blinders that re-randomise the
-answer come from a pool filled ahead, and what filling it costs the owner is `pool_refill_by_owner_s` in the report.
-`integer` is the paper's Eq. 8: it orders by code difference, not by Hamming distance. TenSEAL runs on parameters of its
-own (4096 slots, 34-bit plaintext modulus), the same in every table."""
-BFV_NOTE = """\
-Below 1 in the query column, BFV is that much faster: lattice arithmetic costs microseconds where Paillier costs
-milliseconds, and no arrangement of Paillier changes that. Above 1 in the byte columns, Paillier is that much smaller:
-its ciphertext is twice its plaintext. Choose Paillier for the size of index and reply and an assumption studied since
-1999; choose BFV for speed. The ordinary BFV of TenSEAL neither re-randomises nor floods its noise before it answers, as
-the Paillier side does; a deployment would have to add that."""
 
 
-def performance(reports: Reports, _: str = "") -> str:
+def performance(reports: Reports, text: str) -> str:
     """Paillier and private search on a core, and on an accelerator where there is a report."""
     report, gpu = reports["bench_paillier_cpu"], reports.get("bench_paillier_gpu")
-    at, config, name = made(report), report["config"], "experiments/results/bench_paillier_cpu.json"
+    at, config = made(report), report["config"]
     versions = ", ".join(f"{package} {version}" for package, version in at["versions"].items())
     unit = "CPU seconds of one pinned core" if config["clock"] == "cpu" else "wall seconds"
     peers = report["peers"]
     shown = peers if isinstance(peers, str) else ", ".join(f"{peer}: {state}" for peer, state in peers.items())
-    return f"""# Performance
-
-Made by `python -m experiments.bench_paillier --report {name}` on {at["date"]}
-and written by `{COMMAND}`; do not edit the figures by hand.
-
-Machine: {at["processor"]}{", AVX-512" if at["avx512"] else ""}, {at["system"]}, Python
+    machine = f"""Measured on {at["date"]}: {at["processor"]}{", AVX-512" if at["avx512"] else ""}, {at["system"]}, Python
 {at["python"]}; {versions}.
+Peers: {shown}.
 Figures are {unit}, medians of {config["rounds"]} interleaved round(s), compilation left out. Load average
 {at["load_at_start"]:.1f} at the start and {at["load"]:.1f} at the end: trust the ratios of one
 table, not the digits. Every distance was checked against a popcount of Python integers: **{exactness(report)}**.
-Peak memory of the process, {max(config["counts"]):,}-code queries included: {report["peak_rss_mb"]:,.0f} MB.
-
-## Operations, milliseconds each
-
-{operation_tables(report)}
-
-## One private query, {config["bits"]}-bit codes
-
-{query_tables(report)}
-
-## Against BFV, plainly: {max(config["counts"]):,} codes, same function, same leak
-
-{against_bfv(report)}
-
-## `cost()` against the clock
-
-{predictions(report)}
-
-{accelerator(gpu)}
-
-## How to read this
-
-Peers: {shown}. Nothing here is constant time and nothing has been audited. `packed`
-tells the key holder where codes differ, `bitsliced` only how far apart they are, at the price of showing the server the
-masked query: [ranking](ranking.md) has the table.
-"""
+Peak memory of the process, {max(config["counts"]):,}-code queries included: {report["peak_rss_mb"]:,.0f} MB."""
+    sections = {
+        "machine": machine,
+        "operations": operation_tables(report),
+        "queries": query_tables(report),
+        "BFV": against_bfv(report),
+        "predictions": predictions(report),
+        "accelerator": accelerator(gpu),
+    }
+    return filled(text, sections)
 
 
 def exactness(report: Report) -> str:
@@ -682,7 +643,7 @@ def operation_tables(report: Report) -> str:
     for size in sizes:
         parts.append(f"{size}-bit n:\n\n{operation_table(report, size)}")
     rows = [[f"`{name}`", *(number(report[name].get(size)) for size in sizes)] for name in RATIOS]
-    return "\n\n".join([*parts, table(["ratio", *(f"{size} bits" for size in sizes)], rows), OPERATION_NOTE])
+    return "\n\n".join([*parts, table(["ratio", *(f"{size} bits" for size in sizes)], rows)])
 
 
 def operation_table(report: Report, size: str) -> str:
@@ -695,8 +656,8 @@ def query_tables(report: Report) -> str:
     for size, count in sorted({(row["modulus_bits"], row["count"]) for row in report["queries"]}):
         chosen = [row for row in report["queries"] if (row["modulus_bits"], row["count"]) == (size, count)]
         cells = table(["", *COLUMNS], [query_cells(row) for row in chosen])
-        parts.append(f"{count:,} codes, {size}-bit n:\n\n{cells}")
-    return "\n\n".join([*parts, QUERY_NOTE])
+        parts.append(f"{count:,} codes of {report['config']['bits']} bits, {size}-bit n:\n\n{cells}")
+    return "\n\n".join(parts)
 
 
 def query_cells(row: Report) -> list[str]:
@@ -736,7 +697,7 @@ def against_bfv(report: Report) -> str:
     if not rows:
         return "TenSEAL: not installed in this run."
     header = ["scheme", "n", "query, BFV / ours", "index bytes, BFV / ours", "reply bytes, BFV / ours"]
-    return f"{table(header, rows)}\n\n{BFV_NOTE}"
+    return f"{largest:,} codes:\n\n{table(header, rows)}"
 
 
 def predictions(report: Report) -> str:
@@ -745,22 +706,18 @@ def predictions(report: Report) -> str:
         error = row["prediction_error"]
         cells = [row["contender"], scheme_name(row), str(row["modulus_bits"]), f"{row['count']:,}"]
         rows.append([*cells, f"{error['build']:+.0%}", f"{error['query']:+.0%}"])
-    note = "Prediction over measurement, less one, from a calibration of about two seconds just before the rounds."
-    return f"{table(['', 'scheme', 'n', 'codes', 'build', 'query'], rows)}\n\n{note}"
+    return table(["", "scheme", "n", "codes", "build", "query"], rows)
 
 
 def accelerator(gpu: Report | None) -> str:
     if gpu is None:
-        return "## GPU\n\nNot measured."
+        return "Not measured."
     at = made(gpu)
     parts = [
-        f"""## GPU: {at["device"]}
-
-The same command there, on {at["date"]}, with
-`{GPU_OPTIONS}`.
-Wall seconds, host included ({at["processor"]}, {at["cores"]} cores, shared with other work: load average
-{at["load_at_start"]:.0f} at the start), compilation left out. Queries by the engine `jax` alone.
-Every distance checked: **{exactness(gpu)}**. `gmpy2` and python-paillier used one core of that host."""
+        f"""{at["device"]}, on {at["date"]}. Wall seconds, host included ({at["processor"]}, {at["cores"]} cores,
+shared with other work: load average {at["load_at_start"]:.0f} at the start), compilation left out. Queries by the
+engine `jax` alone. Every distance checked: **{exactness(gpu)}**. `gmpy2` and python-paillier used one core of that
+host."""
     ]
     parts += [f"{size}-bit n, milliseconds each:\n\n{operation_table(gpu, size)}" for size in gpu["operations"]]
     if "curve" in gpu:
@@ -783,87 +740,49 @@ Every distance checked: **{exactness(gpu)}**. `gmpy2` and python-paillier used o
 JOBS = {"infer": "inference", "train": "training step"}
 
 
-def backbones(reports: Reports, _: str = "") -> str:
+def backbones(reports: Reports, text: str) -> str:
     """The ImageNet ResNet50: accuracy, parity, speed."""
     check, bench, layers = (reports[name] for name in ("check_backbone", "bench_backbone", "backbone_layers"))
     at = made(bench)
+    clean = "official ILSVRC2012 validation images: no ImageNet network was trained on them"
+    mixed = "imagenette's own validation split: mostly ImageNet *training* images"
     photographs = [
-        [
-            "official ILSVRC2012 validation images: no ImageNet network was trained on them",
-            str(check["photographs"]),
-            f"{check['top1']:.3f}",
-            f"{check['top5']:.3f}",
-        ],
-        [
-            "imagenette's own validation split: mostly ImageNet *training* images",
-            f"{check['photographs_val']:,}",
-            f"{check['top1_val']:.3f}",
-            f"{check['top5_val']:.3f}",
-        ],
+        [clean, str(check["photographs"]), f"{check['top1']:.3f}", f"{check['top5']:.3f}"],
+        [mixed, f"{check['photographs_val']:,}", f"{check['top1_val']:.3f}", f"{check['top5_val']:.3f}"],
     ]
     half = f"{difference(check['half_logit_max_abs_difference'])}; same top-1 class in "
     half += f"{100 * check['half_same_top1']:.1f} %"
+    haiku = "with `hk.nets.ResNet50`, random weights and statistics, 64 and 224 px"
     agreement = [
         ["with PyTorch, the same weights, 8 photographs", difference(check["parity_torch_max_abs"])],
-        [
-            "with `hk.nets.ResNet50`, random weights and statistics, 64 and 224 px",
-            difference(check["parity_haiku_max_abs"]),
-        ],
+        [haiku, difference(check["parity_haiku_max_abs"])],
         [f"float16 kernels against float32, logits up to {check['logit_max_abs']:.0f}", half],
     ]
-    contenders = {"jcbir": "jcbir", "XLA's convolutions": "xla_convolutions", "PyTorch": "torch"}
-    contenders["compiled"] = "torch_compiled"
-    rows = [
-        [*job_cells(row, contenders.values()), *(f"{row[f'{kind}ratio_vs_torch']:.2f}" for kind in ("", "cpu_"))]
-        for row in bench["rows"]
-    ]
-    speeds = table(["job", "batch", "px", *contenders, "ratio", "ratio, processor time"], rows)
-    return f"""# The ImageNet ResNet50, measured
-
-Written by `{COMMAND}` from the reports of its commands; do not edit the figures by hand.
-
-## On photographs
-
-`python -m experiments.check_backbone --imagenette FILE.npz --report experiments/results/check_backbone.json`, weights
-`{check["weights"]}`, 1000-way classification of imagenette at 160 px (enlarged to what the network expects):
+    accuracy = f"""Weights `{check["weights"]}`:
 
 {table(["photographs", "number", "top-1", "top-5"], photographs)}
 
 The second row is the flattered one: the network has seen those photographs. Pooled features, cosine ranking, 150
 queries on 1,000 photographs: {check["feature_map_convention"]} {check["feature_map"]:.3f}.
 
-{table(["agreement", "largest absolute difference of logits"], agreement)}
+{table(["agreement", "largest absolute difference of logits"], agreement)}"""
+    contenders = {"jcbir": "jcbir", "XLA's convolutions": "xla_convolutions", "PyTorch": "torch"}
+    contenders["compiled"] = "torch_compiled"
+    rows = [
+        [*job_cells(row, contenders.values()), *(f"{row[f'{kind}ratio_vs_torch']:.2f}" for kind in ("", "cpu_"))]
+        for row in bench["rows"]
+    ]
+    speed = f"""{at.get("processor", at["device"])}, {at["cores"]} cores, {at["architecture"]}; \
+jax {at["versions"]["jax"]}, PyTorch {at["versions"]["torch"]}.
 
-## Speed
-
-`python -m experiments.bench_backbone --report experiments/results/bench_backbone.json`: {
-        at.get("processor", at["device"])
-    },
-{at["cores"]} cores, {at["architecture"]}; jax {at["versions"]["jax"]}, PyTorch \
-{at["versions"]["torch"]}. Images a second, medians of turns taken in one run;
-the ratio is to the faster PyTorch. A training step is forward, backward and Adam on the CSQ loss.
-
-{speeds}
+{table(["job", "batch", "px", *contenders, "ratio", "ratio, processor time"], rows)}
 
 Worst ratio: inference {bench["infer_ratio_vs_torch"]:.2f} ({bench["infer_cpu_ratio_vs_torch"]:.2f} in processor time),
 training {bench["train_ratio_vs_torch"]:.2f} ({bench["train_cpu_ratio_vs_torch"]:.2f}).
 Peak memory of the largest training step: jcbir {bench["peak_mb"]["jcbir"]:,.0f} MB, PyTorch \
-{bench["peak_mb"]["torch"]:,.0f} MB.
-
-### What remains
-
-`python -m experiments.backbone_layers --size {layers["size"]} --batch {layers["batch"]} --report
-experiments/results/backbone_layers.json` times every convolution of the network alone, milliseconds for all of a kind:
-
-{layer_table(layers)}
-
-Where the ratio is below 1, XLA's CPU kernels (Eigen's contractions) are behind oneDNN's, and nothing above the kernel
-makes up for it. Batch normalization, activations and pooling come on top of these sums in both libraries.
-
-### On a GPU
-
-{backbones_on_gpu(reports.get("bench_backbone_gpu"))}
-"""
+{bench["peak_mb"]["torch"]:,.0f} MB."""
+    sections = {"photographs": accuracy, "speed": speed, "layers": layer_table(layers)}
+    return filled(text, sections | {"accelerator": backbones_on_gpu(reports.get("bench_backbone_gpu"))})
 
 
 def backbones_on_gpu(gpu: Report | None) -> str:
@@ -883,9 +802,7 @@ def backbones_on_gpu(gpu: Report | None) -> str:
     # The ratio is to the faster of the two; the other one tells what compiling is worth.
     eager = ", ".join(f"{JOBS[r['job']]} {r['torch']['s'] / r['jcbir']['s']:.2f}" for r in gpu["rows"])
     ours, theirs = (f"{peak[name]:,.0f} MB" if name in peak else "not measured" for name in ("jcbir", "torch"))
-    return f"""`python -m experiments.bench_backbone --dtype bfloat16 --batches 256 --sizes 224` on one
-{at["device"]}, jax {at["versions"]["jax"]}, PyTorch {at["versions"]["torch"]} (autocast, channels_last,
-cuDNN's search on). Images a second, photographs on the card.
+    return f"""One {at["device"]}, jax {at["versions"]["jax"]}, PyTorch {at["versions"]["torch"]}.
 
 {table(header, rows)}
 
@@ -914,7 +831,8 @@ def layer_table(layers: Report) -> str:
             spent = {name: 1e3 * sum(row["count"] * row[name][job] for row in chosen) for name in totals}
             totals = {name: totals[name] + spent[name] for name in totals}
             rows.append(line(f"{kernel}x{kernel}", job, spent))
-    return table(["kernel", "job", "jcbir", "PyTorch", "ratio"], [*rows, line("all", "both", totals)])
+    cells = table(["kernel", "job", "jcbir", "PyTorch", "ratio"], [*rows, line("all", "both", totals)])
+    return f"Batches of {layers['batch']} at {layers['size']} px:\n\n{cells}"
 
 
 def difference(value: float | None) -> str:
