@@ -174,7 +174,7 @@ def main(config: Sizes) -> dict[str, Any]:
         "ratio_vs_faiss_numpy": round(other / mine, 2),
         "ratio_vs_numpy_loop": round(loop / mine, 2),
         "map_all_processor_s": round(processor_seconds(lambda: ours(p, config.block)), 4),
-        "seconds": {"first_call": first, "index_ties": index, "faiss_numpy": other, "numpy_loop": loop},
+        "others_s": {"first_call": first, "index_ties": index, "faiss_numpy": other, "numpy_loop": loop},
         "map": {
             metrics.convention(): value,
             metrics.convention(ties="index"): index_value,

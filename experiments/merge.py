@@ -26,7 +26,7 @@ LARGEST = ("date", "load", "load_at_start")
 class Config:
     """What is joined.
 
-    Fields:
+    Attributes:
         parts: reports, in the order their rows and columns shall have.
         report: JSON file to write; precision-recall curves, where there are any, go beside it as `.png`.
     """

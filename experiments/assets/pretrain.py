@@ -55,7 +55,7 @@ PREPROCESSING = Preprocessing(size=32)
 class Config:
     """What is trained and how long.
 
-    Fields:
+    Attributes:
         images: folder of Tiny-ImageNet packed as `train_0.npz`, `train_1.npz`, `val_0.npz`.
         stages: blocks in each stage of `models.small`.
         width: channels of the first stage.

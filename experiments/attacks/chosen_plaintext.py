@@ -33,7 +33,7 @@ PROBES = (0, 1, 2, 85, 170)
 class Config:
     """The attack's options.
 
-    Fields:
+    Attributes:
         side: side of the square test photograph.
         picture: draw original, ciphertext and recovered image here.
         report: write the figures to this JSON file.
@@ -48,7 +48,7 @@ class Config:
 class EquivalentKey:
     """What stands in for the secret key at one image size.
 
-    Fields:
+    Attributes:
         added: k of every place of the middle sequence.
         masked: m of every place.
         source: place of the plain sequence that each place takes its value from.

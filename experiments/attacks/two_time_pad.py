@@ -29,7 +29,7 @@ KEY = bytes(range(32))
 class Config:
     """The attack's options.
 
-    Fields:
+    Attributes:
         side: side of the square test photographs.
         picture: draw the exclusive or here.
         report: write the figures to this JSON file.
