@@ -125,13 +125,13 @@ def fresh_nonce_oracle(key: bytes) -> Oracle:
     """Our cipher, in the stage order of reference [50], under one key and a counter for a nonce."""
     count = 0
 
-    def encrypt(plane: np.ndarray) -> np.ndarray:
+    def oracle(plane: np.ndarray) -> np.ndarray:
         nonlocal count
         count += 1
         nonce = count.to_bytes(16, "big")
         return encrypt(plane[..., None], key=key, nonce=nonce, order="reference50")[..., 0]
 
-    return encrypt
+    return oracle
 
 
 def attack(oracle: Oracle, photograph: UInt8[np.ndarray, "h w"]) -> dict:

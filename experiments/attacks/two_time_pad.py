@@ -43,10 +43,10 @@ class Config:
 def repeated_nonce_oracle(key: bytes) -> Oracle:
     """Our cipher with the nonce forced to stay the same."""
 
-    def encrypt(plane: np.ndarray) -> np.ndarray:
+    def oracle(plane: np.ndarray) -> np.ndarray:
         return encrypt(plane[..., None], key=key, nonce=bytes(16), order="reference50")[..., 0]
 
-    return encrypt
+    return oracle
 
 
 def sealed_difference(
