@@ -20,22 +20,7 @@ _RADIX = 1 << 16
 
 
 def in_order(samples: UInt8[Array, "*b n"], keys: UInt8[Array, "*b p n"]) -> UInt8[Array, "*b n"]:
-    """Samples in the stable order of their sort keys: `samples[stable_order(keys)]`.
-
-    Args:
-        samples: The samples.
-        keys: As for `stable_order`.
-
-    Returns:
-        The same samples; NumPy for NumPy keys, JAX for JAX keys.
-
-    Raises:
-        ValueError: no key plane, or no sample.
-
-    Example:
-        >>> in_order(np.array([10, 20, 30], np.uint8), np.array([[3, 1, 2]], np.uint8)).tolist()
-        [20, 30, 10]
-    """
+    """Samples in the stable order of their sort keys: `samples[stable_order(keys)]`."""
     if isinstance(keys, jax.Array):
         return jnp.take_along_axis(samples, stable_order(keys), axis=-1)
     count, length = keys.shape[-2:]
@@ -46,21 +31,7 @@ def in_order(samples: UInt8[Array, "*b n"], keys: UInt8[Array, "*b p n"]) -> UIn
 
 
 def stable_order(keys: UInt8[Array, "*b p n"]) -> Integer[Array, "*b n"]:
-    """Order of n samples by `sum_q keys_q 256^q`, ties by index: a stable argsort.
-
-    Args:
-        keys: Bytes of the sort keys, least significant plane first.
-
-    Returns:
-        Permutation of 0 to n - 1; NumPy for NumPy keys, JAX for JAX keys.
-
-    Raises:
-        ValueError: no key plane, or no sample.
-
-    Example:
-        >>> stable_order(np.array([[3, 1, 3, 2]], np.uint8)).tolist()
-        [1, 3, 0, 2]
-    """
+    """Order of n samples by `sum_q keys_q 256^q`, ties by index: a stable argsort."""
     count, samples = keys.shape[-2:]
     if not count or not samples:
         raise ValueError(f"keys: must hold at least one plane and one sample, got {keys.shape}")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_array, check_whole
 
 
 class Expected(NamedTuple):
@@ -41,7 +41,7 @@ def mse(a: UInt8[Array, "*s"], b: UInt8[Array, "*s"]) -> float:
         Error in squared gray levels, 0 to 65,025.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: not uint8, or shapes differ.
 
     Example:
         >>> mse(np.zeros((2, 2), np.uint8), np.full((2, 2), 3, np.uint8))
@@ -65,7 +65,7 @@ def psnr(a: UInt8[Array, "*s"], b: UInt8[Array, "*s"]) -> float:
         Decibels; infinity for equal images.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: not uint8, or shapes differ.
 
     Example:
         >>> round(psnr(np.zeros((2, 2), np.uint8), np.full((2, 2), 255, np.uint8)), 2)
@@ -87,11 +87,14 @@ def ideal_psnr(plain: UInt8[Array, "*s"]) -> float:
     Returns:
         Decibels, 4.8 (black and white) to 10.8 (all mid-gray): a property of the photograph, not of the cipher.
 
+    Raises:
+        ValueError: not uint8, or no sample.
+
     Example:
         >>> round(ideal_psnr(np.array([0, 255], np.uint8)), 1), round(ideal_psnr(np.array([127, 128], np.uint8)), 1)
         (4.8, 10.8)
     """
-    x = np.asarray(plain, np.float64)
+    x = _samples("plain", plain).astype(np.float64)
     return 10 * math.log10(255**2 / (float(np.mean((x - 127.5) ** 2)) + (256**2 - 1) / 12))
 
 
@@ -106,7 +109,7 @@ def ssim(a: UInt8[Array, "h w"], b: UInt8[Array, "h w"]) -> float:
         -1 to 1; 1 for equal images, near 0 for unrelated ones.
 
     Raises:
-        ValueError: shapes differ or are below 7 x 7.
+        ValueError: not uint8, or shapes differ or are below 7 x 7.
 
     Example:
         >>> ssim(np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8))
@@ -115,9 +118,10 @@ def ssim(a: UInt8[Array, "h w"], b: UInt8[Array, "h w"]) -> float:
     References:
         Wang, Bovik, Sheikh and Simoncelli, Image Quality Assessment, 2004, Eq. (13).
     """
+    check_array("a", a, kind="uint8", form="[h, w]", rank=2)
     x, y = _pair(a, b)
     if min(x.shape) < 7:
-        raise ValueError(f"a must be at least 7 x 7, got {x.shape}")
+        raise ValueError(f"a: must be at least 7 x 7, got {x.shape}")
     mx, my = _window_mean(x), _window_mean(y)
     sample = 49 / 48
     vx, vy = sample * (_window_mean(x * x) - mx * mx), sample * (_window_mean(y * y) - my * my)
@@ -136,11 +140,14 @@ def entropy(image: UInt8[Array, "*s"]) -> float:
     Returns:
         Bits per sample, 0 to 8; n ideal samples give about `8 - 255 / (2 n ln 2)`.
 
+    Raises:
+        ValueError: not uint8, or no sample.
+
     Example:
         >>> entropy(np.arange(256, dtype=np.uint8))
         8.0
     """
-    counts = np.bincount(np.asarray(image).ravel(), minlength=256)
+    counts = np.bincount(_samples("image", image).ravel(), minlength=256)
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log2(p)).sum()) + 0.0
 
@@ -154,11 +161,14 @@ def chi_square(image: UInt8[Array, "*s"]) -> float:
     Returns:
         About 255 for uniform noise; above `chi_square_limit()` at a significance of 5 % it is not uniform.
 
+    Raises:
+        ValueError: not uint8, or no sample.
+
     Example:
         >>> chi_square(np.arange(256, dtype=np.uint8))
         0.0
     """
-    counts = np.bincount(np.asarray(image).ravel(), minlength=256)
+    counts = np.bincount(_samples("image", image).ravel(), minlength=256)
     expected = counts.sum() / 256
     return float(((counts - expected) ** 2).sum() / expected)
 
@@ -191,7 +201,7 @@ def adjacent_correlation(image: UInt8[Array, "h w"], *, direction: str = "horizo
         -1 to 1; n ideal pairs stay within `2 / sqrt(n)` of 0 in 95 % of images. NaN for a constant image.
 
     Raises:
-        ValueError: unknown direction, or no pair.
+        ValueError: not uint8, unknown direction, or no pair.
 
     Example:
         >>> round(adjacent_correlation(np.tile(np.arange(16, dtype=np.uint8), (4, 1))), 6)
@@ -199,12 +209,13 @@ def adjacent_correlation(image: UInt8[Array, "h w"], *, direction: str = "horizo
     """
     steps = {"horizontal": (0, 1), "vertical": (1, 0), "diagonal": (1, 1)}
     if direction not in steps:
-        raise ValueError(f"direction must be one of {sorted(steps)}, got {direction!r}")
+        raise ValueError(f"direction: must be one of {sorted(steps)}, got {direction!r}")
     down, right = steps[direction]
+    check_array("image", image, kind="uint8", form="[h, w]", rank=2)
     pixels = np.asarray(image, np.float64)
     x, y = pixels[: pixels.shape[0] - down, : pixels.shape[1] - right], pixels[down:, right:]
     if not x.size:
-        raise ValueError(f"image: no {direction} pair in {pixels.shape}")
+        raise ValueError(f"image: must hold a {direction} pair, got {list(pixels.shape)}")
     x, y = x - x.mean(), y - y.mean()
     scale = math.sqrt(float((x * x).mean() * (y * y).mean()))
     return float((x * y).mean()) / scale if scale else math.nan
@@ -221,7 +232,7 @@ def npcr(a: UInt8[Array, "*s"], b: UInt8[Array, "*s"]) -> float:
         Percent; `expected_npcr` tells what two independent noises give.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: not uint8, or shapes differ.
 
     Example:
         >>> npcr(np.array([1, 2], np.uint8), np.array([1, 3], np.uint8))
@@ -245,7 +256,7 @@ def uaci(a: UInt8[Array, "*s"], b: UInt8[Array, "*s"]) -> float:
         Percent; `expected_uaci` tells what two independent noises give.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: not uint8, or shapes differ.
 
     Example:
         >>> uaci(np.array([0, 0], np.uint8), np.array([0, 255], np.uint8))
@@ -278,8 +289,7 @@ def expected_npcr(samples: int, *, z: float = 1.6449) -> Expected:
     References:
         Wu, Noonan and Agaian 2011, Eq. (10).
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    samples = check_whole("samples", samples, low=1)
     p = 255 / 256
     return Expected(100 * p, 100 * (p - z * math.sqrt(p * (1 - p) / samples)), math.inf)
 
@@ -304,8 +314,7 @@ def expected_uaci(samples: int, *, z: float = 1.9600) -> Expected:
     References:
         Wu, Noonan and Agaian 2011, Eq. (16).
     """
-    if samples < 1:
-        raise ValueError(f"samples must be at least 1, got {samples}")
+    samples = check_whole("samples", samples, low=1)
     gap = np.abs(np.subtract.outer(np.arange(256), np.arange(256))) / 255
     mean, spread = float(gap.mean()), float(gap.std()) / math.sqrt(samples)
     return Expected(100 * mean, 100 * (mean - z * spread), 100 * (mean + z * spread))
@@ -322,20 +331,28 @@ def flipped_bits(a: UInt8[Array, "*s"], b: UInt8[Array, "*s"]) -> float:
         0 to 1; 0.5 for unrelated images.
 
     Raises:
-        ValueError: shapes differ.
+        ValueError: not uint8, or shapes differ.
 
     Example:
         >>> flipped_bits(np.array([0], np.uint8), np.array([3], np.uint8))
         0.25
     """
-    x, y = (np.asarray(v) for v in (a, b))
-    _pair(x, y)
-    return float(np.bitwise_count(x ^ y).mean()) / 8
+    _pair(a, b)
+    return float(np.bitwise_count(np.asarray(a) ^ np.asarray(b)).mean()) / 8
+
+
+def _samples(name: str, image: Array) -> np.ndarray:
+    check_array(name, image, kind="uint8", form="[...]")
+    if not np.size(image):
+        raise ValueError(f"{name}: must hold a sample, got {list(np.shape(image))}")
+    return np.asarray(image)
 
 
 def _pair(a: Array, b: Array) -> tuple[np.ndarray, np.ndarray]:
+    check_array("a", a, kind="uint8", form="[...]")
+    check_array("b", b, kind="uint8", form="[...]")
     if np.shape(a) != np.shape(b) or not np.size(a):
-        raise ValueError(f"images must have one shape, not empty, got {np.shape(a)} and {np.shape(b)}")
+        raise ValueError(f"b: must have the shape of a, not empty, got {list(np.shape(b))} for {list(np.shape(a))}")
     return np.asarray(a, np.float64), np.asarray(b, np.float64)
 
 

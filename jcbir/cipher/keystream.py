@@ -43,7 +43,7 @@ from jcbir.cipher.lorenz import (
     mix,
     start,
 )
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 KEY_BYTES = 32
 """Length of an image key and of a stream key."""
@@ -112,8 +112,7 @@ def lane_count(length: int) -> int:
         >>> lane_count(4096), lane_count(4097)
         (1, 2)
     """
-    if length < 1:
-        raise ValueError(f"length must be at least 1, got {length}")
+    length = check_whole("length", length, low=1)
     return -(-length // LANE_BYTES)
 
 
@@ -167,9 +166,9 @@ def expand(seeds: UInt8[Array, "*b l s"], *, length: int, engine: Engine = "nump
     """
     lanes = lane_count(length)
     if seeds.shape[-2] != lanes:
-        raise ValueError(f"seeds: {length} bytes take {lanes} lanes, got {seeds.shape[-2]}")
+        raise ValueError(f"seeds: must be {lanes} lanes for {length} bytes, got {seeds.shape[-2]}")
     if engine not in _EXPANSIONS:
-        raise ValueError(f"engine must be one of {sorted(_EXPANSIONS)}, got {engine!r}")
+        raise ValueError(f"engine: must be one of {sorted(_EXPANSIONS)}, got {engine!r}")
     batch = seeds.shape[:-2]
     flat = seeds.reshape(-1, lanes, SEED_BYTES)
     steps = -(-length // (STEP_BYTES * lanes))

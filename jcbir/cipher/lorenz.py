@@ -38,7 +38,7 @@ import jax
 import numpy as np
 from jaxtyping import Int64, Shaped, UInt8, UInt64
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 VERSION = 1
 """Format version; in every key derivation, so that two versions never share a key stream."""
@@ -165,7 +165,7 @@ def start(seeds: UInt8[Array, "*b s"]) -> State:
         [-67108864, -67108864, 33554432, -268435456]
     """
     if seeds.shape[-1] != SEED_BYTES:
-        raise ValueError(f"seeds: the last axis must hold {SEED_BYTES} bytes, got {seeds.shape[-1]}")
+        raise ValueError(f"seeds: must be {SEED_BYTES} bytes on the last axis, got {seeds.shape[-1]}")
     if isinstance(seeds, jax.Array):
         words = jax.lax.bitcast_convert_type(seeds.reshape(*seeds.shape[:-1], 4, 4), np.uint32)
     else:
@@ -352,8 +352,7 @@ def samples(state: State, *, steps: int) -> Shaped[np.ndarray, "t v *b"]:
         >>> samples(start(np.zeros((2, 16), np.uint8)), steps=3).shape
         (3, 4, 2)
     """
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+    steps = check_whole("steps", steps, low=1)
     rows = []
     for step in range(steps):
         state = advance(state, dither(TRANSIENT_STEPS + step))

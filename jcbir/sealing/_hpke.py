@@ -157,4 +157,4 @@ def _context(info: bytes, aad: bytes) -> bytes:
 
 def _check_key(name: str, key: bytes, hybrid: int) -> None:
     if len(key) not in (KEY_BYTES, hybrid):
-        raise ValueError(f"{name} must be {KEY_BYTES} bytes, or {hybrid} for the hybrid, got {len(key)}")
+        raise ValueError(f"{name}: must be {KEY_BYTES} bytes, or {hybrid} for the hybrid, got {len(key)}")

@@ -96,13 +96,13 @@ def test_one_changed_pixel_changes_the_cipher_image(place):
 
 def test_bad_input(unchecked):
     a = np.zeros((8, 8), np.uint8)
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="b: must have the shape"):
         analysis.mse(a, a[:4])
     with pytest.raises(ValueError, match="7 x 7"):
         analysis.ssim(a[:4], a[:4])
     with pytest.raises(ValueError, match="direction"):
         analysis.adjacent_correlation(a, direction="up")
-    with pytest.raises(ValueError, match="no horizontal pair"):
+    with pytest.raises(ValueError, match="image: must hold a horizontal pair"):
         analysis.adjacent_correlation(a[:, :1])
     with pytest.raises(ValueError, match="samples"):
         analysis.expected_npcr(0)

@@ -131,9 +131,9 @@ def test_bad_lengths(unchecked):
         keystream.stream_key(key=bytes(31), nonce=bytes(16), shape=(1, 1, 1), order="paper")
     with pytest.raises(ValueError, match="nonce: must be 16"):
         keystream.stream_key(key=bytes(32), nonce=bytes(12), shape=(1, 1, 1), order="paper")
-    with pytest.raises(ValueError, match="length must be at least 1"):
+    with pytest.raises(ValueError, match="length: must be a whole number"):
         keystream.lane_count(0)
-    with pytest.raises(ValueError, match="take 2 lanes"):
+    with pytest.raises(ValueError, match="must be 2 lanes"):
         keystream.expand(np.zeros((1, 16), np.uint8), length=5000)
     with pytest.raises(ValueError, match="engine"):
         keystream.expand(np.zeros((1, 16), np.uint8), length=5, engine="cuda")

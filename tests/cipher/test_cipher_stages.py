@@ -211,7 +211,7 @@ def test_repeating_the_diffusion_under_the_same_keys_would_leak():
 
 @pytest.mark.parametrize("shape", [(0, 3, 3), (3, 0, 3), (3, 3, 0)], ids=["no rows", "no columns", "no channels"])
 def test_empty_images_are_refused(shape):
-    with pytest.raises(ValueError, match="images?: must"):
+    with pytest.raises(ValueError, match=r"images?: must"):
         image.encrypt(np.zeros(shape, np.uint8), key=bytes(32), nonce=bytes(16))
 
 

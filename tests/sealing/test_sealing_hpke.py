@@ -82,9 +82,9 @@ def test_every_flipped_byte_and_truncation():
 
 
 def test_bad_keys():
-    with pytest.raises(ValueError, match="recipient_public must be 32"):
+    with pytest.raises(ValueError, match="recipient_public: must be 32"):
         seal_to(b"short", b"")
-    with pytest.raises(ValueError, match="recipient_secret must be 32"):
+    with pytest.raises(ValueError, match="recipient_secret: must be 32"):
         open_from(b"short", bytes(48))
     with pytest.raises(ValueError):
         seal_to(bytes(32), b"")  # the point of order 2: the shared secret would be public
