@@ -23,7 +23,7 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments import reference_cipher as reference
-from jcbir.cipher import analysis
+from jcbir.cipher import analysis, encrypt
 
 Oracle = Callable[[np.ndarray], np.ndarray]
 PROBES = (0, 1, 2, 85, 170)

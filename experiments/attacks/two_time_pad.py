@@ -19,7 +19,7 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments.attacks.chosen_plaintext import Oracle, attack, fresh_nonce_oracle
-from jcbir.cipher import analysis
+from jcbir.cipher import analysis, encrypt
 from jcbir.sealing import seal
 
 KEY = bytes(range(32))
