@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.attacks import asking, distances, forging, parsing, patterns, search_pattern
+from experiments.attacks import asking, collusion, distances, forging, parsing, patterns, search_pattern
 from experiments.running import Scale, Where, begin, command_line, finish
 
 
@@ -42,6 +42,7 @@ class Config:
         solved_count: its images.
         solved_queries: queries of a user's day.
         solved_top: distances that a user is told of each.
+        colluding_count: images of the collection on which two parties collude.
         posted_mebibytes: size of the anonymous body.
         seed: of the simulated codes and queries.
     """
@@ -64,6 +65,7 @@ class Config:
     solved_count: int = 1000
     solved_queries: int = 20
     solved_top: int = 50
+    colluding_count: int = 120
     posted_mebibytes: int = 2
     seed: int = 0
 
@@ -85,6 +87,7 @@ SCALES: dict[Scale, Config] = {
         solved_count=2000,
         solved_queries=200,
         solved_top=100,
+        colluding_count=600,
         posted_mebibytes=20,
     ),
     "smoke": Config(),
@@ -95,6 +98,7 @@ def main(config: Config) -> dict[str, Any]:
     """Run every attack."""
     run = begin("attacks_protocol", config)
     bits, key_bits, seed = 64, config.key_bits, config.seed
+    colluding = {"count": config.colluding_count, "bits": bits, "key_bits": key_bits, "seed": seed}
     attacks = {
         "stranger": lambda: asking.stranger(
             count=config.stranger_count, bits=bits, key_bits=key_bits, top=10, seed=seed
@@ -118,6 +122,9 @@ def main(config: Config) -> dict[str, Any]:
             count=config.watched_count, queries=config.watched_queries, classes=config.classes, bits=bits,
             flip=config.flip, top=10, seed=seed,
         ),
+        "cloud_and_user": lambda: collusion.cloud_and_user(**colluding),
+        "authority_and_user": lambda: collusion.authority_and_user(**colluding),
+        "authority_and_cloud": lambda: collusion.authority_and_cloud(**colluding),
         "anonymous_post": lambda: parsing.anonymous_post(mebibytes=config.posted_mebibytes),
         "distances": lambda: distances.linear_algebra(
             count=config.solved_count, bits=config.solved_bits, top=config.solved_top, queries=config.solved_queries,

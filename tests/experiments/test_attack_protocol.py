@@ -65,3 +65,9 @@ def test_what_remains_is_said(report):
     # Of one epoch a cloud that watches has the classes, from `bitsliced` queries and from the fetches alone.
     assert remains["classes_from_masked_codes"] > 0.9 and remains["classes_from_fetches_alone"] > 0.9
     assert remains["error_bits"] < 4 < 64 * remains["codes_estimated"]
+
+
+@pytest.mark.parametrize("two", ["cloud_and_user", "authority_and_user", "authority_and_cloud"])
+def test_two_parties_learn_what_the_page_says(report, two):
+    found = {key: value for key, value in report[two].items() if key.endswith("_remaining")}
+    assert found and set(found.values()) == {1}
