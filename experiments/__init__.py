@@ -1,1 +1,1 @@
-"""One module a table, figure or bench, tools under `assets`, attacks under `attacks`: `python -m experiments.<name>`."""
+"""One module a table, figure or bench; tools in `assets`, attacks in `attacks`: `python -m experiments.<name>`."""
