@@ -42,7 +42,7 @@ from jcbir.storage.backbones import load_backbone
 
 Dataset = Literal["bundled", "imagenette", "corel5k", "cifar10", "imagenet100", "coco80", "nuswide21", "nuswide21-m"]
 LISTED = ("imagenet100", "coco80", "nuswide21", "nuswide21-m")
-SPLITS = {"cifar10": "cifar10-1"}
+SPLITS = {"bundled": "cifar10-sample", "cifar10": "cifar10-1"}
 PARTS = ("train", "validation", "database", "query")
 PIECE = 512
 LARGE = 5000
