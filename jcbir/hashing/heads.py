@@ -30,6 +30,10 @@ FEWEST = 24
 """Photographs that `fit_itq` needs: below, eight components fit noise, and the general head finds more."""
 
 
+SURE = 16
+"""Components that `fit_itq` takes of a small collection, too, where an eighth of the photographs would be fewer."""
+
+
 def fit_itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, components: int | None = None) -> Head:
     r"""Label-free head: principal components of unit-length features, turned towards the corners of the cube.
 
@@ -42,7 +46,8 @@ def fit_itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, co
         key: PRNG key of the rotations' starts.
         features: pooled features of the owner's own photographs, one row each.
         bits: code length.
-        components: principal components; by default three quarters of the bits, at most a third of the photographs.
+        components: principal components; by default three quarters of the bits, at most an eighth of the photographs
+            or 16 (whichever is more), and a third of them.
 
     Returns:
         A head.
@@ -65,7 +70,7 @@ def fit_itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, co
     if len(unit) < FEWEST:
         raise ValueError(f"features: must be of at least {FEWEST} photographs (or take general_head), got {len(unit)}")
     most = min(len(unit) - 1, unit.shape[1])
-    count = max(1, min(3 * bits // 4, len(unit) // 3, most)) if components is None else components
+    count = max(1, min(3 * bits // 4, max(SURE, len(unit) // 8), len(unit) // 3, most)) if components is None else components
     if not 1 <= count <= most:
         raise ValueError(f"components: must be from 1 to {most} for {unit.shape} features, got {components!r}")
     mean, axes = principal_axes(unit, components=count)
