@@ -240,7 +240,7 @@ def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocat
     """Send an order that the owner signed; the same order again is no error.
 
     Args:
-        link: to a cloud (publications, withdrawals, revocations, successions) or an authority (catalogues, withdrawals,
+        link: to a cloud (publications, withdrawals, revocations, successions) or an authority (catalogs, withdrawals,
             revocations, appointments).
         message: the order.
 
