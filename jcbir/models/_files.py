@@ -56,6 +56,8 @@ def restore(description: Mapping[str, Any], variables: Any) -> Backbone:
             another network.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
         >>> from jcbir.models import small
         >>> module = small(stages=(1,), width=4, bits=16)
         >>> variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))

@@ -228,7 +228,7 @@ def fetch_health(link: Link) -> dict[str, Any]:
         {'ok': True, 'epoch': 2}
     """
     try:
-        health = json.loads(_call(link, "GET", "/health", b""))
+        health = json.loads(bytes(_call(link, "GET", "/health", b"")))
     except ValueError as error:
         raise error if isinstance(error, RefusalError) else FormatError(f"{link.url}: no service of jcbir") from None
     if not isinstance(health, dict):
@@ -240,7 +240,7 @@ def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocat
     """Send an order that the owner signed; the same order again is no error.
 
     Args:
-        link: to a cloud (publications, withdrawals, revocations, successions) or an authority (catalogues, withdrawals,
+        link: to a cloud (publications, withdrawals, revocations, successions) or an authority (catalogs, withdrawals,
             revocations, appointments).
         message: the order.
 

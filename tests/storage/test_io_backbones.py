@@ -196,10 +196,10 @@ def test_convert_and_check(tiny, tmp_path):
     digest = backbones.convert_weights(path, full, layout="torch", depth=50)
     backbones.convert_weights(path, half, layout="torch", depth=50, half=True)
     assert half.stat().st_size < full.stat().st_size
-    module, variables, preprocessing = backbones.load_backbone(full, sha256=digest)
-    assert (module.classes, preprocessing) == (5, IMAGENET_TORCH)
+    loaded = backbones.load_backbone(full, sha256=digest)
+    assert loaded.description["network"]["classes"] == 5 and loaded.preprocessing == IMAGENET_TORCH
     wanted = read_torch(path.read_bytes())
-    for name, array in models.to_torch(variables).items():
+    for name, array in models.to_torch(loaded.variables).items():
         np.testing.assert_array_equal(array, wanted[name])
     found = backbones.check_weights(full)
     assert (found.sha256, found.classes, found.finite, found.size) == (digest, 5, True, 224)
