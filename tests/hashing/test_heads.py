@@ -210,3 +210,10 @@ FEATURES, LABELS = clouds(0)
 def test_what_is_refused(call, words, unchecked):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize(("photographs", "components"), [(30, 10), (60, 16), (240, 30), (500, 48)])
+def test_a_small_collection_gets_few_components(photographs, components):
+    features = np.random.default_rng(photographs).normal(size=(photographs, 96)).astype(np.float32)
+    head = fit_itq(KEY, features, bits=64)
+    assert np.linalg.matrix_rank(head.projection, tol=1e-4) == components
