@@ -70,7 +70,8 @@ def fit_itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, co
     if len(unit) < FEWEST:
         raise ValueError(f"features: must be of at least {FEWEST} photographs (or take general_head), got {len(unit)}")
     most = min(len(unit) - 1, unit.shape[1])
-    count = max(1, min(3 * bits // 4, max(SURE, len(unit) // 8), len(unit) // 3, most)) if components is None else components
+    few = max(1, min(3 * bits // 4, max(SURE, len(unit) // 8), len(unit) // 3, most))
+    count = few if components is None else components
     if not 1 <= count <= most:
         raise ValueError(f"components: must be from 1 to {most} for {unit.shape} features, got {components!r}")
     mean, axes = principal_axes(unit, components=count)
