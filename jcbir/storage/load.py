@@ -54,7 +54,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         >>> from jcbir.storage.store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, small_system().publication)
         ...         state = load_server(store)
@@ -91,7 +91,7 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
         >>> from jcbir.storage.store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, small_system().publication)
         ...         read_indexes(store, 0, mmap.mmap(-1, 64))

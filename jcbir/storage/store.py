@@ -20,6 +20,7 @@ from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.messages import Card, Publication, Revocation, Succession, Withdrawal
+from jcbir.ranking._keys import check_key
 from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
 from jcbir.storage.files import locked, sync_folder
 from jcbir.storage.segments import Written, segment_name, write_segment
@@ -46,17 +47,19 @@ class Store:
     writable: bool
 
 
-def create_store(path: str | os.PathLike, card: Card) -> None:
+def create_store(path: str | os.PathLike, card: Card, *, unsafe_small: bool = False) -> None:
     """Make an empty store for a collection.
 
     Args:
         path: a folder that is empty or not there.
         card: the collection.
+        unsafe_small: permit a key so short that anyone can break it, for tests.
 
     Returns:
         Nothing.
 
     Raises:
+        ValueError: the card's key is visibly weak.
         FileExistsError: the folder is not empty.
         OSError: the disk is full or read-only.
 
@@ -64,11 +67,12 @@ def create_store(path: str | os.PathLike, card: Card) -> None:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> create_store(path, small_system().owner.card)
+        >>> create_store(path, small_system().owner.card, unsafe_small=True)
         >>> with open_store(path) as store:
         ...     store.card.collection
         'photos'
     """
+    check_key(card.public, unsafe_small=unsafe_small)
     root = pathlib.Path(path)
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(errno.EEXIST, "the folder is not empty", str(path))
@@ -154,7 +158,7 @@ def append_segment(store: Store, publication: Publication) -> bool:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         [append_segment(store, small_system().publication) for _ in range(2)]
         [True, False]
@@ -196,7 +200,7 @@ def remove_images(store: Store, withdrawal: Withdrawal) -> int:
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, system.server.card)
+        ...     create_store(path, system.server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, system.publication)
         ...         remove_images(store, owner.withdraw(system.owner, ["a", "b"])[1])
@@ -227,7 +231,7 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
         >>> from jcbir.storage.load import load_server
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         keep_revocation(store, Revocation("photos", 0, 3, (bytes(16),), bytes(64)))
         ...         load_server(store).revocation_serial
@@ -256,7 +260,7 @@ def turn_store(store: Store, succession: Succession) -> Store:
         >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
         >>> card = small_system().owner.card
-        >>> create_store(path, card)
+        >>> create_store(path, card, unsafe_small=True)
         >>> with open_store(path, write=True) as store:
         ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
         1
@@ -290,7 +294,7 @@ def segment_path(store: Store, number: int, generation: int) -> pathlib.Path:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path) as store:
         ...         str(segment_path(store, 3, 0).relative_to(path))
         'segments/00000003-0000.seg'
@@ -314,7 +318,7 @@ def check_writable(store: Store) -> None:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path) as store:
         ...         check_writable(store)
         Traceback (most recent call last):

@@ -65,7 +65,7 @@ def signed_messages():
         ),
         "Admission": (
             said[Admission],
-            lambda message: user.join(world.me.keys, message, owner_key=world.own.card.owner_key),
+            lambda message: user.join(world.me.keys, message, owner_key=world.own.card.owner_key, unsafe_small=True),
         ),
         "Grant": (query.request.grant, ask_with),
         "Request": (
