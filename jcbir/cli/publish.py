@@ -22,7 +22,7 @@ from jcbir.errors import FormatError
 from jcbir.hashing import hash_images
 from jcbir.models import Backbone
 from jcbir.protocol import owner as protocol
-from jcbir.protocol.messages import Card
+from jcbir.protocol.owner import Owner
 from jcbir.ranking import plan
 from jcbir.storage.files import PRIVATE, write_file
 
@@ -93,7 +93,7 @@ def publish_folder(
     advance: Advance | None = None,
 ) -> tuple[Workspace, Outcome]:
     """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox."""
-    most = segment or segment_length(workspace.owner.card)
+    most = segment or segment_length(workspace.owner, workspace.settings.schemes)
     listing, outcome, batch = pictures_below(folder), Outcome(), []
     files = listing.pictures
     outcome.skipped += [each._asdict() for each in (*listing.left_out, *listing.unreadable)]
@@ -154,9 +154,10 @@ def publish_segment(
     return commit(workspace, state, writers)
 
 
-def segment_length(card: Card) -> int:
-    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds."""
-    return plan(card.public.key, scheme="bitsliced", count=1, bits=card.bits).lanes
+def segment_length(owner: Owner, schemes: Sequence[str]) -> int:
+    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds beside the sentinels."""
+    lanes = plan(owner.card.public.key, scheme="bitsliced", count=1, bits=owner.card.bits).lanes
+    return protocol.segment_capacity(owner, lanes, schemes=schemes)
 
 
 def find_missing(workspace: Workspace, folder: Path, outcome: Outcome) -> dict[str, Entry]:

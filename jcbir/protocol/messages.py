@@ -100,6 +100,7 @@ class Catalog:
         image_ids: pseudonyms in index order.
         hashes: SHA-256 of each sealed image: whoever opened an image knows its key, and could seal another one.
         hints: for the authority alone, of the schemes that have them.
+        sentinels: positions that hold no image, increasing; the server cannot tell them from the others.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -109,6 +110,7 @@ class Catalog:
     image_ids: tuple[str, ...]
     hashes: tuple[bytes, ...]
     hints: tuple[Hint, ...] = ()
+    sentinels: tuple[int, ...] = ()
     signature: bytes = b""
 
 
@@ -254,8 +256,8 @@ class Query:
         request: what both server and authority see.
         salt: 32 random bytes that open the commitment, for the server alone.
         trapdoors: one for each query image.
-        openings: HPKE to the authority of what opens the scores of the trapdoors beside the key; empty where the scheme
-            has nothing of that kind.
+        openings: HPKE to the authority: how far each query is from the codes of the sentinels, and what opens its
+            scores beside the key; empty where the scheme has nothing of either kind.
     """
 
     request: Request

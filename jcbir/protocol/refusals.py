@@ -74,6 +74,12 @@ class ForgedReplyError(RefusalError, IntegrityError):
     code = "forged-reply"
 
 
+class ForgedScoresError(RefusalError, IntegrityError):
+    """The scores are not those of this query against the owner's index: server or user cheats, and the owner hears."""
+
+    code = "forged-scores"
+
+
 class EmptyCollectionError(RefusalError):
     """Nothing is published yet."""
 
@@ -103,6 +109,7 @@ REFUSALS = (
     StaleQueryError,
     MissingRightError,
     ForgedReplyError,
+    ForgedScoresError,
     EmptyCollectionError,
     OutOfStepError,
     OverBudgetError,

@@ -164,7 +164,7 @@ def publish(
 
     Example:
         >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
-        >>> len(publish(small_system().session, codes, images, ["d"], draw=secrets.token_bytes).server.images)
+        >>> len(publish(small_system().session, codes, images, ["d"], draw=secrets.token_bytes).owner.image_ids)
         4
     """
     with phase("publish"):
@@ -367,7 +367,7 @@ def small_system() -> System:
     key = generate_keys(bits=256, draw=draw, unsafe_small=True)
     codes, images = np.eye(16, dtype=bool)[:3], [np.full((2, 2, 3), shade, np.uint8) for shade in (10, 20, 30)]
     before = found(collection="photos", bits=16, secret=key, draw=draw)
-    before = publish(before, codes, images, ["a", "b", "c"], cipher="aes-gcm", draw=draw)
+    before = publish(before, codes, images, ["a", "b", "c"], cipher="aes-gcm", sentinels=False, draw=draw)
     before = admit(before, now=NOW, draw=draw)
     after, one = search(before, codes[1:2], top=2, now=NOW, draw=draw)
     said = {type(line.message): line.message for line in after.transcript}

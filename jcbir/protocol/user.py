@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol._digests import digest
-from jcbir.protocol._handover import seal_openings
+from jcbir.protocol._handover import CLAIM, seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
 from jcbir.protocol.grants import commit, hash_openings
@@ -18,6 +18,7 @@ from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, E
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
 from jcbir.ranking._build import mask_query, trapdoors
 from jcbir.ranking._keys import KEY_KINDS, check_key
+from jcbir.ranking._sentinels import sentinel_codes
 from jcbir.ranking._table import plan
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
@@ -227,7 +228,13 @@ def ask(
 
     made = trapdoors(masked, layout, encrypt=encrypt, public=public)
     doors = tuple(door._replace(opening=None) for door in made)
-    openings = b"".join(door.opening.tobytes() for door in made if door.opening is not None)
+    # What only the true scores of this query show in the sentinels' lanes.
+    known = sentinel_codes(layout, masking_key=masking_key)
+    stated = (np.asarray(codes)[:, None] ^ known).sum(axis=2).astype(CLAIM)
+    openings = b"".join(
+        row.tobytes() + (b"" if door.opening is None else door.opening.tobytes())
+        for row, door in zip(stated, made, strict=True)
+    )
     salt, nonce = draw(SALT_BYTES), draw(NONCE_BYTES)
     sealed = seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b""
     request = Request(

@@ -182,6 +182,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             image_ids=many(_IMAGE_ID, low=1),
             hashes=many(_HASH, low=1),
             hints=many(_HINT, high=_SCHEMES),
+            sentinels=many(_COUNT),
             signature=_SIGNATURE,
         ),
         256 * _MEBI,

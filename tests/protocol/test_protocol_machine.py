@@ -239,8 +239,11 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def server_holds_the_living(self):
         if hasattr(self, "own"):
-            assert set(self.cloud.images) == {owner.pseudonym(self.own, name) for name in self.living}
-            assert set(self.own.image_ids) == set(self.cloud.images)
+            assert set(self.own.image_ids) == {owner.pseudonym(self.own, name) for name in self.living}
+            catalogs = self.holder.catalogs.values()
+            hidden = {catalog.image_ids[place] for catalog in catalogs for place in catalog.sentinels}
+            assert set(self.cloud.images) == set(self.own.image_ids) | hidden
+            assert len(hidden) >= len(catalogs)
 
 
 Machine.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)
