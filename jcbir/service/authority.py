@@ -21,7 +21,7 @@ from jcbir.protocol import authority, messages, wire
 from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.grants import check_request
 from jcbir.protocol.messages import Appointment, Catalog, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.protocol.refusals import RefusalError
+from jcbir.protocol.refusals import ForgedScoresError, RefusalError
 from jcbir.service._decrypting import DecryptionPool, start
 from jcbir.service._http import (
     Buckets,
@@ -243,6 +243,12 @@ class _Holder:
     def _rank(self, report: ScoreReport, plaintexts: Rows) -> Ranking:
         try:
             state, spending, ranking = authority.rank(self.state, report, plaintexts, now=int(self.clock()))
+        except ForgedScoresError as error:
+            # The owner's affair: either the cloud or this user cheats.
+            asked = report.request
+            self.telemetry.count("forged_scores_total")
+            log_event("alarm", code=error.code, reason=str(error), grant=asked.grant.grant_id.hex())
+            raise
         except RefusalError:
             raise
         except ValueError:

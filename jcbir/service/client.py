@@ -63,8 +63,8 @@ class BusyError(ConnectionError):
 class DeclinedRequestError(RefusalError):
     """The service declined for a reason of its own, not one of the protocol's; `code` names it."""
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
+    def __init__(self, code: str, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"{code}: {reason}", retry_after=retry_after)
         self.code = code
 
 
@@ -228,7 +228,7 @@ def fetch_health(link: Link) -> dict[str, Any]:
         {'ok': True, 'epoch': 2}
     """
     try:
-        health = json.loads(_call(link, "GET", "/health", b""))
+        health = json.loads(bytes(_call(link, "GET", "/health", b"")))
     except ValueError as error:
         raise error if isinstance(error, RefusalError) else FormatError(f"{link.url}: no service of jcbir") from None
     if not isinstance(health, dict):
@@ -336,7 +336,7 @@ def rebuild_error(refusal: Refusal) -> ValueError:
             return error(refusal.reason, retry_after=refusal.retry_after or None)
     if refusal.code == "malformed":
         return FormatError(refusal.reason)
-    return DeclinedRequestError(refusal.code, refusal.reason)
+    return DeclinedRequestError(refusal.code, refusal.reason, retry_after=refusal.retry_after or None)
 
 
 def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:

@@ -237,6 +237,7 @@ class _Cloud:
         most = self.settings.recalled_bytes
         async with self._receive(request, Recall, self.settings.order_bytes) as recall:
             state = await self._step(self._admit_recall, recall)
+            await asyncio.get_running_loop().run_in_executor(self.writer, self._note_recall, recall)
             recalled = await asyncio.to_thread(server.recalled, state, recall, most_bytes=most)
             return Reply(await asyncio.to_thread(wire.to_bytes, recalled))
 
@@ -306,6 +307,10 @@ class _Cloud:
     def _admit_recall(self, recall: Recall) -> Server:
         self.state = server.admit_recall(self.state, recall, now=int(self.clock()))
         return self.state
+
+    def _note_recall(self, recall: Recall) -> None:
+        with self._writing() as store:
+            disk.note_recall(store, recall, now=int(self.clock()))
 
     def _deliver(self, ranking: Ranking) -> Delivery:
         self.state, delivery = server.deliver(self.state, ranking)

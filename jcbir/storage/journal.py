@@ -167,6 +167,9 @@ def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: 
             # Two windows: a clock that steps back by less than one does not bring a request to life again.
             journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
+            # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
+            seen = max(now, _seen(journal))
+            journal.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", [seen.to_bytes(8)])
             _spend(journal, spending)
     except sqlite3.IntegrityError:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before") from None
@@ -238,11 +241,17 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
+    state = dataclasses.replace(state, answered=answered, seen=_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
         state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
     return state
+
+
+def _seen(journal: sqlite3.Connection) -> int:
+    """The latest time at which a request was answered, seconds since 1970."""
+    kept = journal.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
+    return int.from_bytes(kept[0]) if kept else 0
 
 
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:

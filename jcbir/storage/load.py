@@ -65,7 +65,10 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
         segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
         kept = store.database.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
-    state = Server(store.card) if previous is None else previous
+        recalled = dict(store.database.execute("SELECT nonce, issued FROM recalled"))
+        time = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
+    seen = int.from_bytes(time[0]) if time else 0
+    state = Server(store.card, answered=recalled, seen=seen) if previous is None else previous
     if kept is not None:
         revocation = wire.from_bytes(kept[0], expect=Revocation)
         state = dataclasses.replace(state, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)

@@ -19,7 +19,9 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol._schema import read_plain, write_plain
-from jcbir.protocol.messages import Card, Publication, Revocation, Succession, Withdrawal
+from jcbir.protocol.grants import WINDOW_SECONDS
+from jcbir.protocol.messages import Card, Publication, Recall, Revocation, Succession, Withdrawal
+from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.ranking._keys import check_key
 from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
 from jcbir.storage.files import locked, sync_folder
@@ -242,6 +244,46 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
         store.database.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
 
 
+def note_recall(store: Store, recall: Recall, *, now: int) -> None:
+    """Note a recall as answered, before its answer leaves; forget those too old to be asked again.
+
+    Args:
+        store: open for writing.
+        recall: checked by `jcbir.protocol.server.admit_recall`.
+        now: seconds since 1970.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ReplayedQueryError: it was answered before.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> from jcbir.storage.load import load_server
+        >>> asked = Recall("photos", 0, NOW, bytes(16), ("a",))
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
+        ...     with open_store(path, write=True) as store:
+        ...         note_recall(store, asked, now=NOW)
+        ...         load_server(store).answered == {bytes(16): NOW}
+        True
+    """
+    check_writable(store)
+    try:
+        with explained(store.path), transaction(store.database):
+            store.database.execute("DELETE FROM recalled WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
+            store.database.execute("INSERT INTO recalled VALUES (?, ?)", [recall.nonce, recall.issued])
+            kept = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
+            seen = max(now, int.from_bytes(kept[0]) if kept else 0)
+            store.database.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", [seen.to_bytes(8)])
+    except FormatError as error:
+        if isinstance(error.__cause__, sqlite3.IntegrityError):
+            raise ReplayedQueryError(f"recall: {recall.nonce.hex()} was answered before") from None
+        raise
+
+
 def turn_store(store: Store, succession: Succession) -> Store:
     """Turn to the next epoch: the card is the new one, all segments are gone; when this returns, that is on the disk.
 
@@ -270,7 +312,7 @@ def turn_store(store: Store, succession: Succession) -> Store:
     turned = dataclasses.replace(store, card=succession.card, store_id=secrets.token_bytes(32))
     with explained(store.path):
         with transaction(store.database):
-            for table in ("segments", "indexes", "images"):
+            for table in ("segments", "indexes", "images", "recalled"):
                 store.database.execute(f"DELETE FROM {table}")
             store.database.execute("DELETE FROM meta WHERE name = 'revocation'")
             meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}

@@ -168,10 +168,12 @@ class Machine(RuleBasedStateMachine):
         found = self.asked([number], top=1)
         if found:
             me, _, _, report = found
-            header = dataclasses.replace(report, scores=())
+            header = dataclasses.replace(report, openings=b"", scores=())
             forged = sign(header, secret=me.keys.signing_secret)
             with pytest.raises(ForgedReplyError):
-                authority.admit(self.holder, dataclasses.replace(forged, scores=report.scores), now=NOW)
+                authority.admit(
+                    self.holder, dataclasses.replace(forged, openings=report.openings, scores=report.scores), now=NOW
+                )
 
     @precondition(lambda self: self.living)
     @rule(number=st.integers(0, 2**BITS - 1), other=st.integers(0, 2**BITS - 1))

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from paillier_vectors import stored_key
-from protocol_world import NOW, expected_order, make_world, new_user, positions
+from protocol_world import NOW, expected_order, make_world, new_user, positions, resign, score
 from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, wire
@@ -49,7 +49,7 @@ def turn(rig, world, *, secret=None):
         assert answer.status_code == 200, refusal(answer)
     # The owner draws the order of a segment, and ties are broken by it.
     place = {owner.pseudonym(new, name): i for i, name in enumerate(world.names)}
-    order = [place[image_id] for image_id in catalog.image_ids]
+    order = [place[image_id] for image_id in catalog.image_ids if image_id in place]
     images, names = ([values[i] for i in order] for values in (world.images, world.names))
     after = world._replace(own=new, me=new_user(new)[0], codes=world.codes[order], images=images, names=names)
     return after, orders
@@ -149,3 +149,30 @@ def test_a_query_at_hand_is_finished_by_those_who_began_it(tmp_path):
         assert rig.metric("cloud", "jcbir_cloud_worker_deaths") == 0
         with open_store(tmp_path / "store", card=new.card):
             pass
+
+
+def test_a_recall_is_answered_once_over_a_restart(tmp_path):
+    world = make_world()
+    asked = owner.recall(world.own, list(world.cloud.images)[:2], now=NOW, draw=os.urandom)
+    for place in range(2):
+        with running(tmp_path, world=world) as rig:
+            if not place:
+                rig.publish()
+                assert rig.post("cloud", asked, "/v1/recalls").status_code == 200
+            answer = rig.post("cloud", asked, "/v1/recalls")
+            assert (answer.status_code, refusal(answer).code) == (409, "replayed-query")
+
+
+def test_substituted_scores_raise_an_alarm(tmp_path, monkeypatch):
+    """A cloud that signs the scores of another query: refused before anything is sealed, counted and told."""
+    world = make_world(sentinels=True, schemes=("packed",))
+    with running(tmp_path, world=world) as rig:
+        rig.publish()
+        _, query = rig.ask(~world.codes[:1], scheme="packed")
+        _, other = rig.ask(world.codes[:1], scheme="packed")
+        honest, instead = (score(world, each)[1] for each in (query, other))
+        answer = rig.post("authority", resign(world, honest, scores=instead.scores), "/v1/reports")
+        assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
+        assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
+        rig.search(world.codes[:1], scheme="packed")
+        assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1

@@ -106,7 +106,7 @@ def test_images_can_come_back(filled):
     world, _ = withdraw(make_world(), filled, [make_world().names[3]])
     own, again, catalogue = owner.publish(
         world.own, world.codes[3:4], [world.images[9]], [world.names[3]], schemes=["packed"], cipher="aes-gcm",
-        draw=secrets.token_bytes,
+        sentinels=False, draw=secrets.token_bytes,
     )  # fmt: skip
     with disk.open_store(filled, write=True) as store:
         assert disk.append_segment(store, again)
@@ -319,7 +319,7 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
         assert not list((filled / disk.SEGMENTS).iterdir())
         new, publication, _ = owner.publish(
             new, world.codes[:3], world.images[:3], world.names[:3], schemes=["packed"], cipher="aes-gcm",
-            draw=secrets.token_bytes,
+            sentinels=False, draw=secrets.token_bytes,
         )  # fmt: skip
         assert disk.append_segment(turned, publication)
         with pytest.raises(KeyMismatchError):
