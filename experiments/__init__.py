@@ -1,1 +1,1 @@
-"""One module per table, figure or asset; run each as `python -m experiments.<name>`."""
+"""One module a table, figure or bench; tools in `assets`, attacks in `attacks`: `python -m experiments.<name>`."""

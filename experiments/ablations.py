@@ -15,44 +15,41 @@ Status: smoke: run by the tests. cpu: run on the bundled sample and on Corel-5k.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
-from experiments import hashing_methods as methods, hashing_zoo as zoo, tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import FULL, Learning
-from jcbir import hashing
-from jcbir.hashing import centers, crop_and_flip, losses, two_rates
-from jcbir.storage.runs import best_state, train_run
+from experiments import learning, methods
+from experiments.learning import BUNDLED, FULL, SMOKE, Bench, Learn, Network
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
+from jcbir.hashing import centers, losses, train_step
 
 Table = Callable[[jax.Array, int, int], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Config:
+class Ablations:
     """Which variants.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: what every variant learns from.
         groups: `quantization`, `centers`, `ties` (several labels a photograph) and `head` (frozen features).
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     groups: tuple[str, ...] = ("head",)
 
 
 class Variant(NamedTuple):
     """One change to the default recipe.
 
-    Fields:
+    Attributes:
         loss: (logits, centers) -> a loss a row.
         table: (key, classes, bits) -> hash centers.
         head: `two layers`, `linear`, or `relu` (the paper's).
@@ -60,7 +57,7 @@ class Variant(NamedTuple):
     """
 
     loss: Callable[[Any, Any], Any] = losses.csq
-    table: Table = lambda key, classes, bits: zoo.class_centers(classes, bits=bits)
+    table: Table = lambda key, classes, bits: methods.class_centers(classes, bits=bits)
     head: str = "two layers"
     fresh_ties: bool = False
 
@@ -94,27 +91,21 @@ def variants(bits: int) -> dict[str, dict[str, Variant]]:
     }
 
 
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(),
-    "cpu": Config(
-        where=Where(scale="cpu"),
-        learn=Learning(bits=(16, 64), seeds=3, epochs=20),
-        groups=("quantization", "centers", "head"),
-    ),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=replace(FULL, dataset="coco80", seeds=3, backbone_scale=0.05),
-        groups=("quantization", "centers", "ties"),
+SCALES: dict[Scale, Ablations] = {
+    "smoke": Ablations(),
+    "cpu": Ablations(learn=replace(BUNDLED, bits=(16, 64)), groups=("quantization", "centers", "head")),
+    "full": Ablations(
+        learn=replace(FULL, dataset="coco80", seeds=3, backbone_scale=0.05), groups=("quantization", "centers", "ties")
     ),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Ablations) -> dict[str, Any]:
     """Train every variant at every length."""
     if config.learn.tune == "all" and "head" in config.groups:
         raise SystemExit("--groups head needs --tune head: the heads differ on frozen features")
     run = begin("ablations", config)
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
     table: dict[str, dict[str, Any]] = {}
     for bits in config.learn.bits:
         chosen = {"": {"default": Variant()}} | {group: variants(bits)[group] for group in config.groups}
@@ -123,58 +114,27 @@ def main(config: Config) -> dict[str, Any]:
                 title = f"{group}: {name}" if group else name
                 train, seeds = trainer(prepared, variant, bits), range(config.learn.seeds)
                 values = [train(targets_of(prepared, variant, bits, seed), seed, title) for seed in seeds]
-                table.setdefault(title, {})[str(bits)] = tasks.spread(values)
+                table.setdefault(title, {})[str(bits)] = learning.spread(values)
                 print(f"{bits:3} bits {title:55} mAP {np.mean(values):.4f}", flush=True)
-    return finish(run, {**tasks.about(prepared), "map": table})
+    return finish(run, {**learning.about(prepared), "map": table})
 
 
-def targets_of(prepared: methods.Bench, variant: Variant, bits: int, seed: int) -> np.ndarray:
+def targets_of(prepared: Bench, variant: Variant, bits: int, seed: int) -> np.ndarray:
     """The semantic centers that a variant trains towards."""
     labels = prepared.task.labels[prepared.task.rows["train"]]
     *_, table_key, tie_key = jax.random.split(jax.random.key(seed), 4)
     return semantic_targets(tie_key, labels, variant.table(table_key, labels.shape[1], bits), variant.fresh_ties)
 
 
-def trainer(prepared: methods.Bench, variant: Variant, bits: int) -> Callable[[np.ndarray, int, str], float]:
-    """A function of (targets, seed, title) to the mAP of the queries with the epoch that validation chose.
-
-    Step and encoder are compiled once for all its runs; a run continues where it was killed.
-    """
-    config, net = prepared.config, network(prepared, variant, bits)
-    per_epoch = max(1, len(prepared.task.rows["train"]) // config.batch)
-    optimizer = two_rates(steps_per_epoch=per_epoch, rate=config.rate, backbone_scale=config.backbone_scale)
-    step = jax.jit(
-        partial(
-            hashing.train_step,
-            apply=net.train,
-            loss=variant.loss,
-            optimizer=optimizer,
-            augment=crop_and_flip if config.tune == "all" else None,
-        )
-    )
-
-    def validate(state: hashing.TrainState) -> dict[str, float]:
-        return {"validation": methods.score_validation(prepared, methods.codes_of(net, state, "validation"))}
+def trainer(prepared: Bench, variant: Variant, bits: int) -> Callable[[np.ndarray, int, str], float]:
+    """A function of (targets, seed, title) to the mAP of the queries; step and encoder are compiled once for all."""
+    net, (optimizer, _, augment) = network(prepared, variant, bits), learning.recipe(prepared)
+    step = jax.jit(partial(train_step, apply=net.train, loss=variant.loss, optimizer=optimizer, augment=augment))
 
     def train(targets: np.ndarray, seed: int, title: str) -> float:
-        key, init_key, *_ = jax.random.split(jax.random.key(seed), 4)
-        fresh = hashing.init_state(key, net.init(init_key), optimizer=optimizer)
-        place = prepared.folder / "".join(c if c.isalnum() else "-" for c in f"{title}-{bits}-{seed}")
-        about = {"config": methods.about_run(config), "variant": title, "bits": bits, "seed": seed}
-        train_run(
-            place,
-            fresh,
-            net.inputs["train"],
-            targets,
-            step=step,
-            epochs=config.epochs,
-            batch=config.batch,
-            about=about,
-            validate=validate,
-            monitor="validation",
-        )
-        state = best_state(place, fresh, about=about)
-        return methods.score(prepared, *(methods.codes_of(net, state, part) for part in ("query", "database")))[0]
+        name = "".join(c if c.isalnum() else "-" for c in f"{title}-{bits}-{seed}")
+        state = learning.train(prepared, net, step, optimizer, targets, seed=seed, name=name)
+        return learning.score(prepared, *(learning.codes_of(net, state, part) for part in ("query", "database")))[0]
 
     return train
 
@@ -188,9 +148,9 @@ def semantic_targets(key: jax.Array, labels: np.ndarray, table: np.ndarray, fres
     return np.where(up != down, np.asarray(jax.random.bernoulli(key, 0.5, up.shape)), up)
 
 
-def network(prepared: methods.Bench, variant: Variant, bits: int) -> methods.Network:
+def network(prepared: Bench, variant: Variant, bits: int) -> Network:
     """The comparison's network, or one with another head on the frozen features."""
-    net = methods.network(prepared, bits)
+    net = learning.network(prepared, bits)
     if variant.head == "two layers":
         return net
     if variant.head == "relu":

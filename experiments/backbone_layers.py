@@ -7,43 +7,42 @@ network has it. What the network takes beyond the sum of its convolutions is nor
 in training, the optimizer.
 """
 
-import importlib.metadata
-import json
-import os
 import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import torch
-import tyro
 from rich.progress import track
 
 from experiments import torch_resnet
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.models import convolve
 
 
 @dataclass(frozen=True)
-class Config:
+class Sizes:
     """What to time.
 
-    Args:
+    Attributes:
+        where: places.
         batch: images.
         size: pixels a side.
         repeats: turns.
-        report: JSON file.
     """
 
+    where: At = PLACES
     batch: int = 16
     size: int = 128
     repeats: int = 5
-    report: Path | None = None
+
+
+SCALES: dict[Scale, Sizes] = {"cpu": Sizes()}
 
 
 class Layer(NamedTuple):
@@ -110,7 +109,7 @@ def theirs(layer: Layer, x: np.ndarray, w: np.ndarray) -> dict[str, Callable[[],
     return {"forward": forward, "gradient": gradient}
 
 
-def measure(layer: Layer, config: Config) -> dict[str, dict[str, float]]:
+def measure(layer: Layer, config: Sizes) -> dict[str, dict[str, float]]:
     g = np.random.default_rng(0)
     x = g.standard_normal((config.batch, layer.size, layer.size, layer.inputs)).astype(np.float32)
     w = g.standard_normal((layer.kernel, layer.kernel, layer.inputs, layer.outputs)).astype(np.float32)
@@ -126,23 +125,14 @@ def measure(layer: Layer, config: Config) -> dict[str, dict[str, float]]:
     return {name: {job: statistics.median(each) for job, each in jobs.items()} for name, jobs in seconds.items()}
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Sizes) -> dict[str, Any]:
+    """Time every convolution."""
+    run = begin("backbone_layers", config, packages=("torch",))
     rows = []
     for layer, count in track(sorted(layers(config.size).items()), "convolutions"):
         found = measure(layer, config)
         rows.append({**layer._asdict(), "count": count, **found})
         jax.clear_caches()
-    report = {
-        "batch": config.batch,
-        "size": config.size,
-        "rows": rows,
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "torch")},
-        "cores": os.cpu_count(),
-        "load_at_end": os.getloadavg()[0],
-    }
-    if config.report is not None:
-        config.report.parent.mkdir(parents=True, exist_ok=True)
-        config.report.write_text(json.dumps(report, indent=2) + "\n")
     for kernel in sorted({row["kernel"] for row in rows}):
         for job in ("forward", "gradient"):
             spent = {
@@ -150,8 +140,8 @@ def main(config: Config) -> dict[str, Any]:
                 for name in ("jcbir", "torch")
             }
             print(f"{kernel}x{kernel} {job}: " + ", ".join(f"{name} {1e3 * s:.0f} ms" for name, s in spent.items()))
-    return report
+    return finish(run, {"batch": config.batch, "size": config.size, "rows": rows})
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line(SCALES))

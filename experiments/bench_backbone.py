@@ -13,11 +13,8 @@ allocate as they go and the share of the peak needs the card's:
 """
 
 import gc
-import importlib.metadata
 import json
 import multiprocessing
-import os
-import platform
 import re
 import statistics
 import time
@@ -31,8 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir import models
 
 GFLOP_AT_224 = 8.178
@@ -40,10 +37,11 @@ GFLOP_AT_224 = 8.178
 
 
 @dataclass(frozen=True)
-class Config:
+class Steps:
     """What to measure.
 
-    Args:
+    Attributes:
+        where: places.
         batches: images per step.
         sizes: pixels a side.
         bits: of the hash head.
@@ -52,9 +50,9 @@ class Config:
         routes: also measure XLA's own convolutions.
         compiled: also try `torch.compile`; where it fails, the report says why.
         peak_tflops: of the card, for the share of its peak.
-        report: JSON file.
     """
 
+    where: At = PLACES
     batches: tuple[int, ...] = (16, 32)
     sizes: tuple[int, ...] = (128, 224)
     bits: int = 64
@@ -63,10 +61,12 @@ class Config:
     routes: bool = True
     compiled: bool = True
     peak_tflops: float | None = None
-    report: Path | None = None
 
 
-def ours(config: Config, x: np.ndarray, y: np.ndarray, train: bool, convolution: Any) -> Callable[[], None]:
+SCALES: dict[Scale, Steps] = {"cpu": Steps()}
+
+
+def ours(config: Steps, x: np.ndarray, y: np.ndarray, train: bool, convolution: Any) -> Callable[[], None]:
     dtype = jnp.dtype(config.dtype)
     module = models.resnet50(bits=config.bits, dtype=dtype, convolution=convolution)
     variables = jax.jit(module.init)(jax.random.key(0), x[:1])
@@ -96,7 +96,7 @@ def ours(config: Config, x: np.ndarray, y: np.ndarray, train: bool, convolution:
     return run
 
 
-def theirs(config: Config, x: np.ndarray, y: np.ndarray, train: bool, compiled: bool) -> Callable[[], None]:
+def theirs(config: Steps, x: np.ndarray, y: np.ndarray, train: bool, compiled: bool) -> Callable[[], None]:
     import torch
 
     from experiments import torch_resnet
@@ -131,13 +131,13 @@ def theirs(config: Config, x: np.ndarray, y: np.ndarray, train: bool, compiled: 
     return step if train else infer
 
 
-def photographs(config: Config, batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def photographs(config: Steps, batch: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     g = np.random.default_rng(0)
     x = g.standard_normal((batch, size, size, 3)).astype(np.float32)
     return x, g.integers(0, 2, (batch, config.bits)).astype(np.float32)
 
 
-def peak(config: Config, name: Literal["jcbir", "torch"]) -> float:
+def peak(config: Steps, name: Literal["jcbir", "torch"]) -> float:
     x, y = photographs(config, max(config.batches), max(config.sizes))
     run = ours(config, x, y, True, models.convolve) if name == "jcbir" else theirs(config, x, y, True, False)
     for _ in range(2):
@@ -157,7 +157,7 @@ def device_peak(name: Literal["jcbir", "torch"]) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def peaks(config: Config) -> dict[str, float]:
+def peaks(config: Steps) -> dict[str, float]:
     found = {}
     for name in ("jcbir", "torch"):
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
@@ -165,7 +165,7 @@ def peaks(config: Config) -> dict[str, float]:
     return found
 
 
-def measure(config: Config, train: bool, batch: int, size: int) -> dict[str, Any]:
+def measure(config: Steps, train: bool, batch: int, size: int) -> dict[str, Any]:
     x, y = photographs(config, batch, size)
     runs = {"jcbir": ours(config, x, y, train, models.convolve), "torch": theirs(config, x, y, train, False)}
     if config.routes:
@@ -213,7 +213,9 @@ def measure(config: Config, train: bool, batch: int, size: int) -> dict[str, Any
     return entry
 
 
-def main(config: Config) -> dict:
+def main(config: Steps) -> dict[str, Any]:
+    """Measure every job, batch and size."""
+    run = begin("bench_backbone", config, packages=("torch",))
     rows = []
     for train in (False, True):
         for size in config.sizes:
@@ -233,19 +235,9 @@ def main(config: Config) -> dict:
         "train_cpu_ratio_vs_torch": worst("train", "cpu_ratio_vs_torch"),
         "rows": rows,
         "peak_mb": peaks(config),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "torch")},
-        "machine": {
-            "device": jax.devices()[0].device_kind,
-            "cores": os.cpu_count(),
-            "architecture": platform.machine(),
-        },
-        "load_at_end": os.getloadavg()[0],
     }
-    if config.report is not None:
-        config.report.parent.mkdir(parents=True, exist_ok=True)
-        config.report.write_text(json.dumps(report, indent=2) + "\n")
-    return report
+    return finish(run, report)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line(SCALES))

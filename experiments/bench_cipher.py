@@ -2,20 +2,16 @@
 
     taskset -c 0 python -m experiments.bench_cipher --report FILE.json
     python -m experiments.bench_cipher --engine jax --report FILE.json      (on the default device)
-    python -m experiments.bench_cipher --table experiments/results/bench_cipher.json    (the table of docs/cipher.md)
-    python -m experiments.bench_cipher --table HOST.json GPU.json           (both, column by column)
 
 Megabytes of image a second (key stream: of key stream), the best of `repeats` runs. `clock` says what is counted:
 "wall" for a quiet machine, "cpu" (time of this process alone) where others compute too; pinned to one core, the host's
 path is one thread. `bit_exact`: every image comes back, and the golden vectors of the tests, which an independent
 big-integer program made, come out of this engine. `ciphertext_sha256` must be the same whatever the engine, device or
-machine. `load_average`: processes that wanted a core at the end; above the number of cores, rates are too low.
+machine. `load`: processes that wanted a core at the end; above the number of cores, rates are too low.
 """
 
 import hashlib
 import json
-import os
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,9 +21,9 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir import cipher as lorenz
 from jcbir.cipher import keystream
 
@@ -40,56 +36,27 @@ FIRST_SHA256 = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Speed:
     """What is measured.
 
-    Fields:
+    Attributes:
+        where: places.
         engine: as in `jcbir.cipher.encrypt`; "compiled" is what "auto" takes for both sizes.
         clock: wall clock, or processor time of this process.
         batch: images of 224 x 224 x 3.
         side: side of the large image, x 3; 0 leaves it out.
         repeats: runs of each measurement; the best counts.
-        report: write the figures to this JSON file.
-        table: print the table of these reports instead of measuring.
     """
 
+    where: At = PLACES
     engine: Literal["numpy", "compiled", "jax"] = "compiled"
     clock: Literal["wall", "cpu"] = "wall"
     batch: int = 64
     side: int = 2048
     repeats: int = 3
-    report: Path | None = None
-    table: tuple[Path, ...] = ()
 
 
-ROWS = {
-    "key stream": "keystream_mb_s",
-    "modular diffusion": "diffusion_mb_s",
-    "scrambling": "scrambling_mb_s",
-    "GF(257) diffusion": "field_mb_s",
-    "modular diffusion twice": "repeated_mb_s",
-    "encrypt": "encrypt_mb_s",
-    "decrypt": "decrypt_mb_s",
-    "encrypt, images and seeds on the device": "encrypt_on_device_mb_s",
-    "decrypt, images and seeds on the device": "decrypt_on_device_mb_s",
-    "AES-256-GCM": "aes_256_gcm_mb_s",
-    "ChaCha20-Poly1305": "chacha20_poly1305_mb_s",
-}
-
-
-def speed_table(*reports: dict[str, Any]) -> str:
-    """The table of docs/cipher.md: one line a stage, one column a batch of each report."""
-    runs = [(report, run) for report in reports for run in report["runs"].values()]
-    names = [
-        " x ".join(map(str, run["shape"])) + (f", {report['device']}" if len(reports) > 1 else "")
-        for report, run in runs
-    ]
-    lines = ["| MB/s | " + " | ".join(names) + " |", "|---|" + "---|" * len(runs)]
-    for name, key in ROWS.items():
-        cells = [f"{run[key]:.0f}" if key in run else "-" for _, run in runs]
-        if set(cells) != {"-"}:
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+SCALES: dict[Scale, Speed] = {"cpu": Speed()}
 
 
 def photographs(count: int, side: int) -> np.ndarray:
@@ -100,7 +67,7 @@ def photographs(count: int, side: int) -> np.ndarray:
     return (np.resize(octets, total) // 8 + ramp).astype(np.uint8).reshape(count, side, side, 3)
 
 
-def as_golden(config: Config) -> bool:
+def as_golden(config: Speed) -> bool:
     """Do the golden cipher images come out of this engine?"""
     matches = []
     cases = json.loads(GOLDEN.read_text())["images"]
@@ -119,18 +86,18 @@ def as_golden(config: Config) -> bool:
     return bool(matches) and all(matches)
 
 
-def rate(function: Callable[[], Any], size: int, config: Config) -> float:
+def rate(function: Callable[[], Any], size: int, config: Speed) -> float:
     """Megabytes a second of the best run, one run before."""
     clock = time.perf_counter if config.clock == "wall" else time.process_time
     best = np.inf
     for _ in range(config.repeats + 1):
-        begin = clock()
+        begun = clock()
         jax.block_until_ready(function())
-        best = min(best, clock() - begin)
+        best = min(best, clock() - begun)
     return size / best / 1e6
 
 
-def measure(photos: np.ndarray, config: Config) -> dict[str, Any]:
+def measure(photos: np.ndarray, config: Speed) -> dict[str, Any]:
     """All figures for one batch."""
     count = len(photos)
     keys, nonces = [bytes([i]) * 32 for i in range(count)], [bytes([i]) * 16 for i in range(count)]
@@ -165,7 +132,7 @@ def measure(photos: np.ndarray, config: Config) -> dict[str, Any]:
     }
 
 
-def _stages(photos: np.ndarray, config: Config) -> dict[str, float]:
+def _stages(photos: np.ndarray, config: Speed) -> dict[str, float]:
     """Stages one by one: on the host of some 4 megasamples, on a device of all, where they stay."""
     side, device = photos.shape[1], config.engine == "jax"
     planes = np.ascontiguousarray(np.moveaxis(photos, -1, 1)).reshape(-1, side, side)
@@ -193,37 +160,24 @@ def _stages(photos: np.ndarray, config: Config) -> dict[str, float]:
     return out
 
 
-def main() -> None:
-    """Command line."""
-    config = tyro.cli(Config)
-    if config.table:
-        print(speed_table(*[json.loads(path.read_text()) for path in config.table]))
-        return
+def main(config: Speed) -> dict[str, Any]:
+    """Measure both sizes."""
+    run = begin("bench_cipher", config, packages=("cryptography",))
     runs = {"224": measure(photographs(config.batch, 224), config)}
     if config.side:
         runs[str(config.side)] = measure(photographs(1, config.side), config)
     golden = as_golden(config)
     known = {name: run["ciphertext_sha256"] == FIRST_SHA256.get(name) for name, run in runs.items()}
-    report = {
-        "command": f"python -m experiments.bench_cipher --engine {config.engine} --clock {config.clock} "
-        f"--repeats {config.repeats}",
-        "device": str(jax.devices()[0].device_kind) if config.engine == "jax" else "host, pinned to one core",
-        "clock": config.clock,
-        "load_average": round(os.getloadavg()[0], 1),
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "versions": {"numpy": np.__version__, "jax": jax.__version__},
+    for name, figures in runs.items():
+        print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()})
+    metrics = {
         "runs": runs,
         **{k: runs["224"][k] for k in ("keystream_mb_s", "encrypt_mb_s", "decrypt_mb_s", "ratio_vs_aes_gcm")},
-        "bit_exact": golden and all(run["bit_exact"] for run in runs.values()),
+        "bit_exact": golden and all(figures["bit_exact"] for figures in runs.values()),
         "ciphertext_as_on_the_first_machine": known,
     }
-    for name, run in runs.items():
-        print(name, {k: round(v, 4) if isinstance(v, float) else v for k, v in run.items()})
-    if config.report:
-        config.report.parent.mkdir(parents=True, exist_ok=True)
-        config.report.write_text(json.dumps(report, indent=1) + "\n")
+    return finish(run, metrics)
 
 
 if __name__ == "__main__":
-    main()
+    main(command_line(SCALES))

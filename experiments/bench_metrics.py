@@ -11,29 +11,27 @@ With `--published FOLDER`, a folder with the outputs that accompany the official
 `database_hash.npy`, `test_label.npy`, `database_label.npy`), the report also holds their mAP@100 by every convention.
 """
 
-import importlib.metadata
 import json
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir import codes, metrics
 
 
 @dataclass(frozen=True)
-class Config:
-    """Sizes of the benchmark and where its report goes."""
+class Sizes:
+    """Sizes of the benchmark; `published`: folder of published outputs to score besides."""
 
-    report: Path | None = None
+    where: At = PLACES
     published: Path | None = None
     queries: int = 1000
     items: int = 59_000
@@ -56,7 +54,7 @@ class Problem:
     bits: int
 
 
-def problem(config: Config) -> Problem:
+def problem(config: Sizes) -> Problem:
     g = np.random.default_rng(config.seed)
     centers = g.random((config.classes, config.bits)) < 0.5
     labels = g.integers(0, config.classes, config.queries + config.items)
@@ -153,8 +151,12 @@ def published(folder: Path) -> dict[str, float]:
     return {s.convention: round(s.value, 6) for s in scores}
 
 
-def main(config: Config) -> dict:
+SCALES: dict[Scale, Sizes] = {"cpu": Sizes()}
+
+
+def main(config: Sizes) -> dict[str, Any]:
     """Run every contender once in a row, print the table, write the report."""
+    run = begin("bench_metrics", config, packages=("faiss-cpu",))
     p = problem(config)
     start = time.perf_counter()
     ours(p, config.block)
@@ -172,7 +174,7 @@ def main(config: Config) -> dict:
         "ratio_vs_faiss_numpy": round(other / mine, 2),
         "ratio_vs_numpy_loop": round(loop / mine, 2),
         "map_all_processor_s": round(processor_seconds(lambda: ours(p, config.block)), 4),
-        "seconds": {"first_call": first, "index_ties": index, "faiss_numpy": other, "numpy_loop": loop},
+        "others_s": {"first_call": first, "index_ties": index, "faiss_numpy": other, "numpy_loop": loop},
         "map": {
             metrics.convention(): value,
             metrics.convention(ties="index"): index_value,
@@ -180,18 +182,12 @@ def main(config: Config) -> dict:
             "numpy_loop": loop_value,
         },
         "sizes": {"queries": config.queries, "items": config.items, "bits": config.bits, "block": config.block},
-        "cores": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg()[0],
-        "machine": platform.machine(),
-        "versions": {n: importlib.metadata.version(n) for n in ("jax", "numpy", "faiss-cpu")},
     }
     if config.published:
         report["hmdb51"] = published(config.published)
     print(json.dumps(report, indent=2))
-    if config.report:
-        config.report.write_text(json.dumps(report, indent=2) + "\n")
-    return report
+    return finish(run, report)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line(SCALES))

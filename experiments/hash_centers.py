@@ -6,37 +6,38 @@
 are at least as far apart everywhere, and three times as far at 100 x 16.
 """
 
-import json
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.hashing.centers import Separation, bernoulli, hash_centers, separated_centers, separation
-from jcbir.storage.files import write_file
 
 PUBLISHED = {(100, 16): 2, (100, 32): 8, (100, 64): 32, (80, 16): 2, (80, 32): 8, (80, 64): 20, (21, 16): 4}
 SHAPES = (*PUBLISHED, (1000, 64), (100, 48), (21, 12), (40_000, 64))
 
 
 @dataclass(frozen=True)
-class Config:
-    """What is measured.
+class Tables:
+    """How often it is drawn.
 
-    Fields:
-        report: JSON file to write.
+    Attributes:
+        where: places.
         draws: random tables a shape; one for the largest.
     """
 
-    report: Path
+    where: At = PLACES
     draws: int = 20
 
 
-def main(config: Config) -> dict[str, Any]:
+SCALES: dict[Scale, Tables] = {"cpu": Tables()}
+
+
+def main(config: Tables) -> dict[str, Any]:
     """Measure every shape, print a table, write the report."""
+    run = begin("hash_centers", config)
     rows = {}
     names = ("classes x bits", "published", "paper", "random", "coded", "coded mean")
     print("".join(f"{name:>16}" for name in names))
@@ -60,9 +61,8 @@ def main(config: Config) -> dict[str, Any]:
         }
         cells = (f"{classes} x {bits}", published or "-", paper.minimum, drawn, coded.minimum, round(coded.mean, 3))
         print("".join(f"{cell:>16}" for cell in cells))
-    write_file(config.report, (json.dumps({"draws": config.draws, "centers": rows}, indent=1) + "\n").encode())
-    return rows
+    return finish(run, {"draws": config.draws, "centers": rows})
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(command_line(SCALES))

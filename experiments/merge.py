@@ -15,18 +15,18 @@ from typing import Any
 
 import tyro
 
-from experiments import hashing_report
+from experiments import table2_methods
 from jcbir.storage.files import write_file
 
 LISTED = ("bits", "methods")
-LARGEST = ("date", "load")
+LARGEST = ("date", "load", "load_at_start")
 
 
 @dataclass(frozen=True)
 class Config:
     """What is joined.
 
-    Fields:
+    Attributes:
         parts: reports, in the order their rows and columns shall have.
         report: JSON file to write; precision-recall curves, where there are any, go beside it as `.png`.
     """
@@ -40,8 +40,8 @@ def main(config: Config) -> dict[str, Any]:
     joined = join([json.loads(path.read_text()) for path in config.parts])
     write_file(config.report, (json.dumps(joined, indent=1) + "\n").encode())
     if "curves" in joined:
-        hashing_report.print_table(joined)
-        hashing_report.draw_curves(joined, config.report.with_suffix(".png"))
+        table2_methods.print_table(joined)
+        table2_methods.draw_curves(joined, config.report.with_suffix(".png"))
     return joined
 
 

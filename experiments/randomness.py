@@ -3,14 +3,14 @@
     python -m experiments.randomness --battery smallcrush --report FILE.json
     python -m experiments.randomness --battery crush --layout lane --workers 16 --report FILE.json
     python -m experiments.randomness --battery dieharder --layout lane --workers 16 --report FILE.json
-    python -m experiments.randomness --battery smallcrush --source published --report FILE.json
+    python -m experiments.randomness --battery smallcrush --stream published --report FILE.json
 
 Needs the Debian packages libtestu01-0-dev (non-free) and a C compiler, or the driver compiled before (`--driver`);
 and dieharder. The tests of a battery run apart from one another, `workers` at a time and the slowest first, each on a
 stream of its own: key streams of 1 MiB, under nonces that no two tests share. `layout` "step" keeps the bytes as the
 cipher consumes them (lanes interleaved); "lane" puts each trajectory's bytes one after another.
 
-The report is written after every test, and a run that finds its report goes on where that one ended. As the users of
+The run folder holds the results after every test, and a run that was killed goes on where it ended. As the users of
 TestU01 do, a test with a suspect p-value (outside 0.0001 to 0.9999) is run once more, on fresh streams: of a good
 generator one value in 5,000 is suspect, and does not come twice. The tests that dieharder itself calls suspect (OPSO,
 OQSO, DNA) or not to be used (Sums) are left out.
@@ -35,10 +35,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from experiments.reference_cipher import published_bytes
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.cipher import keystream
+from jcbir.storage.files import write_file
 
 STREAM = 1 << 20
 SUSPECT = 1e-4
@@ -92,24 +93,27 @@ TESTS = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Battery:
     """What is tested, and with what.
 
-    Fields:
+    Attributes:
+        where: places.
         battery: TestU01 SmallCrush or Crush, or dieharder.
-        source: the cipher's key stream, or the byte quantiser of reference [50] on its own integrator.
+        stream: the cipher's key stream, or the byte quantiser of reference [50] on its own integrator.
         layout: order of the bytes, see above.
         workers: tests that run at a time.
         driver: the compiled program that runs TestU01; compiled to this file if it is not there, None: for this run.
-        report: where the figures are kept, test by test.
     """
 
+    where: At = PLACES
     battery: Literal["smallcrush", "crush", "dieharder"] = "smallcrush"
-    source: Literal["cipher", "published"] = "cipher"
+    stream: Literal["cipher", "published"] = "cipher"
     layout: Literal["step", "lane"] = "step"
     workers: int = 1
     driver: Path | None = None
-    report: Path | None = None
+
+
+SCALES: dict[Scale, Battery] = {"cpu": Battery()}
 
 
 def key_stream(name: str, layout: str, *, batch: int = 16) -> Iterator[np.ndarray]:
@@ -185,18 +189,11 @@ def suspect(result: dict[str, Any]) -> bool:
     return any(not SUSPECT < v["p"] < 1 - SUSPECT for v in result["p_values"])
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Run what the report still lacks of a battery, then the tests with suspect values once more.
-
-    Returns:
-        The report.
-    """
-    results: list[dict[str, Any]] = []
-    if config.report and config.report.exists():
-        kept = json.loads(config.report.read_text())
-        if [kept.get(k) for k in ("battery", "source", "layout")] != [config.battery, config.source, config.layout]:
-            raise SystemExit(f"{config.report} is the report of another run")
-        results = kept["results"]
+def main(config: Battery) -> dict[str, Any]:
+    """Run what is still lacking of a battery, then the tests with suspect values once more."""
+    begun = begin("randomness", config)
+    place = begun.folder / "results.json"
+    results: list[dict[str, Any]] = json.loads(place.read_text()) if place.exists() else []
     with tempfile.TemporaryDirectory() as folder:
         driver = config.driver or Path(folder) / "driver"
         _provide(config.battery, driver)
@@ -205,7 +202,7 @@ def run(config: Config) -> dict[str, Any]:
                 due = [r["test"] for r in results if suspect(r)] if attempt else TESTS[config.battery]
                 done = {r["test"] for r in results if r["attempt"] == attempt}
                 tasks = {
-                    pool.submit(run_test, config.battery, config.source, config.layout, driver, test, attempt): test
+                    pool.submit(run_test, config.battery, config.stream, config.layout, driver, test, attempt): test
                     for test in due
                     if test not in done
                 }
@@ -215,19 +212,17 @@ def run(config: Config) -> dict[str, Any]:
                         continue
                     results.append(task.result())
                     print(json.dumps(results[-1]), flush=True)
-                    _keep(config, results)
-    return _report(config, results)
+                    write_file(place, (json.dumps(results, indent=1) + "\n").encode())
+    return finish(begun, _summary(config, results))
 
 
-def _report(config: Config, results: list[dict[str, Any]]) -> dict[str, Any]:
+def _summary(config: Battery, results: list[dict[str, Any]]) -> dict[str, Any]:
     first = [r for r in results if r["attempt"] == 0]
     again = [r for r in results if r["attempt"] == 1]
     return {
         "battery": config.battery,
-        "source": config.source,
+        "source": config.stream,
         "layout": config.layout,
-        "command": f"python -m experiments.randomness --battery {config.battery} --source {config.source} "
-        f"--layout {config.layout} --workers {config.workers}",
         "tests": len(first),
         "tests_of_the_battery": len(TESTS[config.battery]),
         "statistics": sum(len(r["p_values"]) for r in first),
@@ -239,14 +234,6 @@ def _report(config: Config, results: list[dict[str, Any]]) -> dict[str, Any]:
         "suspect_again": [r["test"] for r in again if suspect(r)],
         "results": results,
     }
-
-
-def _keep(config: Config, results: list[dict[str, Any]]) -> None:
-    if config.report:
-        config.report.parent.mkdir(parents=True, exist_ok=True)
-        part = config.report.with_suffix(".part")
-        part.write_text(json.dumps(_report(config, results), indent=1) + "\n")
-        part.replace(config.report)
 
 
 def _provide(battery: str, driver: Path) -> None:
@@ -270,12 +257,5 @@ def _dieharder(output: str) -> list[dict[str, Any]]:
     return [{"name": f"{r[0]} {r[1]}", "p": float(r[4])} for r in rows if len(r) == 6 and r[1].isdigit()]
 
 
-def main() -> None:
-    """Command line."""
-    config = tyro.cli(Config)
-    result = run(config)
-    print({k: v for k, v in result.items() if k != "results"})
-
-
 if __name__ == "__main__":
-    main()
+    main(command_line(SCALES))

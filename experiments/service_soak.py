@@ -11,7 +11,6 @@ report compares the first third of the time with the last: a service that leaks 
 import collections
 import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import secrets
@@ -21,9 +20,9 @@ import time
 from typing import Any
 
 import numpy as np
-import tyro
 
-from experiments.service_load import Running, family, machine, say, service
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
+from experiments.service_load import PACKAGES, Running, family, say, service
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
 from jcbir.protocol.owner import announce
@@ -40,11 +39,11 @@ EXPECTED = ("out-of-step", "conflict", "empty")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    """Options.
+class Course:
+    """What happens, and for how long.
 
     Attributes:
-        report: JSON file to write.
+        where: places.
         minutes: how long.
         users: users who query at the same time.
         images: images in the collection, about.
@@ -56,7 +55,7 @@ class Config:
         top: results of each query.
     """
 
-    report: pathlib.Path | None = None
+    where: At = PLACES
     minutes: float = 8.0
     users: int = 4
     images: int = 1000
@@ -68,10 +67,13 @@ class Config:
     top: int = 5
 
 
+SCALES: dict[Scale, Course] = {"cpu": Course()}
+
+
 class Soak:
     """What the threads share: the collection as its owner knows it, the users' grants, and what happened."""
 
-    def __init__(self, config: Config, root: pathlib.Path, own: Any) -> None:
+    def __init__(self, config: Course, root: pathlib.Path, own: Any) -> None:
         self.config, self.root, self.own = config, root, own
         self.codes: dict[str, np.ndarray] = {}
         self.people: list[Any] = []
@@ -88,10 +90,11 @@ class Soak:
         self.faults.append(f"{what}: {type(error).__name__}: {error}"[:300])
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Course) -> dict[str, Any]:
+    """Everything at once."""
+    run = begin("service_soak", config, packages=PACKAGES)
     secret = generate_keys(bits=config.modulus_bits, draw=secrets.token_bytes, subgroup_bits=256)
     own = owner.create(collection="soak", bits=config.bits, secret=secret, draw=secrets.token_bytes)
-    begin, machine_record = time.perf_counter(), machine()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         root = pathlib.Path(folder)
         soak, passphrase = Soak(config, root, own), secrets.token_urlsafe(24)
@@ -123,8 +126,7 @@ def main(config: Config) -> dict[str, Any]:
             health = verify_store(store)
         logs = "".join((root / f"{side}.log").read_text() for side in ("cloud", "authority"))
     report = {
-        "machine": machine_record, "config": {**dataclasses.asdict(config), "report": None},
-        "wall_s": round(time.perf_counter() - begin, 1), "errors": soak.counts["errors"],
+        "errors": soak.counts["errors"],
         "error_texts": sorted(set(soak.faults))[:10],
         "logged_errors": sum('"level": "error"' in line for line in logs.splitlines()),
         "counts": dict(sorted(soak.counts.items())),
@@ -135,12 +137,7 @@ def main(config: Config) -> dict[str, Any]:
         "store": {"segments": health.segments, "images": health.images, "withdrawn": health.gone},
         "samples": len(soak.samples), **growth(soak.samples),
     }  # fmt: skip
-    report["machine"]["load_at_end"] = [round(x, 2) for x in os.getloadavg()]
-    if config.report is not None:
-        config.report.parent.mkdir(parents=True, exist_ok=True)
-        config.report.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps({key: value for key, value in report.items() if key not in ("machine", "config")}, indent=1))
-    return report
+    return finish(run, report)
 
 
 def publish(soak: Soak, to_cloud: client.Link, to_authority: client.Link) -> None:
@@ -233,7 +230,7 @@ def query(soak: Soak, cloud: Running, place: int) -> None:
             state, message = user.ask(
                 me, code, top=soak.config.top, now=int(time.time()), scheme=scheme, draw=secrets.token_bytes
             )
-            begin = time.perf_counter()
+            begun = time.perf_counter()
             try:
                 _, (row,) = user.receive(state, client.search(link, message))
             except RefusalError as error:
@@ -247,7 +244,7 @@ def query(soak: Soak, cloud: Running, place: int) -> None:
             except (ValueError, OSError) as error:
                 soak.fault("query", error)
                 continue
-            soak.latencies.append(time.perf_counter() - begin)
+            soak.latencies.append(time.perf_counter() - begun)
             soak.counts["queries"] += 1
             distances = [match.distance for match in row]
             opened = all(match.image is not None and (match.image == PICTURE).all() for match in row)
@@ -334,4 +331,4 @@ def growth(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config, description=__doc__))
+    main(command_line(SCALES))

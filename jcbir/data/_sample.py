@@ -1,7 +1,8 @@
 """The CIFAR-10 sample inside the package: 2,000 photographs to train on, 2,000 to search in, 200 to ask with.
 
-Lossless WebP sheets built by `experiments.build_sample`, checked by SHA-256 each time they are read. Training and
-database images come from CIFAR-10's training set, queries from its test set; every ten in a row hold the ten classes.
+Lossless WebP sheets built by `experiments.assets.build_sample`, checked by SHA-256 each time they are read. Training
+and database images come from CIFAR-10's training set, queries from its test set; every ten in a row hold the ten
+classes.
 """
 
 import hashlib

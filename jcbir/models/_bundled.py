@@ -1,7 +1,7 @@
 """The small pretrained network inside the package: weights, module and preprocessing that belong together.
 
-Four stages of one basic block, 32 to 256 channels, for 32 x 32 photographs; pretrained by `experiments.pretrain` on
-Tiny-ImageNet. The record beside the weights holds configuration, data hashes, held-out accuracy, date and source.
+Four stages of one basic block, 32 to 256 channels, for 32 x 32 photographs; pretrained by `experiments.assets.pretrain`
+on Tiny-ImageNet. The record beside the weights holds configuration, data hashes, held-out accuracy, date and source.
 """
 
 import hashlib
@@ -92,7 +92,7 @@ def record() -> dict[str, Any]:
 
     Example:
         >>> record()["script"]
-        'experiments/pretrain.py'
+        'experiments/assets/pretrain.py'
     """
     return json.loads(_asset("small.json"))
 

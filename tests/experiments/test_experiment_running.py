@@ -3,14 +3,14 @@
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
 
 import pytest
-import tyro
 
-from experiments import running, stamp, tasks
+from experiments import learning, running
+from experiments.assets import stamp
+from experiments.learning import Learning
 from experiments.running import Where
 
 
@@ -18,14 +18,14 @@ from experiments.running import Where
 class Config:
     """A configuration like those of the experiments."""
 
-    where: Annotated[Where, tyro.conf.arg(name="")] = field(default_factory=Where)
-    learn: Annotated[tasks.Learning, tyro.conf.arg(name="")] = field(default_factory=tasks.Learning)
+    where: running.At = running.PLACES
+    learn: learning.Learn = learning.SMOKE
     rounds: int = 1
 
 
 SCALES = {
     "smoke": Config(),
-    "cpu": Config(where=Where(scale="cpu"), learn=tasks.Learning(epochs=20, bits=(16, 32)), rounds=3),
+    "cpu": Config(learn=Learning(epochs=20, bits=(16, 32)), rounds=3),
 }
 
 
@@ -48,11 +48,14 @@ def at(tmp_path: Path, **options) -> Config:
 
 def test_options_override_the_values_of_the_scale():
     assert running.command_line(SCALES, []) == SCALES["smoke"]
-    assert running.command_line(SCALES, ["--scale", "cpu"]) == SCALES["cpu"]
+    cpu = replace(SCALES["cpu"], where=Where(scale="cpu"))
+    assert running.command_line(SCALES, ["--scale", "cpu"]) == cpu
     found = running.command_line(SCALES, ["--epochs", "7", "--scale", "cpu", "--bits", "64"])
-    assert found == replace(SCALES["cpu"], learn=tasks.Learning(epochs=7, bits=(64,)))
+    assert found == replace(cpu, learn=Learning(epochs=7, bits=(64,)))
     with pytest.raises(SystemExit):
         running.command_line(SCALES, ["--scale", "huge"])
+    # The first scale is the default.
+    assert running.command_line({"cpu": Config(rounds=3)}, []) == Config(where=Where(scale="cpu"), rounds=3)
 
 
 def test_the_folder_is_named_by_what_decides_the_results():
@@ -60,14 +63,14 @@ def test_the_folder_is_named_by_what_decides_the_results():
         return running.digest(running.decisive_fields(config))
 
     there = Where(runs=Path("elsewhere"), report=Path("b.json"), allow_dirty=True)
-    assert name(Config()) == name(Config(where=there, learn=tasks.Learning(source=Path("a"), features=Path("b"))))
-    others = [Config(rounds=2), Config(learn=tasks.Learning(epochs=4)), Config(learn=tasks.Learning(dataset="corel5k"))]
+    assert name(Config()) == name(Config(where=there, learn=Learning(source=Path("a"), features=Path("b"))))
+    others = [Config(rounds=2), Config(learn=Learning(epochs=4)), Config(learn=Learning(dataset="corel5k"))]
     assert len({name(config) for config in [Config(), *others]}) == 4
 
 
 def test_a_clean_tree_reports_with_its_commit(tree, tmp_path):
     config = at(tmp_path)
-    run = running.begin("trial", config)
+    run = running.begin("trial", config, packages=("pillow", "no-such-package"))
     assert run.folder.name == f"trial-{running.digest(running.decisive_fields(config))}"
     report = running.finish(run, {"map": 0.5})
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=tree, check=True, capture_output=True, text=True).stdout
@@ -76,6 +79,8 @@ def test_a_clean_tree_reports_with_its_commit(tree, tmp_path):
     assert json.loads((run.folder / "metrics.json").read_text()) == {"map": 0.5}
     assert json.loads((run.folder / "config.json").read_text()) == report["config"]
     assert "jax" in json.loads((run.folder / "environment.json").read_text())["versions"]
+    versions = report["environment"]["versions"]
+    assert versions["pillow"] != versions["no-such-package"] == "not installed"
     # Where the files lay says nothing to a reader.
     assert str(tmp_path) not in json.dumps(report)
 

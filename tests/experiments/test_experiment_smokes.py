@@ -14,7 +14,7 @@ from experiments import (
     fig4_fig5_cipher,
     fig6_transfer,
     fig7_pr_curves,
-    report_tables,
+    pages,
     semantic_centers,
     table1_backbones,
     table2_methods,
@@ -58,13 +58,13 @@ def smoke(name, runs, tmp_path, **options):
     where = replace(config.where, runs=runs, report=tmp_path / "report.json", allow_dirty=True)
     found = module.main(replace(config, where=where, **options))
     assert json.loads((tmp_path / "report.json").read_text()) == json.loads(json.dumps(found))
-    text = report_tables.heading("report", found) + report_tables.SECTIONS[name][1](found)
+    text = pages.heading("report", found) + pages.SECTIONS[name][1](found)
     assert "| --- |" in text and "nan" not in text
     return found
 
 
 def test_every_experiment_is_here():
-    assert set(MODULES) == set(report_tables.SECTIONS)
+    assert set(MODULES) == set(pages.SECTIONS)
 
 
 def test_table1_and_its_resuming(runs, tmp_path):
@@ -134,7 +134,7 @@ def test_fig4_and_fig5(runs, tmp_path):
         # Any good cipher gives what the plain histogram fixes, reference [50] included.
         assert abs(row["psnr"] - row["psnr_ideal"]) < 0.5 and abs(row["psnr_reference50"] - row["psnr_ideal"]) < 0.5
         assert row["decrypts"]
-    assert len(list(next(runs.glob("fig4_fig5_cipher-*")).glob("*.png"))) == 2
+    assert len(list(next(runs.glob("fig4_fig5_cipher-*")).glob("*.png"))) == 3
 
 
 def test_fig6(runs, tmp_path):

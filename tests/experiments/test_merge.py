@@ -4,7 +4,9 @@ import json
 
 import pytest
 
-from experiments import hashing_methods, merge
+from experiments import merge, table2_methods
+from experiments.learning import Learning
+from experiments.running import Where
 
 
 def test_parts_by_length_and_by_method_give_the_whole():
@@ -35,14 +37,16 @@ def test_parts_of_different_runs_are_refused(place):
 
 
 def test_a_comparison_in_two_processes_is_the_comparison(tmp_path):
-    options = {"bits": (16,), "seeds": 1, "epochs": 1, "limit": 200, "features": tmp_path / "features"}
-    methods = ("lsh", "itq")
-    for method in methods:
-        hashing_methods.main(hashing_methods.Config(tmp_path / f"{method}.json", methods=(method,), **options))
-    whole = hashing_methods.main(hashing_methods.Config(tmp_path / "whole.json", methods=methods, **options))
-    parts = tuple(tmp_path / f"{method}.json" for method in methods)
-    joined = merge.main(merge.Config(parts, tmp_path / "joined.json"))
+    learn = Learning(epochs=1, limit=200, features=tmp_path / "features")
+
+    def run(name, *methods):
+        where = Where(runs=tmp_path / "runs", report=tmp_path / f"{name}.json", allow_dirty=True)
+        return table2_methods.main(table2_methods.Comparison(where, learn, methods))
+
+    for method in ("lsh", "itq"):
+        run(method, method)
+    whole = run("whole", "lsh", "itq")
+    joined = merge.main(merge.Config((tmp_path / "lsh.json", tmp_path / "itq.json"), tmp_path / "joined.json"))
     assert json.loads((tmp_path / "joined.json").read_text()) == joined and (tmp_path / "joined.png").exists()
-    for name in ("map", "map_validation", "curves", "protocol", "convention"):
+    for name in ("map", "map_validation", "curves", "protocol", "convention", "config"):
         assert joined[name] == json.loads(json.dumps(whole[name]))
-    assert joined["config"] == json.loads(json.dumps(whole["config"]))

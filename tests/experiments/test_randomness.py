@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import randomness
-from experiments.randomness import Config, key_stream, run, run_test
+from experiments.randomness import Battery, key_stream, main, run_test
+from experiments.running import Where, begin
 
 # Test 3 is suspect at every try; the others give a p-value that their first word decides.
 STAND_IN = f"""#!{sys.executable}
@@ -42,22 +43,24 @@ def test_no_two_tests_share_a_stream(driver):
 
 
 def test_a_run_goes_on_and_repeats_what_is_suspect(driver, tmp_path):
-    config = Config(driver=driver, report=tmp_path / "report.json")
-    run_test_one = run_test("smallcrush", "cipher", "step", driver, "1", 0)
-    begun = {"battery": "smallcrush", "source": "cipher", "layout": "step", "results": [run_test_one]}
-    config.report.write_text(json.dumps(begun))
-    found = run(config)
-    assert found["results"][0] == run_test_one
+    where = Where(runs=tmp_path / "runs", report=tmp_path / "report.json", allow_dirty=True)
+    config = Battery(where, driver=driver)
+    first = run_test("smallcrush", "cipher", "step", driver, "1", 0)
+    (begin("randomness", config).folder / "results.json").write_text(json.dumps([first]))
+    found = main(config)
+    assert found["results"][0] == first
     assert sorted(int(r["test"]) for r in found["results"] if r["attempt"] == 0) == list(range(1, 11))
     assert found["suspect"] == found["repeated"] == found["suspect_again"] == ["3"]
-    assert json.loads(config.report.read_text()) == json.loads(json.dumps(found))
+    assert json.loads(where.report.read_text()) == json.loads(json.dumps(found))
 
 
-def test_the_report_of_another_run_is_not_touched(driver, tmp_path):
-    report = tmp_path / "report.json"
-    report.write_text(json.dumps({"battery": "crush", "source": "cipher", "layout": "step", "results": []}))
-    with pytest.raises(SystemExit, match="another run"):
-        run(Config(driver=driver, report=report))
+def test_only_what_changes_the_streams_starts_anew(tmp_path):
+    def folder(**options):
+        return begin("randomness", Battery(Where(runs=tmp_path), **options)).folder
+
+    assert folder() == folder(workers=4, driver=tmp_path / "driver")
+    others = [folder(battery="crush"), folder(layout="lane"), folder(stream="published")]
+    assert len({folder(), *others}) == 4
 
 
 def test_dieharder_lines_are_read():

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import features, hashing_data, hashing_page, hashing_report, hashing_zoo
+from experiments import datasets, learning, methods, pages
 from jcbir.data import load, load_sample
 from jcbir.hashing.centers import separation
 from jcbir.models import Preprocessing, preprocess, resnet_backbone, small
@@ -18,7 +18,7 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 
 def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
-    task = hashing_data.load_task("bundled", source=None, validation=200, limit=300)
+    task = datasets.load_task("bundled", source=None, validation=200, limit=300)
     assert {part: len(rows) for part, rows in task.rows.items()} == {
         "train": 300,
         "validation": 200,
@@ -29,25 +29,25 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     assert len(set(every.tolist())) == len(every)
     # Each ten photographs hold the ten classes, so every part is balanced.
     assert all(np.ptp(task.labels[rows].sum(0)) == 0 for rows in task.rows.values())
-    whole = hashing_data.load_task("bundled", source=None, validation=200, limit=0)
+    whole = datasets.load_task("bundled", source=None, validation=200, limit=0)
     assert whole.rows["train"].tolist() == list(range(1800))
     wanted = load_sample()
-    found = hashing_data.pixels(task, size=32)
+    found = datasets.pixels(task, size=32)
     np.testing.assert_array_equal(found["query"], wanted.query.images)
     np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])
 
 
 @pytest.mark.parametrize("validation", [0, 2000])
 def test_a_validation_part_that_leaves_nothing_is_named(validation):
-    with pytest.raises(ValueError, match=f"validation must be from 1 to 1999, got {validation}"):
-        hashing_data.load_task("bundled", source=None, validation=validation, limit=0)
+    with pytest.raises(ValueError, match=f"validation: must be from 1 to 1999, got {validation}"):
+        datasets.load_task("bundled", source=None, validation=validation, limit=0)
 
 
 def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
-    monkeypatch.setattr(features, "PIECE", 4)
+    monkeypatch.setattr(datasets, "PIECE", 4)
     g = np.random.default_rng(0)
     images, ids = g.integers(0, 256, (10, 8, 8, 3), np.uint8), tuple(f"train/{i}" for i in range(10))
-    source = features._from_pixels(images, np.arange(10, dtype=np.int32), ids, tuple("0123456789"))
+    source = datasets.from_pixels(images, np.arange(10, dtype=np.int32), ids, tuple("0123456789"))
     module = small(stages=(1,), width=4)
     variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     backbone = resnet_backbone(module, variables, Preprocessing(size=8))
@@ -55,38 +55,25 @@ def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
 
     def found(network):
         done.clear()
-        return features.cached_features(
+        return datasets.pooled_features(
             source, network, folder=tmp_path, label="ten", batch=5, progress=lambda count, total: done.append(count)
         )
 
     first = found(backbone)
     direct = module.apply(backbone.variables, preprocess(images, backbone.preprocessing)).pooled
-    np.testing.assert_allclose(first.pooled, direct, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first, direct, rtol=1e-5, atol=1e-6)
     assert done == [4, 8, 10]
     (place,) = tmp_path.iterdir()
     (place / "0000004.npy").unlink()
-    np.testing.assert_array_equal(found(backbone).pooled, first.pooled)
+    np.testing.assert_array_equal(found(backbone), first)
     assert done == [8]
     other = backbone._replace(variables=jax.tree.map(lambda leaf: leaf + 0.1, backbone.variables))
-    assert np.abs(found(other).pooled - first.pooled).max() > 1e-3
+    assert np.abs(found(other) - first).max() > 1e-3
     assert done == [4, 8, 10]
 
 
-def test_pages_hold_the_figures_of_their_reports():
-    hashing_page.main(hashing_page.Config(check=True))
-
-
-def test_a_figure_typed_by_hand_is_refused(tmp_path):
-    for page in hashing_page.PAGES:
-        (tmp_path / page).write_text((DOCS / page).read_text())
-    page = tmp_path / "metrics.md"
-    page.write_text(page.read_text().replace("| 0.5", "| 0.9", 1))
-    with pytest.raises(SystemExit, match=r"metrics\.md must hold the figures"):
-        hashing_page.main(hashing_page.Config(docs=tmp_path, check=True))
-
-
 def test_drawn_rows_are_as_far_apart_and_say_more():
-    first, drawn = (hashing_zoo.class_centers(10, bits=64, drawn=choice) for choice in (False, True))
+    first, drawn = (methods.class_centers(10, bits=64, drawn=choice) for choice in (False, True))
     assert separation(drawn).minimum == separation(first).minimum == 32
     assert len(np.unique(first, axis=1).T) == 16
     assert len(np.unique(drawn, axis=1).T) == 32
@@ -108,16 +95,15 @@ def made_up(**means: tuple[float, float]) -> dict:
     ],
 )
 def test_the_verdict_is_that_of_the_figures(means, says):
-    found = hashing_page.verdict(made_up(**means), "64")
+    found = pages.verdict(made_up(**means), "64")
     assert all(text in found for text in says), found
 
 
 def test_a_cell_is_mean_and_sample_deviation():
-    runs = [hashing_report.Outcome(test, 0.0, 1.0) for test in (0.1, 0.2, 0.6)]
-    found = hashing_report.cell(runs, "test")
+    found = learning.spread([0.1, 0.2, 0.6])
     assert found["mean"] == pytest.approx(0.3)
     assert found["spread"] == pytest.approx(np.std([0.1, 0.2, 0.6], ddof=1))
-    assert hashing_report.cell(runs[:1], "test")["spread"] == 0
+    assert learning.spread([0.1])["spread"] is None
 
 
 def test_examples_of_the_pages_run():
@@ -147,7 +133,7 @@ def test_cifar10_may_come_packed(tmp_path):
         arrays[f"{part}_offsets"] = np.arange(len(files) + 1) * len(files[0])
         arrays[f"{part}_labels"] = np.arange(len(files)) % 10
     np.savez(tmp_path / "cifar10.npz", **arrays)
-    source = features.open_source("cifar10", tmp_path / "cifar10.npz")
+    source = datasets.open_source("cifar10", tmp_path / "cifar10.npz")
     assert source.ids == ("train/00000", "train/00001", "train/00002", "test/00000", "test/00001")
     split, skipped = load(source, size=32)
     assert not skipped

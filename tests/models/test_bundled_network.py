@@ -37,7 +37,7 @@ def test_weights_are_finite_and_small():
 
 def test_record_says_where_the_weights_come_from():
     about = record()
-    assert about["script"] == "experiments/pretrain.py"
+    assert about["script"] == "experiments/assets/pretrain.py"
     assert set(about) >= {"config", "date", "source", "held_out", "sha256", "versions"}
     assert all(len(digest) == 64 for digest in about["source"]["sha256"].values())
 

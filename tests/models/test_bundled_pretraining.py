@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-pretrain = pytest.importorskip("experiments.pretrain")
+from jcbir.errors import KeyMismatchError
+
+pretrain = pytest.importorskip("experiments.assets.pretrain")
 
 
 def pack(path, *, count: int, first: int) -> None:
@@ -67,7 +69,7 @@ def test_interrupted_equals_uninterrupted(images, monkeypatch):
 def test_a_checkpoint_of_another_recipe_is_refused(images):
     photographs, labels = pretrain.read_packed(images, pretrain.TRAIN_FILES)
     pretrain.train(config(images, "run", epochs=1), photographs, labels)
-    with pytest.raises(ValueError, match="belongs to another configuration"):
+    with pytest.raises(KeyMismatchError):
         pretrain.train(config(images, "run", epochs=2), photographs, labels)
 
 

@@ -28,7 +28,7 @@ def tiny(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_of_pytorch(kind):
-    """The committed vectors were written by `experiments.make_backbone_vectors`; see provenance.json beside them."""
+    """The vectors were written by `experiments.assets.make_backbone_vectors`; see provenance.json beside them."""
     module = tiny(kind)
     variables = models.from_torch(read_torch((VECTORS / f"{kind}.pth").read_bytes()), module)
     with np.load(VECTORS / "logits.npz") as vectors:

