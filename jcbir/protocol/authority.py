@@ -18,6 +18,7 @@ from jcbir.protocol.messages import (
     Card,
     Catalog,
     Grant,
+    Head,
     Ranking,
     Revocation,
     ScoreReport,
@@ -74,6 +75,7 @@ class Authority:
         answered: nonces of recent requests, with their time.
         spent: grant to what it has used up on the last day it asked.
         seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
+        head: counter of the owner's latest head, 0 for none.
     """
 
     card: Card
@@ -87,6 +89,7 @@ class Authority:
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
     spent: Mapping[bytes, Spent] = dataclasses.field(default_factory=dict)
     seen: int = 0
+    head: int = 0
 
     def __repr__(self) -> str:
         return f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogs)} segments, redacted)"
@@ -199,6 +202,30 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
     if (known.image_ids, known.hashes, known.sentinels) != (message.image_ids, message.hashes, places):
         raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
     return dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: message})
+
+
+def take_head(authority: Authority, message: Head) -> Authority:
+    """Learn the owner's latest head, which every ranking names.
+
+    Args:
+        authority: state.
+        message: from the owner.
+
+    Returns:
+        The new state; the old one for a head that is not the latest.
+
+    Raises:
+        ForeignCollectionError: another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+
+    Example:
+        >>> from jcbir.protocol import session as example, owner
+        >>> system = example.small_system()
+        >>> take_head(system.authority, owner.head(system.owner, now=example.NOW)[1]).head
+        1
+    """
+    _check_order(authority, message)
+    return dataclasses.replace(authority, head=max(authority.head, message.counter))
 
 
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
@@ -526,7 +553,9 @@ def rank(
     )
     info = digest(request, domain=RESULTS_DOMAIN)
     body = seal_to(grant.sealing_key, write_results(results), info=info, aad=b"")
-    ranking = Ranking(request.nonce, tuple(chosen) if keys else (), body)
+    ranking = Ranking(
+        request.nonce, tuple(chosen) if keys else (), body, authority.head, report.segments, report.blocks
+    )
     state = spend(dataclasses.replace(authority, seen=now), spending)
     return state, spending, sign(ranking, secret=authority.identity.secret)
 
@@ -616,7 +645,7 @@ def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _check_order(authority: Authority, message: Catalog | Withdrawal | Revocation) -> None:
+def _check_order(authority: Authority, message: Catalog | Head | Withdrawal | Revocation) -> None:
     here = (authority.card.collection, authority.card.epoch)
     if (message.collection, message.epoch) != here:
         raise ForeignCollectionError(f"message for {message.collection!r} epoch {message.epoch}, this is {here}")

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.protocol._digests import digest
+from jcbir.protocol._digests import digest, index_leaves
 from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
+from jcbir.protocol._merkle import merkle_root
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.grants import RIGHTS
 from jcbir.protocol.messages import (
@@ -22,7 +23,9 @@ from jcbir.protocol.messages import (
     Catalog,
     Enrollment,
     Grant,
+    Head,
     Hint,
+    Part,
     Publication,
     Recall,
     Revocation,
@@ -63,6 +66,8 @@ class Owner:
         image_ids: pseudonyms published and not withdrawn, in this epoch, and the segment of each.
         revoked: grants revoked in this epoch, in order.
         revocation_serial: number of the last revocation list.
+        parts: what each segment is in a head, in order.
+        heads: heads signed in this epoch.
     """
 
     card: Card
@@ -75,6 +80,8 @@ class Owner:
     image_ids: Mapping[str, int] = dataclasses.field(default_factory=dict)
     revoked: tuple[bytes, ...] = ()
     revocation_serial: int = 0
+    parts: tuple[Part, ...] = ()
+    heads: int = 0
 
     def __repr__(self) -> str:
         return f"Owner({self.card.collection!r}, epoch {self.card.epoch}, {self.segments} segments, secrets redacted)"
@@ -253,8 +260,31 @@ def publish(
     publication = Publication(card, segment, tuple(index._replace(hint=None) for index in indexes), sealed)
     catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes, hints, tuple(places.tolist()))
     published = {**owner.image_ids, **dict.fromkeys(given, segment)}
-    state = dataclasses.replace(owner, segments=segment + 1, image_ids=published)
+    root = merkle_root(index_leaves(publication.indexes))
+    part = Part(len(image_ids), tuple(schemes), root, hashlib.sha256(b"".join(hashes)).digest())
+    state = dataclasses.replace(owner, segments=segment + 1, image_ids=published, parts=(*owner.parts, part))
     return state, sign(publication, secret=owner.signing_secret), sign(catalog, secret=owner.signing_secret)
+
+
+def head(owner: Owner, *, now: int) -> tuple[Owner, Head]:
+    """Sign what is published, after each publication or withdrawal: by it a user notices a server that went back.
+
+    Args:
+        owner: state.
+        now: seconds since 1970.
+
+    Returns:
+        The new state and the head, for server and authority.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> state, signed = head(small_system().owner, now=NOW)
+        >>> signed.counter, len(signed.parts), head(state, now=NOW)[1].counter
+        (1, 1, 2)
+    """
+    state = dataclasses.replace(owner, heads=owner.heads + 1)
+    signed = Head(owner.card.collection, owner.card.epoch, state.heads, now, owner.parts)
+    return state, sign(signed, secret=owner.signing_secret)
 
 
 def segment_capacity(owner: Owner, positions: int, *, schemes: Sequence[str]) -> int:

@@ -74,6 +74,12 @@ class ForgedReplyError(RefusalError, IntegrityError):
     code = "forged-reply"
 
 
+class RolledBackError(RefusalError, IntegrityError):
+    """The server shows an older state of the collection than the owner signed since."""
+
+    code = "rolled-back"
+
+
 class ForgedScoresError(RefusalError, IntegrityError):
     """The scores are not those of this query against the owner's index: server or user cheats, and the owner hears."""
 
@@ -110,6 +116,7 @@ REFUSALS = (
     MissingRightError,
     ForgedReplyError,
     ForgedScoresError,
+    RolledBackError,
     EmptyCollectionError,
     OutOfStepError,
     OverBudgetError,

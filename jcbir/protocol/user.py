@@ -15,7 +15,7 @@ from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_resu
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
 from jcbir.protocol.grants import commit, hash_openings
 from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
-from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
+from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RolledBackError
 from jcbir.ranking._build import mask_query, trapdoors
 from jcbir.ranking._keys import KEY_KINDS, check_key
 from jcbir.ranking._sentinels import sentinel_codes
@@ -55,6 +55,7 @@ class User:
         grant: the owner's grant.
         masking_key: 32 bytes shared by the owner and all users.
         pending: nonce to request, of queries not answered yet.
+        head: counter of the latest head that the authority or the server showed.
     """
 
     keys: UserKeys
@@ -62,6 +63,7 @@ class User:
     grant: Grant
     masking_key: bytes
     pending: Mapping[bytes, Request] = dataclasses.field(default_factory=dict)
+    head: int = 0
 
     def __repr__(self) -> str:
         return f"User({self.card.collection!r}, grant {self.grant.grant_id.hex()}, {len(self.pending)} pending)"
@@ -265,7 +267,8 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
         The new state and, for each query, its matches, best first.
 
     Raises:
-        ForgedReplyError: the authority did not sign it, or it answers no pending request.
+        ForgedReplyError: the authority did not sign it, it answers no pending request, or its head is not the owner's.
+        RolledBackError: server or authority went back to an older head than was shown before.
         IntegrityError: an image is missing or is not the one that the owner published, or the results are not for
             this request.
 
@@ -279,6 +282,7 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
     check_signature(ranking, public=user.card.authority_key, refusal=ForgedReplyError)
     if ranking.nonce not in user.pending:
         raise ForgedReplyError(f"delivery: answers request {ranking.nonce.hex()}, which is not pending here")
+    latest = _check_head(user, delivery)
     info = digest(user.pending[ranking.nonce], domain=RESULTS_DOMAIN)
     results = read_results(open_from(user.keys.sealing_secret, ranking.sealed, info=info, aad=b""))
     images = _open_images(results, {image.image_id: image.sealed for image in delivery.images})
@@ -290,7 +294,21 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
         for places, distances in zip(results.order, results.distances, strict=True)
     )
     pending = {nonce: request for nonce, request in user.pending.items() if nonce != ranking.nonce}
-    return dataclasses.replace(user, pending=pending), matches
+    return dataclasses.replace(user, pending=pending, head=latest), matches
+
+
+def _check_head(user: User, delivery: Delivery) -> int:
+    """The latest head shown so far."""
+    shown, told = delivery.head, delivery.ranking.head
+    if shown is not None:
+        check_signature(shown, public=user.card.owner_key, refusal=ForgedReplyError)
+        if (shown.collection, shown.epoch) != (user.card.collection, user.card.epoch):
+            raise ForgedReplyError("delivery: shows a head of another collection or epoch")
+    counter = 0 if shown is None else shown.counter
+    # The authority may hear of a publication later than the server, not the other way round.
+    if counter < max(user.head, told):
+        raise RolledBackError(f"delivery: shows head {counter}, head {max(user.head, told)} is known")
+    return counter
 
 
 def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jcbir.errors import FormatError
-from jcbir.paillier._blinding import blinders
+from jcbir.paillier._blinding import blinders, draw_randomness, raise_randomness
 from jcbir.paillier.public import PublicKey, check_public, encrypt
 from jcbir.typing import Rows
 
@@ -27,6 +27,9 @@ class KeyKind(NamedTuple):
         blinder_bytes: `blinder_bytes(public)`: bytes of a blinder.
         blinders: `blinders(public, count, draw=, engine=)`: fresh blinders, each for one use.
         encrypt: `encrypt(public, rows, blinders=, engine=)`: plaintext rows to ciphertext rows.
+        randomness: `randomness(public, count, draw=)`: what blinders are made of, one row each, or None where a search
+            under such keys cannot be audited.
+        blind: `blind(public, randomness, engine=)`: the blinders of it, which encrypt zero whatever it is.
     """
 
     name: str
@@ -37,6 +40,8 @@ class KeyKind(NamedTuple):
     blinder_bytes: Callable[[Any], int]
     blinders: Callable[..., Rows]
     encrypt: Callable[..., Rows]
+    randomness: Callable[..., Rows] | None = None
+    blind: Callable[..., Rows] | None = None
 
 
 class TaggedKey(NamedTuple):
@@ -90,6 +95,8 @@ PAILLIER = KeyKind(
     blinder_bytes=lambda public: public.ciphertext_bytes,
     blinders=blinders,
     encrypt=encrypt,
+    randomness=draw_randomness,
+    blind=raise_randomness,
 )
 
 KEY_KINDS = {kind.name: kind for kind in (PAILLIER,)}

@@ -12,7 +12,7 @@ from jcbir.protocol._handover import DELEGATION, SECRET_KEY as SECRET_KEY, Deleg
 from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, record, text, whole, write_plain
 from jcbir.protocol.owner import Owner
 from jcbir.protocol.user import User, UserKeys
-from jcbir.protocol.wire import CARD, GRANT
+from jcbir.protocol.wire import CARD, GRANT, PART
 from jcbir.ranking._keys import tag_key
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.storage.cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
@@ -59,6 +59,8 @@ _OWNER = record(
     image_ids=Codec(_pack_places, _parse_places),
     revoked=many(octets(low=16, high=16)),
     revocation_serial=_COUNT,
+    parts=many(PART),
+    heads=_COUNT,
 )
 # Pending queries are not kept: a user who restarts asks again.
 _USER = record(
