@@ -341,6 +341,10 @@ class UserQuery:
     timeout: float = 60.0
     """Seconds to wait for the cloud."""
 
+    audit: int = 0
+    """Blocks of the scores, drawn at random, that the cloud must open and that are computed again here: if c of B were
+    computed wrongly, this many m notice it with probability 1 - (1 - c/B)^m."""
+
     place: UserPlace = UserPlace()
     output: Output = Output()
 

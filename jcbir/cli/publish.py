@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -149,7 +150,8 @@ def publish_segment(
         protocol.pseudonym(state, entry["sha256"]): {**entry, "code": row.tobytes().hex()}
         for entry, row in zip(entries, words, strict=True)
     }
-    writers = post(workspace, [publication, catalog])
+    state, head = protocol.head(state, now=int(time.time()))
+    writers = post(workspace, [publication, catalog, head])
     writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}.json"] = _names_writer(names)
     return commit(workspace, state, writers)
 
@@ -188,7 +190,8 @@ def withdraw(workspace: Workspace, entries: Iterable[Mapping[str, str]]) -> Work
     names = sorted(entry["sha256"] for entry in entries)
     for start in range(0, len(names), WITHDRAWAL):
         state, withdrawal = protocol.withdraw(workspace.owner, names[start : start + WITHDRAWAL])
-        workspace = commit(workspace, state, post(workspace, [withdrawal]))
+        state, head = protocol.head(state, now=int(time.time()))
+        workspace = commit(workspace, state, post(workspace, [withdrawal, head]))
     return workspace
 
 

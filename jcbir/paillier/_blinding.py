@@ -48,16 +48,19 @@ def draw_randomness(public: PublicKey, count: int, *, draw: Callable[[int], byte
     if public.h is None:
         units = [unit_below(public.n, draw=draw) for _ in range(count)]
         return rows.from_ints(units, width=public.plaintext_bytes)
-    size = -(-public.h_bits // 8)
+    size = randomness_bytes(public)
     return np.frombuffer(draw_bytes(draw, size * count), np.uint8).reshape(count, size)
+
+
+def randomness_bytes(public: PublicKey) -> int:
+    """Bytes of a row of randomness."""
+    return public.plaintext_bytes if public.h is None else -(-public.h_bits // 8)
 
 
 def raise_randomness(public: PublicKey, randomness: Rows, *, engine: str = "auto") -> CiphertextRows:
     """The blinders of this randomness: h^x, or r^n."""
     width, name = public.ciphertext_bytes, choose_engine(engine, count=len(randomness))
-    check_rows(
-        randomness, name="randomness", width=public.plaintext_bytes if public.h is None else -(-public.h_bits // 8)
-    )
+    check_rows(randomness, name="randomness", width=randomness_bytes(public))
     if public.h is not None:
         if name == "jax":
             return on_arrays.fixed_base_powers(public.n, public.h, randomness, width=width)

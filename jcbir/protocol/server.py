@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.errors import KeyMismatchError
+from jcbir.padding import padded_length
 from jcbir.protocol._digests import index_leaves, score_blocks
 from jcbir.protocol._merkle import leaf_hashes, merkle_path
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
@@ -49,7 +50,6 @@ from jcbir.protocol.refusals import (
 from jcbir.ranking._scheme import Index, Scores, Shapes
 from jcbir.ranking._score import prepare, score
 from jcbir.ranking._table import check_layout, find_scheme
-from jcbir.sealing._padding import padded_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -736,6 +736,7 @@ def open_blocks(
     }
     starts = dict(zip(numbers, np.cumsum([0, *(layout.blocks for layout in layouts.values())]), strict=False))
     total = sum(layout.blocks for layout in layouts.values())
+    trees: dict[int, list[bytes]] = {}
     blocks = []
     for place in audit.places:
         if place.query >= len(query.trapdoors) or place.segment not in layouts:
@@ -746,13 +747,15 @@ def open_blocks(
         published = indexes[place.segment]
         position = [index.layout.scheme for index in published].index(layout.scheme)
         offset = sum(index.layout.blocks for index in published[:position])
+        if place.segment not in trees:
+            trees[place.segment] = index_leaves(published)
         first = starts[place.segment]
         share = rows[place.query][first : first + layout.blocks]
         used = place.query * total + first + place.block
         blocks.append(
             Block(
                 _block(published[position].ciphertexts, layout.blocks, place.block),
-                merkle_path(index_leaves(published), offset + place.block),
+                merkle_path(trees[place.segment], offset + place.block),
                 randomness[used : used + 1],
                 share[place.block : place.block + 1],
                 merkle_path(leaf_hashes(share, leaves=layout.blocks), place.block),

@@ -307,7 +307,10 @@ def _check_head(user: User, delivery: Delivery) -> int:
     counter = 0 if shown is None else shown.counter
     # The authority may hear of a publication later than the server, not the other way round.
     if counter < max(user.head, told):
-        raise RolledBackError(f"delivery: shows head {counter}, head {max(user.head, told)} is known")
+        raise RolledBackError(
+            f"delivery: shows head {counter}, head {max(user.head, told)} is known; the server went back, or has not "
+            "heard from the owner yet"
+        )
     return counter
 
 

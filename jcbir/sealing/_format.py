@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 
 from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.sealing._padding import padded_length
+from jcbir.padding import padded_length
 from jcbir.typing import check_whole
 
 Cipher = Literal["lorenz", "lorenz-reference50", "aes-gcm"] | ImageCipher

@@ -17,7 +17,7 @@ from jcbir.protocol import authority, wire
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
-from jcbir.protocol.messages import Appointment, Card, Catalog, Revocation, Spending, Withdrawal
+from jcbir.protocol.messages import Appointment, Card, Catalog, Head, Revocation, Spending, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage.database import connect, explained, transaction
 from jcbir.storage.files import locked
@@ -108,6 +108,29 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
     """
     with transaction(journal):
         journal.execute("INSERT OR IGNORE INTO orders (message) VALUES (?)", [wire.to_bytes(order)])
+
+
+def keep_head(journal: sqlite3.Connection, head: Head) -> None:
+    """Keep the owner's latest head; when this returns, it is on the disk.
+
+    Args:
+        journal: open.
+        head: checked by `jcbir.protocol.authority.take_head`, and the latest.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import audited_system, small_system
+        >>> system, folder = small_system(), tempfile.TemporaryDirectory()
+        >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
+        ...     keep_head(journal, audited_system().head)
+        ...     load_authority(journal, authority.appoint(system.delegation, system.authority.identity)).head
+        1
+    """
+    with transaction(journal):
+        journal.execute("INSERT OR REPLACE INTO meta VALUES ('head', ?)", [wire.to_bytes(head)])
 
 
 def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> None:
@@ -240,6 +263,9 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
+    kept = journal.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
+    if kept is not None:
+        state = authority.take_head(state, wire.from_bytes(kept[0], expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
     state = dataclasses.replace(state, answered=answered, seen=_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
@@ -259,6 +285,7 @@ def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     journal.execute("UPDATE meta SET value = ? WHERE name = 'card'", [write_plain(wire.CARD, card)])
     journal.execute("DELETE FROM answered")
     journal.execute("DELETE FROM orders")
+    journal.execute("DELETE FROM meta WHERE name = 'head'")
 
 
 def _spend(journal: sqlite3.Connection, spending: Spending) -> None:

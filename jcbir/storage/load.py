@@ -9,7 +9,7 @@ import numpy as np
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol._schema import read_plain
-from jcbir.protocol.messages import Revocation
+from jcbir.protocol.messages import Head, Revocation
 from jcbir.protocol.server import Segment, Server, prepare_segment
 from jcbir.ranking._scheme import Index
 from jcbir.ranking._table import find_scheme
@@ -66,13 +66,15 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
         kept = store.database.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
         recalled = dict(store.database.execute("SELECT nonce, issued FROM recalled"))
+        shown = store.database.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
         time = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
     seen = int.from_bytes(time[0]) if time else 0
     state = Server(store.card, answered=recalled, seen=seen) if previous is None else previous
     if kept is not None:
         revocation = wire.from_bytes(kept[0], expect=Revocation)
         state = dataclasses.replace(state, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
-    return dataclasses.replace(state, segments=segments, images=images)
+    head = None if shown is None else wire.from_bytes(shown[0], expect=Head)
+    return dataclasses.replace(state, segments=segments, images=images, head=head)
 
 
 def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:

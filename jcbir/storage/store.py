@@ -20,7 +20,7 @@ from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.grants import WINDOW_SECONDS
-from jcbir.protocol.messages import Card, Publication, Recall, Revocation, Succession, Withdrawal
+from jcbir.protocol.messages import Card, Head, Publication, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.ranking._keys import check_key
 from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
@@ -284,6 +284,33 @@ def note_recall(store: Store, recall: Recall, *, now: int) -> None:
         raise
 
 
+def keep_head(store: Store, head: Head) -> None:
+    """Keep the owner's latest head; when this returns, it is on the disk.
+
+    Args:
+        store: open for writing.
+        head: checked by `jcbir.protocol.server.take_head`, and the latest.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import audited_system
+        >>> from jcbir.storage.load import load_server
+        >>> shown = audited_system()
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, shown.server.card, unsafe_small=True)
+        ...     with open_store(path, write=True) as store:
+        ...         keep_head(store, shown.head)
+        ...         load_server(store).head == shown.head
+        True
+    """
+    check_writable(store)
+    with explained(store.path), transaction(store.database):
+        store.database.execute("INSERT OR REPLACE INTO meta VALUES ('head', ?)", [wire.to_bytes(head)])
+
+
 def turn_store(store: Store, succession: Succession) -> Store:
     """Turn to the next epoch: the card is the new one, all segments are gone; when this returns, that is on the disk.
 
@@ -314,7 +341,7 @@ def turn_store(store: Store, succession: Succession) -> Store:
         with transaction(store.database):
             for table in ("segments", "indexes", "images", "recalled"):
                 store.database.execute(f"DELETE FROM {table}")
-            store.database.execute("DELETE FROM meta WHERE name = 'revocation'")
+            store.database.execute("DELETE FROM meta WHERE name IN ('revocation', 'head')")
             meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}
             store.database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
         _sweep(turned)

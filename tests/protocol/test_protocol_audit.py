@@ -9,6 +9,7 @@ from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
 from protocol_world import BITS, NOW, SCHEMES, make_world, resign
 
+from jcbir.padding import padded_length
 from jcbir.paillier.public import encrypt
 from jcbir.paillier.secret import decrypt
 from jcbir.protocol import audit, authority, owner, server, user, wire
@@ -17,7 +18,6 @@ from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Audit, Catalog, Place, Publication
 from jcbir.protocol.refusals import ForgedReplyError, ForgedScoresError, RolledBackError, TamperedQueryError
 from jcbir.ranking import KEY_KINDS
-from jcbir.sealing._padding import padded_length
 
 CODES = np.random.default_rng(3).random((4, BITS)) > 0.5
 KIND = KEY_KINDS["paillier"]

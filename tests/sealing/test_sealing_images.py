@@ -8,8 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from jcbir import sealing
 from jcbir.errors import FormatError, IntegrityError
+from jcbir.padding import padded_length
 from jcbir.sealing import _format as layout, _seal as seals
-from jcbir.sealing._padding import padded_length
 
 KEY, NONCE = bytes(range(32)), bytes(range(16))
 PHOTO = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)

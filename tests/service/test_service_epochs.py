@@ -1,6 +1,7 @@
 """A new epoch at running services: searches go on in it, everything of the old one is refused, restarts included."""
 
 import asyncio
+import dataclasses
 import os
 import secrets
 import signal
@@ -12,9 +13,9 @@ from paillier_vectors import stored_key
 from protocol_world import NOW, expected_order, make_world, new_user, positions, resign, score
 from service_rig import random_codes, refusal, running
 
-from jcbir.protocol import owner, wire
+from jcbir.protocol import audit, owner, user, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Recalled
+from jcbir.protocol.messages import Delivery, Opened, Recalled
 from jcbir.protocol.owner import announce
 from jcbir.storage.store import open_store
 
@@ -176,3 +177,33 @@ def test_substituted_scores_raise_an_alarm(tmp_path, monkeypatch):
         assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
         rig.search(world.codes[:1], scheme="packed")
         assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
+
+
+def test_a_user_audits_a_running_cloud(tmp_path):
+    """Many parts in many workers: each blinder's randomness is at its block, for every query of a batch."""
+    world = make_world()
+    with running(tmp_path, world=world, cloud={"audit_seconds": 100.0}) as rig:
+        rig.publish()
+        _, head = owner.head(world.own, now=NOW)
+        for side in ("cloud", "authority", "cloud"):
+            assert rig.post(side, head).status_code == 200
+        for scheme in ("packed", "bitsliced", "integer"):
+            me, query = rig.ask(world.codes[:3], scheme=scheme, top=1)
+            delivery = wire.from_bytes(rig.post("cloud", query).content, expect=Delivery)
+            me, _ = user.receive(me, delivery)
+            assert me.head == delivery.ranking.head == 1
+            asked = audit.ask_audit(me, query, delivery.ranking, delivery.head, blocks=40, draw=secrets.token_bytes)
+            opened = wire.from_bytes(rig.post("cloud", asked, "/v1/audits").content, expect=Opened)
+            audit.check_opened(world.own.card, query, delivery.ranking, delivery.head, opened, audit=asked)
+        forged = sign(dataclasses.replace(asked, signature=b""), secret=world.own.signing_secret)
+        unknown = sign(dataclasses.replace(asked, nonce=bytes(16), signature=b""), secret=me.keys.signing_secret)
+        for message, expected in ((forged, (403, "tampered-query")), (unknown, (409, "too-late"))):
+            answer = rig.post("cloud", message, "/v1/audits")
+            assert (answer.status_code, refusal(answer).code) == expected
+    # The head is on both disks, what can be audited is not.
+    with running(tmp_path, world=world) as rig:
+        answer = rig.post("cloud", asked, "/v1/audits")
+        assert (answer.status_code, refusal(answer).code) == (409, "too-late")
+        me, query = rig.ask(world.codes[:1], top=1)
+        delivery = wire.from_bytes(rig.post("cloud", query).content, expect=Delivery)
+        assert delivery.head == head and delivery.ranking.head == 1
