@@ -210,6 +210,10 @@ class OwnerGrant:
     images_per_day: int = 500
     """Most different pictures received in a day."""
 
+    cover: int = 1
+    """For each result the cloud hands over a fixed random bucket of so many images and cannot tell which of them it
+    was; answers are so many times longer."""
+
     rights: tuple[Literal["rank", "open"], ...] = ("rank", "open")
     """`rank`: learn pseudonyms and distances; `open`: receive the image keys as well."""
 

@@ -553,9 +553,8 @@ def rank(
     )
     info = digest(request, domain=RESULTS_DOMAIN)
     body = seal_to(grant.sealing_key, write_results(results), info=info, aad=b"")
-    ranking = Ranking(
-        request.nonce, tuple(chosen) if keys else (), body, authority.head, report.segments, report.blocks
-    )
+    fetched = _cover(authority, catalogs, [int(place) for place in positions.values()], grant.cover) if keys else ()
+    ranking = Ranking(request.nonce, fetched, body, authority.head, report.segments, report.blocks)
     state = spend(dataclasses.replace(authority, seen=now), spending)
     return state, spending, sign(ranking, secret=authority.identity.secret)
 
@@ -613,6 +612,22 @@ def _check_sentinels(authority: Authority, report: ScoreReport, decoded: Sequenc
         raise ForgedScoresError(
             f"report: {wrong} of {len(decoded) * len(places)} sentinels are not as far from the query as its user says"
         )
+
+
+def _cover(authority: Authority, catalogs: Sequence[Catalog], positions: Sequence[int], size: int) -> tuple[str, ...]:
+    """The images in the buckets of these positions; a segment's order is random, so runs of it are random buckets."""
+    fetched: set[str] = set()
+    start = 0
+    for part in catalogs:
+        count = len(part.image_ids)
+        # What is left at the end belongs to the last bucket: none is smaller than `size` unless the segment is.
+        last = max(count // size - 1, 0)
+        inside = [position - start for position in positions if start <= position < start + count]
+        for bucket in {min(place // size, last) for place in inside}:
+            names = part.image_ids[bucket * size : count if bucket == last else bucket * size + size]
+            fetched |= {name for name in names if part.segment >= authority.withdrawn.get(name, 0)}
+        start += count
+    return tuple(sorted(fetched))
 
 
 def _openings(authority: Authority, report: ScoreReport) -> tuple[Int32[np.ndarray, "q c"] | None, Rows | None]:

@@ -219,6 +219,7 @@ class Grant:
         max_results: most results per query image.
         queries_per_day: most query images that are answered on one day (UTC).
         images_per_day: most different images that are opened on one day (UTC).
+        cover: images that are fetched together: those of a result's bucket, of which the user opens the result.
         issued: seconds since 1970.
         expires: seconds since 1970; refused from then on.
         signature: the owner's Ed25519 signature over the rest.
@@ -233,6 +234,7 @@ class Grant:
     max_results: int
     queries_per_day: int
     images_per_day: int
+    cover: int
     issued: int
     expires: int
     signature: bytes = b""
@@ -331,7 +333,8 @@ class Ranking:
 
     Attributes:
         nonce: the request answered.
-        image_ids: pseudonyms of all results of the batch, sorted: neither rank nor query can be read off.
+        image_ids: pseudonyms of all results of the batch and of the others in their buckets, sorted: neither rank nor
+            query can be read off.
         sealed: HPKE to the user, with the request as context: order, distances, image keys, SHA-256 of sealed images.
         head: counter of the owner's latest head that the authority knows, 0 for none.
         segments: as in the report.

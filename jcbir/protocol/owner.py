@@ -49,6 +49,7 @@ Picture = UInt8[Array, "_ _ _"]
 GRANT_ID_BYTES = 16
 NONCE_BYTES = 16
 SEAL_BATCH = 256
+MOST_COVER = 1024
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -339,6 +340,7 @@ def admit(
     max_results: int = 100,
     queries_per_day: int = 200,
     images_per_day: int = 500,
+    cover: int = 1,
 ) -> tuple[Owner, Admission]:
     """Admit a user: sign a grant, seal the masking key to the user.
 
@@ -352,6 +354,8 @@ def admit(
         max_results: most results per query image.
         queries_per_day: most query images that are answered on one day (UTC).
         images_per_day: most different images that are opened on one day (UTC).
+        cover: images of a bucket, 1 to 1024: for each result the server hands over its bucket, and cannot tell which
+            of them it was. Answers are so many times longer.
 
     Returns:
         The state and the admission for the user.
@@ -375,10 +379,13 @@ def admit(
         "max_results": max_results,
         "queries_per_day": queries_per_day,
         "images_per_day": images_per_day,
+        "cover": cover,
     }
     for name, limit in limits.items():
         if limit < 1:
             raise ValueError(f"{name}: must be at least 1, got {limit}")
+    if cover > MOST_COVER:
+        raise ValueError(f"cover: must be at most {MOST_COVER}, got {cover}")
     grant = Grant(
         grant_id=draw(GRANT_ID_BYTES),
         collection=owner.card.collection,
@@ -389,6 +396,7 @@ def admit(
         max_results=max_results,
         queries_per_day=queries_per_day,
         images_per_day=images_per_day,
+        cover=cover,
         issued=now,
         expires=now + lifetime,
     )

@@ -68,6 +68,7 @@ START_BYTES = 8192
 _MEBI = 1 << 20
 _SCHEMES = 16
 _TIME = whole(low=0, high=1 << 40)
+_COVER = whole(low=1, high=1 << 10)
 _COUNT = whole(low=0, high=1 << 31)
 _EPOCH = whole(low=0, high=1 << 31)
 _NAME = text(low=1, high=100)
@@ -140,6 +141,7 @@ GRANT = record(
     max_results=_COUNT,
     queries_per_day=_COUNT,
     images_per_day=_COUNT,
+    cover=_COVER,
     issued=_TIME,
     expires=_TIME,
     signature=_SIGNATURE,

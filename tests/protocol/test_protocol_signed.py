@@ -129,7 +129,7 @@ def altered(value):
         for field in dataclasses.fields(value):
             for other in altered(getattr(value, field.name))[:1]:
                 # Fields that belong together, such as a key's, are not altered alone.
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, TypeError):
                     found.append(dataclasses.replace(value, **{field.name: other}))
         return found
     if hasattr(value, "_fields"):
