@@ -23,7 +23,8 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Integer, UInt8
 
-from experiments.assets.build_sample import read_parts
+from experiments.assets.build_cifar10 import read_parts
+from experiments.assets.cifar10 import load_sample
 from jcbir.data import (
     Source,
     choose,
@@ -32,7 +33,6 @@ from jcbir.data import (
     definition,
     load,
     load_list,
-    load_sample,
     packed,
     subset,
 )
@@ -42,7 +42,7 @@ from jcbir.storage.backbones import load_backbone
 
 Dataset = Literal["bundled", "imagenette", "corel5k", "cifar10", "imagenet100", "coco80", "nuswide21", "nuswide21-m"]
 LISTED = ("imagenet100", "coco80", "nuswide21", "nuswide21-m")
-SPLITS = {"cifar10": "cifar10-1"}
+SPLITS = {"bundled": "cifar10-sample", "cifar10": "cifar10-1"}
 PARTS = ("train", "validation", "database", "query")
 PIECE = 512
 LARGE = 5000

@@ -27,7 +27,7 @@ import numpy as np
 import tyro
 
 from experiments.assets.build_itq import official, training
-from experiments.features import cached_features
+from experiments.datasets import pooled_features
 from jcbir.data import packed, subset
 from jcbir.hashing.heads import fit_csq_head, fit_itq, general_head, itq_rotations, principal_axes
 from jcbir.metrics import convention, mean_average_precision, precision_at, tally
@@ -241,8 +241,8 @@ def main(config: Config) -> dict[str, Any]:
     network = imagenet_resnet50(size=config.size)
 
     def rows(source, label: str) -> Rows:
-        found = cached_features(source, network, folder=config.folder, label=label)
-        return Rows(found.pooled.astype(np.float32), np.asarray(found.labels))
+        found = pooled_features(source, network, folder=config.folder, label=label)
+        return Rows(found.astype(np.float32), np.asarray(source.labels))
 
     report: dict[str, Any] = {
         "network_sha256": imagenet_record()["sha256"],

@@ -178,11 +178,11 @@ def publish(config: Load, own: Any, codes: np.ndarray, cloud: Running, authority
         for start in range(0, len(codes), config.segment):
             part = codes[start : start + config.segment]
             names = [str(start + place) for place in range(len(part))]
-            own, publication, catalogue = owner.publish(
+            own, publication, catalog = owner.publish(
                 own, part, [picture] * len(part), names, schemes=(SCHEME,), cipher="aes-gcm", draw=secrets.token_bytes
             )
             client.send_order(first, publication)
-            client.send_order(second, catalogue)
+            client.send_order(second, catalog)
     return own
 
 

@@ -151,12 +151,12 @@ def publish(soak: Soak, to_cloud: client.Link, to_authority: client.Link) -> Non
 
 
 def send_segment(soak: Soak, codes: dict, pictures: list, to_cloud: client.Link, to_authority: client.Link) -> None:
-    own, publication, catalogue = owner.publish(
+    own, publication, catalog = owner.publish(
         soak.own, np.stack(list(codes.values())), pictures, list(codes), schemes=SCHEMES, cipher="aes-gcm",
         draw=secrets.token_bytes,
     )  # fmt: skip
     client.send_order(to_cloud, publication)
-    client.send_order(to_authority, catalogue)
+    client.send_order(to_authority, catalog)
     soak.own = own
 
 

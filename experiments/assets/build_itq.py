@@ -4,7 +4,7 @@
         --folder FEATURES
 
 200 training photographs of each class of imagenette and the first 4,000 of Tiny-ImageNet, through the network of
-`jcbir.models.imagenet_resnet50` at 160 pixels (five minutes on a quiet core; `experiments.features` keeps what is
+`jcbir.models.imagenet_resnet50` at 160 pixels (five minutes on a quiet core; `experiments.datasets` keeps what is
 done). The file holds their mean, 64 principal axes and ITQ rotations: statistics, no photograph. Caltech-101 and the
 ILSVRC2012 validation images of imagenette are left out, so that they can measure it.
 """
@@ -20,7 +20,7 @@ import numpy as np
 import safetensors.numpy
 import tyro
 
-from experiments.features import cached_features
+from experiments.datasets import pooled_features
 from jcbir.data import Source, packed, subset
 from jcbir.hashing.heads import itq_rotations, principal_axes
 from jcbir.models import imagenet_record, imagenet_resnet50
@@ -70,7 +70,7 @@ def main(config: Config) -> dict[str, Any]:
         "tiny_imagenet": subset(packed(config.tiny), range(config.count)),
     }
     pooled = np.concatenate(
-        [cached_features(source, network, folder=config.folder, label=name).pooled for name, source in parts.items()]
+        [pooled_features(source, network, folder=config.folder, label=name) for name, source in parts.items()]
     ).astype(np.float64)
     unit = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
     mean, axes = principal_axes(unit, components=max(BITS) // 2)

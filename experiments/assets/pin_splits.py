@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.assets.build_sample import read_parts
+from experiments.assets.build_cifar10 import read_parts
 from jcbir.data import choose, id_digest, packed
 
 TABLE = Path("jcbir/data/assets/splits.json")
@@ -53,11 +53,11 @@ def main(config: Config) -> None:
     """Run it."""
     table = json.loads(TABLE.read_text())
     if not config.check:
-        for name in ("bundled", "cifar10-1", "cifar10-2", "corel5k", "imagenette"):
+        for name in ("cifar10-1", "cifar10-2", "cifar10-sample", "corel5k", "imagenette"):
             table[name]["pinned"] = {}
         TABLE.write_text(json.dumps(table, indent=1) + "\n")
     digests = {}
-    for name in ("bundled", "cifar10-1", "cifar10-2", "corel5k", "imagenette"):
+    for name in ("cifar10-1", "cifar10-2", "cifar10-sample", "corel5k", "imagenette"):
         ids, labels = whole(config, name)
         digests[name] = {part: id_digest([ids[i] for i in at]) for part, at in choose(name, ids, labels).items()}
         table[name]["pinned"] = digests[name]

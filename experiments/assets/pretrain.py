@@ -31,8 +31,8 @@ import safetensors.numpy
 import tyro
 from PIL import Image
 
+from experiments.assets.cifar10 import load_sample
 from jcbir import models
-from jcbir.data import load_sample
 from jcbir.hashing import (
     Progress,
     TrainState,

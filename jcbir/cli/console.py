@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import rich.console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 Advance = Callable[[int, int | None], None]
@@ -71,11 +71,14 @@ def progress(console: CommandConsole, description: str) -> Iterator[Advance]:
             nonlocal told
             if time.monotonic() - told >= PAUSE:
                 told = time.monotonic()
-                note(console, f"{description}: {done} of {total or '?'} after {told - begun:.0f} s")
+                rate = done / max(told - begun, 1)
+                left = f", {rate:.1f}/s, {(total - done) / rate:.0f} s left" if total and rate >= 0.1 else ""
+                note(console, f"{description}: {done} of {total or '?'} after {told - begun:.0f} s{left}")
 
         yield tell
         return
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn()]
+    columns += [TimeElapsedColumn(), TimeRemainingColumn()]
     with Progress(*columns, console=console.err, transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -49,7 +49,7 @@ def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
         "prepared_bytes": found.prepared_bytes,
         "trapdoor_bytes": found.trapdoor_bytes,
         "reply_bytes": found.reply_bytes,
-        "operations": found.operations._asdict(),
+        "operations": dataclasses.asdict(found.operations),
         "seconds": None
         if found.seconds is None
         else {**dataclasses.asdict(found.seconds), "query": found.seconds.query},

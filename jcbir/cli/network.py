@@ -3,24 +3,41 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Integer, UInt8
+from jaxtyping import UInt8
 
-from jcbir.data import SAMPLE_SIDE, decode_image, folder as class_folder, load_sample
+from jcbir.data import decode_image, load_sample
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.hashing import Progress, fine_tune, linen_apply
-from jcbir.hashing.centers import class_targets, hash_centers
-from jcbir.models import Backbone, bundled, preprocess, resnet_module, restore, widen
+from jcbir.hashing import encode_images
+from jcbir.hashing.heads import fit_itq, general_head
+from jcbir.models import (
+    Backbone,
+    attach_head,
+    halve,
+    imagenet_resnet50,
+    resnet_backbone,
+    resnet_module,
+    restore,
+    stored_variables,
+    widen,
+)
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
+from jcbir.storage.backbones import load_backbone
 from jcbir.storage.fetching import file_digest
 from jcbir.storage.weights import read_weights, write_weights
+
+LARGEST_BATCH = 32
+"""Photographs that the network sees at once: more are no faster, and take more memory."""
+
+GENERAL = "general"
+"""What a file says of a head that has not seen the owner's photographs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,68 +50,61 @@ class NetworkRecord:
     signature: bytes = b""
 
 
-def tune(
-    key: jax.Array,
-    images: UInt8[np.ndarray, "n h w 3"],
-    labels: Integer[np.ndarray, " n"],
-    network: Backbone,
-    *,
-    classes: int,
-    epochs: int,
-    progress: Callable[[Progress], None] | None = None,
-) -> Backbone:
-    """Fine-tune a ResNet with a hash head by central similarity quantization: each code at its class's hash center."""
-    module = resnet_module(network.description)
-    logits = linen_apply(module, select=lambda outputs: outputs.hash_logits)
-
-    def apply(variables: Any, images: Any, key: jax.Array) -> tuple[Any, Any]:
-        return logits(variables, preprocess(images, network.preprocessing), key)
-
-    targets = class_targets(labels, hash_centers(key, classes, bits=module.bits))
-    return network._replace(
-        variables=fine_tune(
-            key, images, targets, apply=apply, variables=network.variables, epochs=epochs, progress=progress
-        )
-    )
+def open_features(place: str | None, *, size: int) -> Backbone:
+    """The network below a hash head: the ImageNet ResNet50 of the package, or another one without its classes."""
+    if place is None:
+        return imagenet_resnet50(size=size)
+    found = load_backbone(place)
+    if found.description["output"] != "features":
+        raise ValueError(f"backbone: must give features, got the hashing network {place!r}")
+    if found.description["architecture"] == "imagenet_resnet50":
+        return imagenet_resnet50(size=size)
+    if size < 1:
+        raise ValueError(f"size: must be at least 1 pixel, got {size!r}")
+    params = {name: leaves for name, leaves in found.variables["params"].items() if name != "fc"}
+    seen = dataclasses.replace(found.preprocessing, size=size, resize=size)
+    module = resnet_module(found.description).clone(classes=0)
+    # As a file holds them: who writes and who reads compute the same.
+    return resnet_backbone(module, widen(halve({**found.variables, "params": params})), seen)
 
 
-def train_network(
-    key: jax.Array,
-    path: str | os.PathLike,
-    *,
-    folder: Path | None,
-    bits: int,
-    epochs: int,
-    progress: Callable[[Progress], None] | None = None,
-) -> dict[str, Any]:
-    """Fine-tune the bundled network on class folders, or on the sample inside the package, and write it."""
-    if epochs < 1:
-        raise ValueError(f"epochs: must be at least 1, got {epochs}")
-    if not 8 <= bits <= 512:
-        raise ValueError(f"bits: must be 8 to 512, got {bits}")
-    if folder is None:
-        sample = load_sample()
-        images, labels, names, skipped = sample.train.images, sample.train.labels, sample.names, ()
+def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits: int) -> None:
+    """Write a hashing network for a collection that is still empty: its head knows research photographs only."""
+    network = open_features(place, size=size)
+    if place is None:
+        head = general_head(bits=bits)
     else:
-        album = class_folder(folder, size=SAMPLE_SIDE)
-        images, labels, names, skipped = album.images, album.labels, album.names, album.skipped
-    tuned = tune(key, images, labels, bundled(bits=bits, key=key), classes=len(names), epochs=epochs, progress=progress)
-    about = {**tuned.description, "classes": list(names), "epochs": epochs}
-    digits = write_weights(path, jax.tree.map(np.asarray, tuned.variables), metadata=about)
-    lines = [{"path": file.path, "reason": file.reason} for file in skipped]
-    return {"sha256": digits, "bits": bits, "photographs": len(images), "classes": len(names), "skipped": lines}
+        features = encode_images(network, load_sample().train.images, batch=LARGEST_BATCH)
+        head = fit_itq(jax.random.key(0), features, bits=bits)
+    write_network(path, attach_head(network, head), {"head": GENERAL})
+
+
+def write_network(path: str | os.PathLike, network: Backbone, about: Mapping[str, Any]) -> str:
+    """Write a hashing network and what is to be said of it; its SHA-256."""
+    variables = jax.tree.map(np.asarray, stored_variables(network))
+    if "backbone" in variables:
+        variables["backbone"] = halve(variables["backbone"])
+    return write_weights(path, variables, metadata={**network.description, **about})
+
+
+def load_unfitted(path: str | os.PathLike, *, sha256: str) -> Backbone | None:
+    """The features of a network whose head `found_network` made; None of any other."""
+    variables, about = read_weights(path, sha256=sha256)
+    if about.get("head") != GENERAL:
+        return None
+    return restore(about["backbone"], widen(variables.get("backbone", {})))
 
 
 def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backbone:
     """Read a hashing network from its file."""
     variables, about = read_weights(path, sha256=sha256)
-    if "network" not in about:
+    if not about:
         raise FormatError(f"{path}: does not say which network it holds")
     try:
         network = restore(about, widen(variables))
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
-    if not resnet_module(about).bits:
+    if about.get("output") != "hash_logits":
         raise FormatError(f"{path}: the network has no hash head; `jcbir owner train` gives it one")
     return network
 

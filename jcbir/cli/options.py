@@ -57,22 +57,44 @@ class Links:
 
 @dataclasses.dataclass(frozen=True)
 class OwnerTrain:
-    """Fine-tune the bundled network to hash, by central similarity quantization, and write it as one file."""
+    """Learn to hash from labelled photographs, by central similarity quantization, and write the network as one file.
+
+    A part of the photographs is kept out of training; what the network finds among these is printed, beside what
+    it finds without labels.
+    """
+
+    folder: Positional[Path]
+    """Folder of class folders to learn from."""
 
     out: Path
     """File to write, safetensors."""
 
-    folder: Positional[SomePath] = None
-    """Folder of class folders to learn from; without it the CIFAR-10 sample inside the package."""
+    labels: SomePath = None
+    """File with a line for each photograph, `path 0 1 0 ...`, a 0 or 1 a class, paths from the folder on; without it
+    the class folders are the labels."""
+
+    label_free: bool = False
+    """Learn from the photographs alone, without labels."""
+
+    tune: Literal["none", "last", "all"] = "none"
+    """Fine-tune the network below the hash head too: its last stage, or all of it. Minutes to hours; the file then
+    holds the whole network."""
+
+    epochs: int = 4
+    """With `tune`: passes over the photographs."""
 
     bits: int = 64
     """Length of the hash codes."""
 
-    epochs: int = 4
-    """Passes over the photographs."""
+    backbone: SomeText = None
+    """Network below the hash head: a name of `jcbir weights list` or a file; without it the ImageNet ResNet50 inside
+    the package."""
+
+    size: int = 160
+    """Photographs are seen as squares of so many pixels."""
 
     seed: int = 0
-    """Of initial head, order and augmentation."""
+    """Of head, order, augmentation, and of which photographs are kept out."""
 
     output: Output = Output()
 
@@ -91,10 +113,18 @@ class OwnerInit:
     """`identity.public` of `jcbir authority init`: only this authority ranks."""
 
     network: SomePath = None
-    """Hashing network of `jcbir owner train`; without it the bundled one is fine-tuned on the bundled sample."""
+    """Hashing network of `jcbir owner train`; without it the ImageNet ResNet50 with a general hash head, which
+    the first `jcbir owner publish` fits to the photographs."""
 
-    bits: int = 64
+    bits: Literal[16, 32, 48, 64, 128] = 64
     """Length of the hash codes; a given network settles it."""
+
+    backbone: SomeText = None
+    """Network below the hash head: a name of `jcbir weights list` or a file; without it the ImageNet ResNet50 inside
+    the package."""
+
+    size: int = 160
+    """Photographs are seen as squares of so many pixels; a given network settles it."""
 
     modulus_bits: Literal[2048, 3072, 4096] = 3072
     """Size of the Paillier modulus."""
@@ -127,6 +157,10 @@ class OwnerPublish:
 
     dry_run: bool = False
     """Change nothing; say what would be published and withdrawn."""
+
+    keep_network: bool = False
+    """Leave the general hash head as it is. Otherwise the first photographs, 24 or more, teach it what sets them apart,
+    while nothing is published and nobody has a grant."""
 
     segment: SomeNumber = None
     """Photographs in a segment; without it as many as one bit-sliced ciphertext holds."""
@@ -617,7 +651,7 @@ class Version:
 
 @dataclasses.dataclass(frozen=True)
 class Demo:
-    """Photographs to a private search in one process: fine-tune, hash, encrypt, seal, score, rank, open, draw."""
+    """Photographs to a private search in one process: learn, hash, encrypt, seal, score, rank, open, draw."""
 
     bits: Literal[16, 32, 64] = 64
     """Length of the hash codes."""
@@ -629,19 +663,23 @@ class Demo:
     """Size of the Paillier modulus. The library's default is 3072; the demo takes 2048 to be quick."""
 
     images: SomePath = None
-    """A folder of class folders with your own photographs; without it, the CIFAR-10 sample inside the package."""
+    """A folder of class folders with your own photographs; without it, the sample of Caltech-101 inside the package."""
 
-    per_class: int = 300
+    per_class: int = 75
     """With `images`: use at most so many photographs of each class."""
 
-    epochs: int = 4
-    """Passes over the training photographs."""
+    backbone: SomeText = None
+    """Network below the hash head: a name of `jcbir weights list` or a file; without it the ImageNet ResNet50 inside
+    the package."""
+
+    size: int = 160
+    """The network sees squares of so many pixels."""
 
     top: int = 8
     """Results opened for each query."""
 
     seed: int = 0
-    """Of the training: initial weights, order and augmentation. Keys, nonces and blinders come from the system."""
+    """Of the hash heads and the network not pretrained. Keys, nonces and blinders come from the system."""
 
     report: SomePath = None
     """Write the figures here as JSON."""

@@ -14,11 +14,18 @@ import jax
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer, note, printable, progress
-from jcbir.cli.network import keep_programs, load_network, train_network, vouch
+from jcbir.cli.network import found_network, keep_programs, load_network, load_unfitted, vouch
 from jcbir.cli.outbox import Carrier, ask_health, carriers, check_addresses, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
-from jcbir.cli.publish import find_missing, publish_folder, published_names, withdraw as withdraw_entries
+from jcbir.cli.publish import (
+    find_missing,
+    fit_network,
+    publish_folder,
+    published_names,
+    withdraw as withdraw_entries,
+)
 from jcbir.cli.rekey import discard_epoch, prepared_card, rekey_collection
+from jcbir.cli.training import train_network
 from jcbir.cli.workspace import (
     CARD,
     DELEGATION,
@@ -49,12 +56,33 @@ ADMISSION, VOUCHER, SERVICE = "admission.jcbir", "network.json", "service.json"
 
 
 def train(command: options.OwnerTrain, console: CommandConsole) -> None:
-    if command.folder is not None:
-        _check_folder("folder", command.folder)
+    _check_folder("folder", command.folder)
+    if command.labels is not None and not command.labels.is_file():
+        raise FileNotFoundError(f"labels: must be a file, got {str(command.labels)!r}")
     keep_programs()
-    record = _train(command.out, command, console)
+    with progress(console, "learn") as advance:
+        record = train_network(
+            jax.random.key(command.seed),
+            command.out,
+            folder=command.folder,
+            labels=command.labels,
+            label_free=command.label_free,
+            tune=command.tune,
+            epochs=command.epochs,
+            bits=command.bits,
+            backbone=command.backbone,
+            size=command.size,
+            advance=advance,
+        )
     _note_skipped(record["skipped"], console)
-    answer(console, {"network": command.out, **record})
+    for line in record["warnings"]:
+        note(console, f"warning: {line}")
+    plain = {name: value for name, value in record.items() if name not in ("figures", "warnings", "skipped")}
+    lines = _lines({"network": command.out, **plain})
+    for name, found in record["figures"].items():
+        figures = ", ".join(f"{title} {value}" for title, value in found.items() if title != "photographs")
+        lines.append(f"{name}, on {found['photographs']} photographs kept out: {figures}")
+    answer(console, {"network": command.out, **record}, lines=lines)
 
 
 def init(command: options.OwnerInit, console: CommandConsole) -> None:
@@ -70,8 +98,7 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
     with TemporaryDirectory() as folder:
         network = command.network or Path(folder, NETWORK)
         if command.network is None:
-            note(console, "no --network: fine-tuning the bundled one on the bundled photographs")
-            _train(network, options.OwnerTrain(network, bits=command.bits), console)
+            found_network(network, place=command.backbone, size=command.size, bits=command.bits)
         bits = output_width(load_network(network))
         note(console, f"making a {command.modulus_bits}-bit Paillier key")
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
@@ -106,6 +133,9 @@ def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
         raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
     keep_programs()
     with _opened(command.place) as workspace, carriers(command.links) as links:
+        known: dict[str, Any] = {}
+        if not (command.dry_run or command.keep_network):
+            workspace, known = _fit(workspace, command.folder, console)
         network = load_network(workspace.path / NETWORK, sha256=workspace.settings.network)
         sent = 0
 
@@ -118,8 +148,8 @@ def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
             try:
                 send(workspace)
                 workspace, outcome = publish_folder(
-                    workspace, command.folder, network=network, segment=command.segment, dry_run=command.dry_run,
-                    send=send, advance=advance,
+                    workspace, command.folder, network=network, known=known, segment=command.segment,
+                    dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
@@ -355,16 +385,21 @@ def _opened(place: options.Place) -> Any:
     return open_workspace(place.home, passphrase=passphrase, work=keys.WORK)
 
 
-def _train(out: Path, command: options.OwnerTrain, console: CommandConsole) -> dict[str, Any]:
-    with progress(console, "fine-tune") as advance:
-        return train_network(
-            jax.random.key(command.seed),
-            out,
-            folder=command.folder,
-            bits=command.bits,
-            epochs=command.epochs,
-            progress=lambda step: advance(step.step, step.steps),
+def _fit(workspace: Workspace, folder: Path, console: CommandConsole) -> tuple[Workspace, dict[str, Any]]:
+    """Fit a general hash head to the first photographs, while nobody hashes by it yet; their codes."""
+    if workspace.owner.image_ids or _read_grants(workspace):
+        return workspace, {}
+    features = load_unfitted(workspace.path / NETWORK, sha256=workspace.settings.network)
+    if features is None:
+        return workspace, {}
+    with progress(console, "look at photographs") as advance:
+        workspace, known = fit_network(workspace, folder, features, advance=advance)
+    if known:
+        note(
+            console,
+            f"hash head fitted to {len(known)} of your photographs, without labels (--keep-network leaves it as it is)",
         )
+    return workspace, known
 
 
 def _deliver(workspace: Workspace, links: dict[str, Carrier], console: CommandConsole) -> int:

@@ -1,5 +1,6 @@
 """A folder of photographs into the collection: what is new, a segment at a time, each committed before the next."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -9,19 +10,23 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import MappingProxyType
 
+import jax
 import numpy as np
 from jaxtyping import Bool
 
 from jcbir.cli.console import Advance, printable
-from jcbir.cli.network import square
+from jcbir.cli.network import LARGEST_BATCH, square, write_network
 from jcbir.cli.outbox import post
-from jcbir.cli.workspace import NAMES, Workspace, commit
-from jcbir.codes import pack, unpack
+from jcbir.cli.workspace import NAMES, NETWORK, SETTINGS, Workspace, commit, write_settings
+from jcbir.codes import binarize, pack, unpack
 from jcbir.data import PictureFile, decode_whole, pictures_below, read_encoded
 from jcbir.errors import FormatError
-from jcbir.hashing import hash_images
-from jcbir.models import Backbone
+from jcbir.hashing import encode_images, hash_images
+from jcbir.hashing.heads import FEWEST, fit_itq
+from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
 from jcbir.ranking import plan
@@ -30,8 +35,8 @@ from jcbir.storage.files import PRIVATE, write_file
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
 
-LARGEST_BATCH = 64
-"""Photographs that the network sees at once."""
+MOST_FITTED = 1000
+"""Photographs that a hash head is fitted to at most, spread evenly over the folder."""
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
@@ -88,12 +93,16 @@ def publish_folder(
     folder: Path,
     *,
     network: Backbone,
+    known: Mapping[str, Bool[np.ndarray, " k"]] = MappingProxyType({}),
     segment: int | None = None,
     dry_run: bool = False,
     send: Callable[[Workspace], object] = lambda workspace: None,
     advance: Advance | None = None,
 ) -> tuple[Workspace, Outcome]:
-    """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox."""
+    """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox.
+
+    `known` holds codes by SHA-256 of the file where there are some already.
+    """
     most = segment or segment_length(workspace.owner, workspace.settings.schemes)
     listing, outcome, batch = pictures_below(folder), Outcome(), []
     files = listing.pictures
@@ -103,9 +112,11 @@ def publish_folder(
 
     def settle(workspace: Workspace) -> Workspace:
         if not dry_run:
-            codes = hash_images(network, np.stack([each.squared for each in batch]), batch=LARGEST_BATCH)
             workspace = publish_segment(
-                workspace, codes, [each.picture for each in batch], [each.entry for each in batch]
+                workspace,
+                _codes(batch, network, known),
+                [each.picture for each in batch],
+                [each.entry for each in batch],
             )
             outcome.segments += 1
         outcome.published += len(batch)
@@ -126,6 +137,39 @@ def publish_folder(
     if outcome.moved and not dry_run:
         workspace = _note_moved(workspace, outcome.moved)
     return workspace, outcome
+
+
+def fit_network(
+    workspace: Workspace, folder: Path, features: Backbone, *, advance: Advance
+) -> tuple[Workspace, dict[str, Bool[np.ndarray, " k"]]]:
+    """Fit a label-free head to photographs of a folder and put it in place; their codes by SHA-256 of the file.
+
+    Fewer photographs than `FEWEST` leave the network as it is.
+    """
+    files = pictures_below(folder).pictures
+    squares: dict[str, np.ndarray] = {}
+    for file in files[:: max(1, -(-len(files) // MOST_FITTED))]:
+        # What cannot be read is named when it is to be published.
+        with contextlib.suppress(ValueError, OSError):
+            content = read_encoded(file.path)
+            squares[hashlib.sha256(content).hexdigest()] = square(content, features)
+    if len(squares) < FEWEST:
+        return workspace, {}
+    rows = encode_images(features, np.stack(list(squares.values())), batch=LARGEST_BATCH, progress=advance)
+    head = fit_itq(jax.random.key(0), rows, bits=workspace.owner.card.bits)
+    codes = np.asarray(binarize(project_head(head, rows)))
+    with TemporaryDirectory() as place:
+        file = Path(place, NETWORK)
+        about = {"head": "label-free", "photographs": len(rows)}
+        settings = dataclasses.replace(
+            workspace.settings, network=write_network(file, attach_head(features, head), about)
+        )
+        writers = {
+            NETWORK: partial(write_file, content=file.read_bytes()),
+            SETTINGS: partial(write_settings, settings=settings),
+        }
+        workspace = commit(workspace, workspace.owner, writers)
+    return dataclasses.replace(workspace, settings=settings), dict(zip(squares, codes, strict=True))
 
 
 def publish_segment(
@@ -250,6 +294,17 @@ def _new_photographs(
                 outcome.unread.append(path)
             outcome.refused.add(path)
             yield None
+
+
+def _codes(
+    batch: Sequence[Photograph], network: Backbone, known: Mapping[str, Bool[np.ndarray, " k"]]
+) -> Bool[np.ndarray, "n k"]:
+    new = [each for each in batch if each.entry["sha256"] not in known]
+    found = dict(known)
+    if new:
+        codes = hash_images(network, np.stack([each.squared for each in new]), batch=LARGEST_BATCH)
+        found |= {each.entry["sha256"]: code for each, code in zip(new, codes, strict=True)}
+    return np.stack([found[each.entry["sha256"]] for each in batch])
 
 
 def _within(entry: Mapping[str, str], paths: set[str]) -> bool:

@@ -85,7 +85,7 @@ def create_workspace(
     for folder in (path, path / OUTBOX, path / NAMES):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(path / NETWORK, network.read_bytes())
-    write_file(path / SETTINGS, json.dumps(dataclasses.asdict(settings), indent=2).encode() + b"\n")
+    write_settings(path / SETTINGS, settings)
     write_card(path / CARD, owner.card)
     write_secret(
         path / DELEGATION, delegate(owner), passphrase=authority_passphrase, draw=secrets.token_bytes, work=work,
@@ -141,6 +141,11 @@ def recover(path: Path) -> None:
             os.replace(file, target)
             sync_folder(target.parent)
     _discard(path)
+
+
+def write_settings(path: Path, settings: Settings) -> None:
+    """Write what init settled."""
+    write_file(path, json.dumps(dataclasses.asdict(settings), indent=2).encode() + b"\n")
 
 
 def write_message(message: Any) -> Writer:

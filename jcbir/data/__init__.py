@@ -1,4 +1,4 @@
-"""Photographs with labels: the bundled CIFAR-10 sample, folders, lists, packed and tfds sets, named splits."""
+"""Photographs with labels: the sample of Caltech-101, folders, lists, packed and tfds sets, named splits."""
 
 import lazy_loader as lazy
 

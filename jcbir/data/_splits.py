@@ -55,7 +55,7 @@ def split_names() -> tuple[str, ...]:
 
     Example:
         >>> split_names()[:4]
-        ('bundled', 'cifar10-1', 'cifar10-2', 'coco80')
+        ('cifar10-1', 'cifar10-2', 'cifar10-sample', 'coco80')
     """
     return tuple(sorted(_table()))
 
@@ -117,10 +117,10 @@ def check_ids(name: str, part: str, ids: Sequence[str], *, digest: str | None = 
         IntegrityError: another digest.
 
     Example:
-        >>> check_ids("bundled", "query", ["test/00003"])
+        >>> check_ids("cifar10-sample", "query", ["test/00003"])
         Traceback (most recent call last):
         ...
-        ValueError: query list of bundled: must hold 200 ids, got 1
+        ValueError: query list of cifar10-sample: must hold 200 ids, got 1
     """
     about = definition(name)
     if part not in PARTS:
@@ -138,7 +138,7 @@ def check_ids(name: str, part: str, ids: Sequence[str], *, digest: str | None = 
 
 
 def choose(name: str, ids: Sequence[str], labels: Labels) -> dict[str, Int32[np.ndarray, "m"]]:
-    """The positions of a split that follows from a rule: cifar10-1, cifar10-2, imagenette, corel5k, bundled.
+    """The positions of a split that follows from a rule: cifar10-1, cifar10-2, imagenette, corel5k, cifar10-sample.
 
     Args:
         name: of the split.
@@ -261,7 +261,7 @@ def _imagenette(ids: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
     return {"train": [i for i in rest if ids[i].startswith("train/")], "database": rest, "query": sorted(unseen)}
 
 
-def _bundled(ids: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
+def _cifar10_sample(ids: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
     positions = json.loads((resources.files("jcbir.data") / "assets" / "cifar10_sample.json").read_text())["splits"]
     index = {identity: i for i, identity in enumerate(ids)}
     parts = {}
@@ -269,13 +269,13 @@ def _bundled(ids: Sequence[str], labels: np.ndarray) -> dict[str, list[int]]:
         wanted = [f"{entry['part']}/{position:05d}" for position in entry["positions"]]
         members = [index[identity] for identity in wanted if identity in index]
         if labels[members].tolist() != entry["labels"][: len(members)]:
-            raise ValueError(f"labels: must be those of CIFAR-10; the {part} list of bundled has others")
+            raise ValueError(f"labels: must be those of CIFAR-10; the {part} list of cifar10-sample has others")
         parts[part] = members
     return parts
 
 
 _RULES: dict[str, Callable[[Sequence[str], np.ndarray], dict[str, list[int]]]] = {
-    "bundled": _bundled,
+    "cifar10-sample": _cifar10_sample,
     "cifar10-1": _cifar10_1,
     "cifar10-2": _by_test_set,
     "corel5k": _by_test_set,

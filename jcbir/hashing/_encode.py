@@ -71,6 +71,38 @@ def encode(
     return logits
 
 
+def encode_images(
+    backbone: Backbone,
+    images: UInt8[Array, "n h w 3"],
+    *,
+    batch: int = 256,
+    progress: Callable[[int, int], None] | None = None,
+) -> Float[np.ndarray, "n d"]:
+    """Photographs to what the network gives of them, features or logits, preprocessing included.
+
+    Args:
+        backbone: network, weights, preprocessing.
+        images: photographs of one size, uint8 RGB.
+        batch: most images per step; fewer images take the next power of two, so that few programs are compiled.
+        progress: called with (images done, images in all) after each step.
+
+    Returns:
+        One row a photograph, on the host.
+
+    Raises:
+        ValueError: as `encode`, or images that are not uint8 RGB.
+
+    Example:
+        >>> from jcbir.models import Preprocessing
+        >>> backbone = Backbone(lambda variables, inputs: inputs.mean(axis=(1, 2)), {}, Preprocessing(size=8))
+        >>> encode_images(backbone, np.zeros((4, 8, 8, 3), np.uint8)).shape
+        (4, 3)
+    """
+    compiled = _compiled(backbone.apply, backbone.preprocessing)
+    batch = min(batch, 1 << max(0, len(images) - 1).bit_length())
+    return encode(compiled, backbone.variables, images, batch=batch, progress=progress)
+
+
 def hash_images(
     backbone: Backbone,
     images: UInt8[Array, "n h w 3"],
@@ -83,8 +115,8 @@ def hash_images(
     Args:
         backbone: a network whose rows are the logits of a hash head.
         images: photographs of one size, uint8 RGB.
-        batch: most images per step; fewer images take the next power of two, so that few programs are compiled.
-        progress: called with (images done, images in all) after each step.
+        batch: as for `encode_images`.
+        progress: as for `encode_images`.
 
     Returns:
         One k-bit code a photograph, on the host.
@@ -98,9 +130,7 @@ def hash_images(
         >>> hash_images(backbone, np.zeros((4, 8, 8, 3), np.uint8)).shape
         (4, 3)
     """
-    compiled = _compiled(backbone.apply, backbone.preprocessing)
-    batch = min(batch, 1 << max(0, len(images) - 1).bit_length())
-    return np.asarray(binarize(encode(compiled, backbone.variables, images, batch=batch, progress=progress)))
+    return np.asarray(binarize(encode_images(backbone, images, batch=batch, progress=progress)))
 
 
 @functools.lru_cache(maxsize=8)

@@ -285,9 +285,10 @@ def fine_tune(
     loss: Callable[[Any, Any], Any] = csq,
     batch: int = 100,
     rate: float = 2e-3,
+    trained: Any = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
-    """Train all layers to place each image's code at its target: the driver around `fit` for who wants no other recipe.
+    """Train layers to place each image's code at its target: the driver around `fit` for who wants no other recipe.
 
     AdamW on L_T = L_C + 0.05 L_Q, cosine learning rate with a short warm-up, random crops and mirror images.
 
@@ -301,6 +302,7 @@ def fine_tune(
         loss: (logits, targets) -> unreduced loss.
         batch: images per step.
         rate: highest learning rate.
+        trained: a tree of booleans like the parameters, False for what stays as it is; None trains all.
         progress: called after each step.
 
     Returns:
@@ -326,6 +328,9 @@ def fine_tune(
     rising = max(1, steps // 10)
     schedule = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, max(steps, rising + 1), rate / 100)
     optimizer = optax.adamw(schedule, weight_decay=1e-4)
+    if trained is not None:
+        # Not only without gradient: weight decay would shrink what is frozen.
+        optimizer = optax.partition({True: optimizer, False: optax.set_to_zero()}, trained)
     step = functools.partial(train_step, apply=apply, loss=loss, optimizer=optimizer, augment=crop_and_flip)
     state = init_state(key, variables, optimizer=optimizer)
     state, _ = fit(state, images, targets, step=step, epochs=epochs, batch=batch, progress=progress)

@@ -47,8 +47,8 @@ from jcbir.typing import Array
 WITNESS = 2**26 - 5
 
 
-def _redacted(record: tuple) -> str:
-    return f"{type(record).__name__}(secrets redacted)"
+def _redacted(self: tuple) -> str:
+    return f"{type(self).__name__}(secrets redacted)"
 
 
 class Join(NamedTuple):

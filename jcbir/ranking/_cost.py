@@ -69,7 +69,7 @@ class Calibration:
         engine: Paillier engine, `auto` included, that will do the work.
         modulus_bits: length of n.
         powers: for each engine it may resolve to, the seconds of its powers.
-        product: a ciphertext product (add, re-randomise).
+        product: a ciphertext product (add, re-randomize).
         pick: a table row multiplied into a bit-sliced score.
         invert: a ciphertext inversion (subtract).
         compose_digit: writing one digit of a plaintext.

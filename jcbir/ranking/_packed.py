@@ -88,7 +88,7 @@ def align_lanes(
         rows = lanes == lane
         part = patterns[:, rows]
         # h - q is -1 only where the masked query has a one, 1 only where it has a zero.
-        known, bits = (part != 0).any(axis=1), (part < 0).any(axis=1)
+        known, bits = np.any(part != 0, axis=1), np.any(part < 0, axis=1)
         names = [(column ^ column[0]).tobytes() for column in bits.T]
         if known.all() and len(set(names)) == len(names):
             differ[rows] = differ[rows][:, sorted(range(len(names)), key=names.__getitem__)]

@@ -38,6 +38,26 @@ def write_network(path, *, bits=BITS, key=0):
     return path
 
 
+def write_features(path, *, width=16, key=0):
+    """A network without a hash head, for squares of 16 pixels: what a few photographs need in place of a ResNet50."""
+    module = small(stages=(1,), width=width)
+    variables = module.init(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
+    about = resnet_backbone(module, variables, Preprocessing(size=16)).description
+    write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
+    return path
+
+
+def write_kinds(folder, count, *, kinds=("red", "green", "blue"), start=0):
+    """Class folders of photographs that their color tells apart."""
+    for number, kind in enumerate(kinds):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        for each in range(start, start + count):
+            noise = np.random.default_rng([number, each]).integers(-60, 60, (18, 20, 3))
+            pixels = np.clip(np.eye(3)[number] * 160 + 50 + noise, 0, 255).astype(np.uint8)
+            PIL.Image.fromarray(pixels).save(folder / kind / f"{each:03d}.png")
+    return folder
+
+
 def write_photographs(folder, count, *, label="a", start=0):
     folder.mkdir(parents=True, exist_ok=True)
     numbers = np.random.default_rng([start, count, *label.encode()])

@@ -124,7 +124,7 @@ def test_progress_is_told_where_there_is_no_terminal(capsys, monkeypatch):
     monkeypatch.setattr(consoles, "PAUSE", 0.0)
     with consoles.progress(consoles.open_console(json=True), "publish") as advance:
         advance(3, 10)
-    assert capsys.readouterr().err == "publish: 3 of 10 after 0 s\n"
+    assert capsys.readouterr().err == "publish: 3 of 10 after 0 s, 3.0/s, 2 s left\n"
 
 
 def test_version_as_json(capsys):

@@ -389,19 +389,6 @@ def test_an_interrupted_publish_is_gone_on_with(capsys, tmp_path, found, service
     assert len(services.living()) == 7
 
 
-def test_without_a_network_the_bundled_one_is_trained(capsys, monkeypatch):
-    asked = {}
-
-    def train(key, path, *, folder, bits, epochs, progress):
-        asked.update(folder=folder, bits=bits, epochs=epochs)
-        write_network(path, bits=bits)
-        return {"skipped": []}
-
-    monkeypatch.setattr(owner_commands, "train_network", train)
-    assert run(capsys, "owner", "init", "photos", *IDENTITIES, "--bits", "24")["bits"] == 24
-    assert asked == {"folder": None, "bits": 24, "epochs": 4}
-
-
 def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     write_photographs(tmp_path / "album", 5)
     offline = run(capsys, "owner", "publish", "album", "--segment", "2")

@@ -3,38 +3,39 @@
 import numpy as np
 import pytest
 
-from jcbir.data import _splits as splits, format_list, load_sample
+from experiments.assets.cifar10 import load_sample
+from jcbir.data import _splits as splits, format_list
 from jcbir.errors import IntegrityError
 
 
-def test_bundled_sample_is_the_pinned_split():
+def test_cifar10_sample_is_the_pinned_split():
     task = load_sample()
     for part in splits.PARTS:
         ids = getattr(task, part).ids
-        assert splits.check_ids("bundled", part, ids) == splits.definition("bundled").pinned[part]
+        assert splits.check_ids("cifar10-sample", part, ids) == splits.definition("cifar10-sample").pinned[part]
 
 
 def test_a_list_with_another_digest_is_refused():
     ids = list(load_sample().query.ids)
     ids[0] = "test/09999" if "test/09999" not in ids else "test/09998"
-    with pytest.raises(IntegrityError, match="query list of bundled: must have SHA-256"):
-        splits.check_ids("bundled", "query", ids)
+    with pytest.raises(IntegrityError, match="query list of cifar10-sample: must have SHA-256"):
+        splits.check_ids("cifar10-sample", "query", ids)
 
 
 def test_counts_repetitions_and_names():
     ids = list(load_sample().query.ids)
     with pytest.raises(ValueError, match="must hold 200 ids, got 199"):
-        splits.check_ids("bundled", "query", ids[1:])
+        splits.check_ids("cifar10-sample", "query", ids[1:])
     with pytest.raises(ValueError, match="each id once"):
-        splits.check_ids("bundled", "query", [ids[1], *ids[1:]])
+        splits.check_ids("cifar10-sample", "query", [ids[1], *ids[1:]])
     with pytest.raises(ValueError, match="name: must be one of"):
         splits.check_ids("cifar10", "query", ids)
     with pytest.raises(ValueError, match="part: must be one of"):
-        splits.check_ids("bundled", "test", ids)
+        splits.check_ids("cifar10-sample", "test", ids)
 
 
 def test_every_definition_is_complete():
-    single = {"bundled", "cifar10-1", "cifar10-2", "imagenet100", "imagenette"}
+    single = {"cifar10-sample", "cifar10-1", "cifar10-2", "imagenet100", "imagenette"}
     assert set(splits.split_names()) == single | {"coco80", "corel5k", "nuswide21", "nuswide21-m"}
     for name in splits.split_names():
         about = splits.definition(name)

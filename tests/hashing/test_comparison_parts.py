@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from experiments import datasets, learning, methods, pages
-from jcbir.data import load, load_sample
+from experiments.assets.cifar10 import load_sample
+from jcbir.data import load
 from jcbir.hashing.centers import separation
 from jcbir.models import Preprocessing, preprocess, resnet_backbone, small
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir.data import load_sample
+from experiments.assets.cifar10 import load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.models import _bundled as network, bundled, resnet_module, run, untrained
 from jcbir.models._bundled import record

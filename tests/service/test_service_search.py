@@ -194,11 +194,11 @@ def test_readers_beside_a_writer(tmp_path):
             codes = draw.random((3, 16)) > 0.5
             images = [draw.integers(0, 256, (4, 4, 3), np.uint8) for _ in codes]
             names = [f"late-{number}-{i}" for i in range(3)]
-            own, publication, catalogue = owner.publish(
+            own, publication, catalog = owner.publish(
                 own, codes, images, names, schemes=("bitsliced",), cipher="aes-gcm", draw=os.urandom
             )
             assert rig.post("cloud", publication).status_code == 200
-            assert rig.post("authority", catalogue).status_code == 200
+            assert rig.post("authority", catalog).status_code == 200
         own, withdrawal = owner.withdraw(own, gone)
         for side in ("authority", "cloud"):
             assert rig.post(side, withdrawal).status_code == 200

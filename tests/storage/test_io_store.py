@@ -104,14 +104,14 @@ def test_a_withdrawn_picture_is_no_longer_in_any_file(filled):
 
 def test_images_can_come_back(filled):
     world, _ = withdraw(make_world(), filled, [make_world().names[3]])
-    own, again, catalogue = owner.publish(
+    own, again, catalog = owner.publish(
         world.own, world.codes[3:4], [world.images[9]], [world.names[3]], schemes=["packed"], cipher="aes-gcm",
         sentinels=False, draw=secrets.token_bytes,
     )  # fmt: skip
     with disk.open_store(filled, write=True) as store:
         assert disk.append_segment(store, again)
         verify_store(store)
-    moved = loaded(world._replace(own=own, holder=authority.catalog(world.holder, catalogue)), filled)
+    moved = loaded(world._replace(own=own, holder=authority.catalog(world.holder, catalog)), filled)
     assert len(moved.cloud.images) == 30
 
 
@@ -145,9 +145,9 @@ def test_strangers_are_refused(filled, tmp_path):
     ):
         with pytest.raises(KeyMismatchError, match="asked for"), disk.open_store(filled, card=card):
             pass
-    with sqlite3.connect(filled / disk.DATABASE) as catalogue:
-        catalogue.execute("UPDATE meta SET value = x'63' WHERE name = 'version'")
-    catalogue.close()
+    with sqlite3.connect(filled / disk.DATABASE) as catalog:
+        catalog.execute("UPDATE meta SET value = x'63' WHERE name = 'version'")
+    catalog.close()
     with pytest.raises(FormatError, match="version"), disk.open_store(filled):
         pass
     (tmp_path / "fake").mkdir()
@@ -263,7 +263,7 @@ def test_a_full_disk_is_a_clear_error_and_harmless(tmp_path, room):
     with disk.open_store(tmp_path / "measure", write=True) as store:
         disk.append_segment(store, publications(world)[0])
         size = verify_store(store).size
-        # The write-ahead log needs more room than this small segment: there the catalogue is what fails.
+        # The write-ahead log needs more room than this small segment: there the catalog is what fails.
         assert os.path.getsize(store.path / "catalogue.sqlite-wal") > size
     limit = {"nothing": 1, "half a segment": size // 2, "the segment alone": size}[room]
     disk.create_store(tmp_path / "store", world.own.card, unsafe_small=True)
@@ -274,7 +274,7 @@ def test_a_full_disk_is_a_clear_error_and_harmless(tmp_path, room):
         text=True,
     )
     assert "refused:" in run.stdout, run.stderr
-    # Where the catalogue failed, the file stays, unspoken of, until the next writer.
+    # Where the catalog failed, the file stays, unspoken of, until the next writer.
     assert ("[]" in run.stdout) == (room != "the segment alone")
     with disk.open_store(tmp_path / "store", write=True) as store:
         assert verify_store(store).segments == 0

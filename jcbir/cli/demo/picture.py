@@ -10,6 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 TILE = 92
 GAP = 10
 FRAME = 4
+SHOWN = 3 * (TILE // 2) ** 2
+"""Bytes of a sealed photograph that are shown, two pixels a side for three of them."""
+
 RIGHT, WRONG, INK, PAPER = (34, 139, 84), (200, 50, 47), (40, 40, 44), (255, 255, 255)
 
 
@@ -81,7 +84,7 @@ def contact_sheet(answers: Sequence[Answer], *, title: str, caption: str) -> Ima
         sheet.paste(_framed(noise_tile(answer.trapdoor), (150, 150, 155)), (GAP + column, middle))
         for j, (sealed, opened, right) in enumerate(zip(answer.sealed, answer.opened, answer.right, strict=True)):
             x = left + j * column
-            sheet.paste(_framed(noise_tile(sealed), (150, 150, 155)), (x, y))
+            sheet.paste(_framed(noise_tile(sealed[:SHOWN]), (150, 150, 155)), (x, y))
             sheet.paste(_framed(opened, RIGHT if right else WRONG), (x, y + TILE + 2 * FRAME + GAP))
         pen.line((GAP, y + row_height - GAP, width - GAP, y + row_height - GAP), fill=(220, 220, 222))
     pen.text((GAP, height - 30), caption, fill=INK, font=small)

@@ -1,5 +1,6 @@
 """The whole of it in one process: learn, hash, publish, search by every scheme, compare, draw."""
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -16,20 +17,22 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Float, Int32
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from jcbir.cli.console import CommandConsole, answer, printable
 from jcbir.cli.demo.picture import Answer, contact_sheet
-from jcbir.cli.network import keep_programs, tune
+from jcbir.cli.network import LARGEST_BATCH, keep_programs, open_features
 from jcbir.cli.options import Demo
-from jcbir.codes import pack, pairwise
-from jcbir.data import SAMPLE_SIDE, Sample, Split, class_folders, load_sample, read_image
-from jcbir.hashing import hash_images
-from jcbir.metrics import mean_average_precision
-from jcbir.models import bundled, untrained
+from jcbir.cli.training import csq_head
+from jcbir.codes import binarize, pack, pairwise
+from jcbir.data import Sample, Split, class_folders, load_sample, read_image
+from jcbir.hashing import encode_images
+from jcbir.hashing.heads import FEWEST, fit_itq
+from jcbir.metrics import mean_average_precision, precision_at, tally
+from jcbir.models import Backbone, Head, project_head
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, session as sessions
 from jcbir.protocol.leakage import describe
@@ -39,6 +42,9 @@ from jcbir.ranking import mask_index, plan, rank
 
 INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
+
+SCRATCH_SIDE = 64
+"""The network that is not pretrained sees squares of so many pixels: it is there to compare with, and to be quick."""
 
 PICTURE_SIDE = 256
 """Photographs from a folder are sealed at this longer side at most."""
@@ -71,7 +77,7 @@ TOPICS = {
 
 
 class Hashed(NamedTuple):
-    """Codes of database and queries by one network."""
+    """Codes of database and queries by one hash head."""
 
     database: Bool[np.ndarray, "n k"]
     query: Bool[np.ndarray, "q k"]
@@ -98,16 +104,18 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
     with _timed(seconds, "all"):
         with _timed(seconds, "load photographs"):
             sample = _load(options, console)
-        with _timed(seconds, "fine-tune twice, hash images"):
-            pretrained, scratch = _learn_both(options, sample, console)
+        with _timed(seconds, "look at photographs"):
+            features, scratch_features = _look(options, sample, console)
+        with _timed(seconds, "fit hash heads"):
+            learned, label_free, scratch = _fit(options, sample, features, scratch_features)
         with _timed(seconds, "make keys"):
             key = generate_keys(bits=options.modulus_bits, draw=secrets.token_bytes)
         schemes = ("bitsliced", "packed", "integer")
-        console.print(f"encrypting {len(pretrained.database)} codes three ways, sealing as many images ...")
+        console.print(f"encrypting {len(learned.database)} codes three ways, sealing as many images ...")
         session = sessions.found(collection="demo", bits=options.bits, secret=key, draw=secrets.token_bytes)
         session = sessions.publish(
             session,
-            pretrained.database,
+            learned.database,
             _pictures(options, sample.database),
             sample.database.ids,
             schemes=schemes,
@@ -125,7 +133,7 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
         _count(sizes, session, 0, prefix="")
         answers = {}
         for scheme in schemes:
-            asked = pretrained.query[:INTEGER_QUERIES] if scheme == "integer" else pretrained.query
+            asked = learned.query[:INTEGER_QUERIES] if scheme == "integer" else learned.query
             console.print(f"answering {len(asked)} encrypted queries by {scheme} ...")
             said = len(session.transcript)
             session, answers[scheme] = sessions.search(
@@ -138,7 +146,7 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
                 phase=lambda name, scheme=scheme: _timed(seconds, f"{scheme}: {PHASES[name]}"),
             )
             _count(sizes, session, said, prefix=f"{scheme}: ")
-        report = _evaluate(sample, pretrained, scratch, session, answers)
+        report = _evaluate(sample, learned, label_free, scratch, session, answers)
         _draw(options, sample, session, answers[options.scheme], report)
     report |= {
         "options": {name: _plain(value) for name, value in vars(options).items() if name != "output"},
@@ -159,7 +167,7 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
 
 
 def _check_options(options: Demo) -> None:
-    for name in ("epochs", "top", "per_class"):
+    for name in ("top", "per_class"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name}: must be at least 1, got {getattr(options, name)}")
     if options.images is not None and not options.images.is_dir():
@@ -173,7 +181,7 @@ def _load(options: Demo, console: Console) -> Sample:
     if options.images is None:
         sample = load_sample()
     else:
-        sample, skipped = class_folders(options.images, size=SAMPLE_SIDE, per_class=options.per_class)
+        sample, skipped = class_folders(options.images, size=options.size, per_class=options.per_class)
         for file in skipped:
             console.print(printable(f"skipped {file.path}: {file.reason}"), highlight=False, soft_wrap=True)
         if skipped:
@@ -195,45 +203,83 @@ def _pictures(options: Demo, split: Split) -> list[np.ndarray]:
     return pictures
 
 
-def _learn_both(options: Demo, sample: Sample, console: Console) -> tuple[Hashed, Hashed]:
-    """Fine-tune from pretrained and from random weights, a core each: XLA's own threads do not fill two."""
+def _look(options: Demo, sample: Sample, console: Console) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """Features of all photographs, by the network and by the same one not pretrained, on two threads."""
+    network = open_features(options.backbone, size=options.size)
+    networks = (network, _not_pretrained(network, seed=options.seed))
+    images = np.concatenate([split.images for split in (sample.train, sample.database, sample.query)])
+    starts = range(0, len(images), LARGEST_BATCH)
+    # The first batch of each compiles its program; the quick network fills the time that the other's takes.
+    jobs = [(0, 0), *((1, start) for start in starts), *((0, start) for start in starts[1:])]
     columns = [
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("loss {task.fields[loss]:.3f}  {task.fields[rate]:.0f} images/s"),
-        TimeElapsedColumn(),
-    ]
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]:.0f} photographs/s"), TimeElapsedColumn(),
+    ]  # fmt: skip
     with Progress(*columns, console=console) as bar, ThreadPoolExecutor(2) as threads:
-        runs = [threads.submit(_learn, options, sample, bar, initial=initial) for initial in ("pretrained", "random")]
-        pretrained, scratch = (run.result() for run in runs)
-    return pretrained, scratch
+        titles = ("look at photographs", "with a network not pretrained")
+        tasks = [bar.add_task(title, total=len(images), rate=0.0) for title in titles]
+        begun = time.perf_counter()
+
+        def look(job: tuple[int, int]) -> np.ndarray:
+            which, start = job
+            rows = encode_images(networks[which], images[start : start + LARGEST_BATCH], batch=LARGEST_BATCH)
+            bar.advance(tasks[which], len(rows))
+            bar.update(tasks[which], rate=bar.tasks[which].completed / (time.perf_counter() - begun))
+            return rows
+
+        found = dict(zip(jobs, threads.map(look, jobs), strict=True))
+    whole, scratch = (np.concatenate([found[which, start] for start in starts]) for which in (0, 1))
+    return whole, scratch
 
 
-def _learn(options: Demo, sample: Sample, bar: Progress, *, initial: str) -> Hashed:
-    key = jax.random.key(options.seed)
-    network = bundled(bits=options.bits, key=key) if initial == "pretrained" else untrained(key, bits=options.bits)
-    task = bar.add_task(f"fine-tune from {initial} weights", total=None, loss=float("nan"), rate=0.0)
-    start = time.perf_counter()
+def _not_pretrained(network: Backbone, *, seed: int) -> Backbone:
+    """The same network with random kernels, of He's variance, and normalization that changes nothing."""
+    random = np.random.default_rng(seed)
 
-    def show(progress: Any) -> None:
-        rate = progress.step * progress.images / (time.perf_counter() - start)
-        bar.update(task, completed=progress.step, total=progress.steps, loss=progress.metrics["loss"], rate=rate)
+    def leaf(path: Any, old: Any) -> np.ndarray:
+        name, shape = path[-1].key, np.shape(old)
+        if name == "kernel":
+            kernel = random.standard_normal(shape, np.float32)
+            return kernel * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
+        return np.ones(shape, np.float32) if name in ("scale", "var") else np.zeros(shape, np.float32)
 
-    train = sample.train
-    tuned = tune(
-        key, train.images, train.labels, network, classes=len(sample.names), epochs=options.epochs, progress=show
+    side = min(SCRATCH_SIDE, network.preprocessing.size)
+    return network._replace(
+        variables=jax.tree_util.tree_map_with_path(leaf, network.variables),
+        preprocessing=dataclasses.replace(network.preprocessing, size=side, resize=side),
     )
-    codes = hash_images(tuned, np.concatenate([sample.database.images, sample.query.images]))
-    return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
+
+
+def _fit(
+    options: Demo, sample: Sample, features: Float[np.ndarray, "n d"], scratch: Float[np.ndarray, "n d"]
+) -> tuple[Hashed, Hashed | None, Hashed]:
+    """Codes by a head learned from labels, by one without them where photographs are enough, by one on `scratch`."""
+    key, count = jax.random.key(options.seed), len(sample.train.ids)
+    rows = np.eye(len(sample.names), dtype=bool)[sample.train.labels]
+
+    def hashed(head: Head, given: np.ndarray) -> Hashed:
+        codes = np.asarray(binarize(project_head(head, given[count:])))
+        return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
+
+    learned, compared = (
+        hashed(csq_head(key, given[:count], rows, bits=options.bits), given) for given in (features, scratch)
+    )
+    if count < FEWEST:
+        return learned, None, compared
+    return learned, hashed(fit_itq(key, features[:count], bits=options.bits), features), compared
 
 
 def _evaluate(
-    sample: Sample, pretrained: Hashed, scratch: Hashed, session: Session, answers: dict[str, Found]
+    sample: Sample,
+    learned: Hashed,
+    label_free: Hashed | None,
+    scratch: Hashed,
+    session: Session,
+    answers: dict[str, Found],
 ) -> dict[str, Any]:
     relevant = sample.query.labels[:, None] == sample.database.labels[None, :]
-    plain = _hamming(pretrained)
-    rule = _integer_ranks(pretrained, session)
+    plain = _hamming(learned)
+    rule = _integer_ranks(learned, session)
     found = {name: _in_order(answer.distances, sample, session) for name, answer in answers.items()}
     used = {"bitsliced": found["bitsliced"], "packed": found["packed"], "integer": rule}
     expected = {"bitsliced": plain, "packed": plain, "integer": rule[:INTEGER_QUERIES]}
@@ -243,6 +289,8 @@ def _evaluate(
         "convention": reference.convention,
         "map_plain": reference.value,
         "map_random_init": mean_average_precision(_hamming(scratch), relevant).value,
+        "map_label_free": label_free and mean_average_precision(_hamming(label_free), relevant).value,
+        "precision_at_5": float(precision_at(tally(plain, relevant), top=5).mean()),
         "map": {name: value.value for name, value in score.items()},
         # The order against plaintext Hamming distance, ties by index: what a user would see.
         "order_identical": {name: _same_order(found[name], plain[: len(found[name])]) for name in used},
@@ -390,8 +438,12 @@ def _results(report: dict[str, Any]) -> Table:
             f"{sent[f'{scheme}: query'] // count:,}",
             f"{sent[f'{scheme}: scores'] // count:,}",
         )
-    random = report["map_random_init"]
-    table.add_row("plaintext, network not pretrained", f"{random:.4f}", f"{plain - random:.4f}", *[""] * 6)
+    for name, value in (
+        ("plaintext, label-free head", report["map_label_free"]),
+        ("plaintext, network not pretrained", report["map_random_init"]),
+    ):
+        if value is not None:
+            table.add_row(name, f"{value:.4f}", f"{plain - value:.4f}", *[""] * 6)
     return table
 
 

