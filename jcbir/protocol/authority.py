@@ -1,6 +1,7 @@
 """The owner's key holder: checks grants, decrypts scores, ranks, releases the image keys of the results only."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -217,6 +218,7 @@ def take_head(authority: Authority, message: Head) -> Authority:
     Raises:
         ForeignCollectionError: another collection or epoch.
         ForgedReplyError: the owner did not sign it.
+        ValueError: it tells of other images than a catalog does.
 
     Example:
         >>> from jcbir.protocol import session as example, owner
@@ -225,6 +227,10 @@ def take_head(authority: Authority, message: Head) -> Authority:
         1
     """
     _check_order(authority, message)
+    for number, part in enumerate(message.parts):
+        known = authority.catalogs.get(number)
+        if known is not None and hashlib.sha256(b"".join(known.hashes)).digest() != part.images_hash:
+            raise ValueError(f"head: must be of the images in the catalog, got others in segment {number}")
     return dataclasses.replace(authority, head=max(authority.head, message.counter))
 
 

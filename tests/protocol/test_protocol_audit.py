@@ -260,6 +260,9 @@ def test_a_head_names_what_the_owner_published():
     catalogs = [line.message for line in world.transcript if isinstance(line.message, Catalog)]
     assert [part.count for part in head.parts] == [len(catalog.image_ids) for catalog in catalogs] == [20, 10]
     assert len({part.images_hash for part in head.parts}) == len({part.index_root for part in head.parts}) == 2
+    turned = sign(dataclasses.replace(head, parts=head.parts[::-1], signature=b""), secret=world.own.signing_secret)
+    with pytest.raises(ValueError, match="head: must be of the images in the catalog"):
+        authority.take_head(world.holder, turned)
     assert owner.rekey(world.own, draw=secrets.token_bytes).parts == ()
 
 
