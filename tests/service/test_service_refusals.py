@@ -373,7 +373,7 @@ def test_a_forged_ranking_is_not_delivered(tmp_path):
         rig.publish()
         _, query = rig.ask(CODES)
         forged = wire.to_bytes(
-            sign(Ranking(query.request.nonce, tuple(rig.world.cloud.images)[:5], b"x"), secret=bytes(32))
+            sign(Ranking(query.request.nonce, tuple(rig.world.cloud.images)[:5], b"x", blocks=((),)), secret=bytes(32))
         )
 
         async def thief(scope, receive, send):
