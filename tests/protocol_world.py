@@ -45,7 +45,15 @@ def counter_draw(label: str):
 
 
 @functools.cache
-def make_world(*, schemes: tuple = SCHEMES, cipher: str = "aes-gcm", label: str = "world", key: str = "small") -> World:
+def make_world(
+    *,
+    schemes: tuple = SCHEMES,
+    cipher: str = "aes-gcm",
+    label: str = "world",
+    key: str = "small",
+    sentinels: bool = False,
+) -> World:
+    """Without sentinels unless they are asked for: positions are then those of the images."""
     draw = counter_draw(label)
     numbers = np.random.default_rng(0)
     codes = numbers.random((30, BITS)) > 0.5
@@ -54,13 +62,20 @@ def make_world(*, schemes: tuple = SCHEMES, cipher: str = "aes-gcm", label: str 
     state = session.found(collection="photos", bits=BITS, secret=stored_key(key), draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
         state = session.publish(
-            state, codes[part], images[part], names[part], schemes=schemes, cipher=cipher, draw=draw
-        )  # fmt: skip
+            state,
+            codes[part],
+            images[part],
+            names[part],
+            schemes=schemes,
+            cipher=cipher,
+            sentinels=sentinels,
+            draw=draw,
+        )
     state = session.admit(state, now=NOW, draw=draw)
     # The owner draws the order of a segment.
     place = {owner.pseudonym(state.owner, name): i for i, name in enumerate(names)}
     listed = [line.message for line in state.transcript if isinstance(line.message, Catalog)]
-    order = [place[image_id] for catalog in listed for image_id in catalog.image_ids]
+    order = [place[image_id] for catalog in listed for image_id in catalog.image_ids if image_id in place]
     return World(
         state.owner,
         state.server,
@@ -78,7 +93,7 @@ def new_user(own, *, draw=secrets.token_bytes, **options):
     keys = user.make_keys(draw=draw)
     enrollment = user.enroll(keys)
     own, admission = owner.admit(own, enrollment, now=NOW, draw=draw, **options)
-    return user.join(keys, admission, owner_key=own.card.owner_key), admission, enrollment, own
+    return user.join(keys, admission, owner_key=own.card.owner_key, unsafe_small=True), admission, enrollment, own
 
 
 class Search(NamedTuple):
@@ -117,8 +132,8 @@ def resign(world: World, report, **changes):
     """A report as the world's server would have signed it."""
     header = dataclasses.replace(report, **changes)
     header = dataclasses.replace(header, blocks=score_blocks(header.scores))
-    signed = sign(dataclasses.replace(header, scores=()), secret=world.identity.secret)
-    return dataclasses.replace(signed, scores=header.scores)
+    signed = sign(dataclasses.replace(header, openings=b"", scores=()), secret=world.identity.secret)
+    return dataclasses.replace(signed, openings=header.openings, scores=header.scores)
 
 
 def positions(world: World, row) -> list:

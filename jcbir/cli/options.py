@@ -244,6 +244,10 @@ class OwnerGrant:
     images_per_day: int = 500
     """Most different pictures received in a day."""
 
+    cover: int = 1
+    """For each result the cloud hands over a fixed random bucket of so many images and cannot tell which of them it
+    was; answers are so many times longer."""
+
     rights: tuple[Literal["rank", "open"], ...] = ("rank", "open")
     """`rank`: learn pseudonyms and distances; `open`: receive the image keys as well."""
 
@@ -374,6 +378,10 @@ class UserQuery:
 
     timeout: float = 60.0
     """Seconds to wait for the cloud."""
+
+    audit: int = 0
+    """Blocks of the scores, drawn at random, that the cloud must open and that are computed again here: if c of B were
+    computed wrongly, this many m notice it with probability 1 - (1 - c/B)^m."""
 
     place: UserPlace = UserPlace()
     output: Output = Output()

@@ -13,6 +13,7 @@ from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
     Catalog,
+    Head,
     Publication,
     Recall,
     Recalled,
@@ -26,6 +27,7 @@ RECIPIENTS = {
     Catalog: ("authority",),
     Withdrawal: ("cloud", "authority"),
     Revocation: ("cloud", "authority"),
+    Head: ("cloud", "authority"),
     Succession: ("cloud",),
     Appointment: ("authority",),
 }

@@ -246,7 +246,7 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
             raise FileExistsError(f"out: must be a new or empty folder, got {str(command.out)!r}")
     if not 0 < command.days <= MOST_DAYS:
         raise ValueError(f"days: must be above 0 and at most {MOST_DAYS}, got {command.days:g}")
-    for name in ("max_results", "queries_per_day", "images_per_day"):
+    for name in ("max_results", "queries_per_day", "images_per_day", "cover"):
         if getattr(command, name) < 1:
             raise ValueError(f"{name}: must be at least 1, got {getattr(command, name)}")
     check_addresses(cloud=command.cloud)
@@ -267,6 +267,7 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
             max_results=command.max_results,
             queries_per_day=command.queries_per_day,
             images_per_day=command.images_per_day,
+            cover=command.cover,
         )
         given = admission.grant
         line = {

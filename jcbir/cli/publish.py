@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -27,7 +28,7 @@ from jcbir.hashing import encode_images, hash_images
 from jcbir.hashing.heads import FEWEST, fit_itq
 from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
-from jcbir.protocol.messages import Card
+from jcbir.protocol.owner import Owner
 from jcbir.ranking import plan
 from jcbir.storage.files import PRIVATE, write_file
 
@@ -102,7 +103,7 @@ def publish_folder(
 
     `known` holds codes by SHA-256 of the file where there are some already.
     """
-    most = segment or segment_length(workspace.owner.card)
+    most = segment or segment_length(workspace.owner, workspace.settings.schemes)
     listing, outcome, batch = pictures_below(folder), Outcome(), []
     files = listing.pictures
     outcome.skipped += [each._asdict() for each in (*listing.left_out, *listing.unreadable)]
@@ -193,14 +194,16 @@ def publish_segment(
         protocol.pseudonym(state, entry["sha256"]): {**entry, "code": row.tobytes().hex()}
         for entry, row in zip(entries, words, strict=True)
     }
-    writers = post(workspace, [publication, catalog])
+    state, head = protocol.head(state, now=int(time.time()))
+    writers = post(workspace, [publication, catalog, head])
     writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}.json"] = _names_writer(names)
     return commit(workspace, state, writers)
 
 
-def segment_length(card: Card) -> int:
-    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds."""
-    return plan(card.public.key, scheme="bitsliced", count=1, bits=card.bits).lanes
+def segment_length(owner: Owner, schemes: Sequence[str]) -> int:
+    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds beside the sentinels."""
+    lanes = plan(owner.card.public.key, scheme="bitsliced", count=1, bits=owner.card.bits).lanes
+    return protocol.segment_capacity(owner, lanes, schemes=schemes)
 
 
 def find_missing(workspace: Workspace, folder: Path, outcome: Outcome) -> dict[str, Entry]:
@@ -231,7 +234,8 @@ def withdraw(workspace: Workspace, entries: Iterable[Mapping[str, str]]) -> Work
     names = sorted(entry["sha256"] for entry in entries)
     for start in range(0, len(names), WITHDRAWAL):
         state, withdrawal = protocol.withdraw(workspace.owner, names[start : start + WITHDRAWAL])
-        workspace = commit(workspace, state, post(workspace, [withdrawal]))
+        state, head = protocol.head(state, now=int(time.time()))
+        workspace = commit(workspace, state, post(workspace, [withdrawal, head]))
     return workspace
 
 

@@ -109,7 +109,7 @@ def move_images(
     workspace: Workspace, following: Workspace, *, fetch: Fetch, advance: Advance | None = None
 ) -> Workspace:
     """Publish in the next epoch what is published in this one, from the cloud's sealed images and the owner's codes."""
-    published, most = published_names(workspace), segment_length(workspace.owner.card)
+    published, most = published_names(workspace), segment_length(workspace.owner, workspace.settings.schemes)
     # An image has another pseudonym in each epoch, and one name in all.
     here = {entry["sha256"]: image_id for image_id, entry in published.items()}
     uncoded = len(workspace.owner.image_ids) - sum("code" in entry for entry in published.values())

@@ -1,5 +1,6 @@
 """`jcbir user`: what each command does."""
 
+import dataclasses
 import json
 import secrets
 import shutil
@@ -22,6 +23,7 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.hashing import hash_images
 from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
+from jcbir.protocol.audit import ask_audit, check_opened
 from jcbir.protocol.messages import Admission
 from jcbir.storage import keys
 from jcbir.storage.cards import card_fingerprint, write_card
@@ -30,7 +32,7 @@ from jcbir.storage.images import write_image
 from jcbir.storage.keys import read_secret, write_secret
 
 KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
-RESULTS = "results.json"
+RESULTS, HEAD = "results.json", "head.json"
 MESSAGE_BYTES = 1 << 16
 
 
@@ -77,12 +79,14 @@ def join(command: options.UserJoin, console: CommandConsole) -> None:
 
 
 def query(command: options.UserQuery, console: CommandConsole) -> None:
-    from jcbir.service.client import connect, search
+    from jcbir.service.client import audit, connect, search
 
     begin = time.perf_counter()
     home = command.place.home
     if not command.images:
         raise ValueError("images: must be at least one photograph, got none")
+    if command.audit < 0:
+        raise ValueError(f"audit: must be at least 0, got {command.audit}")
     if command.top < 1:
         raise ValueError(f"top: must be at least 1, got {command.top}")
     contents = [_read_photograph(path) for path in command.images]
@@ -101,10 +105,22 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
     ) as link:
         delivery = search(link, message)
-    member, found = protocol.receive(member, delivery)
+        member, found = protocol.receive(member, delivery)
+        _keep_head(home, member)
+        if command.audit:
+            if delivery.head is None:
+                raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
+            asked = ask_audit(
+                member, message, delivery.ranking, delivery.head, blocks=command.audit, draw=secrets.token_bytes
+            )
+            note(console, f"auditing {command.audit} blocks")
+            opened = audit(link, asked)
+            check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
     record = {
         "collection": member.card.collection,
         "scheme": command.scheme,
+        "head": member.head,
+        "audited": command.audit,
         "queries": [_write_matches(*each) for each in zip(command.images, folders, found, strict=True)],
         "seconds": round(time.perf_counter() - begin, 2),
     }
@@ -128,8 +144,26 @@ def _open_member(place: options.UserPlace) -> tuple[protocol.User, Backbone]:
         raise FileNotFoundError(f"home: must hold an admission, which `jcbir user join` takes, got {str(home)!r}")
     passphrase = read_passphrase(place.passphrase_file, purpose="your keys")
     member = read_secret(home / MEMBER, passphrase=passphrase, expect=protocol.User)
+    member = dataclasses.replace(member, head=_kept_head(home, member))
     digits = check_network(member.card, home / NETWORK, (home / VOUCHER).read_text())
     return member, load_network(home / NETWORK, sha256=digits)
+
+
+def _kept_head(home: Path, member: protocol.User) -> int:
+    """The latest head of this epoch that an answer showed."""
+    file = home / HEAD
+    if not file.exists():
+        return 0
+    try:
+        kept = json.loads(file.read_text())
+        return int(kept["counter"]) if kept["epoch"] == member.card.epoch else 0
+    except (ValueError, KeyError, TypeError):
+        raise FormatError(f"{file}: holds no head") from None
+
+
+def _keep_head(home: Path, member: protocol.User) -> None:
+    plain = {"epoch": member.card.epoch, "counter": member.head}
+    write_file(home / HEAD, json.dumps(plain).encode() + b"\n")
 
 
 def _compare(found: str, stated: str | None, console: CommandConsole) -> None:

@@ -9,6 +9,8 @@ import hmac
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
@@ -20,6 +22,8 @@ from jcbir.sealing import open_from, seal_to
 
 VERSION = 2
 DOMAIN = "jcbir appointment v2"
+CLAIM = np.dtype(">u2")
+"""How a user's distance to a sentinel's code travels in its openings."""
 _SEALING_DOMAIN = b"jcbir authority sealing v1"
 
 

@@ -1,6 +1,7 @@
 """The owner's key holder: checks grants, decrypts scores, ranks, releases the image keys of the results only."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from jaxtyping import Int32
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol._digests import digest, score_blocks
-from jcbir.protocol._handover import Delegation, open_delegation, open_openings, sealing_secret
+from jcbir.protocol._handover import CLAIM, Delegation, open_delegation, open_openings, sealing_secret
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
 from jcbir.protocol.grants import check_grant, check_request, check_successor, hash_openings, note_answered
@@ -18,6 +19,7 @@ from jcbir.protocol.messages import (
     Card,
     Catalog,
     Grant,
+    Head,
     Ranking,
     Revocation,
     ScoreReport,
@@ -28,6 +30,7 @@ from jcbir.protocol.refusals import (
     EmptyCollectionError,
     ForeignCollectionError,
     ForgedReplyError,
+    ForgedScoresError,
     OutOfStepError,
     OverBudgetError,
     StaleQueryError,
@@ -35,6 +38,7 @@ from jcbir.protocol.refusals import (
 from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt
 from jcbir.ranking._scheme import Layout
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
+from jcbir.ranking._sentinels import sentinel_count
 from jcbir.ranking._table import check_layout, find_scheme
 from jcbir.sealing import image_key, public_half, seal_to
 from jcbir.typing import Rows
@@ -72,6 +76,7 @@ class Authority:
         answered: nonces of recent requests, with their time.
         spent: grant to what it has used up on the last day it asked.
         seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
+        head: counter of the owner's latest head, 0 for none.
     """
 
     card: Card
@@ -85,6 +90,7 @@ class Authority:
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
     spent: Mapping[bytes, Spent] = dataclasses.field(default_factory=dict)
     seen: int = 0
+    head: int = 0
 
     def __repr__(self) -> str:
         return f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogs)} segments, redacted)"
@@ -178,7 +184,8 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
     Raises:
         ForeignCollectionError: another collection or epoch.
         ForgedReplyError: the owner did not sign it.
-        ValueError: another catalog of that segment is known, or it does not have one hash per image.
+        ValueError: another catalog of that segment is known, it does not have one hash per image, or its sentinels are
+            not among its positions.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -189,10 +196,42 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
     _check_order(authority, message)
     if len(message.hashes) != len(message.image_ids):
         raise ValueError(f"catalog: must have {len(message.image_ids)} hashes, got {len(message.hashes)}")
+    places, count = message.sentinels, len(message.image_ids)
+    if list(places) != sorted(set(places)) or (places and places[-1] >= count):
+        raise ValueError(f"sentinels: must be increasing positions below {count}, got {len(places)} others")
     known = authority.catalogs.get(message.segment, message)
-    if (known.image_ids, known.hashes) != (message.image_ids, message.hashes):
+    if (known.image_ids, known.hashes, known.sentinels) != (message.image_ids, message.hashes, places):
         raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
     return dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: message})
+
+
+def take_head(authority: Authority, message: Head) -> Authority:
+    """Learn the owner's latest head, which every ranking names.
+
+    Args:
+        authority: state.
+        message: from the owner.
+
+    Returns:
+        The new state; the old one for a head that is not the latest.
+
+    Raises:
+        ForeignCollectionError: another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+        ValueError: it tells of other images than a catalog does.
+
+    Example:
+        >>> from jcbir.protocol import session as example, owner
+        >>> system = example.small_system()
+        >>> take_head(system.authority, owner.head(system.owner, now=example.NOW)[1]).head
+        1
+    """
+    _check_order(authority, message)
+    for number, part in enumerate(message.parts):
+        known = authority.catalogs.get(number)
+        if known is not None and hashlib.sha256(b"".join(known.hashes)).digest() != part.images_hash:
+            raise ValueError(f"head: must be of the images in the catalog, got others in segment {number}")
+    return dataclasses.replace(authority, head=max(authority.head, message.counter))
 
 
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
@@ -368,7 +407,7 @@ def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
         (1, 64)
     """
     request = report.request
-    openings = _openings(authority, report)
+    _, openings = _openings(authority, report)
     hints = [_hint(authority.catalogs[number], request.scheme) for number in report.segments]
     try:
         return np.concatenate(
@@ -439,9 +478,10 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
 
     Returns:
         For each query int32[i], distances that compare (Hamming distances in most schemes); `jcbir.ranking.DEAD` for
-        images that are withdrawn.
+        images that are withdrawn, and for sentinels.
 
     Raises:
+        ForgedScoresError: a sentinel is not as far from the query as its user says.
         ValueError: other numbers than scores of these layouts.
 
     Example:
@@ -452,10 +492,9 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
         [0, 2, 2]
     """
     dead, public = _dead(authority, report.segments), authority.card.public.key
-    return tuple(
-        np.where(dead, np.int32(DEAD), decode_scores(pieces, public=public))
-        for pieces in split_plaintexts(report, plaintexts)
-    )
+    decoded = [decode_scores(pieces, public=public) for pieces in split_plaintexts(report, plaintexts)]
+    _check_sentinels(authority, report, decoded)
+    return tuple(np.where(dead, np.int32(DEAD), distances) for distances in decoded)
 
 
 def rank(
@@ -475,6 +514,7 @@ def rank(
 
     Raises:
         RefusalError: the epoch or the grant ended since the admission.
+        ForgedScoresError: see `read_scores`.
         OverBudgetError: it would open more images than the grant allows on this day; nothing is sealed or spent then.
         ValueError: the plaintexts are no scores.
 
@@ -519,7 +559,8 @@ def rank(
     )
     info = digest(request, domain=RESULTS_DOMAIN)
     body = seal_to(grant.sealing_key, write_results(results), info=info, aad=b"")
-    ranking = Ranking(request.nonce, tuple(chosen) if keys else (), body)
+    fetched = _cover(authority, catalogs, [int(place) for place in positions.values()], grant.cover) if keys else ()
+    ranking = Ranking(request.nonce, fetched, body, authority.head, report.segments, report.blocks)
     state = spend(dataclasses.replace(authority, seen=now), spending)
     return state, spending, sign(ranking, secret=authority.identity.secret)
 
@@ -563,14 +604,52 @@ def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now
     return Spending(grant.grant_id, now // DAY_SECONDS, 0, fresh)
 
 
-def _openings(authority: Authority, report: ScoreReport) -> Rows | None:
-    if not report.openings:
-        return None
+def _check_sentinels(authority: Authority, report: ScoreReport, decoded: Sequence[Int32[np.ndarray, " i"]]) -> None:
+    claims, _ = _openings(authority, report)
+    if claims is None:
+        return
+    catalogs = [authority.catalogs[number] for number in report.segments]
+    starts = np.cumsum([0, *(len(part.image_ids) for part in catalogs)])
+    inside = [np.array(part.sentinels, np.int64) for part in catalogs]
+    places = np.concatenate([start + some for start, some in zip(starts, inside, strict=False)])
+    codes = np.concatenate(inside) % claims.shape[1]
+    wrong = sum(int((row[places] != claim[codes]).sum()) for row, claim in zip(decoded, claims, strict=True))
+    if wrong:
+        raise ForgedScoresError(
+            f"report: {wrong} of {len(decoded) * len(places)} sentinels are not as far from the query as its user says"
+        )
+
+
+def _cover(authority: Authority, catalogs: Sequence[Catalog], positions: Sequence[int], size: int) -> tuple[str, ...]:
+    """The images in the buckets of these positions; a segment's order is random, so runs of it are random buckets."""
+    fetched: set[str] = set()
+    start = 0
+    for part in catalogs:
+        count = len(part.image_ids)
+        # What is left at the end belongs to the last bucket: none is smaller than `size` unless the segment is.
+        last = max(count // size - 1, 0)
+        inside = [position - start for position in positions if start <= position < start + count]
+        for bucket in {min(place // size, last) for place in inside}:
+            names = part.image_ids[bucket * size : count if bucket == last else bucket * size + size]
+            fetched |= {name for name in names if part.segment >= authority.withdrawn.get(name, 0)}
+        start += count
+    return tuple(sorted(fetched))
+
+
+def _openings(authority: Authority, report: ScoreReport) -> tuple[Int32[np.ndarray, "q c"] | None, Rows | None]:
+    """What the user says of each query: distances to the sentinels' codes, and what opens its scores."""
     request, secret = report.request, authority.identity.secret
-    body = open_openings(secret, authority.card, report.openings, scheme=request.scheme, nonce=request.nonce)
-    if not body or len(body) % request.queries:
+    width = CLAIM.itemsize * sentinel_count(report.scores[0][0].layout)
+    if not report.openings and not width:
+        return None, None
+    body = b""
+    if report.openings:
+        body = open_openings(secret, authority.card, report.openings, scheme=request.scheme, nonce=request.nonce)
+    if not body or len(body) % request.queries or len(body) < width * request.queries:
         raise FormatError(f"openings: must be one for each of {request.queries} queries, got {len(body)} bytes")
-    return np.frombuffer(body, np.uint8).reshape(request.queries, -1)
+    rows = np.frombuffer(body, np.uint8).reshape(request.queries, -1)
+    claims = np.ascontiguousarray(rows[:, :width]).view(CLAIM).astype(np.int32) if width else None
+    return claims, rows[:, width:] if rows.shape[1] > width else None
 
 
 def _hint(part: Catalog, scheme: str) -> Rows | None:
@@ -578,17 +657,16 @@ def _hint(part: Catalog, scheme: str) -> Rows | None:
 
 
 def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
-    return np.array(
-        [
-            number < authority.withdrawn.get(name, 0)
-            for number in segments
-            for name in authority.catalogs[number].image_ids
-        ],
-        bool,
-    )
+    parts = []
+    for number in segments:
+        part = authority.catalogs[number]
+        dead = np.array([number < authority.withdrawn.get(name, 0) for name in part.image_ids], bool)
+        dead[list(part.sentinels)] = True
+        parts.append(dead)
+    return np.concatenate(parts)
 
 
-def _check_order(authority: Authority, message: Catalog | Withdrawal | Revocation) -> None:
+def _check_order(authority: Authority, message: Catalog | Head | Withdrawal | Revocation) -> None:
     here = (authority.card.collection, authority.card.epoch)
     if (message.collection, message.epoch) != here:
         raise ForeignCollectionError(f"message for {message.collection!r} epoch {message.epoch}, this is {here}")

@@ -100,6 +100,7 @@ class Catalog:
         image_ids: pseudonyms in index order.
         hashes: SHA-256 of each sealed image: whoever opened an image knows its key, and could seal another one.
         hints: for the authority alone, of the schemes that have them.
+        sentinels: positions that hold no image, increasing; the server cannot tell them from the others.
         signature: the owner's Ed25519 signature over the rest.
     """
 
@@ -109,6 +110,45 @@ class Catalog:
     image_ids: tuple[str, ...]
     hashes: tuple[bytes, ...]
     hints: tuple[Hint, ...] = ()
+    sentinels: tuple[int, ...] = ()
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What the owner published as one segment, in a few bytes.
+
+    Attributes:
+        count: positions of its indexes.
+        schemes: ranking schemes of its indexes, in order.
+        index_root: root of the Merkle tree over the blocks of its indexes, one index after another.
+        images_hash: SHA-256 of the SHA-256 of its sealed images, in index order.
+    """
+
+    count: int
+    schemes: tuple[str, ...]
+    index_root: bytes
+    images_hash: bytes
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """Owner to server and authority: all that is published. A server that shows an older one than before went back.
+
+    Attributes:
+        collection: name of the collection.
+        epoch: epoch of the collection.
+        counter: counts the heads of an epoch, from 1.
+        issued: seconds since 1970.
+        parts: one for each segment, in order.
+        signature: the owner's Ed25519 signature over the rest.
+    """
+
+    collection: str
+    epoch: int
+    counter: int
+    issued: int
+    parts: tuple[Part, ...]
     signature: bytes = b""
 
 
@@ -179,6 +219,7 @@ class Grant:
         max_results: most results per query image.
         queries_per_day: most query images that are answered on one day (UTC).
         images_per_day: most different images that are opened on one day (UTC).
+        cover: images that are fetched together: those of a result's bucket, of which the user opens the result.
         issued: seconds since 1970.
         expires: seconds since 1970; refused from then on.
         signature: the owner's Ed25519 signature over the rest.
@@ -193,6 +234,7 @@ class Grant:
     max_results: int
     queries_per_day: int
     images_per_day: int
+    cover: int
     issued: int
     expires: int
     signature: bytes = b""
@@ -254,8 +296,8 @@ class Query:
         request: what both server and authority see.
         salt: 32 random bytes that open the commitment, for the server alone.
         trapdoors: one for each query image.
-        openings: HPKE to the authority of what opens the scores of the trapdoors beside the key; empty where the scheme
-            has nothing of that kind.
+        openings: HPKE to the authority: how far each query is from the codes of the sentinels, and what opens its
+            scores beside the key; empty where the scheme has nothing of either kind.
     """
 
     request: Request
@@ -291,14 +333,21 @@ class Ranking:
 
     Attributes:
         nonce: the request answered.
-        image_ids: pseudonyms of all results of the batch, sorted: neither rank nor query can be read off.
+        image_ids: pseudonyms of all results of the batch and of the others in their buckets, sorted: neither rank nor
+            query can be read off.
         sealed: HPKE to the user, with the request as context: order, distances, image keys, SHA-256 of sealed images.
+        head: counter of the owner's latest head that the authority knows, 0 for none.
+        segments: as in the report.
+        blocks: as in the report.
         signature: the authority's Ed25519 signature over the rest.
     """
 
     nonce: bytes
     image_ids: tuple[str, ...]
     sealed: bytes
+    head: int = 0
+    segments: tuple[int, ...] = ()
+    blocks: tuple[tuple[bytes, ...], ...] = ()
     signature: bytes = b""
 
 
@@ -326,10 +375,78 @@ class Delivery:
     Attributes:
         ranking: as the authority signed it.
         images: the sealed images, in the order of `ranking.image_ids`.
+        head: the owner's latest head that the server has, or None.
+        padding: zeros; who sees only the length of an answer sees one of few.
     """
 
     ranking: Ranking
     images: tuple[SealedImage, ...]
+    head: Head | None = None
+    padding: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """One block of the scores of an answer.
+
+    Attributes:
+        query: place of the query in the batch.
+        segment: number of the segment.
+        block: block of its index.
+    """
+
+    query: int
+    segment: int
+    block: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """User to server: show how you came to these scores.
+
+    Attributes:
+        nonce: the request that was answered.
+        places: the blocks to show, drawn by the user after the answer.
+        signature: the user's Ed25519 signature over the rest.
+    """
+
+    nonce: bytes
+    places: tuple[Place, ...]
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """All that one block of scores was computed from, and the score.
+
+    Attributes:
+        index: the block of the index.
+        index_path: Merkle path of it to the owner's head.
+        randomness: of the blinders; shown in place of them, for it proves that they encrypt zero.
+        score: the block of the scores.
+        score_path: Merkle path of it to the digest in the signed ranking.
+    """
+
+    index: UInt8[np.ndarray, "m c"]
+    index_path: tuple[bytes, ...]
+    randomness: UInt8[np.ndarray, "v r"]
+    score: UInt8[np.ndarray, "b w"]
+    score_path: tuple[bytes, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """Server to user: the blocks of an audit.
+
+    Attributes:
+        audit: what it answers.
+        blocks: one for each place, in order.
+        signature: the server's Ed25519 signature over the rest.
+    """
+
+    audit: Audit
+    blocks: tuple[Block, ...]
+    signature: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from jcbir.protocol._digests import digest
+from jcbir.protocol._digests import digest, index_leaves
 from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
+from jcbir.protocol._merkle import merkle_root
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.grants import RIGHTS
 from jcbir.protocol.messages import (
@@ -22,7 +23,9 @@ from jcbir.protocol.messages import (
     Catalog,
     Enrollment,
     Grant,
+    Head,
     Hint,
+    Part,
     Publication,
     Recall,
     Revocation,
@@ -33,7 +36,9 @@ from jcbir.protocol.messages import (
 from jcbir.protocol.user import ADMISSION_DOMAIN, scheme_masking_key
 from jcbir.ranking._build import build_index, mask_index
 from jcbir.ranking._keys import tag_key
+from jcbir.ranking._scheme import Layout
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
+from jcbir.ranking._sentinels import count_beside, place_sentinels, sentinel_codes
 from jcbir.ranking._table import SCHEMES, plan
 from jcbir.sealing import Cipher, image_key, open_batch, seal_batch, seal_to
 from jcbir.typing import Array, Rows
@@ -44,6 +49,7 @@ Picture = UInt8[Array, "_ _ _"]
 GRANT_ID_BYTES = 16
 NONCE_BYTES = 16
 SEAL_BATCH = 256
+MOST_COVER = 1024
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -61,6 +67,8 @@ class Owner:
         image_ids: pseudonyms published and not withdrawn, in this epoch, and the segment of each.
         revoked: grants revoked in this epoch, in order.
         revocation_serial: number of the last revocation list.
+        parts: what each segment is in a head, in order.
+        heads: heads signed in this epoch.
     """
 
     card: Card
@@ -73,6 +81,8 @@ class Owner:
     image_ids: Mapping[str, int] = dataclasses.field(default_factory=dict)
     revoked: tuple[bytes, ...] = ()
     revocation_serial: int = 0
+    parts: tuple[Part, ...] = ()
+    heads: int = 0
 
     def __repr__(self) -> str:
         return f"Owner({self.card.collection!r}, epoch {self.card.epoch}, {self.segments} segments, secrets redacted)"
@@ -182,9 +192,14 @@ def publish(
     draw: Callable[[int], bytes],
     schemes: Sequence[str] = (DEFAULT_SCHEME,),
     cipher: Cipher = "lorenz",
+    sentinels: bool = True,
     engine: str = "auto",
 ) -> tuple[Owner, Publication, Catalog]:
     """Publish a segment: mask and encrypt the codes, seal the images, in an order that is drawn afresh.
+
+    Among the images are sentinels, by which the authority notices scores that are not those of the query against this
+    index: one for ten images or more, in each ciphertext of the scheme that has the fewest lanes, if those are 11. With
+    the scheme `integer` alone there are none, for it has one lane a ciphertext.
 
     Args:
         owner: state.
@@ -194,6 +209,7 @@ def publish(
         draw: source of secret bytes, `secrets.token_bytes`.
         schemes: ranking schemes to offer, one encrypted index for each.
         cipher: image cipher, "lorenz" or "aes-gcm".
+        sentinels: whether to put sentinels among the images; without, scores are believed.
         engine: arithmetic engine.
 
     Returns:
@@ -207,32 +223,88 @@ def publish(
         >>> import secrets
         >>> from jcbir.protocol.session import small_system
         >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
-        >>> state, publication, _ = publish(small_system().owner, codes, images, ["d"], draw=secrets.token_bytes)
+        >>> state, publication, catalog = publish(small_system().owner, codes, images, ["d"], draw=secrets.token_bytes)
         >>> publication.segment, state.segments
         (1, 2)
+        >>> len(state.image_ids), len(publication.images), len(catalog.sentinels)
+        (4, 2, 1)
     """
     given = [pseudonym(owner, name) for name in names]
     _check_batch(owner, codes, images, given, schemes)
-    order = _draw_order(len(given), draw=draw)
-    image_ids = tuple(given[place] for place in order)
-
     card, segment = owner.card, owner.segments
+    lanes = _lanes(card, schemes) if sentinels else ()
+    places = place_sentinels(len(given), lanes, draw=draw)
+    order = np.full(len(given) + len(places), -1)
+    living = np.setdiff1d(np.arange(len(order)), places)
+    order[living] = _draw_order(len(given), draw=draw)
+    # In a sentinel's place goes what could be an image, of the size of one that is drawn.
+    models = [int.from_bytes(draw(16)) % len(given) for _ in places]
+    image_ids = tuple(draw(16).hex() if place < 0 else given[place] for place in order)
+    shown = [images[place] for place in order]
+    for place, model in zip(places, models, strict=True):
+        shown[place] = np.zeros(np.shape(images[model]), np.uint8)
     public, kind = card.public.key, SECRET_KEY_KINDS[card.public.kind]
     encrypt_rows = functools.partial(kind.encrypt, owner.secret, draw=draw, engine=engine)
     indexes = []
     for scheme in schemes:
         layout = plan(public, scheme=scheme, count=len(image_ids), bits=card.bits)
         masking_key = scheme_masking_key(card, scheme=scheme, masking_key=owner.masking_key)
-        masked = mask_index(np.asarray(codes)[order], layout, masking_key=masking_key)
+        arranged = np.asarray(codes)[order]
+        known = sentinel_codes(layout, masking_key=masking_key)
+        # Where a scheme has no sentinels, the place holds the code of an image: a copy changes no rank.
+        arranged[places] = known[places % len(known)] if len(known) else np.asarray(codes)[models]
+        masked = mask_index(arranged, layout, masking_key=masking_key)
         indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=public))
     hints = tuple(Hint(index.layout.scheme, index.hint) for index in indexes if index.hint is not None)
-    sealed = _seal_images(owner, [images[place] for place in order], image_ids, draw=draw, cipher=cipher)
+    sealed = _seal_images(owner, shown, image_ids, draw=draw, cipher=cipher)
     hashes = tuple(hashlib.sha256(image.sealed).digest() for image in sealed)
     publication = Publication(card, segment, tuple(index._replace(hint=None) for index in indexes), sealed)
-    catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes, hints)
-    published = {**owner.image_ids, **dict.fromkeys(image_ids, segment)}
-    state = dataclasses.replace(owner, segments=segment + 1, image_ids=published)
+    catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes, hints, tuple(places.tolist()))
+    published = {**owner.image_ids, **dict.fromkeys(given, segment)}
+    root = merkle_root(index_leaves(publication.indexes))
+    part = Part(len(image_ids), tuple(schemes), root, hashlib.sha256(b"".join(hashes)).digest())
+    state = dataclasses.replace(owner, segments=segment + 1, image_ids=published, parts=(*owner.parts, part))
     return state, sign(publication, secret=owner.signing_secret), sign(catalog, secret=owner.signing_secret)
+
+
+def head(owner: Owner, *, now: int) -> tuple[Owner, Head]:
+    """Sign what is published, after each publication or withdrawal: by it a user notices a server that went back.
+
+    Args:
+        owner: state.
+        now: seconds since 1970.
+
+    Returns:
+        The new state and the head, for server and authority.
+
+    Example:
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> state, signed = head(small_system().owner, now=NOW)
+        >>> signed.counter, len(signed.parts), head(state, now=NOW)[1].counter
+        (1, 1, 2)
+    """
+    state = dataclasses.replace(owner, heads=owner.heads + 1)
+    signed = Head(owner.card.collection, owner.card.epoch, state.heads, now, owner.parts)
+    return state, sign(signed, secret=owner.signing_secret)
+
+
+def segment_capacity(owner: Owner, positions: int, *, schemes: Sequence[str]) -> int:
+    """Count the images of a segment that takes so many positions of an index, its sentinels among them.
+
+    Args:
+        owner: state.
+        positions: lanes of a whole number of ciphertexts, say.
+        schemes: ranking schemes to offer.
+
+    Returns:
+        Their number.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> segment_capacity(small_system().owner, 100, schemes=["packed", "integer"])
+        95
+    """
+    return count_beside(positions, _lanes(owner.card, schemes))
 
 
 def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
@@ -268,6 +340,7 @@ def admit(
     max_results: int = 100,
     queries_per_day: int = 200,
     images_per_day: int = 500,
+    cover: int = 1,
 ) -> tuple[Owner, Admission]:
     """Admit a user: sign a grant, seal the masking key to the user.
 
@@ -281,6 +354,8 @@ def admit(
         max_results: most results per query image.
         queries_per_day: most query images that are answered on one day (UTC).
         images_per_day: most different images that are opened on one day (UTC).
+        cover: images of a bucket, 1 to 1024: for each result the server hands over its bucket, and cannot tell which
+            of them it was. Answers are so many times longer.
 
     Returns:
         The state and the admission for the user.
@@ -304,10 +379,13 @@ def admit(
         "max_results": max_results,
         "queries_per_day": queries_per_day,
         "images_per_day": images_per_day,
+        "cover": cover,
     }
     for name, limit in limits.items():
         if limit < 1:
             raise ValueError(f"{name}: must be at least 1, got {limit}")
+    if cover > MOST_COVER:
+        raise ValueError(f"cover: must be at most {MOST_COVER}, got {cover}")
     grant = Grant(
         grant_id=draw(GRANT_ID_BYTES),
         collection=owner.card.collection,
@@ -318,6 +396,7 @@ def admit(
         max_results=max_results,
         queries_per_day=queries_per_day,
         images_per_day=images_per_day,
+        cover=cover,
         issued=now,
         expires=now + lifetime,
     )
@@ -528,6 +607,10 @@ def _seal_images(
             )
             sealed.update(zip(batch, bodies, strict=True))
     return tuple(SealedImage(image_id, sealed[place]) for place, image_id in enumerate(image_ids))
+
+
+def _lanes(card: Card, schemes: Sequence[str]) -> tuple[Layout, ...]:
+    return tuple(plan(card.public.key, scheme=scheme, count=1, bits=card.bits) for scheme in schemes)
 
 
 def _draw_order(count: int, *, draw: Callable[[int], bytes]) -> list[int]:

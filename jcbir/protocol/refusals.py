@@ -74,6 +74,18 @@ class ForgedReplyError(RefusalError, IntegrityError):
     code = "forged-reply"
 
 
+class RolledBackError(RefusalError, IntegrityError):
+    """The server shows an older state of the collection than the owner signed since."""
+
+    code = "rolled-back"
+
+
+class ForgedScoresError(RefusalError, IntegrityError):
+    """The scores are not those of this query against the owner's index: server or user cheats, and the owner hears."""
+
+    code = "forged-scores"
+
+
 class EmptyCollectionError(RefusalError):
     """Nothing is published yet."""
 
@@ -103,6 +115,8 @@ REFUSALS = (
     StaleQueryError,
     MissingRightError,
     ForgedReplyError,
+    ForgedScoresError,
+    RolledBackError,
     EmptyCollectionError,
     OutOfStepError,
     OverBudgetError,

@@ -11,7 +11,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol._digests import score_blocks
+from jcbir.padding import padded_length
+from jcbir.protocol._digests import index_leaves, score_blocks
+from jcbir.protocol._merkle import leaf_hashes, merkle_path
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
 from jcbir.protocol.grants import (
     check_commitment,
@@ -21,8 +23,12 @@ from jcbir.protocol.grants import (
     note_answered,
 )
 from jcbir.protocol.messages import (
+    Audit,
+    Block,
     Card,
     Delivery,
+    Head,
+    Opened,
     Publication,
     Query,
     Ranking,
@@ -34,7 +40,13 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.protocol.refusals import EmptyCollectionError, ForeignCollectionError, ForgedReplyError, StaleQueryError
+from jcbir.protocol.refusals import (
+    EmptyCollectionError,
+    ForeignCollectionError,
+    ForgedReplyError,
+    StaleQueryError,
+    TamperedQueryError,
+)
 from jcbir.ranking._scheme import Index, Scores, Shapes
 from jcbir.ranking._score import prepare, score
 from jcbir.ranking._table import check_layout, find_scheme
@@ -68,6 +80,7 @@ class Server:
         answered: nonces of recent requests and recalls, with their time.
         awaited: nonces of requests scored and not delivered yet.
         seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
+        head: the owner's latest head, or None.
     """
 
     card: Card
@@ -78,6 +91,7 @@ class Server:
     answered: Mapping[bytes, int] = dataclasses.field(default_factory=dict)
     awaited: frozenset[bytes] = frozenset()
     seen: int = 0
+    head: Head | None = None
 
 
 def make_identity(*, draw: Callable[[int], bytes]) -> Identity:
@@ -193,6 +207,33 @@ def prepare_segment(
         for index in indexes
     }
     return Segment(number, ready, image_ids)
+
+
+def take_head(server: Server, message: Head) -> Server:
+    """Take the owner's latest head, which every delivery shows.
+
+    Args:
+        server: state.
+        message: from the owner.
+
+    Returns:
+        The new state; the old one for a head that is not the latest.
+
+    Raises:
+        ForeignCollectionError: another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+
+    Example:
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> take_head(system.server, owner.head(system.owner, now=NOW)[1]).head.counter
+        1
+    """
+    _check_place(server, message.collection, message.epoch)
+    check_signature(message, public=server.card.owner_key, refusal=ForgedReplyError)
+    known = 0 if server.head is None else server.head.counter
+    return dataclasses.replace(server, head=message) if message.counter > known else server
 
 
 def withdraw(server: Server, withdrawal: Withdrawal) -> Server:
@@ -641,7 +682,86 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
     if missing:
         raise ValueError(f"ranking: {len(missing)} of {len(ranking.image_ids)} images are not here any more; ask again")
     images = tuple(SealedImage(image_id, server.images[image_id]) for image_id in ranking.image_ids)
-    return dataclasses.replace(server, awaited=server.awaited - {ranking.nonce}), Delivery(ranking, images)
+    length = sum(len(image.sealed) for image in images)
+    delivery = Delivery(ranking, images, server.head, bytes(padded_length(length) - length))
+    return dataclasses.replace(server, awaited=server.awaited - {ranking.nonce}), delivery
+
+
+def open_blocks(
+    server: Server,
+    query: Query,
+    audit: Audit,
+    *,
+    indexes: Mapping[int, Sequence[Index]],
+    rows: UInt8[np.ndarray, "q b w"],
+    randomness: UInt8[np.ndarray, "m r"],
+    identity: Identity,
+) -> Opened:
+    """Show how the scores of some blocks were computed: index, randomness of the blinders, score, and both paths.
+
+    Args:
+        server: the state that scored the query.
+        query: the query, admitted.
+        audit: from its user.
+        indexes: the indexes of each segment that the audit names, as published.
+        rows: what `score_share` gave for all segments.
+        randomness: what the blinders that it used were made of, `KeyKind.randomness`.
+        identity: the server's.
+
+    Returns:
+        The opening, for the user.
+
+    Raises:
+        TamperedQueryError: the query's user did not sign the audit, or it is of another query.
+        ValueError: a place that the answer does not have.
+
+    Example:
+        >>> from jcbir.protocol import audit as auditing, user
+        >>> from jcbir.protocol.session import audited_system
+        >>> shown = audited_system()
+        >>> opened = open_blocks(
+        ...     shown.server, shown.query, shown.audit, indexes=shown.indexes, rows=shown.rows,
+        ...     randomness=shown.randomness, identity=shown.cloud,
+        ... )
+        >>> len(opened.blocks)
+        2
+    """
+    if audit.nonce != query.request.nonce:
+        raise TamperedQueryError("audit: names another query")
+    check_signature(audit, public=query.request.grant.signing_key, refusal=TamperedQueryError)
+    numbers = [segment.number for segment in server.segments]
+    layouts = {
+        number: index.layout
+        for number, index in zip(numbers, _indexes(server, query.request.scheme, numbers), strict=True)
+    }
+    starts = dict(zip(numbers, np.cumsum([0, *(layout.blocks for layout in layouts.values())]), strict=False))
+    total = sum(layout.blocks for layout in layouts.values())
+    trees: dict[int, list[bytes]] = {}
+    blocks = []
+    for place in audit.places:
+        if place.query >= len(query.trapdoors) or place.segment not in layouts:
+            raise ValueError(f"places: must be in the answer, got query {place.query} of segment {place.segment}")
+        layout = layouts[place.segment]
+        if place.block >= layout.blocks:
+            raise ValueError(f"places: must be one of {layout.blocks} blocks, got {place.block}")
+        published = indexes[place.segment]
+        position = [index.layout.scheme for index in published].index(layout.scheme)
+        offset = sum(index.layout.blocks for index in published[:position])
+        if place.segment not in trees:
+            trees[place.segment] = index_leaves(published)
+        first = starts[place.segment]
+        share = rows[place.query][first : first + layout.blocks]
+        used = place.query * total + first + place.block
+        blocks.append(
+            Block(
+                _block(published[position].ciphertexts, layout.blocks, place.block),
+                merkle_path(trees[place.segment], offset + place.block),
+                randomness[used : used + 1],
+                share[place.block : place.block + 1],
+                merkle_path(leaf_hashes(share, leaves=layout.blocks), place.block),
+            )
+        )
+    return sign(Opened(audit, tuple(blocks)), secret=identity.secret)
 
 
 def _index(segment: Segment, scheme: str) -> Any:
@@ -650,6 +770,11 @@ def _index(segment: Segment, scheme: str) -> Any:
             f"scheme: must be one of {sorted(segment.indexes)} in segment {segment.number}, got {scheme!r}"
         )
     return segment.indexes[scheme]
+
+
+def _block(rows: np.ndarray, blocks: int, place: int) -> np.ndarray:
+    size = len(rows) // blocks
+    return rows[place * size : place * size + size]
 
 
 def _shapes(index: Any) -> Shapes:

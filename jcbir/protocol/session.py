@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, TypeVar
 
@@ -15,13 +15,16 @@ import numpy as np
 from jaxtyping import Bool, Int32
 
 from jcbir.paillier.secret import generate_keys
-from jcbir.protocol import authority, owner, server, user, wire
+from jcbir.protocol import audit, authority, owner, server, user, wire
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.messages import (
     Admission,
+    Audit,
     Catalog,
     Delivery,
     Enrollment,
+    Head,
+    Opened,
     Publication,
     Query,
     Ranking,
@@ -31,6 +34,8 @@ from jcbir.protocol.messages import (
 from jcbir.protocol.owner import Delegation, Owner, Picture
 from jcbir.protocol.server import Identity, Server
 from jcbir.protocol.user import Match, User, UserKeys
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._scheme import Index
 from jcbir.typing import Array, Rows
 
 NOW = 1_800_000_000
@@ -164,7 +169,7 @@ def publish(
 
     Example:
         >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
-        >>> len(publish(small_system().session, codes, images, ["d"], draw=secrets.token_bytes).server.images)
+        >>> len(publish(small_system().session, codes, images, ["d"], draw=secrets.token_bytes).owner.image_ids)
         4
     """
     with phase("publish"):
@@ -199,7 +204,8 @@ def admit(session: Session, *, now: int, draw: Callable[[int], bytes], hybrid: b
     session, enrollment = send(session, user.enroll(keys), sender="user", receiver="owner")
     own, admission = owner.admit(session.owner, enrollment, now=now, draw=draw, **options)
     session, admission = send(session, admission, sender="owner", receiver="user")
-    me = user.join(keys, admission, owner_key=own.card.owner_key)
+    # The key is the session's own, whatever its size.
+    me = user.join(keys, admission, owner_key=own.card.owner_key, unsafe_small=True)
     return dataclasses.replace(session, owner=own, users=(*session.users, me))
 
 
@@ -366,7 +372,7 @@ def small_system() -> System:
     key = generate_keys(bits=256, draw=draw, unsafe_small=True)
     codes, images = np.eye(16, dtype=bool)[:3], [np.full((2, 2, 3), shade, np.uint8) for shade in (10, 20, 30)]
     before = found(collection="photos", bits=16, secret=key, draw=draw)
-    before = publish(before, codes, images, ["a", "b", "c"], cipher="aes-gcm", draw=draw)
+    before = publish(before, codes, images, ["a", "b", "c"], cipher="aes-gcm", sentinels=False, draw=draw)
     before = admit(before, now=NOW, draw=draw)
     after, one = search(before, codes[1:2], top=2, now=NOW, draw=draw)
     said = {type(line.message): line.message for line in after.transcript}
@@ -376,3 +382,62 @@ def small_system() -> System:
         said[Publication], said[Catalog], said[Enrollment], said[Admission], one.query, one.blinders, one.report,
         one.ranking, one.delivery,
     )  # fmt: skip
+
+
+class Audited(NamedTuple):
+    """A search of two queries in `small_system` under a head, and an audit of two of its blocks.
+
+    Attributes:
+        user: who asked.
+        server: after scoring.
+        cloud: the server's identity.
+        query: user to server.
+        rows: uint8[q, b, w], the scores.
+        randomness: what the server's blinders were made of.
+        indexes: of each segment, as published.
+        ranking: authority to server.
+        head: the owner's.
+        audit: user to server.
+        opened: server to user.
+    """
+
+    user: User
+    server: Server
+    cloud: Identity
+    query: Query
+    rows: Rows
+    randomness: Rows
+    indexes: Mapping[int, tuple[Index, ...]]
+    ranking: Ranking
+    head: Head
+    audit: Audit
+    opened: Opened
+
+
+@functools.cache
+def audited_system() -> Audited:
+    """Play a search and its audit through once.
+
+    Returns:
+        The messages, and what the server kept to answer the audit.
+
+    Example:
+        >>> audited_system().head.counter
+        1
+    """
+    draw, system = secrets.token_bytes, small_system()
+    kind, public = KEY_KINDS["paillier"], system.owner.card.public.key
+    _, head = owner.head(system.owner, now=NOW)
+    cloud, holder = server.take_head(system.server, head), authority.take_head(system.authority, head)
+    me, query = user.ask(system.session.users[0], np.eye(16, dtype=bool)[:2], top=1, now=NOW, draw=draw)
+    randomness = kind.randomness(public, server.blinders_needed(cloud, query), draw=draw)
+    blinders = kind.blind(public, randomness)
+    cloud, report = server.score_query(cloud, query, blinders=blinders, identity=system.cloud, now=NOW)
+    rows = np.stack([np.concatenate([part.ciphertexts for part in row]) for row in report.scores])
+    _, ranking = authority.answer(holder, report, now=NOW)
+    indexes = {system.publication.segment: system.publication.indexes}
+    asked = audit.ask_audit(me, query, ranking, head, blocks=2, draw=draw)
+    opened = server.open_blocks(
+        cloud, query, asked, indexes=indexes, rows=rows, randomness=randomness, identity=system.cloud
+    )
+    return Audited(me, cloud, system.cloud, query, rows, randomness, indexes, ranking, head, asked, opened)

@@ -10,14 +10,15 @@ from jaxtyping import Bool
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol._digests import digest
-from jcbir.protocol._handover import seal_openings
+from jcbir.protocol._handover import CLAIM, seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
 from jcbir.protocol.grants import commit, hash_openings
 from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
-from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError
+from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RolledBackError
 from jcbir.ranking._build import mask_query, trapdoors
-from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._keys import KEY_KINDS, check_key
+from jcbir.ranking._sentinels import sentinel_codes
 from jcbir.ranking._table import plan
 from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
 from jcbir.typing import Array, Image
@@ -54,6 +55,7 @@ class User:
         grant: the owner's grant.
         masking_key: 32 bytes shared by the owner and all users.
         pending: nonce to request, of queries not answered yet.
+        head: counter of the latest head that the authority or the server showed.
     """
 
     keys: UserKeys
@@ -61,6 +63,7 @@ class User:
     grant: Grant
     masking_key: bytes
     pending: Mapping[bytes, Request] = dataclasses.field(default_factory=dict)
+    head: int = 0
 
     def __repr__(self) -> str:
         return f"User({self.card.collection!r}, grant {self.grant.grant_id.hex()}, {len(self.pending)} pending)"
@@ -116,13 +119,14 @@ def enroll(keys: UserKeys) -> Enrollment:
     return sign(enrollment, secret=keys.signing_secret)
 
 
-def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
+def join(keys: UserKeys, admission: Admission, *, owner_key: bytes, unsafe_small: bool = False) -> User:
     """Take the owner's admission: check who signed it, unseal the masking key.
 
     Args:
         keys: the user's keys.
         admission: from the owner.
         owner_key: the owner's Ed25519 public key, learned over a channel the user trusts.
+        unsafe_small: permit a key so short that anyone can break it, for tests.
 
     Returns:
         The user's state.
@@ -131,17 +135,19 @@ def join(keys: UserKeys, admission: Admission, *, owner_key: bytes) -> User:
         ForgedReplyError: the owner did not sign it.
         ForeignCollectionError: the grant is for somebody else.
         IntegrityError: the masking key is not sealed to these keys.
+        ValueError: the collection's key is visibly weak.
 
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> system = small_system()
-        >>> join(system.keys, system.admission, owner_key=system.owner.card.owner_key)
+        >>> join(system.keys, system.admission, owner_key=system.owner.card.owner_key, unsafe_small=True)
         User('photos', grant ..., 0 pending)
     """
     check_signature(admission, public=owner_key, refusal=ForgedReplyError)
     grant = admission.grant
     if grant.signing_key != verifying_key(keys.signing_secret) or admission.card.owner_key != owner_key:
         raise ForeignCollectionError("admission: the grant is for another user, or the card of another owner")
+    check_key(admission.card.public, unsafe_small=unsafe_small)
     info = digest((admission.card, grant), domain=ADMISSION_DOMAIN)
     masking_key = open_from(keys.sealing_secret, admission.sealed_mask, info=info, aad=b"")
     return User(keys, admission.card, grant, masking_key)
@@ -224,7 +230,13 @@ def ask(
 
     made = trapdoors(masked, layout, encrypt=encrypt, public=public)
     doors = tuple(door._replace(opening=None) for door in made)
-    openings = b"".join(door.opening.tobytes() for door in made if door.opening is not None)
+    # What only the true scores of this query show in the sentinels' lanes.
+    known = sentinel_codes(layout, masking_key=masking_key)
+    stated = (np.asarray(codes)[:, None] ^ known).sum(axis=2).astype(CLAIM)
+    openings = b"".join(
+        row.tobytes() + (b"" if door.opening is None else door.opening.tobytes())
+        for row, door in zip(stated, made, strict=True)
+    )
     salt, nonce = draw(SALT_BYTES), draw(NONCE_BYTES)
     sealed = seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b""
     request = Request(
@@ -255,7 +267,8 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
         The new state and, for each query, its matches, best first.
 
     Raises:
-        ForgedReplyError: the authority did not sign it, or it answers no pending request.
+        ForgedReplyError: the authority did not sign it, it answers no pending request, or its head is not the owner's.
+        RolledBackError: server or authority went back to an older head than was shown before.
         IntegrityError: an image is missing or is not the one that the owner published, or the results are not for
             this request.
 
@@ -269,6 +282,7 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
     check_signature(ranking, public=user.card.authority_key, refusal=ForgedReplyError)
     if ranking.nonce not in user.pending:
         raise ForgedReplyError(f"delivery: answers request {ranking.nonce.hex()}, which is not pending here")
+    latest = _check_head(user, delivery)
     info = digest(user.pending[ranking.nonce], domain=RESULTS_DOMAIN)
     results = read_results(open_from(user.keys.sealing_secret, ranking.sealed, info=info, aad=b""))
     images = _open_images(results, {image.image_id: image.sealed for image in delivery.images})
@@ -280,7 +294,24 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
         for places, distances in zip(results.order, results.distances, strict=True)
     )
     pending = {nonce: request for nonce, request in user.pending.items() if nonce != ranking.nonce}
-    return dataclasses.replace(user, pending=pending), matches
+    return dataclasses.replace(user, pending=pending, head=latest), matches
+
+
+def _check_head(user: User, delivery: Delivery) -> int:
+    """The latest head shown so far."""
+    shown, told = delivery.head, delivery.ranking.head
+    if shown is not None:
+        check_signature(shown, public=user.card.owner_key, refusal=ForgedReplyError)
+        if (shown.collection, shown.epoch) != (user.card.collection, user.card.epoch):
+            raise ForgedReplyError("delivery: shows a head of another collection or epoch")
+    counter = 0 if shown is None else shown.counter
+    # The authority may hear of a publication later than the server, not the other way round.
+    if counter < max(user.head, told):
+        raise RolledBackError(
+            f"delivery: shows head {counter}, head {max(user.head, told)} is known; the server went back, or has not "
+            "heard from the owner yet"
+        )
+    return counter
 
 
 def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:

@@ -18,6 +18,7 @@ from jcbir.protocol._schema import (
     fields,
     many,
     octets,
+    optional,
     read_plain,
     record,
     rows,
@@ -28,12 +29,18 @@ from jcbir.protocol._schema import (
 from jcbir.protocol.messages import (
     Admission,
     Appointment,
+    Audit,
+    Block,
     Card,
     Catalog,
     Delivery,
     Enrollment,
     Grant,
+    Head,
     Hint,
+    Opened,
+    Part,
+    Place,
     Publication,
     Query,
     Ranking,
@@ -61,6 +68,7 @@ START_BYTES = 8192
 _MEBI = 1 << 20
 _SCHEMES = 16
 _TIME = whole(low=0, high=1 << 40)
+_COVER = whole(low=1, high=1 << 10)
 _COUNT = whole(low=0, high=1 << 31)
 _EPOCH = whole(low=0, high=1 << 31)
 _NAME = text(low=1, high=100)
@@ -133,6 +141,7 @@ GRANT = record(
     max_results=_COUNT,
     queries_per_day=_COUNT,
     images_per_day=_COUNT,
+    cover=_COVER,
     issued=_TIME,
     expires=_TIME,
     signature=_SIGNATURE,
@@ -151,14 +160,28 @@ _REQUEST = record(
     grant=GRANT,
     signature=_SIGNATURE,
 )
+_BLOCKS = many(many(_HASH), low=1, high=4096)
 _RANKING = record(
     Ranking,
     nonce=_NONCE,
     image_ids=many(_IMAGE_ID),
     sealed=_SEALED,
+    head=_COUNT,
+    segments=many(_COUNT),
+    blocks=_BLOCKS,
     signature=_SIGNATURE,
 )
 _PLACE = {"collection": _NAME, "epoch": _EPOCH}
+PART = record(Part, count=_COUNT, schemes=many(_SCHEME, low=1, high=_SCHEMES), index_root=_HASH, images_hash=_HASH)
+_HEAD = record(Head, **_PLACE, counter=_COUNT, issued=_TIME, parts=many(PART), signature=_SIGNATURE)
+_AUDIT = record(
+    Audit,
+    nonce=_NONCE,
+    places=many(record(Place, query=_COUNT, segment=_COUNT, block=_COUNT), low=1, high=4096),
+    signature=_SIGNATURE,
+)
+_PATH = many(_HASH, high=64)
+_BLOCK = record(Block, index=_ROWS, index_path=_PATH, randomness=_ROWS, score=_ROWS, score_path=_PATH)
 
 MESSAGES: dict[type, tuple[int, Codec, int]] = {
     Publication: (
@@ -182,6 +205,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             image_ids=many(_IMAGE_ID, low=1),
             hashes=many(_HASH, low=1),
             hints=many(_HINT, high=_SCHEMES),
+            sentinels=many(_COUNT),
             signature=_SIGNATURE,
         ),
         256 * _MEBI,
@@ -217,7 +241,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             ScoreReport,
             request=_REQUEST,
             segments=many(_COUNT),
-            blocks=many(many(_HASH), low=1, high=4096),
+            blocks=_BLOCKS,
             signature=_SIGNATURE,
             openings=_OPENINGS,
             scores=many(many(_SCORES), low=1, high=4096),
@@ -225,7 +249,17 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
         4096 * _MEBI,
     ),
     Ranking: (9, _RANKING, 256 * _MEBI),
-    Delivery: (10, record(Delivery, ranking=_RANKING, images=many(_SEALED_IMAGE)), 4096 * _MEBI),
+    Delivery: (
+        10,
+        record(
+            Delivery,
+            ranking=_RANKING,
+            images=many(_SEALED_IMAGE),
+            head=optional(_HEAD),
+            padding=octets(low=0, high=512 * _MEBI),
+        ),
+        4096 * _MEBI,
+    ),
     Card: (11, CARD, _MEBI),
     Refusal: (12, record(Refusal, code=text(low=1, high=64), reason=text(high=1000), retry_after=_COUNT), _MEBI),
     Succession: (13, record(Succession, card=CARD, signature=_SIGNATURE), _MEBI),
@@ -241,6 +275,9 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     ),
     Recalled: (16, record(Recalled, images=many(_SEALED_IMAGE, low=1)), 4096 * _MEBI),
     Spending: (17, record(Spending, grant_id=_NONCE, day=_COUNT, rows=_COUNT, image_ids=many(_IMAGE_ID)), 16 * _MEBI),
+    Head: (18, _HEAD, 16 * _MEBI),
+    Audit: (19, _AUDIT, _MEBI),
+    Opened: (20, record(Opened, audit=_AUDIT, blocks=many(_BLOCK, high=4096), signature=_SIGNATURE), 256 * _MEBI),
 }
 """Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
 

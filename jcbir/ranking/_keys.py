@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jcbir.errors import FormatError
-from jcbir.paillier._blinding import blinders
+from jcbir.paillier._blinding import blinders, draw_randomness, raise_randomness
 from jcbir.paillier.public import PublicKey, check_public, encrypt
 from jcbir.typing import Rows
 
@@ -22,10 +22,14 @@ class KeyKind(NamedTuple):
         key_type: class of the public key.
         to_fields: `to_fields(public)`: the key as whole numbers of any length and bytes, by name.
         from_fields: `from_fields(fields)`: the key back, or FormatError.
-        check: `check(public)`: refuses a foreign key that is visibly weak.
+        check: `check(public, unsafe_small=)`: refuses a foreign key that is visibly weak; a short one passes with
+            `unsafe_small`.
         blinder_bytes: `blinder_bytes(public)`: bytes of a blinder.
         blinders: `blinders(public, count, draw=, engine=)`: fresh blinders, each for one use.
         encrypt: `encrypt(public, rows, blinders=, engine=)`: plaintext rows to ciphertext rows.
+        randomness: `randomness(public, count, draw=)`: what blinders are made of, one row each, or None where a search
+            under such keys cannot be audited.
+        blind: `blind(public, randomness, engine=)`: the blinders of it, which encrypt zero whatever it is.
     """
 
     name: str
@@ -36,6 +40,8 @@ class KeyKind(NamedTuple):
     blinder_bytes: Callable[[Any], int]
     blinders: Callable[..., Rows]
     encrypt: Callable[..., Rows]
+    randomness: Callable[..., Rows] | None = None
+    blind: Callable[..., Rows] | None = None
 
 
 class TaggedKey(NamedTuple):
@@ -73,15 +79,24 @@ def _paillier_key(fields: Fields) -> PublicKey:
         raise FormatError(f"public key: {error}") from None
 
 
+def _check_paillier(public: PublicKey, *, unsafe_small: bool = False) -> None:
+    if unsafe_small:
+        check_public(public, minimum_bits=0, minimum_exponent_bits=1)
+    else:
+        check_public(public)
+
+
 PAILLIER = KeyKind(
     name="paillier",
     key_type=PublicKey,
     to_fields=_paillier_fields,
     from_fields=_paillier_key,
-    check=check_public,
+    check=_check_paillier,
     blinder_bytes=lambda public: public.ciphertext_bytes,
     blinders=blinders,
     encrypt=encrypt,
+    randomness=draw_randomness,
+    blind=raise_randomness,
 )
 
 KEY_KINDS = {kind.name: kind for kind in (PAILLIER,)}
@@ -94,3 +109,8 @@ def tag_key(public: Any) -> TaggedKey:
         if isinstance(public, kind.key_type):
             return TaggedKey(kind.name, public)
     raise ValueError(f"public: must be a key of a kind among {', '.join(KEY_KINDS)}, got {type(public).__name__}")
+
+
+def check_key(tagged: TaggedKey, *, unsafe_small: bool) -> None:
+    """Refuse a foreign key that is visibly weak, by the check of its kind: at every door that a card comes in by."""
+    KEY_KINDS[tagged.kind].check(tagged.key, unsafe_small=unsafe_small)

@@ -19,7 +19,8 @@ class SecretKeyKind(NamedTuple):
         generate: `generate(draw=, bits=, ...)`: a fresh secret key.
         to_fields: `to_fields(secret)`: what the public half does not say, as whole numbers and bytes by name. SECRET.
         from_fields: `from_fields(public, fields)`: the key back, or FormatError without a word of the secret.
-        check: `check(secret, ...)`: refuses a key pair that decrypts wrongly or is weak.
+        check: `check(secret, unsafe_small=)`: refuses a key pair that decrypts wrongly or is weak; a short one passes
+            with `unsafe_small`.
         encrypt: `encrypt(secret, rows, draw=, engine=)`: plaintext rows to ciphertext rows, as the owner can.
         blinders: `blinders(secret, count, draw=, engine=)`: blinders, as the owner can make them.
         decrypt: `decrypt(secret, rows, engine=)`: ciphertext rows to plaintext rows. Each row is a score, followed by
@@ -53,12 +54,19 @@ def _paillier_key(public: PublicKey, fields: Fields) -> SecretKey:
         raise FormatError("secret key: must belong to the public key, got another one") from None
 
 
+def _check_paillier(secret: SecretKey, *, unsafe_small: bool = False) -> None:
+    if unsafe_small:
+        check_secret(secret, minimum_bits=0)
+    else:
+        check_secret(secret)
+
+
 PAILLIER = SecretKeyKind(
     name="paillier",
     generate=generate_keys,
     to_fields=_paillier_fields,
     from_fields=_paillier_key,
-    check=check_secret,
+    check=_check_paillier,
     encrypt=encrypt,
     blinders=owner_blinders,
     decrypt=decrypt,

@@ -1,13 +1,16 @@
-"""The sealed-image format: header, strips, keys, and the AES-256-GCM that holds them together.
+"""The sealed-image format: header, content, keys, and the AES-256-GCM that holds them together.
 
-    header  "JCBI" | version 1 | algorithm | h | w | c (4 bytes each) | strip rows (4) | nonce (16) | id length (2) | id
-    strip   ciphertext, 16 bytes of tag; GCM nonce: the strip's number (12); associated data: header || number (4)
-    keys    HKDF-SHA-256(ikm = image key, salt = nonce, info = "jcbir seal" || version || algorithm)
-            -> cipher key || GCM key
+    header   "JCBI" | version 2 | algorithm | nonce (16) | id length (2) | id
+    content  h | w | c (4 bytes each) | strips, each encrypted by the cipher | zeros up to a length of Padme
+    chunk    2^24 bytes of the content (the last one: the rest), AES-256-GCM, 16 bytes of tag; GCM nonce: the chunk's
+             number (12); associated data: header || number (4)
+    keys     HKDF-SHA-256(ikm = image key, salt = nonce, info = "jcbir seal" || version || algorithm)
+             -> cipher key || GCM key
 
 All integers are big-endian. The algorithm is the number of an `ImageCipher`.
 """
 
+import math
 import struct
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -21,13 +24,14 @@ from jaxtyping import UInt8
 
 from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError, IntegrityError
+from jcbir.padding import padded_length
 from jcbir.typing import check_whole
 
 Cipher = Literal["lorenz", "lorenz-reference50", "aes-gcm"] | ImageCipher
 """A record, or the name of one of `jcbir.cipher.CIPHERS`."""
 
-VERSION = 1
-"""Format version."""
+VERSION = 2
+"""Format version. Version 1 had extents in the clear and no padding."""
 
 NONCE_BYTES = 16
 """Length of the nonce of a sealed image."""
@@ -41,8 +45,14 @@ TAG_BYTES = 16
 STRIP_PIXELS = 1 << 22
 """Pixels of a strip, at most."""
 
+CHUNK_BYTES = 1 << 24
+"""Content under one tag, at most."""
+
+EXTENTS = struct.Struct(">III")
+"""What the content begins with."""
+
 _MAGIC = b"JCBI"
-_FIXED = struct.Struct(">4sBBIIII16sH")
+_FIXED = struct.Struct(">4sBB16sH")
 FIXED_BYTES = _FIXED.size
 """Length of a header without its id; its last two bytes are the length of the id."""
 
@@ -52,15 +62,11 @@ class Header(NamedTuple):
 
     Attributes:
         cipher: The cipher inside.
-        shape: Image extents (h, w, c).
-        strip_rows: Rows of each strip but the last.
         nonce: 16 bytes.
         image_id: Id the image was sealed for.
     """
 
     cipher: ImageCipher
-    shape: tuple[int, int, int]
-    strip_rows: int
     nonce: bytes
     image_id: str
 
@@ -69,20 +75,20 @@ def header(sealed: bytes, *, ciphers: Sequence[ImageCipher] = CIPHERS) -> Header
     """Header of a sealed image; not verified before the image is opened."""
     if len(sealed) < FIXED_BYTES:
         raise FormatError(f"sealed: must be at least the {FIXED_BYTES} bytes of a header, got {len(sealed)}")
-    magic, version, algorithm, h, w, c, rows, nonce, id_length = _FIXED.unpack_from(sealed)
+    magic, version, algorithm, nonce, id_length = _FIXED.unpack_from(sealed)
+    if magic == _MAGIC and version == 1:
+        raise FormatError(f"sealed: must be of version {VERSION}, got 1, which an earlier jcbir wrote: publish anew")
     if magic != _MAGIC or version != VERSION:
         raise FormatError(f"sealed: must be a sealed image of version {VERSION}, got {bytes(sealed[:5])!r}")
     by_code = {cipher.code: cipher for cipher in ciphers}
     name = bytes(sealed[FIXED_BYTES : FIXED_BYTES + id_length])
-    if algorithm not in by_code or 0 in (h, w, c) or rows != strip_rows((h, w, c)) or len(name) != id_length:
-        raise FormatError(
-            f"sealed: must have a consistent header, got algorithm {algorithm}, {h} x {w} x {c}, strips of {rows}"
-        )
+    if algorithm not in by_code or len(name) != id_length:
+        raise FormatError(f"sealed: must have a consistent header, got algorithm {algorithm} and {len(name)} of its id")
     try:
         image_id = name.decode()
     except UnicodeDecodeError as error:
         raise FormatError(f"sealed: must have an image id in UTF-8, got {name!r}") from error
-    return Header(by_code[algorithm], (h, w, c), rows, nonce, image_id)
+    return Header(by_code[algorithm], nonce, image_id)
 
 
 def cipher_record(cipher: Cipher) -> ImageCipher:
@@ -113,13 +119,28 @@ def strip_rows(shape: tuple[int, ...]) -> int:
 
 
 def pack_header(head: Header) -> bytes:
-    """Bytes of a header: 40 and the id."""
+    """Bytes of a header: 24 and the id."""
     if len(head.nonce) != NONCE_BYTES:
         raise ValueError(f"nonce: must be {NONCE_BYTES} bytes, got {len(head.nonce)}")
     name = head.image_id.encode()
     if len(name) > 0xFFFF:
         raise ValueError(f"image_id: must be at most 65535 bytes of UTF-8, got {len(name)}")
-    return _FIXED.pack(_MAGIC, VERSION, head.cipher.code, *head.shape, head.strip_rows, head.nonce, len(name)) + name
+    return _FIXED.pack(_MAGIC, VERSION, head.cipher.code, head.nonce, len(name)) + name
+
+
+def content_length(shape: tuple[int, ...]) -> int:
+    """Bytes of the content of an image of extents (h, w, c), the padding included."""
+    return padded_length(EXTENTS.size + math.prod(shape))
+
+
+def read_extents(content: bytes | UInt8[np.ndarray, "n"]) -> tuple[int, int, int]:
+    """Extents that a verified content begins with."""
+    if len(content) < EXTENTS.size:
+        raise FormatError(f"sealed: must hold the {EXTENTS.size} bytes of its extents, got {len(content)}")
+    shape = EXTENTS.unpack_from(content)
+    if 0 in shape:
+        raise FormatError(f"sealed: must have no empty axis, got {list(shape)}")
+    return shape
 
 
 def strip_keys(key: bytes, nonce: bytes, cipher: ImageCipher) -> tuple[bytes, bytes]:
@@ -137,7 +158,7 @@ def strip_nonce(number: int) -> bytes:
 
 
 def lock(gcm_key: bytes, number: int, packed: bytes, body: bytes) -> bytes:
-    """AES-256-GCM over one strip: its number is the nonce, and authenticated with the header."""
+    """AES-256-GCM over one chunk: its number is the nonce, and authenticated with the header."""
     return AESGCM(gcm_key).encrypt(number.to_bytes(12, "big"), body, packed + number.to_bytes(4, "big"))
 
 
@@ -146,5 +167,5 @@ def unlock(gcm_key: bytes, number: int, packed: bytes, locked: bytes) -> UInt8[n
     try:
         body = AESGCM(gcm_key).decrypt(number.to_bytes(12, "big"), locked, packed + number.to_bytes(4, "big"))
     except InvalidTag as error:
-        raise IntegrityError(f"sealed: strip {number} does not verify under this key and header") from error
+        raise IntegrityError(f"sealed: chunk {number} does not verify under this key and header") from error
     return np.frombuffer(body, np.uint8)

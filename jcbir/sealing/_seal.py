@@ -1,5 +1,7 @@
 """Images under seal: made and opened, whole, in batches and in strips; the layout is in `jcbir.sealing._format`."""
 
+import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -10,15 +12,19 @@ from jaxtyping import UInt8
 from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.sealing._format import (
+    CHUNK_BYTES,
+    EXTENTS,
     FIXED_BYTES,
     KEY_BYTES,
     TAG_BYTES,
     Cipher,
     Header,
     cipher_record,
+    content_length,
     header,
     lock,
     pack_header,
+    read_extents,
     strip_keys,
     strip_nonce,
     strip_rows,
@@ -69,7 +75,8 @@ def seal(image: Image, *, key: bytes, nonce: bytes, image_id: str, cipher: Ciphe
         cipher: "lorenz" (the paper's stage order), "lorenz-reference50", "aes-gcm" (nothing inside), or a record.
 
     Returns:
-        Header and strips; the image's bytes plus 40 + len(id), plus 16 a strip.
+        Header and chunks: 24 + len(id) bytes, the image's and 12, up to 12 % of padding, and 16 a chunk of 16 MiB. Who
+        does not hold the key sees the padded length and no extent.
 
     Raises:
         ValueError: no sample, another dtype, key or nonce of another length, id too long, unknown cipher.
@@ -131,10 +138,13 @@ def seal_batch(
             for a, k, n, i in zip(arrays, keys, nonces, image_ids, strict=True)
         ]
     inside = cipher_record(cipher)
-    heads = [pack_header(Header(inside, shape, shape[0], n, i)) for n, i in zip(nonces, image_ids, strict=True)]
+    heads = [pack_header(Header(inside, n, i)) for n, i in zip(nonces, image_ids, strict=True)]
     pairs = [strip_keys(k, n, inside) for k, n in zip(keys, nonces, strict=True)]
     bodies = _encrypted(inside, np.asarray(images), [pair[0] for pair in pairs], [strip_nonce(0)] * len(pairs))
-    return [h + lock(p[1], 0, h, body.tobytes()) for h, p, body in zip(heads, pairs, bodies, strict=True)]
+    return [
+        b"".join((h, *_lock_all([EXTENTS.pack(*shape), body.tobytes()], packed=h, gcm_key=p[1], shape=shape)))
+        for h, p, body in zip(heads, pairs, bodies, strict=True)
+    ]
 
 
 def open_sealed(
@@ -152,7 +162,7 @@ def open_sealed(
         The image `UInt8[h w c]`.
 
     Raises:
-        FormatError: not a sealed image, another version, or of another length than its header says.
+        FormatError: not a sealed image, another version, or of another length than its image has.
         IntegrityError: wrong key, another image's id, or any byte changed.
         ValueError: key of another length.
 
@@ -201,12 +211,13 @@ def open_batch(
     groups: dict[tuple, list[tuple[int, bytes, np.ndarray]]] = {}
     for place, (whole, key, image_id) in enumerate(zip(sealed, keys, image_ids, strict=True)):
         head = header(whole, ciphers=ciphers)
-        if head.shape[0] > head.strip_rows:
+        found = _unlock_whole(whole, head, key, image_id)
+        if found is None:
             strips = open_strips([whole], key=key, image_id=image_id, ciphers=ciphers)
             out[place] = np.concatenate(list(strips))
             continue
-        cipher_key, body = _unlock_whole(whole, head, key, image_id)
-        groups.setdefault((head.cipher, head.shape), []).append((place, cipher_key, body))
+        cipher_key, body = found
+        groups.setdefault((head.cipher, body.shape), []).append((place, cipher_key, body))
     for (cipher, _), members in groups.items():
         bodies = np.stack([body for _, _, body in members])
         secrets = [secret for _, secret, _ in members]
@@ -236,7 +247,7 @@ def seal_strips(
         cipher: As in `seal`.
 
     Yields:
-        The header, then one piece per strip.
+        The header, then one piece per chunk.
 
     Raises:
         ValueError: as `seal`; or the strips do not make up the shape.
@@ -248,26 +259,31 @@ def seal_strips(
         True
     """
     inside, rows = cipher_record(cipher), strip_rows(shape)
-    head = pack_header(Header(inside, shape, rows, nonce, image_id))
+    head = pack_header(Header(inside, nonce, image_id))
     cipher_key, gcm_key = strip_keys(key, nonce, inside)
+
+    def parts() -> Iterator[bytes]:
+        yield EXTENTS.pack(*shape)
+        done = 0
+        for number, strip in enumerate(strips):
+            body = _image_array(strip)
+            expected = (min(rows, shape[0] - done), *shape[1:])
+            if body.shape != expected:
+                raise ValueError(f"strips: strip {number} must be {expected}, got {body.shape}")
+            done += len(body)
+            (body,) = _encrypted(inside, body[None], [cipher_key], [strip_nonce(number)])
+            yield body.tobytes()
+        if done != shape[0]:
+            raise ValueError(f"strips: must make up {shape[0]} rows, got {done}")
+
     yield head
-    done = 0
-    for number, strip in enumerate(strips):
-        body = _image_array(strip)
-        expected = (min(rows, shape[0] - done), *shape[1:])
-        if body.shape != expected:
-            raise ValueError(f"strips: strip {number} must be {expected}, got {body.shape}")
-        done += len(body)
-        (body,) = _encrypted(inside, body[None], [cipher_key], [strip_nonce(number)])
-        yield lock(gcm_key, number, head, body.tobytes())
-    if done != shape[0]:
-        raise ValueError(f"strips: must make up {shape[0]} rows, got {done}")
+    yield from _lock_all(parts(), packed=head, gcm_key=gcm_key, shape=shape)
 
 
 def open_strips(
     pieces: Iterable[bytes], *, key: bytes, image_id: str, ciphers: Sequence[ImageCipher] = CIPHERS
 ) -> Iterator[UInt8[np.ndarray, "h w c"]]:
-    """Open a sealed image piece by piece; each strip is verified before it is returned.
+    """Open a sealed image piece by piece; every byte is verified before it is returned.
 
     The pieces may be cut anywhere. A consumer has the whole image only when the iterator has ended without an error.
 
@@ -298,19 +314,23 @@ def open_strips(
     _check_id(head, image_id)
     cipher_key, gcm_key = strip_keys(key, head.nonce, head.cipher)
     del held[: len(packed)]
-    height, width, channels = head.shape
-    for number, top in enumerate(range(0, height, head.strip_rows)):
-        shape = (min(head.strip_rows, height - top), width, channels)
-        size = shape[0] * width * channels + TAG_BYTES
-        _pull(held, source, size)
-        if len(held) < size:
-            raise FormatError(f"sealed: strip {number} takes {size} bytes, got {len(held)}")
-        body = unlock(gcm_key, number, packed, bytes(held[:size])).reshape(shape)
-        del held[:size]
+    content, opened, number = bytearray(), _unlock_all(held, source, packed=packed, gcm_key=gcm_key), 0
+    _pull(content, opened, 1)
+    height, width, channels = shape = read_extents(bytes(content[: EXTENTS.size]))
+    length, rows = content_length(shape) - EXTENTS.size, strip_rows(shape)
+    del content[: EXTENTS.size]
+    for number, top in enumerate(range(0, height, rows)):
+        part = (min(rows, height - top), width, channels)
+        size = math.prod(part)
+        _pull(content, opened, size)
+        if len(content) < size:
+            raise FormatError(f"sealed: strip {number} takes {size} bytes, got {len(content)}")
+        body = np.frombuffer(bytes(content[:size]), np.uint8).reshape(part)
+        del content[:size]
+        length -= size
         yield head.cipher.decrypt(body[None], keys=[cipher_key], nonces=[strip_nonce(number)])[0]
-    _pull(held, source, 1)
-    if held:
-        raise FormatError("sealed: bytes follow the last strip")
+    _pull(content, opened, length + 1)
+    _check_padding(content, length)
 
 
 def _image_array(image: Image) -> np.ndarray:
@@ -337,14 +357,56 @@ def _check_id(head: Header, image_id: str) -> None:
         raise IntegrityError(f"sealed: is for image {head.image_id!r}, not for {image_id!r}")
 
 
-def _unlock_whole(sealed: bytes, head: Header, key: bytes, image_id: str) -> tuple[bytes, np.ndarray]:
+def _unlock_whole(sealed: bytes, head: Header, key: bytes, image_id: str) -> tuple[bytes, np.ndarray] | None:
+    """Cipher key and encrypted image of one chunk and one strip; None where there are several."""
     _check_id(head, image_id)
     packed = pack_header(head)
-    size = head.shape[0] * head.shape[1] * head.shape[2] + TAG_BYTES
-    if len(sealed) != len(packed) + size:
-        raise FormatError(f"sealed: the header tells of {len(packed) + size} bytes, got {len(sealed)}")
+    locked = bytes(sealed[len(packed) :])
+    if len(locked) <= TAG_BYTES:
+        raise FormatError(f"sealed: must have more than {TAG_BYTES} bytes behind its header, got {len(locked)}")
+    if len(locked) > CHUNK_BYTES + TAG_BYTES:
+        return None
     cipher_key, gcm_key = strip_keys(key, head.nonce, head.cipher)
-    return cipher_key, unlock(gcm_key, 0, packed, bytes(sealed[len(packed) :])).reshape(head.shape)
+    content = unlock(gcm_key, 0, packed, locked)
+    shape = read_extents(content.tobytes()[: EXTENTS.size])
+    if shape[0] > strip_rows(shape):
+        return None
+    end = EXTENTS.size + math.prod(shape)
+    if len(content) < end:
+        raise FormatError(f"sealed: the image takes {end} bytes, got {len(content)}")
+    _check_padding(content[end:], content_length(shape) - end)
+    return cipher_key, content[EXTENTS.size : end].reshape(shape)
+
+
+def _check_padding(rest: bytearray | np.ndarray, length: int) -> None:
+    if len(rest) != length or np.frombuffer(rest, np.uint8).any():
+        raise FormatError(f"sealed: must end in {length} zeros, got {len(rest)} other bytes")
+
+
+def _lock_all(parts: Iterable[bytes], *, packed: bytes, gcm_key: bytes, shape: tuple[int, ...]) -> Iterator[bytes]:
+    """The chunks of the content that the parts make up, padded."""
+    held, number, left = bytearray(), 0, content_length(shape)
+    for part in parts:
+        held += part
+        while len(held) > CHUNK_BYTES:
+            yield lock(gcm_key, number, packed, bytes(held[:CHUNK_BYTES]))
+            del held[:CHUNK_BYTES]
+            number, left = number + 1, left - CHUNK_BYTES
+    held += bytes(left - len(held))
+    for start in range(0, len(held), CHUNK_BYTES):
+        yield lock(gcm_key, number + start // CHUNK_BYTES, packed, bytes(held[start : start + CHUNK_BYTES]))
+
+
+def _unlock_all(held: bytearray, source: Iterator[bytes], *, packed: bytes, gcm_key: bytes) -> Iterator[bytes]:
+    """The chunks of a content, each verified."""
+    for number in itertools.count():
+        _pull(held, source, CHUNK_BYTES + TAG_BYTES)
+        if not held:
+            return
+        if len(held) <= TAG_BYTES:
+            raise FormatError(f"sealed: chunk {number} takes more than {TAG_BYTES} bytes, got {len(held)}")
+        yield unlock(gcm_key, number, packed, bytes(held[: CHUNK_BYTES + TAG_BYTES])).tobytes()
+        del held[: CHUNK_BYTES + TAG_BYTES]
 
 
 def _pull(held: bytearray, source: Iterator[bytes], size: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgpack
 import numpy as np
 
+from jcbir.paillier import _blinding as blinding
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.protocol.server import Server
@@ -85,22 +86,27 @@ class ScoringPool:
         each = sum(predict(shapes, self.pace)) + self.pace.blinder * sum(shape.blinders for shape in shapes)
         return len(query.trapdoors) * each / self.workers.count
 
-    async def score(self, state: Server, query: Query) -> Rows:
-        """Have a query scored in parts: its rows as `server.finish_query` takes them."""
+    async def score(self, state: Server, query: Query) -> tuple[Rows, Rows]:
+        """Have a query scored in parts: its rows as `server.finish_query` takes them, and the blinders' randomness."""
         shapes, width = _shapes(state, query), state.card.public.key.ciphertext_bytes
         parts = split_query(shapes, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
-        fresh = await self._blind(sum(part.blinders for part in parts))
-        jobs, used = [], 0
+        made = await self._blind(sum(part.blinders for part in parts))
+        fresh = np.frombuffer(made, np.uint8).reshape(-1, self.blinders.width)
+        jobs, shares, used = [], [], 0
         for part in parts:
-            jobs.append(self._score(state, query, part, fresh[used * width : (used + part.blinders) * width]))
+            share = fresh[used : used + part.blinders]
+            jobs.append(self._score(state, query, part, share[:, :width].tobytes()))
+            shares.append(share[:, width:])
             used += part.blinders
         starts = np.cumsum([0, *(shape.scores[0] for shape in shapes)])
         rows = np.empty((len(query.trapdoors), starts[-1], width), np.uint8)
-        for part, answer in zip(parts, await asyncio.gather(*jobs), strict=True):
+        randomness = np.empty((*rows.shape[:2], fresh.shape[1] - width), np.uint8)
+        for part, share, answer in zip(parts, shares, await asyncio.gather(*jobs), strict=True):
             place = slice(starts[part.segments.start], starts[part.segments.stop])
             some = slice(part.trapdoors.start, part.trapdoors.stop)
             rows[some, place] = np.frombuffer(answer, np.uint8).reshape(len(part.trapdoors), -1, width)
-        return rows
+            randomness[some, place] = share.reshape(len(part.trapdoors), -1, share.shape[1])
+        return rows, randomness.reshape(-1, randomness.shape[2])
 
     async def _score(self, state: Server, query: Query, part: Part, blinders: bytes) -> bytes:
         trapdoors = query.trapdoors[part.trapdoors.start : part.trapdoors.stop]
@@ -153,7 +159,9 @@ async def start(
         async def make(count: int) -> bytes:
             return await made.run(msgpack.packb(["blind", count]), priority=BACKGROUND)
 
-        blinders = BlinderPool(make, width=card.public.key.ciphertext_bytes, target=blinder_pool, idle=idle)
+        public = card.public.key
+        width = public.ciphertext_bytes + blinding.randomness_bytes(public)
+        blinders = BlinderPool(make, width=width, target=blinder_pool, idle=idle)
         stack.push_async_callback(finish, asyncio.create_task(blinders.keep_filling()))
         pool = ScoringPool(card, made, pace, blinders, telemetry)
         yield pool

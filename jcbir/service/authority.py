@@ -20,8 +20,8 @@ from starlette.requests import Request
 from jcbir.protocol import authority, messages, wire
 from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.grants import check_request
-from jcbir.protocol.messages import Appointment, Catalog, Ranking, Revocation, ScoreReport, Withdrawal
-from jcbir.protocol.refusals import RefusalError
+from jcbir.protocol.messages import Appointment, Catalog, Head, Ranking, Revocation, ScoreReport, Withdrawal
+from jcbir.protocol.refusals import ForgedScoresError, RefusalError
 from jcbir.service._decrypting import DecryptionPool, start
 from jcbir.service._http import (
     Buckets,
@@ -46,6 +46,7 @@ _TAKE = {
     Catalog: authority.catalog,
     Withdrawal: authority.withdraw,
     Revocation: authority.revoke,
+    Head: authority.take_head,
     Appointment: authority.succeed,
 }
 
@@ -107,7 +108,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         >>> system = small_system()
         >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
-        ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/reports',
+        ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/heads', '/v1/reports',
          '/health', '/metrics']
     """
     holder = _Holder(settings, clock)
@@ -117,6 +118,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
             "/v1/withdrawals": holder.answer_withdrawal,
             "/v1/revocations": holder.answer_revocation,
             "/v1/appointments": holder.answer_appointment,
+            "/v1/heads": holder.answer_head,
             "/v1/reports": holder.answer_report,
         },
         {},
@@ -190,6 +192,10 @@ class _Holder:
         """POST /v1/appointments."""
         return await self._order(request, Appointment)
 
+    async def answer_head(self, request: Request) -> Reply:
+        """POST /v1/heads."""
+        return await self._order(request, Head)
+
     async def answer_report(self, request: Request) -> Reply:
         """POST /v1/reports: check, note, decrypt, rank."""
         limit_client(request, self.clients, time.monotonic())
@@ -243,6 +249,12 @@ class _Holder:
     def _rank(self, report: ScoreReport, plaintexts: Rows) -> Ranking:
         try:
             state, spending, ranking = authority.rank(self.state, report, plaintexts, now=int(self.clock()))
+        except ForgedScoresError as error:
+            # The owner's affair: either the cloud or this user cheats.
+            asked = report.request
+            self.telemetry.count("forged_scores_total")
+            log_event("alarm", code=error.code, reason=str(error), grant=asked.grant.grant_id.hex())
+            raise
         except RefusalError:
             raise
         except ValueError:
@@ -270,7 +282,11 @@ class _Holder:
 
     def _take(self, order: Any) -> None:
         state = _TAKE[type(order)](self.state, order)
-        if not isinstance(order, Appointment):
+        if isinstance(order, Head):
+            # One that is not the latest changes nothing.
+            if state.head == order.counter:
+                memory.keep_head(self.journal, order)
+        elif not isinstance(order, Appointment):
             memory.keep_order(self.journal, order)
         elif state is not self.state:
             memory.keep_appointment(self.journal, order)

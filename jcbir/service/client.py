@@ -24,9 +24,12 @@ from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
+    Audit,
     Card,
     Catalog,
     Delivery,
+    Head,
+    Opened,
     Publication,
     Query,
     Recall,
@@ -47,6 +50,7 @@ ROUTES: dict[type, str] = {
     Revocation: "/v1/revocations",
     Succession: "/v1/successions",
     Appointment: "/v1/appointments",
+    Head: "/v1/heads",
 }
 _PATIENT = (429, 503)
 _LONGEST_PAUSE = 30.0
@@ -63,8 +67,8 @@ class BusyError(ConnectionError):
 class DeclinedRequestError(RefusalError):
     """The service declined for a reason of its own, not one of the protocol's; `code` names it."""
 
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
+    def __init__(self, code: str, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(f"{code}: {reason}", retry_after=retry_after)
         self.code = code
 
 
@@ -236,12 +240,14 @@ def fetch_health(link: Link) -> dict[str, Any]:
     return health
 
 
-def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocation | Succession | Appointment) -> None:
+def send_order(
+    link: Link, message: Publication | Catalog | Withdrawal | Revocation | Succession | Appointment | Head
+) -> None:
     """Send an order that the owner signed; the same order again is no error.
 
     Args:
-        link: to a cloud (publications, withdrawals, revocations, successions) or an authority (catalogs, withdrawals,
-            revocations, appointments).
+        link: to a cloud (publications, withdrawals, revocations, successions, heads) or an authority (catalogs,
+            withdrawals, revocations, appointments, heads).
         message: the order.
 
     Returns:
@@ -255,7 +261,7 @@ def send_order(link: Link, message: Publication | Catalog | Withdrawal | Revocat
 
     Example:
         >>> sorted(kind.__name__ for kind in ROUTES)
-        ['Appointment', 'Catalog', 'Publication', 'Revocation', 'Succession', 'Withdrawal']
+        ['Appointment', 'Catalog', 'Head', 'Publication', 'Revocation', 'Succession', 'Withdrawal']
     """
     if type(message) not in ROUTES:
         raise ValueError(f"message: must be an order of the owner, got {type(message).__name__}")
@@ -287,6 +293,33 @@ def search(link: Link, query: Query) -> Delivery:
         2
     """
     return wire.from_bytes(_call(link, "POST", "/v1/queries", wire.to_bytes(query)), expect=Delivery)
+
+
+def audit(link: Link, message: Audit) -> Opened:
+    """Have a cloud show how it came to some scores of a recent answer.
+
+    Args:
+        link: to a cloud.
+        message: from `jcbir.protocol.audit.ask_audit`.
+
+    Returns:
+        The opening, for `jcbir.protocol.audit.check_opened`.
+
+    Raises:
+        RefusalError: the cloud refuses it: the answer is too old, or not this user's.
+        UnreachableError: nobody answers there.
+        FormatError: the answer is none.
+
+    Example:
+        >>> from jcbir.protocol.session import audited_system
+        >>> shown = audited_system()
+        >>> body = wire.to_bytes(shown.opened)
+        >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        >>> with httpx.Client(base_url="http://cloud", transport=answers) as client:
+        ...     len(audit(Link("http://cloud", client, 60.0, MOST_BYTES), shown.audit).blocks)
+        2
+    """
+    return wire.from_bytes(_call(link, "POST", "/v1/audits", wire.to_bytes(message)), expect=Opened)
 
 
 def recall(link: Link, message: Recall) -> Recalled:
@@ -336,7 +369,7 @@ def rebuild_error(refusal: Refusal) -> ValueError:
             return error(refusal.reason, retry_after=refusal.retry_after or None)
     if refusal.code == "malformed":
         return FormatError(refusal.reason)
-    return DeclinedRequestError(refusal.code, refusal.reason)
+    return DeclinedRequestError(refusal.code, refusal.reason, retry_after=refusal.retry_after or None)
 
 
 def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:

@@ -6,11 +6,13 @@ It has the public key alone. Nothing imported here can decrypt; import-linter pr
 import asyncio
 import contextlib
 import dataclasses
+import math
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 from starlette.applications import Starlette
@@ -20,7 +22,10 @@ from jcbir.protocol import messages, server, wire
 from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.grants import check_grant, check_request
 from jcbir.protocol.messages import (
+    Audit,
     Delivery,
+    Head,
+    Opened,
     Publication,
     Query,
     Ranking,
@@ -29,7 +34,7 @@ from jcbir.protocol.messages import (
     Succession,
     Withdrawal,
 )
-from jcbir.protocol.refusals import ForgedReplyError
+from jcbir.protocol.refusals import ForgedReplyError, TamperedQueryError
 from jcbir.protocol.server import Identity, Server
 from jcbir.service._authority_client import ask_authority, open_authority
 from jcbir.service._http import (
@@ -50,6 +55,7 @@ from jcbir.service._scoring_pool import ScoringPool, finish, start
 from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import store as disk
 from jcbir.storage.load import load_server
+from jcbir.typing import Rows
 
 LOOK_SECONDS = 5.0
 CLIENT_RATE, GRANT_RATE = Rate(50.0, 200.0), Rate(5.0, 50.0)
@@ -86,6 +92,8 @@ class CloudSettings:
         job_seconds: most seconds that a worker may take for a job; none is cut longer than a few.
         authority_seconds: most seconds to wait for the authority.
         blinder_pool: blinders to keep made ahead.
+        audit_seconds: how long after an answer its user may audit it.
+        audit_bytes: most bytes of scores and randomness kept for audits; the oldest go first.
     """
 
     store: Path
@@ -111,6 +119,56 @@ class CloudSettings:
     job_seconds: float = 120.0
     authority_seconds: float = 120.0
     blinder_pool: int = 4096
+    audit_seconds: float = 300.0
+    audit_bytes: int = 256 << 20
+
+
+class Scored(NamedTuple):
+    """What an answer was computed from.
+
+    Attributes:
+        state: the server's state that scored it.
+        query: the query.
+        rows: uint8[q, b, w], the scores.
+        randomness: uint8[q b, r] of their blinders.
+    """
+
+    state: Server
+    query: Query
+    rows: Rows
+    randomness: Rows
+
+
+class Recent:
+    """Answers that may still be audited: for some time, and in so many bytes.
+
+    Attributes:
+        seconds: how long.
+        limit: most bytes.
+    """
+
+    def __init__(self, seconds: float, limit: int) -> None:
+        self.seconds, self.limit, self._size = seconds, limit, 0
+        self._kept: OrderedDict[bytes, tuple[float, Scored]] = OrderedDict()
+
+    def keep(self, scored: Scored, now: float) -> None:
+        """Keep one more; those too old go, and the oldest beyond the limit."""
+        self._kept[scored.query.request.nonce] = (now + self.seconds, scored)
+        self._size += _bytes(scored)
+        while self._kept and (self._size > self.limit or next(iter(self._kept.values()))[0] < now):
+            _, (_, gone) = self._kept.popitem(last=False)
+            self._size -= _bytes(gone)
+
+    def find(self, nonce: bytes, now: float) -> Scored:
+        """One of them, or decline."""
+        until, scored = self._kept.get(nonce, (-math.inf, None))
+        if scored is None or until < now:
+            raise DeclinedError(409, "too-late", f"answers can be audited for {self.seconds:g} s, as long as they fit")
+        return scored
+
+
+def _bytes(scored: Scored) -> int:
+    return scored.rows.nbytes + scored.randomness.nbytes
 
 
 def create_app(
@@ -133,7 +191,7 @@ def create_app(
         >>> from jcbir.protocol.session import small_system
         >>> app = create_app(CloudSettings(Path("store"), small_system().cloud, "http://127.0.0.1:8001"))
         >>> sorted(route.path for route in app.routes)[:3]
-        ['/health', '/metrics', '/v1/card']
+        ['/health', '/metrics', '/v1/audits']
     """
     cloud = _Cloud(settings, clock, transport)
     return build_app(
@@ -142,6 +200,8 @@ def create_app(
             "/v1/withdrawals": cloud.answer_withdrawal,
             "/v1/revocations": cloud.answer_revocation,
             "/v1/successions": cloud.answer_succession,
+            "/v1/heads": cloud.answer_head,
+            "/v1/audits": cloud.answer_audit,
             "/v1/recalls": cloud.answer_recall,
             "/v1/queries": cloud.answer_query,
         },
@@ -170,6 +230,7 @@ class _Cloud:
         self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
         self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
         self.pools = contextlib.AsyncExitStack()
+        self.recent = Recent(settings.audit_seconds, settings.audit_bytes)
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
@@ -231,12 +292,40 @@ class _Cloud:
         """POST /v1/successions."""
         return await self._order(request, Succession, self.settings.order_bytes, self._succeed)
 
+    async def answer_head(self, request: Request) -> Reply:
+        """POST /v1/heads."""
+        return await self._order(request, Head, self.settings.order_bytes, self._take_head)
+
+    async def answer_audit(self, request: Request) -> Reply:
+        """POST /v1/audits: show how some blocks of a recent answer were computed."""
+        limit_client(request, self.clients, time.monotonic())
+        async with self._receive(request, Audit, self.settings.query_bytes) as audit:
+            scored = self.recent.find(audit.nonce, time.monotonic())
+            grant = scored.query.request.grant
+            check_signature(audit, public=grant.signing_key, refusal=TamperedQueryError)
+            # Each makes this process hash whole segments.
+            limit_name(grant.grant_id.hex(), self.grants, time.monotonic())
+            opened = await asyncio.to_thread(self._open, scored, audit)
+            return Reply(await asyncio.to_thread(wire.to_bytes, opened))
+
+    def _open(self, scored: Scored, audit: Audit) -> Opened:
+        return server.open_blocks(
+            scored.state,
+            scored.query,
+            audit,
+            indexes={segment.number: tuple(segment.indexes.values()) for segment in scored.state.segments},
+            rows=scored.rows,
+            randomness=scored.randomness,
+            identity=self.settings.identity,
+        )
+
     async def answer_recall(self, request: Request) -> Reply:
         """POST /v1/recalls: the owner takes back sealed images."""
         limit_client(request, self.clients, time.monotonic())
         most = self.settings.recalled_bytes
         async with self._receive(request, Recall, self.settings.order_bytes) as recall:
             state = await self._step(self._admit_recall, recall)
+            await asyncio.get_running_loop().run_in_executor(self.writer, self._note_recall, recall)
             recalled = await asyncio.to_thread(server.recalled, state, recall, most_bytes=most)
             return Reply(await asyncio.to_thread(wire.to_bytes, recalled))
 
@@ -279,12 +368,13 @@ class _Cloud:
             try:
                 with self.work.hold(pool.predict(state, query)):
                     started = time.monotonic()
-                    rows = await pool.score(state, query)
+                    rows, randomness = await pool.score(state, query)
                     self.telemetry.observe("score_seconds", time.monotonic() - started)
                     report = server.finish_query(state, query, rows, identity=self.settings.identity)
                     ranking = await ask_authority(self.authority, report)
                     delivery = await self._step(self._deliver, ranking)
                 delivered = True
+                self.recent.keep(Scored(state, query, rows, randomness), time.monotonic())
                 self.telemetry.count("delivered_images_total", amount=len(delivery.images))
                 return delivery
             except (ValueError, DeclinedError):
@@ -306,6 +396,10 @@ class _Cloud:
     def _admit_recall(self, recall: Recall) -> Server:
         self.state = server.admit_recall(self.state, recall, now=int(self.clock()))
         return self.state
+
+    def _note_recall(self, recall: Recall) -> None:
+        with self._writing() as store:
+            disk.note_recall(store, recall, now=int(self.clock()))
 
     def _deliver(self, ranking: Ranking) -> Delivery:
         self.state, delivery = server.deliver(self.state, ranking)
@@ -341,6 +435,13 @@ class _Cloud:
         server.check_withdrawal(self.state, withdrawal)
         with self._writing() as store:
             return f"{disk.remove_images(store, withdrawal)} images"
+
+    def _take_head(self, head: Head) -> str:
+        if server.take_head(self.state, head) is self.state:
+            return "not the latest"
+        with self._writing() as store:
+            disk.keep_head(store, head)
+        return f"head {head.counter}"
 
     def _revoke(self, revocation: Revocation) -> str:
         server.revoke(self.state, revocation)

@@ -12,6 +12,7 @@ from jcbir.errors import FormatError
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.messages import Card
 from jcbir.protocol.wire import CARD
+from jcbir.ranking._keys import check_key
 from jcbir.storage.files import write_file
 
 VERSION = 2
@@ -35,24 +36,26 @@ def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> 
         >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/photos.public"
         >>> write_card(path, small_system().owner.card)
-        >>> read_card(path).collection
+        >>> read_card(path, unsafe_small=True).collection
         'photos'
     """
     content = _START + write_plain(CARD, card)
     write_file(path, content + hashlib.sha256(content).digest(), replace=replace)
 
 
-def read_card(path: str | os.PathLike) -> Card:
+def read_card(path: str | os.PathLike, *, unsafe_small: bool = False) -> Card:
     """Read the public face of a collection.
 
     Args:
         path: the file.
+        unsafe_small: permit a key so short that anyone can break it, for tests.
 
     Returns:
         The card. Compare `card_fingerprint` with what its owner says before trusting it.
 
     Raises:
         FormatError: not a public file of this version, or altered.
+        ValueError: its key is visibly weak.
 
     Example:
         >>> import tempfile
@@ -69,7 +72,9 @@ def read_card(path: str | os.PathLike) -> Card:
         raise FormatError(f"{path}: not a public file of version {VERSION}")
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
         raise FormatError(f"{path}: the checksum does not match")
-    return read_plain(CARD, content[len(_START) : -32], name="Card")
+    card = read_plain(CARD, content[len(_START) : -32], name="Card")
+    check_key(card.public, unsafe_small=unsafe_small)
+    return card
 
 
 def card_fingerprint(card: Card) -> str:

@@ -27,6 +27,7 @@ CREATE TABLE images (
     segment INTEGER NOT NULL, position INTEGER NOT NULL, image_id TEXT NOT NULL, offset INTEGER NOT NULL,
     size INTEGER NOT NULL, gone INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (segment, position)
 ) WITHOUT ROWID;
+CREATE TABLE recalled (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT ROWID;
 CREATE UNIQUE INDEX living ON images (image_id) WHERE gone = 0;
 """
 _DISK = {

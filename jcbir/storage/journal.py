@@ -17,7 +17,7 @@ from jcbir.protocol import authority, wire
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
 from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
-from jcbir.protocol.messages import Appointment, Card, Catalog, Revocation, Spending, Withdrawal
+from jcbir.protocol.messages import Appointment, Card, Catalog, Head, Revocation, Spending, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage.database import connect, explained, transaction
 from jcbir.storage.files import locked
@@ -110,6 +110,29 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
         journal.execute("INSERT OR IGNORE INTO orders (message) VALUES (?)", [wire.to_bytes(order)])
 
 
+def keep_head(journal: sqlite3.Connection, head: Head) -> None:
+    """Keep the owner's latest head; when this returns, it is on the disk.
+
+    Args:
+        journal: open.
+        head: checked by `jcbir.protocol.authority.take_head`, and the latest.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import audited_system, small_system
+        >>> system, folder = small_system(), tempfile.TemporaryDirectory()
+        >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
+        ...     keep_head(journal, audited_system().head)
+        ...     load_authority(journal, authority.appoint(system.delegation, system.authority.identity)).head
+        1
+    """
+    with transaction(journal):
+        journal.execute("INSERT OR REPLACE INTO meta VALUES ('head', ?)", [wire.to_bytes(head)])
+
+
 def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> None:
     """Turn to the next epoch; when this returns, that is on the disk. Only earlier appointments are kept beside it.
 
@@ -167,6 +190,9 @@ def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: 
             # Two windows: a clock that steps back by less than one does not bring a request to life again.
             journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
+            # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
+            seen = max(now, _seen(journal))
+            journal.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", [seen.to_bytes(8)])
             _spend(journal, spending)
     except sqlite3.IntegrityError:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before") from None
@@ -237,12 +263,21 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
+    kept = journal.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
+    if kept is not None:
+        state = authority.take_head(state, wire.from_bytes(kept[0], expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    state = dataclasses.replace(state, answered=answered, seen=max(answered.values(), default=0))
+    state = dataclasses.replace(state, answered=answered, seen=_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
         state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
     return state
+
+
+def _seen(journal: sqlite3.Connection) -> int:
+    """The latest time at which a request was answered, seconds since 1970."""
+    kept = journal.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
+    return int.from_bytes(kept[0]) if kept else 0
 
 
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
@@ -250,6 +285,7 @@ def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     journal.execute("UPDATE meta SET value = ? WHERE name = 'card'", [write_plain(wire.CARD, card)])
     journal.execute("DELETE FROM answered")
     journal.execute("DELETE FROM orders")
+    journal.execute("DELETE FROM meta WHERE name = 'head'")
 
 
 def _spend(journal: sqlite3.Connection, spending: Spending) -> None:

@@ -12,7 +12,9 @@ from jcbir.protocol._handover import DELEGATION, SECRET_KEY as SECRET_KEY, Deleg
 from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, record, text, whole, write_plain
 from jcbir.protocol.owner import Owner
 from jcbir.protocol.user import User, UserKeys
-from jcbir.protocol.wire import CARD, GRANT
+from jcbir.protocol.wire import CARD, GRANT, PART
+from jcbir.ranking._keys import tag_key
+from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.storage.cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
 from jcbir.storage.secret_files import MAXIMUM_BYTES, WORK, read_content, write_content
 
@@ -57,6 +59,8 @@ _OWNER = record(
     image_ids=Codec(_pack_places, _parse_places),
     revoked=many(octets(low=16, high=16)),
     revocation_serial=_COUNT,
+    parts=many(PART),
+    heads=_COUNT,
 )
 # Pending queries are not kept: a user who restarts asks again.
 _USER = record(
@@ -122,21 +126,23 @@ def write_secret(
     write_content(path, content, kind=kind, passphrase=passphrase, draw=draw, work=work, replace=replace)
 
 
-def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> Any:
+def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type, unsafe_small: bool = False) -> Any:
     """Read a secret.
 
     Args:
         path: the file.
         passphrase: the passphrase it was written with.
         expect: class of the secret.
+        unsafe_small: permit a key pair so short that anyone can break it, for tests.
 
     Returns:
-        The secret.
+        The secret. A key pair that comes from elsewhere (`SecretKey`, `Delegation`) has been proved to be a good one.
 
     Raises:
         FormatError: not a secret file of this version and kind.
         IntegrityError: wrong passphrase, or the file was altered; the two cannot be told apart.
         PermissionError: others may read the file.
+        ValueError: the key pair decrypts wrongly or is weak.
 
     Example:
         >>> read_secret("no/such", passphrase="correct horse", expect=UserKeys)
@@ -147,4 +153,8 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type) -> An
     kind, codec = SECRETS[expect]
     content = read_content(path, kind=kind, name=f"a secret {expect.__name__}", passphrase=passphrase)
     # Whoever wrote this knows the passphrase: an owner's list of names may take more room than a stranger's message.
-    return read_plain(codec, content, name=expect.__name__, room=8 * MAXIMUM_BYTES)
+    secret = read_plain(codec, content, name=expect.__name__, room=8 * MAXIMUM_BYTES)
+    if isinstance(secret, SecretKey | Delegation):
+        pair = secret.secret if isinstance(secret, Delegation) else secret
+        SECRET_KEY_KINDS[tag_key(pair.public).kind].check(pair, unsafe_small=unsafe_small)
+    return secret

@@ -9,7 +9,7 @@ import numpy as np
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol._schema import read_plain
-from jcbir.protocol.messages import Revocation
+from jcbir.protocol.messages import Head, Revocation
 from jcbir.protocol.server import Segment, Server, prepare_segment
 from jcbir.ranking._scheme import Index
 from jcbir.ranking._table import find_scheme
@@ -54,7 +54,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         >>> from jcbir.storage.store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, small_system().publication)
         ...         state = load_server(store)
@@ -65,11 +65,16 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
         segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
         kept = store.database.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
-    state = Server(store.card) if previous is None else previous
+        recalled = dict(store.database.execute("SELECT nonce, issued FROM recalled"))
+        shown = store.database.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
+        time = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
+    seen = int.from_bytes(time[0]) if time else 0
+    state = Server(store.card, answered=recalled, seen=seen) if previous is None else previous
     if kept is not None:
         revocation = wire.from_bytes(kept[0], expect=Revocation)
         state = dataclasses.replace(state, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
-    return dataclasses.replace(state, segments=segments, images=images)
+    head = None if shown is None else wire.from_bytes(shown[0], expect=Head)
+    return dataclasses.replace(state, segments=segments, images=images, head=head)
 
 
 def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
@@ -91,7 +96,7 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
         >>> from jcbir.storage.store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, small_system().publication)
         ...         read_indexes(store, 0, mmap.mmap(-1, 64))

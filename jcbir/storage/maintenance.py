@@ -49,7 +49,7 @@ def compact_store(store: Store) -> int:
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, system.server.card)
+        ...     create_store(path, system.server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, system.publication)
         ...         _ = remove_images(store, owner.withdraw(system.owner, ["a"])[1])
@@ -82,7 +82,7 @@ def verify_store(store: Store) -> Health:
         >>> from jcbir.storage.store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, small_system().publication)
         ...         verify_store(store)
@@ -126,7 +126,7 @@ def backup_store(store: Store, target: str | os.PathLike) -> None:
         >>> from jcbir.storage.store import create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     create_store(f"{folder}/store", small_system().server.card)
+        ...     create_store(f"{folder}/store", small_system().server.card, unsafe_small=True)
         ...     with open_store(f"{folder}/store") as store:
         ...         backup_store(store, f"{folder}/copy")
         ...     with open_store(f"{folder}/copy") as copy:

@@ -19,7 +19,10 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol._schema import read_plain, write_plain
-from jcbir.protocol.messages import Card, Publication, Revocation, Succession, Withdrawal
+from jcbir.protocol.grants import WINDOW_SECONDS
+from jcbir.protocol.messages import Card, Head, Publication, Recall, Revocation, Succession, Withdrawal
+from jcbir.protocol.refusals import ReplayedQueryError
+from jcbir.ranking._keys import check_key
 from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
 from jcbir.storage.files import locked, sync_folder
 from jcbir.storage.segments import Written, segment_name, write_segment
@@ -46,17 +49,19 @@ class Store:
     writable: bool
 
 
-def create_store(path: str | os.PathLike, card: Card) -> None:
+def create_store(path: str | os.PathLike, card: Card, *, unsafe_small: bool = False) -> None:
     """Make an empty store for a collection.
 
     Args:
         path: a folder that is empty or not there.
         card: the collection.
+        unsafe_small: permit a key so short that anyone can break it, for tests.
 
     Returns:
         Nothing.
 
     Raises:
+        ValueError: the card's key is visibly weak.
         FileExistsError: the folder is not empty.
         OSError: the disk is full or read-only.
 
@@ -64,11 +69,12 @@ def create_store(path: str | os.PathLike, card: Card) -> None:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> create_store(path, small_system().owner.card)
+        >>> create_store(path, small_system().owner.card, unsafe_small=True)
         >>> with open_store(path) as store:
         ...     store.card.collection
         'photos'
     """
+    check_key(card.public, unsafe_small=unsafe_small)
     root = pathlib.Path(path)
     if root.exists() and any(root.iterdir()):
         raise FileExistsError(errno.EEXIST, "the folder is not empty", str(path))
@@ -154,7 +160,7 @@ def append_segment(store: Store, publication: Publication) -> bool:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         [append_segment(store, small_system().publication) for _ in range(2)]
         [True, False]
@@ -196,7 +202,7 @@ def remove_images(store: Store, withdrawal: Withdrawal) -> int:
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, system.server.card)
+        ...     create_store(path, system.server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         _ = append_segment(store, system.publication)
         ...         remove_images(store, owner.withdraw(system.owner, ["a", "b"])[1])
@@ -227,7 +233,7 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
         >>> from jcbir.storage.load import load_server
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path, write=True) as store:
         ...         keep_revocation(store, Revocation("photos", 0, 3, (bytes(16),), bytes(64)))
         ...         load_server(store).revocation_serial
@@ -236,6 +242,73 @@ def keep_revocation(store: Store, revocation: Revocation) -> None:
     check_writable(store)
     with explained(store.path), transaction(store.database):
         store.database.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
+
+
+def note_recall(store: Store, recall: Recall, *, now: int) -> None:
+    """Note a recall as answered, before its answer leaves; forget those too old to be asked again.
+
+    Args:
+        store: open for writing.
+        recall: checked by `jcbir.protocol.server.admit_recall`.
+        now: seconds since 1970.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        ReplayedQueryError: it was answered before.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> from jcbir.storage.load import load_server
+        >>> asked = Recall("photos", 0, NOW, bytes(16), ("a",))
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
+        ...     with open_store(path, write=True) as store:
+        ...         note_recall(store, asked, now=NOW)
+        ...         load_server(store).answered == {bytes(16): NOW}
+        True
+    """
+    check_writable(store)
+    try:
+        with explained(store.path), transaction(store.database):
+            store.database.execute("DELETE FROM recalled WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
+            store.database.execute("INSERT INTO recalled VALUES (?, ?)", [recall.nonce, recall.issued])
+            kept = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
+            seen = max(now, int.from_bytes(kept[0]) if kept else 0)
+            store.database.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", [seen.to_bytes(8)])
+    except FormatError as error:
+        if isinstance(error.__cause__, sqlite3.IntegrityError):
+            raise ReplayedQueryError(f"recall: {recall.nonce.hex()} was answered before") from None
+        raise
+
+
+def keep_head(store: Store, head: Head) -> None:
+    """Keep the owner's latest head; when this returns, it is on the disk.
+
+    Args:
+        store: open for writing.
+        head: checked by `jcbir.protocol.server.take_head`, and the latest.
+
+    Returns:
+        Nothing.
+
+    Example:
+        >>> import tempfile
+        >>> from jcbir.protocol.session import audited_system
+        >>> from jcbir.storage.load import load_server
+        >>> shown = audited_system()
+        >>> with tempfile.TemporaryDirectory() as path:
+        ...     create_store(path, shown.server.card, unsafe_small=True)
+        ...     with open_store(path, write=True) as store:
+        ...         keep_head(store, shown.head)
+        ...         load_server(store).head == shown.head
+        True
+    """
+    check_writable(store)
+    with explained(store.path), transaction(store.database):
+        store.database.execute("INSERT OR REPLACE INTO meta VALUES ('head', ?)", [wire.to_bytes(head)])
 
 
 def turn_store(store: Store, succession: Succession) -> Store:
@@ -256,7 +329,7 @@ def turn_store(store: Store, succession: Succession) -> Store:
         >>> from jcbir.protocol.session import small_system
         >>> path = f"{tempfile.mkdtemp()}/store"
         >>> card = small_system().owner.card
-        >>> create_store(path, card)
+        >>> create_store(path, card, unsafe_small=True)
         >>> with open_store(path, write=True) as store:
         ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
         1
@@ -266,9 +339,9 @@ def turn_store(store: Store, succession: Succession) -> Store:
     turned = dataclasses.replace(store, card=succession.card, store_id=secrets.token_bytes(32))
     with explained(store.path):
         with transaction(store.database):
-            for table in ("segments", "indexes", "images"):
+            for table in ("segments", "indexes", "images", "recalled"):
                 store.database.execute(f"DELETE FROM {table}")
-            store.database.execute("DELETE FROM meta WHERE name = 'revocation'")
+            store.database.execute("DELETE FROM meta WHERE name IN ('revocation', 'head')")
             meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}
             store.database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
         _sweep(turned)
@@ -290,7 +363,7 @@ def segment_path(store: Store, number: int, generation: int) -> pathlib.Path:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path) as store:
         ...         str(segment_path(store, 3, 0).relative_to(path))
         'segments/00000003-0000.seg'
@@ -314,7 +387,7 @@ def check_writable(store: Store) -> None:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card)
+        ...     create_store(path, small_system().server.card, unsafe_small=True)
         ...     with open_store(path) as store:
         ...         check_writable(store)
         Traceback (most recent call last):

@@ -14,8 +14,9 @@ import PIL.Image
 from jcbir.cli import workspace as workspaces
 from jcbir.cli.main import run_command
 from jcbir.models import Preprocessing, resnet_backbone, small
-from jcbir.protocol import authority, owner, server, wire
-from jcbir.protocol.messages import Appointment, Catalog, Publication, Revocation, Succession, Withdrawal
+from jcbir.protocol import authority, server, wire
+from jcbir.protocol.messages import Appointment, Catalog, Head, Publication, Revocation, Succession, Withdrawal
+from jcbir.ranking import KEY_KINDS
 from jcbir.storage.identities import read_identity
 from jcbir.storage.weights import write_weights
 
@@ -99,6 +100,8 @@ class Services:
         self.owner_state = None
         self.orders = []
         self.unreachable = False
+        self.cheat = lambda report: report
+        self.published = {}
         self.recalls, self.most_bytes = 0, 1 << 20
 
     @contextlib.contextmanager
@@ -115,9 +118,12 @@ class Services:
                 Publication: server.accept,
                 Withdrawal: server.withdraw,
                 Revocation: server.revoke,
+                Head: server.take_head,
                 Succession: server.succeed,
             }
             known = {segment.number for segment in self.cloud.segments}
+            if isinstance(message, Publication):
+                self.published[message.segment] = message.indexes
             if not (isinstance(message, Publication) and message.segment in known):
                 self.cloud = take[type(message)](self.cloud, message)
         else:
@@ -125,9 +131,15 @@ class Services:
                 Catalog: authority.catalog,
                 Withdrawal: authority.withdraw,
                 Revocation: authority.revoke,
+                Head: authority.take_head,
                 Appointment: authority.succeed,
             }
             self.holder = take[type(message)](self.holder, message)
+
+    def living(self):
+        """Pseudonyms of the images at the cloud; it does not know which of what it has are sentinels."""
+        catalogs = self.holder.catalogs.values()
+        return set(self.cloud.images) - {part.image_ids[place] for part in catalogs for place in part.sentinels}
 
     def fetch_health(self, url):
         if self.unreachable:
@@ -144,19 +156,31 @@ class Services:
 
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
+        kind, public = KEY_KINDS["paillier"], self.cloud.card.public.key
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.owner_state, count, draw=secrets.token_bytes)
+        self.randomness = kind.randomness(public, count, draw=secrets.token_bytes)
+        blinders = kind.blind(public, self.randomness)
         self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=now)
-        self.holder, ranking = authority.answer(self.holder, report, now=now)
+        self.report = self.cheat(report)
+        self.query, self.scored = query, self.cloud
+        self.holder, ranking = authority.answer(self.holder, self.report, now=now)
         self.cloud, delivery = server.deliver(self.cloud, ranking)
         return delivery
+
+    def audit(self, url, message):
+        message = wire.from_bytes(wire.to_bytes(message))
+        rows = np.stack([np.concatenate([part.ciphertexts for part in row]) for row in self.report.scores])
+        return server.open_blocks(
+            self.scored, self.query, message, indexes=self.published, rows=rows, randomness=self.randomness,
+            identity=self.identity,
+        )  # fmt: skip
 
 
 def install_services(monkeypatch, delegation):
     """Put cloud and authority behind the client's calls."""
     made = Services(delegation)
     module = types.ModuleType("jcbir.service.client")
-    for name in ("connect", "fetch_health", "send_order", "search", "recall"):
+    for name in ("connect", "fetch_health", "send_order", "search", "recall", "audit"):
         setattr(module, name, getattr(made, name))
     monkeypatch.setitem(sys.modules, "jcbir.service.client", module)
     return made

@@ -215,7 +215,7 @@ def test_cost(capsys):
 def test_store(capsys, tmp_path):
     world = make_world()
     path = tmp_path / "store"
-    create_store(path, world.own.card)
+    create_store(path, world.own.card, unsafe_small=True)
     publications = [sent.message for sent in world.transcript if type(sent.message).__name__ == "Publication"]
     with open_store(path, write=True) as store:
         for publication in publications:

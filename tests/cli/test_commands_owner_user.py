@@ -1,7 +1,9 @@
 """The owner's and the user's commands in one process; both services are the pure protocol behind the client's calls."""
 
+import dataclasses
 import json
 import os
+import secrets
 import shutil
 import unicodedata
 
@@ -27,7 +29,11 @@ from jcbir.cli.console import printable
 from jcbir.cli.main import run_command
 from jcbir.data import read_image
 from jcbir.errors import IntegrityError
+from jcbir.paillier.public import add
 from jcbir.protocol import owner
+from jcbir.protocol._digests import score_blocks
+from jcbir.protocol._signatures import sign
+from jcbir.ranking import KEY_KINDS
 from jcbir.storage import identities, keys
 from jcbir.storage.cards import read_card
 
@@ -36,7 +42,7 @@ from jcbir.storage.cards import read_card
 def quick(capsys, monkeypatch, tmp_path):
     """A stored key instead of seconds of primes, the least scrypt, a passphrase in the environment, a folder."""
     monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
+    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
     monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
@@ -62,7 +68,7 @@ def services(found, monkeypatch, tmp_path):
 def test_photographs_in_query_out(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 9)
     record = run(capsys, "owner", "publish", "album", "--segment", "4", *ADDRESSES)
-    assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 6, 0)
+    assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 12, 0)
     assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalog")]
 
     assert run(capsys, "user", "init", "--hybrid")["hybrid"]
@@ -92,6 +98,51 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     assert refused["error"] == "mistake"
 
 
+def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, services):
+    album = write_photographs(tmp_path / "album", 5)
+    run(capsys, "owner", "publish", "album", "--segment", "3", *ADDRESSES)
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    photograph, before = sorted(album.iterdir())[0], services.cloud
+    answer = run(capsys, "user", "query", photograph, "--top", "1", "--out", "first", "--audit", "4")
+    assert (answer["audited"], answer["head"]) == (4, 2)
+    sign_anew = services.cheat
+
+    def shift(report):
+        """Blind the scores once more: the same numbers, so that no sentinel sees it, and not what was computed."""
+        public = services.cloud.card.public.key
+        scores = tuple(
+            tuple(
+                part._replace(
+                    ciphertexts=add(
+                        public, part.ciphertexts,
+                        KEY_KINDS["paillier"].blinders(public, len(part.ciphertexts), draw=secrets.token_bytes),
+                    )
+                )
+                for part in row
+            )
+            for row in report.scores
+        )  # fmt: skip
+        header = dataclasses.replace(report, blocks=score_blocks(scores), openings=b"", scores=(), signature=b"")
+        signed = sign(header, secret=services.identity.secret)
+        return dataclasses.replace(signed, openings=report.openings, scores=scores)
+
+    services.cheat = shift
+    run(capsys, "user", "query", photograph, "--top", "1", "--out", "unaudited")
+    refused = run(capsys, "user", "query", photograph, "--top", "1", "--out", "second", "--audit", "1", status=3)
+    assert "not those of this query against this index" in refused["reason"]
+    assert not (tmp_path / "second").exists()
+    services.cheat = sign_anew
+    run(capsys, "owner", "publish", write_photographs(tmp_path / "more", 1, label="b"), *ADDRESSES)
+    assert run(capsys, "user", "query", photograph, "--top", "1", "--out", "third")["head"] == 3
+    # Cloud and authority together go back: the user remembers.
+    services.cloud = dataclasses.replace(services.cloud, head=before.head)
+    services.holder = dataclasses.replace(services.holder, head=2)
+    refused = run(capsys, "user", "query", photograph, "--top", "1", "--out", "fourth", status=3)
+    assert "shows head 2, head 3 is known" in refused["reason"]
+
+
 def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 5)
     (album / "broken.jpg").write_bytes(b"no picture")
@@ -108,11 +159,11 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
 
     (album / "b000.png").unlink()
     planned = run(capsys, "owner", "publish", "album", "--withdraw-missing", "--dry-run", *ADDRESSES)
-    assert [row["path"] for row in planned["missing"]] == ["b000.png"] and len(services.cloud.images) == 7
+    assert [row["path"] for row in planned["missing"]] == ["b000.png"] and len(services.living()) == 7
     assert planned["missing"][0]["root"] == str(album.resolve())
     third = run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
     assert (third["withdrawn"], third["in_collection"]) == (1, 6)
-    assert len(services.cloud.images) == 6 and services.holder.withdrawn
+    assert len(services.living()) == 6 and services.holder.withdrawn
     # What comes back is published again.
     write_photographs(album, 2, label="b")
     assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 1
@@ -123,7 +174,7 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
     album.rename(tmp_path / "away")
     album.mkdir()
     refused = run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES, status=2)
-    assert "must hold a photograph" in refused["reason"] and len(services.cloud.images) == 7
+    assert "must hold a photograph" in refused["reason"] and len(services.living()) == 7
 
 
 @pytest.mark.parametrize("way", ["unreadable", "damaged", "dead link", "pipe", "recycled"])
@@ -155,7 +206,7 @@ def test_what_cannot_be_read_is_not_taken_for_deleted(capsys, tmp_path, found, s
         assert run(capsys, *refused)["withdrawn"] == 1
     else:
         assert "nothing is withdrawn" in run(capsys, *refused, status=2)["reason"]
-        assert len(services.cloud.images) == 3
+        assert len(services.living()) == 3
 
 
 def test_what_moved_behind_a_link_is_not_deleted(capsys, tmp_path, found, services):
@@ -165,7 +216,7 @@ def test_what_moved_behind_a_link_is_not_deleted(capsys, tmp_path, found, servic
     (album / "a001.png").rename(tmp_path / "elsewhere" / "a001.png")
     (album / "linked").symlink_to(tmp_path / "elsewhere")
     again = run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
-    assert (again["withdrawn"], again["moved"]) == (0, 1) and len(services.cloud.images) == 3
+    assert (again["withdrawn"], again["moved"]) == (0, 1) and len(services.living()) == 3
     assert "linked/a001.png" in [row["path"] for row in run(capsys, "owner", "list")["photographs"]]
 
 
@@ -187,10 +238,10 @@ def test_withdraw_by_path_and_by_pseudonym(capsys, tmp_path, found, services):
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     ids = {row["path"]: row["image_id"] for row in run(capsys, "owner", "list")["photographs"]}
     planned = run(capsys, "owner", "withdraw", "a000.png", "--dry-run", *ADDRESSES)
-    assert [row["image_id"] for row in planned["withdrawn"]] == [ids["a000.png"]] and len(services.cloud.images) == 4
+    assert [row["image_id"] for row in planned["withdrawn"]] == [ids["a000.png"]] and len(services.living()) == 4
     done = run(capsys, "owner", "withdraw", "album/a000.png", ids["a002.png"], *ADDRESSES)
-    assert (len(done["withdrawn"]), done["in_collection"], done["sent"]) == (2, 2, 2)
-    assert services.cloud.images.keys() == {ids["a001.png"], ids["a003.png"]}
+    assert (len(done["withdrawn"]), done["in_collection"], done["sent"]) == (2, 2, 4)
+    assert services.living() == {ids["a001.png"], ids["a003.png"]}
     assert "got 0 called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
 
 
@@ -218,7 +269,9 @@ def test_names_that_no_line_can_hold(capsys, tmp_path, found, services, name):
 def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
     write_photographs(tmp_path / "album", 2)
     run(capsys, "owner", "publish", "album")
-    assert run(capsys, "owner", "status")["waiting"] == ["00000000-publication.cloud", "00000001-catalog.authority"]
+    assert run(capsys, "owner", "status")["waiting"] == [
+        "00000000-publication.cloud", "00000001-catalog.authority", "00000002-head.authority", "00000002-head.cloud",
+    ]  # fmt: skip
     told = run(capsys, "owner", "status", *ADDRESSES)
     assert told["cloud"]["reachable"] and told["cloud"]["in_step"] and told["authority"]["in_step"]
     run(capsys, "owner", "rekey", "--fresh")
@@ -333,18 +386,18 @@ def test_an_interrupted_publish_is_gone_on_with(capsys, tmp_path, found, service
     rest = run(capsys, "owner", "publish", "album", "--segment", "2", *ADDRESSES)
     assert (rest["already"], rest["published"], rest["in_collection"], rest["waiting"]) == (4, 3, 7, 0)
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2, 3]
-    assert len(services.cloud.images) == 7
+    assert len(services.living()) == 7
 
 
 def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     write_photographs(tmp_path / "album", 5)
     offline = run(capsys, "owner", "publish", "album", "--segment", "2")
-    assert (offline["segments"], offline["sent"], offline["waiting"]) == (3, 0, 6)
+    assert (offline["segments"], offline["sent"], offline["waiting"]) == (3, 0, 12)
     services.unreachable = True
     assert run(capsys, "owner", "send", *ADDRESSES, status=4)["error"] == "unreachable"
     services.unreachable = False
     half = run(capsys, "owner", "send", "--cloud", "http://cloud")
-    assert (half["sent"], half["waiting"]) == (3, 3)
+    assert (half["sent"], half["waiting"]) == (6, 6)
     assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2]
     assert sorted(services.holder.catalogs) == [0, 1, 2]
@@ -379,7 +432,7 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     assert delegation.card.epoch == 1
     services.__init__(delegation)
     again = run(capsys, "owner", "publish", "album", *ADDRESSES)
-    assert (again["published"], again["sent"], again["waiting"]) == (4, 2, 0)
+    assert (again["published"], again["sent"], again["waiting"]) == (4, 4, 0)
     assert run(capsys, "owner", "info")["grants"][0]["status"] == "ended by rekey"
 
 

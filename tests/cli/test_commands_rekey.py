@@ -42,7 +42,7 @@ class KilledError(BaseException):
 @pytest.fixture(autouse=True)
 def quick(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
+    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
     monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
@@ -103,7 +103,7 @@ def test_rekey_moves_everything(capsys, services):
     assert new["segments"] == services.recalls == 3
     assert services.cloud.card == services.holder.card and services.cloud.card.epoch == 1
     # Nobody but the owner sees which image became which.
-    assert len(services.cloud.images) == len(old_images) and not services.cloud.images.keys() & old_images.keys()
+    assert len(services.living()) == 5 and not services.cloud.images.keys() & old_images.keys()
     assert not set(services.cloud.images.values()) & set(old_images.values())
     assert run(capsys, *ASK, "--scheme", "bitsliced", "--out", "refused", status=3)["error"] == "revoked-grant"
     assert run(capsys, "owner", "info")["grants"][0]["status"] == "ended by rekey"
@@ -117,9 +117,9 @@ def test_rekey_moves_everything(capsys, services):
 
 
 def test_rekey_with_another_key_and_again(capsys, services, monkeypatch):
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("small"))
+    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("subgroup-2048"))
     first = run(capsys, *REKEY, "--modulus-bits", "2048")
-    assert first["modulus_bits"] == stored_key("small").public.bits
+    assert first["modulus_bits"] == stored_key("subgroup-2048").public.bits
     second = run(capsys, *REKEY)
     assert (second["epoch"], second["modulus_bits"], second["in_collection"]) == (2, first["modulus_bits"], 5)
     admit(capsys, second["fingerprint"], "second")
@@ -160,7 +160,7 @@ def test_what_changed_during_an_interruption(capsys, services, monkeypatch):
     assert (new["epoch"], new["in_collection"]) == (1, 5)
     names = run(capsys, "owner", "info", "--names")["names"]
     assert {entry["path"] for entry in names.values()} == {file.name for file in workspaces.Path("album").iterdir()}
-    assert services.cloud.images.keys() == names.keys()
+    assert services.living() == names.keys()
 
 
 def test_a_fresh_start_forgets_what_was_prepared(capsys, services, monkeypatch):
@@ -280,7 +280,7 @@ def killed_runs(services, kill, tmp_path, limits):
             assert delegation_of(path).card == workspace.owner.card
             assert not pending(path) and rekeying.prepared_card(path) is None
             names = publishing.published_names(workspace)
-            images = [owner.SealedImage(image_id, sealed) for image_id, sealed in services.cloud.images.items()]
+            images = [owner.SealedImage(each, services.cloud.images[each]) for each in services.living()]
             for image, opened in zip(images, owner.unseal(workspace.owner, images), strict=True):
                 assert (opened == pictures[names[image.image_id]["path"]]).all()
             assert len(images) == 5

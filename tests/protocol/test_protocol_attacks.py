@@ -284,12 +284,12 @@ def test_a_withdrawn_image_is_not_served_again():
     own, publication, catalog = owner.publish(own, code, [new], [name], cipher="aes-gcm", draw=secrets.token_bytes)
     cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
     world = world._replace(own=own, cloud=cloud, holder=holder)
-    cheating = dataclasses.replace(cloud, images={**cloud.images, catalog.image_ids[0]: old})
+    cheating = dataclasses.replace(cloud, images={**cloud.images, owner.pseudonym(own, name): old})
     # The new segment offers `packed` alone, and so the search is in it.
     me, query = user.ask(world.me, code, top=1, now=NOW, draw=secrets.token_bytes)
     state, report = score(world, query)
     _, ranking = authority.answer(holder, report, now=NOW)
-    assert ranking.image_ids == catalog.image_ids
+    assert ranking.image_ids == (owner.pseudonym(own, name),)
     honest = server.deliver(state, ranking)[1]
     np.testing.assert_array_equal(user.receive(me, honest)[1][0][0].image, new)
     served = dataclasses.replace(
@@ -318,7 +318,7 @@ def test_the_order_of_a_segment_is_drawn_and_says_nothing():
         )  # fmt: skip
         assert tuple(image.image_id for image in publication.images) == catalog.image_ids
         place = {owner.pseudonym(world.own, name): i for i, name in enumerate(names)}
-        orders.add(tuple(place[image_id] for image_id in catalog.image_ids))
+        orders.add(tuple(place[image_id] for image_id in catalog.image_ids if image_id in place))
     assert len(orders) > 18
     assert len({order[0] for order in orders}) > 3
 

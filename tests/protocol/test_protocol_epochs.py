@@ -39,7 +39,7 @@ def turned(world, *, secret=None):
     cloud = server.accept(server.succeed(world.cloud, succession), publication)
     holder = authority.catalog(authority.succeed(world.holder, appointment), catalog)
     place = {owner.pseudonym(new, name): i for i, name in enumerate(world.names)}
-    order = [place[image_id] for image_id in catalog.image_ids]
+    order = [place[image_id] for image_id in catalog.image_ids if image_id in place]
     after = world._replace(
         own=new, cloud=cloud, holder=holder, me=new_user(new)[0], codes=world.codes[order],
         images=[world.images[i] for i in order], names=[world.names[i] for i in order],

@@ -12,14 +12,18 @@ from protocol_world import BITS, NOW, new_user
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server, session, user, wire
+from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.refusals import (
     ForgedGrantError,
     ForgedReplyError,
+    ForgedScoresError,
     OverBudgetError,
     ReplayedQueryError,
     RevokedGrantError,
+    RolledBackError,
 )
+from jcbir.ranking._sentinels import sentinel_codes
 
 IMAGE = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 SCHEMES = st.sampled_from(["packed", "bitsliced"])
@@ -51,6 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.cloud = server.Server(self.own.card)
         self.holder = authority.appoint(owner.delegate(self.own), self.key_holder)
         self.living, self.published, self.users, self.withdrawn_images = {}, 0, [], {}
+        self.heads = []
 
     @rule(numbers=CODES)
     def publish(self, numbers):
@@ -79,6 +84,13 @@ class Machine(RuleBasedStateMachine):
         self.cloud = server.accept(self.cloud, travel(publication))
         self.holder = authority.catalog(self.holder, travel(catalog))
         self.living |= dict(zip(names, numbers, strict=True))
+        self.sign_head()
+
+    def sign_head(self):
+        self.own, head = owner.head(self.own, now=NOW)
+        self.cloud = server.take_head(self.cloud, travel(head))
+        self.holder = authority.take_head(self.holder, travel(head))
+        self.heads.append(head)
 
     def take_away(self, names):
         self.withdrawn_images |= {name: self.cloud.images[owner.pseudonym(self.own, name)] for name in names}
@@ -89,6 +101,7 @@ class Machine(RuleBasedStateMachine):
             self.holder = authority.withdraw(self.holder, travel(withdrawal))
         for name in names:
             del self.living[name]
+        self.sign_head()
 
     @precondition(lambda self: len(self.living) > 1)
     @rule(choice=st.integers(0, 100))
@@ -168,10 +181,12 @@ class Machine(RuleBasedStateMachine):
         found = self.asked([number], top=1)
         if found:
             me, _, _, report = found
-            header = dataclasses.replace(report, scores=())
+            header = dataclasses.replace(report, openings=b"", scores=())
             forged = sign(header, secret=me.keys.signing_secret)
             with pytest.raises(ForgedReplyError):
-                authority.admit(self.holder, dataclasses.replace(forged, scores=report.scores), now=NOW)
+                authority.admit(
+                    self.holder, dataclasses.replace(forged, openings=report.openings, scores=report.scores), now=NOW
+                )
 
     @precondition(lambda self: self.living)
     @rule(number=st.integers(0, 2**BITS - 1), other=st.integers(0, 2**BITS - 1))
@@ -197,6 +212,48 @@ class Machine(RuleBasedStateMachine):
             asking = dataclasses.replace(me, pending={query.request.nonce: query.request})
             with pytest.raises(IntegrityError):
                 user.receive(asking, dataclasses.replace(delivery, images=(first, *delivery.images[1:])))
+
+    @precondition(lambda self: self.living)
+    @rule(number=st.integers(0, 2**BITS - 1), other=st.integers(0, 2**BITS - 1))
+    def substituting_server(self, number, other):
+        """Scores of another query, signed as they should be: refused unless no sentinel is farther or nearer."""
+        found, instead = self.asked([number], top=2), self.asked([other], top=2)
+        if not found:
+            return
+        report = found[3]
+        scores = instead[3].scores
+        header = dataclasses.replace(report, openings=b"", scores=(), blocks=score_blocks(scores))
+        signed = sign(dataclasses.replace(header, signature=b""), secret=self.identity.secret)
+        forged = dataclasses.replace(signed, openings=report.openings, scores=scores)
+        layout = scores[0][0].layout
+        secret = user.scheme_masking_key(self.own.card, scheme="packed", masking_key=self.own.masking_key)
+        codes = sentinel_codes(layout, masking_key=secret)
+        catalogs = self.holder.catalogs.values()
+        used = codes[[place % len(codes) for catalog in catalogs for place in catalog.sentinels]]
+        near, far = ((used ^ bits_of([value])).sum(axis=1) for value in (number, other))
+        holder, _ = authority.admit(self.holder, forged, now=NOW)
+        plaintexts = authority.decrypt_report(holder, forged)
+        if (near != far).any():
+            with pytest.raises(ForgedScoresError):
+                authority.rank(holder, forged, plaintexts, now=NOW)
+        else:
+            authority.rank(holder, forged, plaintexts, now=NOW)
+
+    @precondition(lambda self: self.living and len(self.heads) > 1)
+    @rule(number=st.integers(0, 2**BITS - 1), choice=st.integers(0, 100))
+    def going_back(self, number, choice):
+        """A server that shows an older head, to a user of the present one and to one who knows the authority's."""
+        found = self.asked([number], top=1)
+        if not found:
+            return
+        me, cloud, _, report = found
+        _, ranking = authority.answer(self.holder, report, now=NOW)
+        old = self.heads[choice % (len(self.heads) - 1)]
+        delivery = server.deliver(dataclasses.replace(cloud, head=old), ranking)[1]
+        with pytest.raises(RolledBackError):
+            user.receive(me, travel(delivery))
+        honest = server.deliver(cloud, ranking)[1]
+        assert user.receive(me, travel(honest))[0].head == self.heads[-1].counter == len(self.heads)
 
     @precondition(lambda self: self.living)
     @rule(numbers=CODES)
@@ -239,8 +296,11 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def server_holds_the_living(self):
         if hasattr(self, "own"):
-            assert set(self.cloud.images) == {owner.pseudonym(self.own, name) for name in self.living}
-            assert set(self.own.image_ids) == set(self.cloud.images)
+            assert set(self.own.image_ids) == {owner.pseudonym(self.own, name) for name in self.living}
+            catalogs = self.holder.catalogs.values()
+            hidden = {catalog.image_ids[place] for catalog in catalogs for place in catalog.sentinels}
+            assert set(self.cloud.images) == set(self.own.image_ids) | hidden
+            assert len(hidden) >= len(catalogs)
 
 
 Machine.TestCase.settings = settings(max_examples=12, stateful_step_count=15, deadline=None)

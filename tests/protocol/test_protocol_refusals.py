@@ -228,9 +228,9 @@ def test_admission_is_bound_to_owner_and_user():
     keys = user.make_keys(draw=secrets.token_bytes)
     _, admission = owner.admit(world.own, user.enroll(keys), now=NOW, draw=secrets.token_bytes)
     with pytest.raises(refusals.ForgedReplyError):
-        user.join(keys, admission, owner_key=secrets.token_bytes(32))
+        user.join(keys, admission, owner_key=secrets.token_bytes(32), unsafe_small=True)
     with pytest.raises(refusals.ForeignCollectionError):
-        user.join(world.me.keys, admission, owner_key=world.own.card.owner_key)
+        user.join(world.me.keys, admission, owner_key=world.own.card.owner_key, unsafe_small=True)
     enrollment = dataclasses.replace(user.enroll(keys), sealing_key=secrets.token_bytes(32))
     with pytest.raises(refusals.ForgedReplyError):
         owner.admit(world.own, enrollment, now=NOW, draw=secrets.token_bytes)

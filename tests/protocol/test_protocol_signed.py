@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from protocol_world import NOW, SCHEMES, make_world, score, search, session_of
 
-from jcbir.protocol import authority, messages, owner, server, user
+from jcbir.protocol import audit, authority, messages, owner, server, session, user
+from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.messages import (
     Admission,
@@ -46,6 +47,8 @@ def signed_messages():
     recall = owner.recall(world.own, list(world.cloud.images)[:2], now=NOW, draw=secrets.token_bytes)
     delivery = server.deliver(cloud, ranking)[1]
 
+    shown = session.audited_system()
+
     def ask_with(grant):
         request = sign(dataclasses.replace(query.request, grant=grant), secret=world.me.keys.signing_secret)
         server.admit_query(world.cloud, dataclasses.replace(query, request=request), now=NOW)
@@ -65,7 +68,7 @@ def signed_messages():
         ),
         "Admission": (
             said[Admission],
-            lambda message: user.join(world.me.keys, message, owner_key=world.own.card.owner_key),
+            lambda message: user.join(world.me.keys, message, owner_key=world.own.card.owner_key, unsafe_small=True),
         ),
         "Grant": (query.request.grant, ask_with),
         "Request": (
@@ -73,6 +76,27 @@ def signed_messages():
             lambda message: server.admit_query(world.cloud, dataclasses.replace(query, request=message), now=NOW),
         ),
         "ScoreReport": (report, lambda message: authority.answer(world.holder, message, now=NOW)),
+        "Head": (shown.head, lambda message: server.take_head(shown.server, message)),
+        "Head at the authority": (
+            owner.head(world.own, now=NOW)[1], lambda message: authority.take_head(world.holder, message)
+        ),
+        "Head at the user": (
+            owner.head(world.own, now=NOW)[1],
+            lambda message: user.receive(me, dataclasses.replace(delivery, head=message)),
+        ),
+        "Audit": (
+            shown.audit,
+            lambda message: server.open_blocks(
+                shown.server, shown.query, message, indexes=shown.indexes, rows=shown.rows,
+                randomness=shown.randomness, identity=shown.cloud,
+            ),
+        ),
+        "Opened": (
+            shown.opened,
+            lambda message: audit.check_opened(
+                shown.user.card, shown.query, shown.ranking, shown.head, message, audit=shown.audit
+            ),
+        ),
         "Ranking": (ranking, lambda message: server.deliver(cloud, message)),
         "Ranking at the user": (
             ranking, lambda message: user.receive(me, dataclasses.replace(delivery, ranking=message))
@@ -105,7 +129,7 @@ def altered(value):
         for field in dataclasses.fields(value):
             for other in altered(getattr(value, field.name))[:1]:
                 # Fields that belong together, such as a key's, are not altered alone.
-                with contextlib.suppress(ValueError):
+                with contextlib.suppress(ValueError, TypeError):
                     found.append(dataclasses.replace(value, **{field.name: other}))
         return found
     if hasattr(value, "_fields"):
@@ -116,7 +140,7 @@ def altered(value):
             return [(Hint("packed", np.zeros((1, 1), np.uint8)),)]
         return [
             value[:-1],
-            value[::-1] if value[::-1] != value else (*value, value[0]),
+            value[::-1] if digest(value[::-1]) != digest(value) else (*value, value[0]),
             (altered(value[0])[0], *value[1:]),
         ]
     return []

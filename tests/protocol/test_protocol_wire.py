@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, SCHEMES, make_world, score, search
 
 from jcbir.errors import FormatError
-from jcbir.protocol import authority, owner, server, user, wire
+from jcbir.protocol import authority, owner, server, session, user, wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol.messages import Refusal, Spending
 from jcbir.protocol.owner import announce
@@ -30,6 +30,8 @@ def messages() -> dict:
     recall = owner.recall(world.own, list(world.cloud.images), now=NOW, draw=secrets.token_bytes)
     _, recalled = server.recall(world.cloud, recall, now=NOW, most_bytes=1 << 20)
     extra = [withdrawal, revocation, world.own.card, Refusal("stale-query", "too late")]
+    audited = session.audited_system()
+    extra += [audited.head, audited.audit, audited.opened]
     extra += [succession, appointment, recall, recalled, Spending(bytes(16), 3, 2, ("a", "b"))]
     for message in [
         line.message for line in world.transcript if not isinstance(line.message, owner.Delegation)

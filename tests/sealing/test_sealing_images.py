@@ -8,7 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from jcbir import sealing
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.sealing import _format as layout
+from jcbir.padding import padded_length
+from jcbir.sealing import _format as layout, _seal as seals
 
 KEY, NONCE = bytes(range(32)), bytes(range(16))
 PHOTO = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
@@ -23,8 +24,8 @@ CIPHERS = ["lorenz", "lorenz-reference50", "aes-gcm"]
 def test_open_inverts_seal(photo, cipher, image_id):
     sealed = sealing.seal(photo, key=KEY, nonce=NONCE, image_id=image_id, cipher=cipher)
     assert np.array_equal(sealing.open_sealed(sealed, key=KEY, image_id=image_id), photo)
-    assert len(sealed) == 40 + len(image_id.encode()) + photo.size + 16
-    assert layout.header(sealed) == (layout.cipher_record(cipher), photo.shape, len(photo), NONCE, image_id)
+    assert len(sealed) == 24 + len(image_id.encode()) + padded_length(12 + photo.size) + 16
+    assert layout.header(sealed) == (layout.cipher_record(cipher), NONCE, image_id)
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
@@ -43,9 +44,10 @@ def test_every_flipped_bit_of_every_byte_is_an_error(cipher):
 def test_every_truncation_and_every_tail_is_an_error():
     sealed = sealing.seal(PHOTO, key=KEY, nonce=NONCE, image_id="ab")
     for wrong in [sealed[:n] for n in range(len(sealed))] + [sealed + b"x", sealed + sealed]:
-        with pytest.raises(FormatError):
+        # Where it should end is inside the seal: a cut or longer chunk does not verify.
+        with pytest.raises((FormatError, IntegrityError)):
             sealing.open_sealed(wrong, key=KEY, image_id="ab")
-        with pytest.raises(FormatError):
+        with pytest.raises((FormatError, IntegrityError)):
             list(sealing.open_strips([wrong], key=KEY, image_id="ab"))
 
 
@@ -90,19 +92,22 @@ def test_batch_equals_loop(cipher):
 @pytest.mark.parametrize("cipher", CIPHERS)
 def test_strips(cipher, monkeypatch):
     monkeypatch.setattr(layout, "STRIP_PIXELS", 8)
+    for module in (layout, seals):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 32)
     names = {"key": KEY, "image_id": "a"}
     sealed = sealing.seal(PHOTO, nonce=NONCE, cipher=cipher, **names)
-    assert layout.header(sealed).strip_rows == 2
+    assert sealing.strip_rows(PHOTO.shape) == 2
     assert np.array_equal(sealing.open_sealed(sealed, **names), PHOTO)
     batch = sealing.seal_batch(PHOTO[None], keys=[KEY], nonces=[NONCE], image_ids=["a"], cipher=cipher)
     assert batch == [sealed]
     for cut in (1, 7, 64):
         pieces = [sealed[i : i + cut] for i in range(0, len(sealed), cut)]
         assert np.array_equal(np.concatenate(list(sealing.open_strips(pieces, **names))), PHOTO)
-    # Strips neither move nor disappear.
-    head, size = 41, 2 * 4 * 3 + 16
+    # Chunks neither move nor disappear: 12 + 60 bytes, all of them without padding.
+    head, size = 25, 32 + 16
     first, second, last = sealed[head : head + size], sealed[head + size : head + 2 * size], sealed[head + 2 * size :]
-    for forged in (second + first + last, first + last, first + second, first + first + last):
+    assert len(last) == 8 + 16
+    for forged in (second + first + last, first + last, first + second, first + first + last, first, b""):
         with pytest.raises((IntegrityError, FormatError)):
             list(sealing.open_strips([sealed[:head] + forged], **names))
 
@@ -135,7 +140,7 @@ def test_bad_input(unchecked):
 @settings(max_examples=200)
 @given(st.binary(max_size=120))
 def test_any_bytes_are_refused_cleanly(junk):
-    for begin in (b"", b"JCBI\1", b"JCBI\1\1" + bytes(3) + b"\1" + bytes(3) + b"\1" + bytes(3) + b"\1"):
+    for begin in (b"", b"JCBI\1", b"JCBI\2", b"JCBI\2\1" + bytes(16) + b"\0\1a"):
         with pytest.raises((FormatError, IntegrityError)):
             sealing.open_sealed(begin + junk, key=KEY, image_id="a")
 
@@ -144,3 +149,58 @@ def test_any_bytes_are_refused_cleanly(junk):
 def test_every_image_epoch_and_segment_has_a_key_of_its_own(places):
     keys = {sealing.image_key(KEY, image_id=name, epoch=epoch, segment=segment) for name, epoch, segment in places}
     assert len(keys) == len(places)
+
+
+@given(st.integers(2, 1 << 40))
+def test_padding_is_short_and_tells_few_lengths(length):
+    """Padme: never shorter, 12 % longer at most, the same again, and `O(log log l)` significant bits."""
+    padded = padded_length(length)
+    assert length <= padded <= 1.12 * length and padded_length(padded) == padded
+    assert padded_length(padded - 1) <= padded
+    assert len(bin(padded)[2:].rstrip("0")) <= (padded.bit_length() - 1).bit_length() + 1
+
+
+def test_images_of_many_extents_have_few_sizes():
+    """What a server sees of 3 x 400 different pictures; before, each extent had a size of its own."""
+    shapes = [(h, w, 3) for h in range(40, 60) for w in range(40, 60)]
+    before = {h * w * c for h, w, c in shapes}
+    after = {
+        len(sealing.seal(np.zeros(s, np.uint8), key=KEY, nonce=NONCE, image_id="a", cipher="aes-gcm")) for s in shapes
+    }
+    assert len(before) > 100 and len(after) <= 20
+    header = sealing.seal(np.zeros((41, 43, 3), np.uint8), key=KEY, nonce=NONCE, image_id="a")[:25]
+    assert (41).to_bytes(4) not in header
+
+
+def test_what_an_earlier_version_sealed_is_refused_by_name():
+    old = b"JCBI" + bytes([1, 2]) + b"".join(n.to_bytes(4) for n in (1, 1, 1, 1)) + NONCE + b"\0\1a" + bytes(17)
+    with pytest.raises(FormatError, match="got 1, which an earlier jcbir wrote"):
+        sealing.open_sealed(old, key=KEY, image_id="a")
+
+
+def locked(content):
+    """Content of anybody's making under a good tag: the owner of the key is not always careful."""
+    head = layout.pack_header(layout.Header(layout.cipher_record("aes-gcm"), NONCE, "a"))
+    return head + layout.lock(layout.strip_keys(KEY, NONCE, layout.cipher_record("aes-gcm"))[1], 0, head, content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        bytes(5),
+        layout.EXTENTS.pack(1, 1, 0) + bytes(4),
+        layout.EXTENTS.pack(1, 1, 1) + bytes(5),
+        layout.EXTENTS.pack(1, 1, 1) + b"p" + b"x",
+        layout.EXTENTS.pack(1, 1, 1 << 31) + bytes(9),
+        layout.EXTENTS.pack(2, 2, 2) + bytes(7),
+    ],
+)
+def test_contents_that_do_not_fit_their_extents_are_refused(content):
+    for opened in (
+        lambda: sealing.open_sealed(locked(content), key=KEY, image_id="a"),
+        lambda: list(sealing.open_strips([locked(content)], key=KEY, image_id="a")),
+    ):
+        with pytest.raises(FormatError, match="sealed: "):
+            opened()
+    good = layout.EXTENTS.pack(1, 1, 1) + b"p" + bytes(padded_length(13) - 13)
+    assert sealing.open_sealed(locked(good), key=KEY, image_id="a").tolist() == [[[ord("p")]]]

@@ -1,6 +1,7 @@
 """A new epoch at running services: searches go on in it, everything of the old one is refused, restarts included."""
 
 import asyncio
+import dataclasses
 import os
 import secrets
 import signal
@@ -9,12 +10,12 @@ import time
 import numpy as np
 import pytest
 from paillier_vectors import stored_key
-from protocol_world import NOW, expected_order, make_world, new_user, positions
+from protocol_world import NOW, expected_order, make_world, new_user, positions, resign, score
 from service_rig import random_codes, refusal, running
 
-from jcbir.protocol import owner, wire
+from jcbir.protocol import audit, owner, user, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Recalled
+from jcbir.protocol.messages import Delivery, Opened, Recalled
 from jcbir.protocol.owner import announce
 from jcbir.storage.store import open_store
 
@@ -49,7 +50,7 @@ def turn(rig, world, *, secret=None):
         assert answer.status_code == 200, refusal(answer)
     # The owner draws the order of a segment, and ties are broken by it.
     place = {owner.pseudonym(new, name): i for i, name in enumerate(world.names)}
-    order = [place[image_id] for image_id in catalog.image_ids]
+    order = [place[image_id] for image_id in catalog.image_ids if image_id in place]
     images, names = ([values[i] for i in order] for values in (world.images, world.names))
     after = world._replace(own=new, me=new_user(new)[0], codes=world.codes[order], images=images, names=names)
     return after, orders
@@ -149,3 +150,60 @@ def test_a_query_at_hand_is_finished_by_those_who_began_it(tmp_path):
         assert rig.metric("cloud", "jcbir_cloud_worker_deaths") == 0
         with open_store(tmp_path / "store", card=new.card):
             pass
+
+
+def test_a_recall_is_answered_once_over_a_restart(tmp_path):
+    world = make_world()
+    asked = owner.recall(world.own, list(world.cloud.images)[:2], now=NOW, draw=os.urandom)
+    for place in range(2):
+        with running(tmp_path, world=world) as rig:
+            if not place:
+                rig.publish()
+                assert rig.post("cloud", asked, "/v1/recalls").status_code == 200
+            answer = rig.post("cloud", asked, "/v1/recalls")
+            assert (answer.status_code, refusal(answer).code) == (409, "replayed-query")
+
+
+def test_substituted_scores_raise_an_alarm(tmp_path, monkeypatch):
+    """A cloud that signs the scores of another query: refused before anything is sealed, counted and told."""
+    world = make_world(sentinels=True, schemes=("packed",))
+    with running(tmp_path, world=world) as rig:
+        rig.publish()
+        _, query = rig.ask(~world.codes[:1], scheme="packed")
+        _, other = rig.ask(world.codes[:1], scheme="packed")
+        honest, instead = (score(world, each)[1] for each in (query, other))
+        answer = rig.post("authority", resign(world, honest, scores=instead.scores), "/v1/reports")
+        assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
+        assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
+        rig.search(world.codes[:1], scheme="packed")
+        assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
+
+
+def test_a_user_audits_a_running_cloud(tmp_path):
+    """Many parts in many workers: each blinder's randomness is at its block, for every query of a batch."""
+    world = make_world()
+    with running(tmp_path, world=world, cloud={"audit_seconds": 100.0}) as rig:
+        rig.publish()
+        _, head = owner.head(world.own, now=NOW)
+        for side in ("cloud", "authority", "cloud"):
+            assert rig.post(side, head).status_code == 200
+        for scheme in ("packed", "bitsliced", "integer"):
+            me, query = rig.ask(world.codes[:3], scheme=scheme, top=1)
+            delivery = wire.from_bytes(rig.post("cloud", query).content, expect=Delivery)
+            me, _ = user.receive(me, delivery)
+            assert me.head == delivery.ranking.head == 1
+            asked = audit.ask_audit(me, query, delivery.ranking, delivery.head, blocks=40, draw=secrets.token_bytes)
+            opened = wire.from_bytes(rig.post("cloud", asked, "/v1/audits").content, expect=Opened)
+            audit.check_opened(world.own.card, query, delivery.ranking, delivery.head, opened, audit=asked)
+        forged = sign(dataclasses.replace(asked, signature=b""), secret=world.own.signing_secret)
+        unknown = sign(dataclasses.replace(asked, nonce=bytes(16), signature=b""), secret=me.keys.signing_secret)
+        for message, expected in ((forged, (403, "tampered-query")), (unknown, (409, "too-late"))):
+            answer = rig.post("cloud", message, "/v1/audits")
+            assert (answer.status_code, refusal(answer).code) == expected
+    # The head is on both disks, what can be audited is not.
+    with running(tmp_path, world=world) as rig:
+        answer = rig.post("cloud", asked, "/v1/audits")
+        assert (answer.status_code, refusal(answer).code) == (409, "too-late")
+        me, query = rig.ask(world.codes[:1], top=1)
+        delivery = wire.from_bytes(rig.post("cloud", query).content, expect=Delivery)
+        assert delivery.head == head and delivery.ranking.head == 1

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from protocol_world import NOW
 from service_rig import random_codes, refusal, running
 
-from jcbir.protocol import owner, wire
+from jcbir.protocol import owner, session, wire
 from jcbir.protocol.messages import Catalog, Publication
 from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import REFUSALS
@@ -19,6 +19,7 @@ from jcbir.protocol.refusals import REFUSALS
 CODES = random_codes(1)
 OWN_CODES = {
     "malformed",
+    "too-late",
     "conflict",
     "too-large",
     "no-such-route",
@@ -54,6 +55,9 @@ def seeds(rig):
         ("cloud", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("cloud", "/v1/revocations"): wire.to_bytes(revocation),
         ("cloud", "/v1/successions"): wire.to_bytes(succession),
+        ("cloud", "/v1/heads"): wire.to_bytes(owner.head(own, now=NOW)[1]),
+        ("authority", "/v1/heads"): wire.to_bytes(owner.head(own, now=NOW)[1]),
+        ("cloud", "/v1/audits"): wire.to_bytes(session.audited_system().audit),
         ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW, draw=os.urandom)),
         ("authority", "/v1/catalogs"): wire.to_bytes(sent[Catalog]),
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),

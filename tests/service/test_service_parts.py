@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
@@ -17,6 +18,7 @@ from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
+from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Shapes
 from jcbir.service import _http as exchange, client, serving
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
@@ -105,7 +107,9 @@ def test_pace_is_measured():
 @pytest.mark.parametrize("count", [3, 20])
 def test_blinders_are_fresh_encryptions_of_zero(name, count):
     key = stored_key(name)
-    rows = make_blinders(key.public, count)
+    pairs = make_blinders(key.public, count)
+    rows, randomness = np.split(pairs, [key.public.ciphertext_bytes], axis=1)
+    np.testing.assert_array_equal(KEY_KINDS["paillier"].blind(key.public, randomness, engine="python"), rows)
     assert not secret.decrypt(key, rows, engine="python").any()
     assert len({row.tobytes() for row in rows}) == count
 

@@ -57,13 +57,13 @@ def report_of(rig, query):
     blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
     options = {"blinders": blinders, "identity": world.identity, "now": NOW}
     report = server.score_query(world.cloud, honest, **options)[1]
-    return signed_again(rig, report, request=query.request)
+    return dataclasses.replace(signed_again(rig, report, request=query.request), openings=query.openings)
 
 
 def signed_again(rig, report, **changes):
     """A report that the cloud really signed, other than it should be."""
-    header = sign(dataclasses.replace(report, scores=(), **changes), secret=rig.world.identity.secret)
-    return dataclasses.replace(header, scores=report.scores)
+    header = sign(dataclasses.replace(report, openings=b"", scores=(), **changes), secret=rig.world.identity.secret)
+    return dataclasses.replace(header, openings=report.openings, scores=report.scores)
 
 
 def with_scores(rig, report, scores):
@@ -333,8 +333,9 @@ def test_a_replay_does_not_spend_a_rate(tmp_path):
 def test_a_report_that_the_cloud_did_not_sign(rig):
     """Whoever has a grant and the authority's address gets nothing by it."""
     report = report_of(rig, rig.ask(CODES)[1])
-    forged = dataclasses.replace(report, scores=())
-    forged = dataclasses.replace(sign(forged, secret=rig.world.me.keys.signing_secret), scores=report.scores)
+    forged = dataclasses.replace(report, openings=b"", scores=())
+    signed = sign(forged, secret=rig.world.me.keys.signing_secret)
+    forged = dataclasses.replace(signed, openings=report.openings, scores=report.scores)
     (first, *rest), *_ = report.scores
     other = first._replace(ciphertexts=first.ciphertexts[::-1] if len(first.ciphertexts) > 1 else first.ciphertexts ^ 1)
     for message in (forged, dataclasses.replace(report, scores=((other, *rest),))):

@@ -91,7 +91,7 @@ def pair(tmp_path_factory):
     root = tmp_path_factory.mktemp("processes")
     world = make_world()
     write_certificate(root)
-    create_store(root / "store", world.own.card)
+    create_store(root / "store", world.own.card, unsafe_small=True)
     with contextlib.ExitStack() as stack:
         authority = Process("authority", root)
         stack.callback(authority.end)

@@ -135,7 +135,7 @@ def main():
     plan = [{"count": 10**9}]
     for number, kill in enumerate(plan):
         shutil.rmtree(path, ignore_errors=True)
-        disk.create_store(path, card)
+        disk.create_store(path, card, unsafe_small=True)
         acknowledged, ticks, seconds, status = run(path, script, **kill)
         if not number:
             counts = numbers.sample(range(1, ticks + 1), points // 2) if points else range(1, ticks + 1)

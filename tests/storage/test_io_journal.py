@@ -185,3 +185,17 @@ def test_budgets_hold_over_restarts_and_epochs(tmp_path):
         memory.note_spending(journal, Spending(bytes(16), NOW // authority.DAY_SECONDS + 2, 1, ()))
         assert journal.execute("SELECT count(*) FROM spent WHERE grant_id = ?", [me.grant.grant_id]).fetchone() == (0,)
         assert journal.execute("SELECT count(*) FROM opened").fetchone() == (0,)
+
+
+def test_a_request_from_ahead_does_not_make_the_others_old_after_a_restart(tmp_path):
+    """Its time of issue may be 300 s ahead of the clock; what was seen is the clock, and goes only forward."""
+    world, path = make_world(), tmp_path / "journal"
+    with memory.open_journal(path, world.own.card) as journal:
+        for order in catalogs(world):
+            memory.keep_order(journal, order)
+        memory.note_answer(journal, bytes(16), issued=NOW + 300, now=NOW, spending=SPENDING)
+        memory.note_answer(journal, bytes(15) + b"1", issued=NOW - 5, now=NOW - 5, spending=SPENDING)
+    state = restart(path, world)
+    assert state.seen == NOW
+    found = search(world._replace(holder=state), world.codes[:1], scheme="packed", now=NOW - 200)
+    assert found.matches

@@ -30,7 +30,7 @@ def publications(world):
 def filled(tmp_path):
     """A store with both segments of the world."""
     world = make_world()
-    disk.create_store(tmp_path / "store", world.own.card)
+    disk.create_store(tmp_path / "store", world.own.card, unsafe_small=True)
     with disk.open_store(tmp_path / "store", write=True) as store:
         for publication in publications(world):
             assert disk.append_segment(store, publication)
@@ -106,7 +106,7 @@ def test_images_can_come_back(filled):
     world, _ = withdraw(make_world(), filled, [make_world().names[3]])
     own, again, catalog = owner.publish(
         world.own, world.codes[3:4], [world.images[9]], [world.names[3]], schemes=["packed"], cipher="aes-gcm",
-        draw=secrets.token_bytes,
+        sentinels=False, draw=secrets.token_bytes,
     )  # fmt: skip
     with disk.open_store(filled, write=True) as store:
         assert disk.append_segment(store, again)
@@ -157,7 +157,7 @@ def test_strangers_are_refused(filled, tmp_path):
     with pytest.raises(FileNotFoundError), disk.open_store(tmp_path / "nowhere"):
         pass
     with pytest.raises(FileExistsError):
-        disk.create_store(filled, world.own.card)
+        disk.create_store(filled, world.own.card, unsafe_small=True)
 
 
 def test_one_writer(filled):
@@ -204,7 +204,7 @@ def test_damage_is_found(filled):
 
 def test_segments_of_another_store_are_refused(filled, tmp_path):
     world = make_world()
-    disk.create_store(tmp_path / "other", world.own.card)
+    disk.create_store(tmp_path / "other", world.own.card, unsafe_small=True)
     with disk.open_store(tmp_path / "other", write=True) as store:
         disk.append_segment(store, publications(world)[0])
     theirs = sorted((tmp_path / "other" / disk.SEGMENTS).iterdir())[0]
@@ -259,14 +259,14 @@ with disk.open_store(sys.argv[1], write=True) as store:
 @pytest.mark.parametrize("room", ["nothing", "half a segment", "the segment alone"])
 def test_a_full_disk_is_a_clear_error_and_harmless(tmp_path, room):
     world = make_world()
-    disk.create_store(tmp_path / "measure", world.own.card)
+    disk.create_store(tmp_path / "measure", world.own.card, unsafe_small=True)
     with disk.open_store(tmp_path / "measure", write=True) as store:
         disk.append_segment(store, publications(world)[0])
         size = verify_store(store).size
         # The write-ahead log needs more room than this small segment: there the catalog is what fails.
         assert os.path.getsize(store.path / "catalogue.sqlite-wal") > size
     limit = {"nothing": 1, "half a segment": size // 2, "the segment alone": size}[room]
-    disk.create_store(tmp_path / "store", world.own.card)
+    disk.create_store(tmp_path / "store", world.own.card, unsafe_small=True)
     folders = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]
     run = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "store"), str(limit), *folders],
@@ -319,7 +319,7 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
         assert not list((filled / disk.SEGMENTS).iterdir())
         new, publication, _ = owner.publish(
             new, world.codes[:3], world.images[:3], world.names[:3], schemes=["packed"], cipher="aes-gcm",
-            draw=secrets.token_bytes,
+            sentinels=False, draw=secrets.token_bytes,
         )  # fmt: skip
         assert disk.append_segment(turned, publication)
         with pytest.raises(KeyMismatchError):
@@ -339,7 +339,7 @@ def test_a_store_of_any_name_opens(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     world = make_world()
     for path in (name, tmp_path / f"absolute {name}"):
-        disk.create_store(path, world.own.card)
+        disk.create_store(path, world.own.card, unsafe_small=True)
         with disk.open_store(path, write=True) as store:
             disk.keep_revocation(store, owner.revoke(world.own, [bytes(16)])[1])
         with disk.open_store(path) as store:
@@ -354,7 +354,7 @@ def test_a_store_on_a_read_only_medium_is_read():
 
 
 def check_read_only(world, path):
-    disk.create_store(path, world.own.card)
+    disk.create_store(path, world.own.card, unsafe_small=True)
     probe = """
 import os, sys
 from jcbir.storage.load import load_server
@@ -380,7 +380,7 @@ except OSError as error:
 
 def test_a_store_of_another_version_says_so(tmp_path):
     path = tmp_path / "store"
-    disk.create_store(path, make_world().own.card)
+    disk.create_store(path, make_world().own.card, unsafe_small=True)
     with sqlite3.connect(path / disk.DATABASE) as database:
         database.execute("UPDATE meta SET value = x'01' WHERE name = 'version'")
     database.close()

@@ -2,7 +2,7 @@
 
     python tests/vectors/cipher_golden_make.py
 
-Format version 1. The file never changes again: a cipher that answers otherwise is another version.
+Cipher version 1, envelope version 2. What answers otherwise is another version.
 """
 
 import hashlib
@@ -29,14 +29,19 @@ def photo(shape: tuple[int, int, int]) -> list:
 def sealed(shape: tuple[int, int, int], key: bytes, nonce: bytes, image_id: str, cipher: str) -> bytes:
     """The envelope from the text of docs/cipher.md."""
     algorithm = {"lorenz": 1, "aes-gcm": 2, "lorenz-reference50": 3}[cipher]
-    extents = b"".join(extent.to_bytes(4, "big") for extent in (*shape, shape[0]))
-    head = b"JCBI" + bytes([1, algorithm]) + extents + nonce + len(image_id).to_bytes(2, "big") + image_id.encode()
-    keys = oracle.hkdf(key, nonce, b"jcbir seal" + bytes([1, algorithm]), 64)
+    extents = b"".join(extent.to_bytes(4, "big") for extent in shape)
+    head = b"JCBI" + bytes([2, algorithm]) + nonce + len(image_id).to_bytes(2, "big") + image_id.encode()
+    keys = oracle.hkdf(key, nonce, b"jcbir seal" + bytes([2, algorithm]), 64)
     order = {"lorenz": "paper", "lorenz-reference50": "reference50"}.get(cipher)
     image = photo(shape)
     plain = bytes(v for row in image for pixel in row for v in pixel)
     body = oracle.encrypt(image, keys[:32], bytes(16), order) if order else plain
-    return head + AESGCM(keys[32:]).encrypt(bytes(12), body, head + bytes(4))
+    content = extents + body
+    # The shortest length whose ones are all among the first floor(log2(floor(log2 l))) + 1 bits.
+    length = len(content)
+    while len(bin(length)[2:].rstrip("0")) > (length.bit_length() - 1).bit_length() + 1:
+        length += 1
+    return head + AESGCM(keys[32:]).encrypt(bytes(12), content.ljust(length, b"\0"), head + bytes(4))
 
 
 def main() -> None:
@@ -71,7 +76,7 @@ def main() -> None:
     ]
     content = {
         "provenance": "Made by tests/vectors/cipher_golden_make.py, Python integers (tests/cipher/cipher_oracle.py), "
-        "independently of jcbir; format version 1. Images: SHAKE-256 of 'jcbir golden HxWxC'. Never changes.",
+        "independently of jcbir; envelope version 2. Images: SHAKE-256 of 'jcbir golden HxWxC'.",
         "images": cases,
         "envelopes": envelopes,
     }
