@@ -40,7 +40,7 @@ SMALL = ("--backbone", "features.safetensors", "--size", "16")
 def quick(capsys, monkeypatch, tmp_path):
     """A stored key instead of seconds of primes, the least scrypt, passphrases in the environment, a small network."""
     monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("medium"))
+    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
     monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)

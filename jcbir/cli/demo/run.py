@@ -318,8 +318,8 @@ def _integer_ranks(hashed: Hashed, session: Session) -> Int32[np.ndarray, "q n"]
     return np.stack([np.unique(row, return_inverse=True)[1] for row in differences]).astype(np.int32)
 
 
-def _in_order(distances: Int32[np.ndarray, "q n"], sample: Sample, session: Session) -> Int32[np.ndarray, "q n"]:
-    """Columns in the order of the database: the owner publishes in an order drawn afresh."""
+def _in_order(distances: Int32[np.ndarray, "q m"], sample: Sample, session: Session) -> Int32[np.ndarray, "q n"]:
+    """Columns in the order of the database: the owner publishes in an order drawn afresh, sentinels among them."""
     (catalog,) = session.authority.catalogs.values()
     places = {image_id: place for place, image_id in enumerate(catalog.image_ids)}
     return distances[:, [places[owner.pseudonym(session.owner, name)] for name in sample.database.ids]]
