@@ -185,10 +185,10 @@ FEATURES, LABELS = clouds(0)
     ("call", "words"),
     [
         (lambda: fit_itq(KEY, FEATURES[: FEWEST - 1], bits=8), "features: must be of at least 24 .*general_head"),
-        (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be at least 1"),
-        (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be from 1 to 24"),
-        (lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24), "components: must be from 1 to 23"),
-        (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be from 1 to 24"),
+        (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be a whole number of at least 1"),
+        (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be a whole number from 1 to 24"),
+        (lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24), "components: must be a whole number from 1 to 23"),
+        (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be a whole number from 1 to 24"),
         (lambda: fit_itq(KEY, FEATURES.astype(int), bits=16), r"features: must be floating \[n d\], got int64"),
         (lambda: fit_itq(KEY, FEATURES[0], bits=16), r"features: must be floating \[n d\], got float32"),
         (lambda: fit_itq(KEY, np.where(FEATURES > 1, np.nan, FEATURES), bits=16), "features: must be finite"),
@@ -197,9 +197,9 @@ FEATURES, LABELS = clouds(0)
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 1.0, bits=16), "labels: must be 120 integers"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS - 1, bits=16), "labels: must be class numbers from 0, got -1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 0, bits=16), "labels: must be of at least 2 classes"),
-        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16), "itq_bits: must be from 0 to 15"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16), "itq_bits: must be a whole number from 0 to 15"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, smoothing=0.5), "smoothing: must be"),
-        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be at least 1"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be a whole number of at least 1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, rate=float("nan")), "rate: must be"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, quantization_weight=-1.0), "quantization_weight: must"),
         (lambda: project_head(general_head(bits=16), FEATURES), r"features: must be floating \[n 2048\]"),
@@ -210,3 +210,20 @@ FEATURES, LABELS = clouds(0)
 def test_what_is_refused(call, words, unchecked):
     with pytest.raises(ValueError, match=words):
         call()
+
+
+@pytest.mark.parametrize("bits", [16.0, True, "16", 0])
+def test_a_length_that_is_no_whole_number_is_refused(bits):
+    features, labels = clouds(0)
+    for fit in (lambda: fit_itq(KEY, features, bits=bits), lambda: fit_csq_head(KEY, features, labels, bits=bits)):
+        with pytest.raises(ValueError, match="bits: must be a whole number"):
+            fit()
+    with pytest.raises(ValueError, match="bits: must be"):
+        general_head(bits=bits)
+
+
+@pytest.mark.parametrize("option", [{"steps": 3.5}, {"itq_bits": 4.0}, {"itq_bits": 16}, {"steps": True}])
+def test_counts_that_are_no_whole_numbers_are_refused(option):
+    features, labels = clouds(0)
+    with pytest.raises(ValueError, match=f"{next(iter(option))}: must be a whole number"):
+        fit_csq_head(KEY, features, labels, bits=16, **option)
