@@ -187,7 +187,10 @@ FEATURES, LABELS = clouds(0)
         (lambda: fit_itq(KEY, FEATURES[: FEWEST - 1], bits=8), "features: must be of at least 24 .*general_head"),
         (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be a whole number of at least 1"),
         (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be a whole number from 1 to 24"),
-        (lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24), "components: must be a whole number from 1 to 23"),
+        (
+            lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24),
+            "components: must be a whole number from 1 to 23",
+        ),
         (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be a whole number from 1 to 24"),
         (lambda: fit_itq(KEY, FEATURES.astype(int), bits=16), r"features: must be floating \[n d\], got int64"),
         (lambda: fit_itq(KEY, FEATURES[0], bits=16), r"features: must be floating \[n d\], got float32"),
@@ -197,7 +200,10 @@ FEATURES, LABELS = clouds(0)
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 1.0, bits=16), "labels: must be 120 integers"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS - 1, bits=16), "labels: must be class numbers from 0, got -1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 0, bits=16), "labels: must be of at least 2 classes"),
-        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16), "itq_bits: must be a whole number from 0 to 15"),
+        (
+            lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16),
+            "itq_bits: must be a whole number from 0 to 15",
+        ),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, smoothing=0.5), "smoothing: must be"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be a whole number of at least 1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, rate=float("nan")), "rate: must be"),
@@ -213,7 +219,7 @@ def test_what_is_refused(call, words, unchecked):
 
 
 @pytest.mark.parametrize("bits", [16.0, True, "16", 0])
-def test_a_length_that_is_no_whole_number_is_refused(bits):
+def test_a_length_that_is_no_whole_number_is_refused(bits, unchecked):
     features, labels = clouds(0)
     for fit in (lambda: fit_itq(KEY, features, bits=bits), lambda: fit_csq_head(KEY, features, labels, bits=bits)):
         with pytest.raises(ValueError, match="bits: must be a whole number"):
@@ -223,7 +229,7 @@ def test_a_length_that_is_no_whole_number_is_refused(bits):
 
 
 @pytest.mark.parametrize("option", [{"steps": 3.5}, {"itq_bits": 4.0}, {"itq_bits": 16}, {"steps": True}])
-def test_counts_that_are_no_whole_numbers_are_refused(option):
+def test_counts_that_are_no_whole_numbers_are_refused(option, unchecked):
     features, labels = clouds(0)
     with pytest.raises(ValueError, match=f"{next(iter(option))}: must be a whole number"):
         fit_csq_head(KEY, features, labels, bits=16, **option)

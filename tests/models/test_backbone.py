@@ -85,8 +85,8 @@ def nested(depth):
         *({**HONEST, "network": {**HONEST["network"], **field}} for field in (
             {"stages": 3}, {"stages": ["a"]}, {"stages": [10**9]}, {"stages": [1] * 200}, {"width": 10**12},
             {"width": "4"}, {"width": -4}, {"bits": -1}, {"bits": True}, {"hash_hidden": [None]},
-            {"block": "x"}, {"stem": "y"}, {"padding": "z"}, {"stride_at": "q"}, {"stem_stride": -3}, {"stem_stride": "a"},
-            {"norm_epsilon": -1}, {"norm_epsilon": "a"}, {"norm_momentum": None},
+            {"block": "x"}, {"stem": "y"}, {"padding": "z"}, {"stride_at": "q"}, {"stem_stride": -3},
+            {"stem_stride": "a"}, {"norm_epsilon": -1}, {"norm_epsilon": "a"}, {"norm_momentum": None},
         )),
         *({**HONEST, "preprocessing": {"size": 8, **field}} for field in (
             {"size": "8"}, {"size": -1}, {"size": 10**12}, {"size": None}, {"resize": 2}, {"interpolation": "x"},
@@ -94,7 +94,7 @@ def nested(depth):
         )),
     ],
 )  # fmt: skip
-def test_a_hostile_description_ends_in_a_format_error(record):
+def test_a_hostile_description_ends_in_a_format_error(record, unchecked):
     with pytest.raises(FormatError, match="description: "):
         models.restore(record, {})
 

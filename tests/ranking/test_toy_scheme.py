@@ -254,9 +254,9 @@ def test_any_scheme_runs_through_all_four_parties(toy, name):
 
 
 def test_a_scheme_of_an_unknown_kind_of_keys_is_refused(toy, monkeypatch):
-    monkeypatch.setitem(SCHEMES, "toy", dataclasses.replace(SCHEMES["toy"], key_kind="nope"))
+    monkeypatch.setitem(SCHEMES, "toy", SCHEMES["toy"]._replace(key_kind="nope"))
     key = TOY_SECRET_KEYS.generate(draw=secrets.token_bytes)
-    with pytest.raises(ValueError, match="key_kind: must be one of .* for toy, got 'nope'"):
+    with pytest.raises(ValueError, match=r"key_kind: must be one of .* for toy, got 'nope'"):
         plan(key.public, scheme="toy", count=1, bits=16)
 
 
