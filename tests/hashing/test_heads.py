@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from jcbir.codes import binarize, pack, pairwise
+from jcbir.hashing import encode
 from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head, itq_rotations, principal_axes
 from jcbir.models import Head, project_head
 
@@ -233,3 +234,9 @@ def test_counts_that_are_no_whole_numbers_are_refused(option, unchecked):
     features, labels = clouds(0)
     with pytest.raises(ValueError, match=f"{next(iter(option))}: must be a whole number"):
         fit_csq_head(KEY, features, labels, bits=16, **option)
+
+
+@pytest.mark.parametrize("batch", [0, 1.5, True])
+def test_a_batch_that_is_no_whole_number_is_refused(batch, unchecked):
+    with pytest.raises(ValueError, match="batch: must be a whole number of at least 1"):
+        encode(lambda weights, rows: rows * weights, np.float32(1), np.ones((3, 2), np.float32), batch=batch)
