@@ -39,6 +39,13 @@ def run_command(arguments: Sequence[str]) -> int:
         module, function = options.FUNCTIONS[type(chosen)].split(":")
         console = consoles.open_console(json=chosen.output.json)
         getattr(importlib.import_module(f"jcbir.cli.{module}"), function)(chosen, console)
+    except SystemExit as ended:
+        # tyro has said on standard error what is wrong with the arguments.
+        if as_json and ended.code:
+            from jcbir.cli.console import answer, open_console
+
+            answer(open_console(json=True), {"error": "mistake", "reason": "the arguments are no command's"})
+        raise
     except BrokenPipeError:
         # The reader left (`| head`): that is its right, and the rest is for nobody.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

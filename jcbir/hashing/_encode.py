@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 
 from jcbir.codes import binarize
 from jcbir.models import Backbone, Preprocessing, preprocess
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 
 def encode(
@@ -48,8 +48,7 @@ def encode(
                [ 88.,  96.],
                [152., 160.]], dtype=float32)
     """
-    if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+    check_whole("batch", batch, low=1)
     total = len(images)
     if total == 0:
         raise ValueError("images must hold at least one image, got none")

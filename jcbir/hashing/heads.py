@@ -21,7 +21,7 @@ from jcbir.hashing import shallow
 from jcbir.hashing.centers import one_hot, semantic, separated_centers
 from jcbir.hashing.losses import csq
 from jcbir.models import Head
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 BATCH = 2048
 """Photographs of one step of `fit_csq_head`: fewer are taken all at once."""
@@ -64,16 +64,12 @@ def fit_itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, co
     References:
         Gong and Lazebnik, Iterative quantization: a Procrustean approach to learning binary codes, CVPR 2011, eq. 2.
     """
-    unit = _unit(features)
-    if bits < 1:
-        raise ValueError(f"bits: must be at least 1, got {bits!r}")
+    unit, bits = _unit(features), check_whole("bits", bits, low=1)
     if len(unit) < FEWEST:
         raise ValueError(f"features: must be of at least {FEWEST} photographs (or take general_head), got {len(unit)}")
     most = min(len(unit) - 1, unit.shape[1])
     few = max(1, min(3 * bits // 4, max(SURE, len(unit) // 8), len(unit) // 3, most))
-    count = few if components is None else components
-    if not 1 <= count <= most:
-        raise ValueError(f"components: must be from 1 to {most} for {unit.shape} features, got {components!r}")
+    count = few if components is None else check_whole("components", components, low=1, high=most)
     mean, axes = principal_axes(unit, components=count)
     projection = axes @ itq_rotations(key, (unit - mean) @ axes, bits=bits)
     return _fold(projection, -mean @ projection)
@@ -127,18 +123,14 @@ def fit_csq_head(
     References:
         Yuan et al., Central Similarity Quantization, CVPR 2020, eq. 4. Wang et al., CMC 75(3), 2023, eq. 5.
     """
-    unit = _unit(features)
+    unit, bits, steps = _unit(features), check_whole("bits", bits, low=1), check_whole("steps", steps, low=1)
     rows = _label_rows(labels, count=len(unit))
-    label_free = bits // 2 if itq_bits is None else itq_bits
-    if not 0 <= label_free < bits:
-        raise ValueError(f"itq_bits: must be from 0 to {bits - 1}, got {itq_bits!r}")
+    label_free = check_whole("itq_bits", bits // 2 if itq_bits is None else itq_bits, low=0, high=bits - 1)
     if not 0 <= smoothing < 0.5:
         raise ValueError(f"smoothing: must be at least 0 and below 0.5, got {smoothing!r}")
     for name, value in (("rate", rate), ("quantization_weight", quantization_weight)):
         if not 0 <= value < np.inf:
             raise ValueError(f"{name}: must be finite and at least 0, got {value!r}")
-    if steps < 1:
-        raise ValueError(f"steps: must be at least 1, got {steps!r}")
     center_key, order_key, itq_key = jax.random.split(key, 3)
     centers = separated_centers(center_key, rows.shape[1], bits=bits - label_free, tries=1)
     mean = unit.mean(0)
@@ -183,7 +175,7 @@ def general_head(*, bits: int) -> Head:
     """
     asset = resources.files("jcbir.models") / "assets"
     lengths = json.loads((asset / "itq.json").read_text())["bits"]
-    if bits not in lengths:
+    if check_whole("bits", bits, low=1) not in lengths:
         raise ValueError(f"bits: must be one of {lengths}, got {bits!r}")
     try:
         tensors = safetensors.numpy.load((asset / "itq.safetensors").read_bytes())

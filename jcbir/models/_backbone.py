@@ -3,18 +3,21 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Float, UInt8
 
 from jcbir.errors import FormatError
 from jcbir.models._preprocessing import Preprocessing, preprocess
 from jcbir.models._resnet import ResNet
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 _TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
+MOST_BLOCKS, MOST_STAGES, MOST_CHANNELS = 256, 8, 1 << 20
+"""Limits on a network that a file describes."""
 _NOT_STORED = {"parent", "name", "convolution", "remat", "frozen", "dtype"}
 
 
@@ -148,8 +151,10 @@ def resnet_module(description: Mapping[str, Any], *, dtype: str = "float32") -> 
     if dtype not in _TYPES:
         raise ValueError(f"dtype: must be one of {', '.join(_TYPES)}, got {dtype!r}")
     try:
-        return ResNet(dtype=_TYPES[dtype], **_tuples(description["network"]))
-    except (KeyError, TypeError, AttributeError) as error:
+        module = ResNet(dtype=_TYPES[dtype], **_tuples(description["network"]))
+        _check_module(module)
+        return module
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"description: must hold the `network` of a ResNet, got {error}") from error
 
 
@@ -226,6 +231,26 @@ def trainable(params: Mapping[str, Any], *, frozen: int) -> dict[str, Any]:
     return {name: jax.tree.map(lambda _, name=name: kept[name], leaves) for name, leaves in params.items()}
 
 
+def _check_module(module: ResNet) -> None:
+    """Refuse fields that no network has: shapes are found by tracing, and 10^9 blocks would keep that busy for ever."""
+    check_whole("number of stages", len(module.stages), low=1, high=MOST_STAGES)
+    for blocks in module.stages:
+        check_whole("stages", blocks, low=1, high=MOST_BLOCKS)
+    for name, widths in (("width", (module.width,)), ("hash_hidden", module.hash_hidden)):
+        for width in widths:
+            check_whole(name, width, low=1, high=MOST_CHANNELS)
+    check_whole("classes", module.classes, low=0, high=MOST_CHANNELS)
+    check_whole("bits", module.bits, low=0, high=MOST_CHANNELS)
+    check_whole("stem_stride", module.stem_stride, low=1, high=8)
+    for name in ("block", "stem", "stride_at", "padding"):
+        allowed, value = get_args(ResNet.__annotations__[name]), getattr(module, name)
+        if value not in allowed:
+            raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
+    for name, value in (("norm_epsilon", module.norm_epsilon), ("norm_momentum", module.norm_momentum)):
+        if not 0 < value <= 1:
+            raise ValueError(f"{name}: must be above 0 and at most 1, got {value!r}")
+
+
 def _resnet_rows(module: ResNet, variables: Any, inputs: Any) -> jax.Array:
     outputs = module.apply(variables, inputs)
     return outputs.hash_logits if module.bits else outputs.pooled
@@ -238,4 +263,4 @@ def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _signature(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}

@@ -7,7 +7,7 @@ from jcbir.errors import FormatError
 from jcbir.models._backbone import Backbone, _signature, _tuples, resnet_backbone, resnet_module, shapes
 from jcbir.models._heads import Head, attach_head
 from jcbir.models._imagenet import imagenet_record, imagenet_resnet50
-from jcbir.models._preprocessing import Preprocessing
+from jcbir.models._preprocessing import Preprocessing, check_preprocessing
 
 
 def stored_variables(backbone: Backbone) -> dict[str, Any]:
@@ -65,12 +65,16 @@ def restore(description: Mapping[str, Any], variables: Any) -> Backbone:
         >>> restore(description, variables).preprocessing.size
         8
     """
+    if not isinstance(description, Mapping) or not isinstance(variables, Mapping):
+        kinds = type(description).__name__, type(variables).__name__
+        raise FormatError(f"description: must be a mapping, as the variables, got {' and '.join(kinds)}")
     name = description.get("architecture", "resnet")
-    if name not in _ARCHITECTURES:
+    if not isinstance(name, str) or name not in _ARCHITECTURES:
         raise FormatError(f"description: architecture must be one of {', '.join(_ARCHITECTURES)}, got {name!r}")
     try:
         preprocessing = Preprocessing(**_tuples(description["preprocessing"]))
-    except (KeyError, TypeError, AttributeError) as error:
+        check_preprocessing(preprocessing)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise FormatError(f"description: must hold the `preprocessing` of a network, got {error}") from error
     return _ARCHITECTURES[name](description, variables, preprocessing)
 
@@ -94,10 +98,13 @@ def _restore_imagenet(description: Mapping[str, Any], variables: Any, preprocess
 
 def _restore_head(description: Mapping[str, Any], variables: Any, preprocessing: Preprocessing) -> Backbone:
     try:
+        # A head on a head is of no use, and a file of thousands would exhaust the stack.
+        if description["backbone"].get("architecture") == "linear_head":
+            raise FormatError("description: `backbone` must give features, got another linear_head")
         inner = restore(description["backbone"], variables.get("backbone", {}))
         head = Head(variables["head"]["projection"], variables["head"]["bias"])
-        if head.projection.shape[1:] != head.bias.shape or inner.preprocessing != preprocessing:
-            raise FormatError("variables: must hold a head and the preprocessing of its backbone, got others")
+        if inner.preprocessing != preprocessing:
+            raise FormatError("description: must hold the preprocessing of its backbone, got another")
         return attach_head(inner, head)
     except (KeyError, TypeError, AttributeError) as error:
         raise FormatError(f"description: must hold a `backbone` and its head, got {error!r}") from error

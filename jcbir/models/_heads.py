@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jcbir.models._backbone import Backbone, output_width
-from jcbir.typing import Array
+from jcbir.typing import Array, check_array
 
 
 class Head(NamedTuple):
@@ -65,7 +65,7 @@ def attach_head(backbone: Backbone, head: Head) -> Backbone:
         A backbone whose rows are hash logits, with the same preprocessing.
 
     Raises:
-        ValueError: the head is for features of another width.
+        ValueError: the head is for features of another width, or is not floats of one width.
 
     Example:
         >>> import numpy as np
@@ -74,6 +74,10 @@ def attach_head(backbone: Backbone, head: Head) -> Backbone:
         >>> output_width(attach_head(features, Head(np.eye(3, 16, dtype=np.float32), np.zeros(16, np.float32))))
         16
     """
+    check_array("head.projection", head.projection, kind="floats", form="[d, k]", rank=2)
+    check_array("head.bias", head.bias, kind="floats", form="[k]", rank=1)
+    if len(head.bias) != head.projection.shape[1]:
+        raise ValueError(f"head.bias: must be {head.projection.shape[1]} numbers, got {len(head.bias)}")
     if len(head.projection) != output_width(backbone):
         raise ValueError(f"head: must take {output_width(backbone)} features, got {len(head.projection)}")
     variables = {"backbone": backbone.variables, "head": head._asdict()}

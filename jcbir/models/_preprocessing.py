@@ -5,14 +5,17 @@ because nothing else tells 0..1 from 0..255 or RGB from BGR.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
+
+LARGEST = 1 << 14
+"""Most pixels a side that a record of a file may ask for."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,29 @@ def preprocess(images: UInt8[Array, "b h w 3"], preprocessing: Preprocessing) ->
     mean = np.asarray(preprocessing.mean, np.float32).reshape(1, 1, 1, 3)
     std = np.asarray(preprocessing.std, np.float32).reshape(1, 1, 1, 3)
     return (pixels * np.float32(preprocessing.scale) - mean) / std
+
+
+def check_preprocessing(preprocessing: Preprocessing) -> None:
+    """Refuse a record that no network was trained with, as a file may hold one."""
+    size = check_whole("size", preprocessing.size, low=1, high=LARGEST)
+    if preprocessing.resize is not None:
+        check_whole("resize", preprocessing.resize, low=size, high=LARGEST)
+    hints = get_type_hints(Preprocessing)
+    for name in ("interpolation", "channels"):
+        allowed, value = get_args(hints[name]), getattr(preprocessing, name)
+        if value not in allowed:
+            raise ValueError(f"{name}: must be one of {', '.join(allowed)}, got {value!r}")
+    for name, values in (
+        ("scale", (preprocessing.scale,)),
+        ("mean", preprocessing.mean),
+        ("std", preprocessing.std),
+    ):
+        numbers = np.array(values)
+        shape = (1,) if name == "scale" else (3,)
+        if numbers.shape != shape or numbers.dtype.kind not in "iuf" or not np.isfinite(numbers).all():
+            raise ValueError(f"{name}: must be {shape[0]} finite numbers, got {values!r}")
+    if not (preprocessing.scale > 0 and min(preprocessing.std) > 0):
+        raise ValueError(f"scale, std: must be above 0, got {preprocessing.scale!r}, {preprocessing.std!r}")
 
 
 def _resize_crop(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:

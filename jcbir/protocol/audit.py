@@ -130,6 +130,8 @@ def _check_block(
     single = plan(public, scheme=layout.scheme, count=layout.lanes, bits=card.bits)
     if block.index.shape != find_scheme(single.scheme).shapes(single).index:
         raise ForgedScoresError(f"opened: {where} is not a block of an index")
+    if kind.blind is None:
+        raise ValueError(f"card: must have keys whose blinders can be opened, got {kind.name} keys")
     try:
         blinders = kind.blind(public, block.randomness, engine=engine)
         index = Index(single, card.public.fingerprint, block.index)

@@ -167,6 +167,9 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
     taken = server.images.keys() & set(image_ids)
     if taken or len(set(image_ids)) != len(image_ids):
         raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
+    schemes = [index.layout.scheme for index in publication.indexes]
+    if not schemes or len(set(schemes)) != len(schemes):
+        raise ValueError(f"publication: must have indexes of different schemes, at least one, got {schemes}")
     for index in publication.indexes:
         if index.fingerprint != server.card.public.fingerprint:
             raise KeyMismatchError("publication: an index is encrypted under another key")

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from jaxtyping import Bool, Int32
 
+from jcbir.paillier._blinding import draw_randomness, raise_randomness
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import audit, authority, owner, server, user, wire
 from jcbir.protocol.authority import Authority
@@ -34,7 +35,6 @@ from jcbir.protocol.messages import (
 from jcbir.protocol.owner import Delegation, Owner, Picture
 from jcbir.protocol.server import Identity, Server
 from jcbir.protocol.user import Match, User, UserKeys
-from jcbir.ranking._keys import KEY_KINDS
 from jcbir.ranking._scheme import Index
 from jcbir.typing import Array, Rows
 
@@ -426,12 +426,12 @@ def audited_system() -> Audited:
         1
     """
     draw, system = secrets.token_bytes, small_system()
-    kind, public = KEY_KINDS["paillier"], system.owner.card.public.key
+    public = system.owner.card.public.key
     _, head = owner.head(system.owner, now=NOW)
     cloud, holder = server.take_head(system.server, head), authority.take_head(system.authority, head)
     me, query = user.ask(system.session.users[0], np.eye(16, dtype=bool)[:2], top=1, now=NOW, draw=draw)
-    randomness = kind.randomness(public, server.blinders_needed(cloud, query), draw=draw)
-    blinders = kind.blind(public, randomness)
+    randomness = draw_randomness(public, server.blinders_needed(cloud, query), draw=draw)
+    blinders = raise_randomness(public, randomness)
     cloud, report = server.score_query(cloud, query, blinders=blinders, identity=system.cloud, now=NOW)
     rows = np.stack([np.concatenate([part.ciphertexts for part in row]) for row in report.scores])
     _, ranking = authority.answer(holder, report, now=NOW)

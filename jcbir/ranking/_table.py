@@ -49,6 +49,8 @@ def plan(public: Any, *, scheme: str, count: int, bits: int, base: int | None = 
 
     """
     found = find_scheme(scheme)
+    if found.key_kind not in KEY_KINDS:
+        raise ValueError(f"key_kind: must be one of {', '.join(KEY_KINDS)} for {scheme}, got {found.key_kind!r}")
     kind = KEY_KINDS[found.key_kind]
     if not isinstance(public, kind.key_type):
         raise ValueError(f"public: must be a {kind.name} key for {scheme}, got {type(public).__name__}")

@@ -58,7 +58,10 @@ def seal_to(recipient_public: bytes, plaintext: bytes, *, info: bytes = b"", aad
         public = X25519PublicKey.from_public_bytes(recipient_public)
     else:
         public = _hybrid_public(recipient_public)
-    return _suite(len(recipient_public)).encrypt(plaintext, public, info=_context(info, aad))
+    try:
+        return _suite(len(recipient_public)).encrypt(plaintext, public, info=_context(info, aad))
+    except ValueError as error:
+        raise ValueError("recipient_public: must be a point of full order, got one of small order") from error
 
 
 def open_from(recipient_secret: bytes, sealed: bytes, *, info: bytes = b"", aad: bytes = b"") -> bytes:

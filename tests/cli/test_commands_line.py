@@ -1,6 +1,7 @@
 """The line itself: parser, statuses, streams, what loads; and the commands of store, cost and weights."""
 
 import importlib
+import json
 import os
 import socket
 import subprocess
@@ -125,6 +126,13 @@ def test_progress_is_told_where_there_is_no_terminal(capsys, monkeypatch):
     with consoles.progress(consoles.open_console(json=True), "publish") as advance:
         advance(3, 10)
     assert capsys.readouterr().err == "publish: 3 of 10 after 0 s, 3.0/s, 2 s left\n"
+
+
+@pytest.mark.parametrize("words", [["owner", "init", "x", "--json"], ["--json"], ["no", "such", "--json"]])
+def test_arguments_that_do_not_parse_are_an_error_in_json_too(words, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.run_command(words)
+    assert end.value.code == 2 and json.loads(capsys.readouterr().out)["error"] == "mistake"
 
 
 def test_version_as_json(capsys):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 from jcbir.codes import binarize, pack, pairwise
+from jcbir.hashing import encode
 from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head, itq_rotations, principal_axes
 from jcbir.models import Head, project_head
 
@@ -185,10 +186,13 @@ FEATURES, LABELS = clouds(0)
     ("call", "words"),
     [
         (lambda: fit_itq(KEY, FEATURES[: FEWEST - 1], bits=8), "features: must be of at least 24 .*general_head"),
-        (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be at least 1"),
-        (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be from 1 to 24"),
-        (lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24), "components: must be from 1 to 23"),
-        (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be from 1 to 24"),
+        (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be a whole number of at least 1"),
+        (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be a whole number from 1 to 24"),
+        (
+            lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24),
+            "components: must be a whole number from 1 to 23",
+        ),
+        (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be a whole number from 1 to 24"),
         (lambda: fit_itq(KEY, FEATURES.astype(int), bits=16), r"features: must be floating \[n d\], got int64"),
         (lambda: fit_itq(KEY, FEATURES[0], bits=16), r"features: must be floating \[n d\], got float32"),
         (lambda: fit_itq(KEY, np.where(FEATURES > 1, np.nan, FEATURES), bits=16), "features: must be finite"),
@@ -197,9 +201,12 @@ FEATURES, LABELS = clouds(0)
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 1.0, bits=16), "labels: must be 120 integers"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS - 1, bits=16), "labels: must be class numbers from 0, got -1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 0, bits=16), "labels: must be of at least 2 classes"),
-        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16), "itq_bits: must be from 0 to 15"),
+        (
+            lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16),
+            "itq_bits: must be a whole number from 0 to 15",
+        ),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, smoothing=0.5), "smoothing: must be"),
-        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be at least 1"),
+        (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be a whole number of at least 1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, rate=float("nan")), "rate: must be"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, quantization_weight=-1.0), "quantization_weight: must"),
         (lambda: project_head(general_head(bits=16), FEATURES), r"features: must be floating \[n 2048\]"),
@@ -217,3 +224,26 @@ def test_a_small_collection_gets_few_components(photographs, components):
     features = np.random.default_rng(photographs).normal(size=(photographs, 96)).astype(np.float32)
     head = fit_itq(KEY, features, bits=64)
     assert np.linalg.matrix_rank(head.projection, tol=1e-4) == components
+
+
+@pytest.mark.parametrize("bits", [16.0, True, "16", 0])
+def test_a_length_that_is_no_whole_number_is_refused(bits, unchecked):
+    features, labels = clouds(0)
+    for fit in (lambda: fit_itq(KEY, features, bits=bits), lambda: fit_csq_head(KEY, features, labels, bits=bits)):
+        with pytest.raises(ValueError, match="bits: must be a whole number"):
+            fit()
+    with pytest.raises(ValueError, match="bits: must be"):
+        general_head(bits=bits)
+
+
+@pytest.mark.parametrize("option", [{"steps": 3.5}, {"itq_bits": 4.0}, {"itq_bits": 16}, {"steps": True}])
+def test_counts_that_are_no_whole_numbers_are_refused(option, unchecked):
+    features, labels = clouds(0)
+    with pytest.raises(ValueError, match=f"{next(iter(option))}: must be a whole number"):
+        fit_csq_head(KEY, features, labels, bits=16, **option)
+
+
+@pytest.mark.parametrize("batch", [0, 1.5, True])
+def test_a_batch_that_is_no_whole_number_is_refused(batch, unchecked):
+    with pytest.raises(ValueError, match="batch: must be a whole number of at least 1"):
+        encode(lambda weights, rows: rows * weights, np.float32(1), np.ones((3, 2), np.float32), batch=batch)

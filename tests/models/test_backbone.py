@@ -66,6 +66,67 @@ def test_bad_records(record):
         models.restore(record, {})
 
 
+HONEST = {"network": {"stages": [1], "width": 4, "block": "basic", "bits": 8}, "preprocessing": {"size": 8}}
+
+
+def nested(depth):
+    inner = HONEST
+    for _ in range(depth):
+        inner = {"architecture": "linear_head", "backbone": inner, "preprocessing": HONEST["preprocessing"]}
+    return inner
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        [1],
+        None,
+        {**HONEST, "architecture": ["resnet"]},
+        *({**HONEST, "network": {**HONEST["network"], **field}} for field in (
+            {"stages": 3}, {"stages": ["a"]}, {"stages": [10**9]}, {"stages": [1] * 200}, {"width": 10**12},
+            {"width": "4"}, {"width": -4}, {"bits": -1}, {"bits": True}, {"hash_hidden": [None]},
+            {"block": "x"}, {"stem": "y"}, {"padding": "z"}, {"stride_at": "q"}, {"stem_stride": -3},
+            {"stem_stride": "a"}, {"norm_epsilon": -1}, {"norm_epsilon": "a"}, {"norm_momentum": None},
+        )),
+        *({**HONEST, "preprocessing": {"size": 8, **field}} for field in (
+            {"size": "8"}, {"size": -1}, {"size": 10**12}, {"size": None}, {"resize": 2}, {"interpolation": "x"},
+            {"channels": 3}, {"mean": [1]}, {"mean": 1}, {"std": [0, 0, 0]}, {"scale": float("nan")}, {"scale": "1"},
+        )),
+    ],
+)  # fmt: skip
+def test_a_hostile_description_ends_in_a_format_error(record, unchecked):
+    with pytest.raises(FormatError, match="description: "):
+        models.restore(record, {})
+
+
+@pytest.mark.parametrize("depth", [2, 100_000])
+def test_a_head_on_a_head_is_refused_however_deep(depth):
+    with pytest.raises(FormatError, match="description: `backbone` must give features"):
+        models.restore(nested(depth), {})
+
+
+@pytest.mark.parametrize("variables", [None, [1], {"params": "x"}])
+def test_variables_that_are_no_arrays_are_refused(variables):
+    with pytest.raises(FormatError):
+        models.restore(HONEST, variables)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        models.Head(np.zeros((3, 16), np.float32), np.zeros(7, np.float32)),
+        models.Head(np.zeros((3, 16), np.float32), np.float32(0)),
+        models.Head(np.zeros((3, 16), int), np.zeros(16, int)),
+        models.Head([[0.0] * 16] * 3, [0.0] * 16),
+        models.Head(np.zeros(3, np.float32), np.zeros(16, np.float32)),
+    ],
+)
+def test_a_head_of_other_arrays_is_not_attached(head):
+    features = models.Backbone(lambda weights, inputs: inputs.mean(axis=(1, 2)), {}, Preprocessing(size=8))
+    with pytest.raises(ValueError, match=r"head\.(projection|bias): must be "):
+        models.attach_head(features, head)
+
+
 def test_attach_keeps_the_trunk():
     old = ready(classes=5)
     module = models.resnet_module(old.description).clone(classes=0, bits=16, hash_hidden=(6,))

@@ -320,3 +320,20 @@ def test_an_abandoned_query_may_come_again_and_a_delivered_one_may_not():
     assert found.query.request.nonce not in found.world.cloud.awaited
     with pytest.raises(refusals.ReplayedQueryError):
         server.admit_query(found.world.cloud, found.query, now=NOW)
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_a_segment_has_one_index_of_each_scheme(copies):
+    small = session.small_system()
+    indexes = copies * small.publication.indexes
+    publication = sign(dataclasses.replace(small.publication, indexes=indexes), secret=small.owner.signing_secret)
+    with pytest.raises(ValueError, match="publication: must have indexes of different schemes, at least one"):
+        server.accept(server.Server(small.owner.card), publication)
+
+
+def test_an_enrollment_with_a_sealing_key_of_small_order_is_refused():
+    small = session.small_system()
+    enrollment = dataclasses.replace(small.enrollment, sealing_key=bytes(32))
+    enrollment = sign(enrollment, secret=small.keys.signing_secret)
+    with pytest.raises(ValueError, match="recipient_public: must be a point of full order"):
+        owner.admit(small.owner, enrollment, now=NOW, draw=secrets.token_bytes)

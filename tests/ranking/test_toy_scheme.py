@@ -255,6 +255,13 @@ def test_any_scheme_runs_through_all_four_parties(toy, name):
     assert authority.succeed(state.authority, owner.announce(new)[1]).secret == key
 
 
+def test_a_scheme_of_an_unknown_kind_of_keys_is_refused(toy, monkeypatch):
+    monkeypatch.setitem(SCHEMES, "toy", SCHEMES["toy"]._replace(key_kind="nope"))
+    key = TOY_SECRET_KEYS.generate(draw=secrets.token_bytes)
+    with pytest.raises(ValueError, match=r"key_kind: must be one of .* for toy, got 'nope'"):
+        plan(key.public, scheme="toy", count=1, bits=16)
+
+
 def test_openings_and_hints_of_another_request_are_refused(toy):
     draw = secrets.token_bytes
     key = TOY_SECRET_KEYS.generate(draw=draw)
