@@ -12,9 +12,10 @@ from jcbir.cli.console import CommandConsole, answer, note
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
 from jcbir.ranking._cost import Cost, calibrate, cost
+from jcbir.ranking._table import SCHEMES
 
-CHOICES = (("packed", None), ("bitsliced", None), ("bitsliced", 2), ("integer", None))
-"""Scheme, and bits in a product table where the server keeps some."""
+TABLE_BITS = 2
+"""Bits in a product table, for the schemes whose server can keep some."""
 
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
@@ -26,7 +27,8 @@ def predict(command: options.Cost, console: CommandConsole) -> None:
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
         calibration, public = calibrate(secret, draw=secrets.token_bytes, clock=time.perf_counter), secret.public
     rows = []
-    for scheme, group in CHOICES:
+    choices = [(name, None) for name in SCHEMES] + [(name, TABLE_BITS) for name in SCHEMES if SCHEMES[name].prepare]
+    for scheme, group in sorted(choices, key=lambda choice: choice[0]):
         found = cost(
             public, scheme=scheme, count=command.images, bits=command.bits, group=group, calibration=calibration
         )  # fmt: skip

@@ -29,7 +29,7 @@ from jcbir.hashing.heads import FEWEST, fit_itq
 from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
-from jcbir.ranking import plan
+from jcbir.ranking import SCHEMES, plan
 from jcbir.storage.files import PRIVATE, write_file
 
 SEGMENT_BYTES = 64 << 20
@@ -201,8 +201,10 @@ def publish_segment(
 
 
 def segment_length(owner: Owner, schemes: Sequence[str]) -> int:
-    """Count the photographs of a full segment: as many as one bit-sliced ciphertext holds beside the sentinels."""
-    lanes = plan(owner.card.public.key, scheme="bitsliced", count=1, bits=owner.card.bits).lanes
+    """Count the photographs of a full segment: as many as the fullest ciphertext of any scheme holds beside sentinels."""
+    public, bits = owner.card.public, owner.card.bits
+    fitting = [name for name, scheme in SCHEMES.items() if scheme.key_kind == public.kind]
+    lanes = max(plan(public.key, scheme=name, count=1, bits=bits).lanes for name in fitting)
     return protocol.segment_capacity(owner, lanes, schemes=schemes)
 
 
