@@ -201,7 +201,7 @@ def publish_segment(
 
 
 def segment_length(owner: Owner, schemes: Sequence[str]) -> int:
-    """Count the photographs of a full segment: as many as the fullest ciphertext of any scheme holds beside sentinels."""
+    """Count the photographs of a full segment: what the fullest ciphertext of any scheme holds beside sentinels."""
     public, bits = owner.card.public, owner.card.bits
     fitting = [name for name, scheme in SCHEMES.items() if scheme.key_kind == public.kind]
     lanes = max(plan(public.key, scheme=name, count=1, bits=bits).lanes for name in fitting)
