@@ -139,7 +139,7 @@ def _report_of_ones_own(world: Session, own: User, query: Query, count: int, top
         scores.append((Scores(layout, card.public.fingerprint, rows),))
     header = ScoreReport(query.request, (0,), score_blocks(tuple(scores)))
     signed = sign(header, secret=own.keys.signing_secret)
-    return dataclasses.replace(signed, scores=tuple(scores))
+    return dataclasses.replace(signed, scores=tuple(scores), openings=query.openings)
 
 
 def _keys_opened(own: User, query: Query, ranking: Ranking) -> dict[str, bytes]:

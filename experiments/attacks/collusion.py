@@ -15,6 +15,7 @@ from jcbir.protocol._signatures import sign
 from jcbir.protocol.grants import commit
 from jcbir.protocol.leakage import authority_view
 from jcbir.protocol.messages import Query, ScoreReport
+from jcbir.protocol.refusals import ForgedScoresError
 from jcbir.protocol.session import NOW, Session
 from jcbir.protocol.user import User, scheme_masking_key
 from jcbir.ranking import build_index, mask_index, score
@@ -30,16 +31,31 @@ def cloud_and_user(*, count: int, bits: int, key_bits: int, seed: int) -> dict[s
     sealed to the accomplice.
 
     In `packed` the cloud scores it against codes of its own, and the accomplice, who has the masking key, solves for
-    the query. In `bitsliced` the masking key opens the masked query.
+    the query. Before: without sentinels. After: it must say how far the victim's query is from each sentinel's code,
+    and guesses. In `bitsliced` the masking key opens the masked query.
 
     Returns:
         Shares of the bits of the victim's code that the two have.
     """
     generator = np.random.default_rng(seed)
     codes, asked = generator.random((count, bits)) < 0.5, generator.random((1, bits)) < 0.5
-    world = collection(codes, scheme="packed", key_bits=key_bits, users=2)
+    solved = {}
+    for rule, sentinels in (("before", False), ("after", True)):
+        world = collection(codes, scheme="packed", key_bits=key_bits, users=2, sentinels=sentinels)
+        try:
+            solved[f"packed_query_bits_{rule}"] = float((_solve(world, asked, generator) == asked[0]).mean())
+        except ForgedScoresError:
+            solved[f"packed_query_bits_{rule}"] = 0.0
+    masked = isometry(_mask_of(world.users[1], "bitsliced"), bits=bits)
+    opened = _unmask(mask_codes(asked, masked), masked)
+    return solved | {"bitsliced_query_bits_remaining": float((opened == asked).mean())}
+
+
+def _solve(world: Session, asked: Bool[np.ndarray, "1 k"], generator: np.random.Generator) -> Bool[np.ndarray, " k"]:
+    """The victim's code, from the distances that the authority seals to the accomplice."""
+    bits, count = asked.shape[1], len(world.server.segments[0].image_ids)
     world, query = session.ask(world, asked, top=1, now=NOW, draw=DRAW)
-    accomplice, taken = _take_over(world.users[1], query, min(count, world.users[1].grant.max_results))
+    accomplice, taken = _take_over(world.users[1], query, generator.random((1, bits)) < 0.5)
     cloud = server.admit_query(world.server, taken, now=NOW)
     chosen = generator.random((count, bits)) < 0.5
     report = _score_chosen(world, accomplice, taken, chosen)
@@ -47,13 +63,7 @@ def cloud_and_user(*, count: int, bits: int, key_bits: int, seed: int) -> dict[s
     matches = user.receive(accomplice, server.deliver(cloud, ranking)[1])[1][0]
     place = {image_id: number for number, image_id in enumerate(cloud.segments[0].image_ids)}
     known = np.where(chosen[[place[match.image_id] for match in matches]], 1.0, -1.0)
-    solved = np.linalg.lstsq(known, bits - 2.0 * np.array([match.distance for match in matches]), rcond=None)[0] > 0
-    masked = isometry(_mask_of(accomplice, "bitsliced"), bits=bits)
-    opened = _unmask(mask_codes(asked, masked), masked)
-    return {
-        "packed_query_bits_remaining": float((solved == asked[0]).mean()),
-        "bitsliced_query_bits_remaining": float((opened == asked).mean()),
-    }
+    return np.linalg.lstsq(known, bits - 2.0 * np.array([match.distance for match in matches]), rcond=None)[0] > 0
 
 
 def authority_and_user(*, count: int, bits: int, key_bits: int, seed: int) -> dict[str, float]:
@@ -102,14 +112,15 @@ def authority_and_cloud(*, count: int, bits: int, key_bits: int, seed: int) -> d
     }
 
 
-def _take_over(own: User, query: Query, top: int) -> tuple[User, Query]:
-    """The victim's trapdoor in a request of the accomplice's own."""
-    salt, nonce = DRAW(32), DRAW(16)
-    request = dataclasses.replace(
-        query.request, grant=own.grant, top=top, nonce=nonce, commitment=commit(salt, query.trapdoors), signature=b""
-    )
+def _take_over(own: User, query: Query, guess: Bool[np.ndarray, "1 k"]) -> tuple[User, Query]:
+    """The victim's trapdoor in a request of the accomplice's own, with the sentinels' distances of a guessed code."""
+    own, mine = user.ask(own, guess, top=own.grant.max_results, now=NOW, draw=DRAW, scheme="packed")
+    request = dataclasses.replace(mine.request, commitment=commit(mine.salt, query.trapdoors), signature=b"")
     request = sign(request, secret=own.keys.signing_secret)
-    return dataclasses.replace(own, pending={nonce: request}), Query(request, salt, query.trapdoors)
+    return (
+        dataclasses.replace(own, pending={request.nonce: request}),
+        dataclasses.replace(mine, request=request, trapdoors=query.trapdoors),
+    )
 
 
 def _score_chosen(world: Session, own: User, query: Query, chosen: Bool[np.ndarray, "n k"]) -> ScoreReport:
@@ -124,7 +135,7 @@ def _score_chosen(world: Session, own: User, query: Query, chosen: Bool[np.ndarr
     fresh = blinders(public_key, index.layout.blocks, draw=DRAW)
     scores = ((score(public_key, made, query.trapdoors[0], blinders=fresh),),)
     header = sign(ScoreReport(query.request, (0,), score_blocks(scores)), secret=world.cloud.secret)
-    return dataclasses.replace(header, scores=scores)
+    return dataclasses.replace(header, scores=scores, openings=query.openings)
 
 
 def _mask_of(own: User, scheme: str) -> bytes:

@@ -15,14 +15,17 @@ UNLIMITED = {"max_results": 1 << 30, "queries_per_day": 1 << 30, "images_per_day
 """A grant as it was before there were budgets."""
 
 
-def collection(codes: Bool[Array, "n k"], *, scheme: str, key_bits: int, users: int = 1, **limits: int) -> Session:
+def collection(
+    codes: Bool[Array, "n k"], *, scheme: str, key_bits: int, users: int = 1, sentinels: bool = False, **limits: int
+) -> Session:
     """Publish codes, each with a picture of one shade, and admit users with grants of these limits."""
     draw = secrets.token_bytes
     key = generate_keys(bits=key_bits, draw=draw, unsafe_small=key_bits < 2048)
     found = session.found(collection="attacked", bits=codes.shape[1], secret=key, draw=draw)
     pictures = [np.full((2, 2, 3), number % 256, np.uint8) for number in range(len(codes))]
     names = [f"{number}.png" for number in range(len(codes))]
-    found = session.publish(found, codes, pictures, names, draw=draw, schemes=(scheme,), cipher="aes-gcm")
+    options = {"schemes": (scheme,), "cipher": "aes-gcm", "sentinels": sentinels}
+    found = session.publish(found, codes, pictures, names, draw=draw, **options)
     for _ in range(users):
         found = session.admit(found, now=NOW, draw=draw, **limits)
     return found

@@ -14,14 +14,13 @@ from jcbir.protocol import authority, server, session
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Query, ScoreReport
+from jcbir.protocol.refusals import ForgedScoresError
 from jcbir.protocol.session import NOW, Session
 from jcbir.protocol.user import scheme_masking_key
 from jcbir.ranking import SCHEMES, Layout, Scores, build_index, mask_index, mask_query, plan, score, trapdoor
+from jcbir.ranking._sentinels import sentinel_codes
 from jcbir.ranking.isometry import mask_lanes
 from jcbir.typing import Array
-
-LANE = 0
-"""The lane whose masked bits the cloud reads."""
 
 
 def one_query(*, count: int, bits: int, key_bits: int, queries: int, seed: int) -> dict[str, float]:
@@ -62,41 +61,82 @@ def chosen_trapdoor(*, queries: int, bits: int, key_bits: int, top: int, seed: i
 
     In one lane, `top` images have the code c, and `top + 1` others c with one bit turned. An image is nearer than c
     exactly if the query has the bit that it was given, so it comes back, and c fills the rest of the results. The other
-    lanes get digits that are far from every query; blocks that are not needed hold numbers without the query in them.
-    This is the protocol as it is: the report is signed by the right cloud, and the authority answers it.
+    lanes get digits that are far from every query. Before: an authority that believes what the right cloud signed.
+    After: sentinels, of which the cloud knows nothing. What remains: with a user it knows their codes and masks, and
+    their places as well, for they are never found.
 
     Returns:
-        Masked bits read from each query, and the share of them that is right.
+        Shares of reports answered; masked bits read from each query, and the share of the probed ones read right.
     """
-    generator, read = np.random.default_rng(seed), top + 1
+    generator, probes = np.random.default_rng(seed), 2 * top + 1
     public_key = generate_keys(bits=key_bits, draw=secrets.token_bytes, unsafe_small=key_bits < 2048).public
     lanes = plan(public_key, scheme="packed", count=1, bits=bits).lanes
-    codes = generator.random(((top + read) * lanes, bits)) < 0.5
-    world = collection(codes, scheme="packed", key_bits=key_bits, **UNLIMITED)
-    right = 0
-    for _ in range(queries):
-        chosen, asked = generator.choice(bits, read, replace=False), generator.random((1, bits)) < 0.5
-        before, query = session.ask(world, asked, top=top, now=NOW, draw=secrets.token_bytes)
-        cloud, report = _lying_report(before, query, chosen, top)
-        world = dataclasses.replace(before, server=cloud)
-        holder, ranking = authority.answer(world.authority, report, now=NOW)
-        world = dataclasses.replace(world, authority=holder)
-        returned = set(ranking.image_ids)
-        probes = world.server.segments[0].image_ids[LANE::lanes][top : top + read]
-        guessed = np.array([image_id in returned for image_id in probes])
-        right += int((guessed == _masked(world, asked, lanes)[chosen]).sum())
-    return {"masked_bits_per_query_before": float(read), "masked_bits_right_before": right / (queries * read)}
+    codes, asked = generator.random((probes * lanes, bits)) < 0.5, generator.random((queries, bits)) < 0.5
+    trusting, checking = (
+        collection(codes, scheme="packed", key_bits=key_bits, users=2, sentinels=sentinels, **UNLIMITED)
+        for sentinels in (False, True)
+    )
+    world, known = _find_sentinels(checking, asked[:1], len(codes))
+    before, after = (_read_bits(each, asked, {}, top, generator) for each in (trusting, checking))
+    helped = _read_bits(world, asked, known, top, generator)
+    names = ("chosen_scores_answered", "masked_bits_per_query", "masked_bits_right")
+    return {
+        **{f"{name}_before": value for name, value in zip(names, before, strict=True)},
+        **{f"{name}_after": value for name, value in zip(names, after, strict=True)},
+        **{f"{name}_with_a_user_remaining": value for name, value in zip(names, helped, strict=True)},
+    }
 
 
-def _lying_report(world: Session, query: Query, chosen: np.ndarray, top: int) -> tuple[server.Server, ScoreReport]:
-    """Scores of the trapdoor against the probes, signed by the cloud."""
+def _find_sentinels(world: Session, asked: Bool[Array, "1 k"], count: int) -> tuple[Session, dict[int, np.ndarray]]:
+    """Place to masked code of each image that an accomplice, who asks for all, does not find."""
+    world, found = session.search(world, asked, top=count, now=NOW, draw=secrets.token_bytes, asker=1)
+    segment, own = world.server.segments[0], world.users[1]
+    seen = {match.image_id for match in found.matches[0]}
+    places = [place for place, image_id in enumerate(segment.image_ids) if image_id not in seen]
+    layout = segment.indexes["packed"].layout
+    masking_key = scheme_masking_key(own.card, scheme="packed", masking_key=own.masking_key)
+    codes = sentinel_codes(layout, masking_key=masking_key)
+    arranged = codes[np.arange(layout.count) % len(codes)]
+    return world, {place: mask_index(arranged, layout, masking_key=masking_key)[place] for place in places}
+
+
+def _read_bits(
+    world: Session, asked: Bool[np.ndarray, "q k"], known: dict[int, np.ndarray], top: int,
+    generator: np.random.Generator,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Share of the reports answered, bits read of each query, share of the probed bits that is read and right."""
+    read, right, answered = top + 1, 0, 0
+    layout, names = world.server.segments[0].indexes["packed"].layout, world.server.segments[0].image_ids
+    # The lane with the fewest sentinels: probes must be in one lane, for each has coordinates of its own.
+    free = [[place for place in range(lane, layout.count, layout.lanes) if place not in known]
+            for lane in range(layout.lanes)]  # fmt: skip
+    places = np.array(max(free, key=len)[: top + read])
+    for code in asked:
+        chosen = generator.choice(len(code), read, replace=False)
+        before, query = session.ask(world, code[None], top=top, now=NOW, draw=secrets.token_bytes)
+        # Digits 2, 0, 2, 0...: with the query's 0 or 1 on top every second one differs, half of the others too.
+        digits = np.tile(np.array([2, 0]), (layout.slots, layout.bits // 2)).astype(int)
+        digits[places] = 0
+        digits[places[top:], chosen] = 1
+        for place, masked in known.items():
+            digits[place] = masked
+        cloud, report = _lying_report(before, query, digits)
+        try:
+            holder, ranking = authority.answer(world.authority, report, now=NOW)
+        except ForgedScoresError:
+            continue
+        answered += 1
+        world = dataclasses.replace(world, server=cloud, authority=holder)
+        guessed = np.isin([names[place] for place in places[top:]], ranking.image_ids)
+        right += int((guessed == _masked(world, code[None], layout.lanes)[places[0] % layout.lanes, chosen]).sum())
+    return answered / len(asked), answered * read / len(asked), right / (len(asked) * read)
+
+
+def _lying_report(world: Session, query: Query, digits: np.ndarray) -> tuple[server.Server, ScoreReport]:
+    """Scores of the trapdoor against these digits, signed by the cloud."""
     cloud = server.admit_query(world.server, query, now=NOW)
     index = cloud.segments[0].indexes["packed"]
     layout, public_key = index.layout, cloud.card.public.key
-    # Digits 2, 0, 2, 0...: with the query's digit 0 or 1 on top every second one differs, half of the others too.
-    digits = np.tile(np.array([2, 0]), (layout.blocks, layout.lanes, layout.bits // 2)).astype(int)
-    digits[: top + len(chosen), LANE] = 0
-    digits[top + np.arange(len(chosen)), LANE, chosen] = 1
     numbers = [
         sum(int(digit) * layout.base**place for place, digit in enumerate(row))
         for row in digits.reshape(layout.blocks, -1)
@@ -106,14 +146,14 @@ def _lying_report(world: Session, query: Query, chosen: np.ndarray, top: int) ->
     body = np.repeat(query.trapdoors[0].body, layout.blocks, axis=0)
     scores = ((Scores(layout, index.fingerprint, public.add(public_key, rows, body)),),)
     header = sign(ScoreReport(query.request, (0,), score_blocks(scores)), secret=world.cloud.secret)
-    return cloud, dataclasses.replace(header, scores=scores)
+    return cloud, dataclasses.replace(header, scores=scores, openings=query.openings)
 
 
-def _masked(world: Session, asked: Bool[Array, "1 k"], lanes: int) -> Bool[np.ndarray, " k"]:
-    """The truth, which only owner and users can compute: the query in the coordinates of the lane."""
+def _masked(world: Session, asked: Bool[Array, "1 k"], lanes: int) -> Bool[np.ndarray, "l k"]:
+    """The truth, which only owner and users can compute: the query in the coordinates of each lane."""
     own = world.users[0]
     masking_key = scheme_masking_key(own.card, scheme="packed", masking_key=own.masking_key)
-    return mask_lanes(np.repeat(asked, lanes, axis=0), masking_key, lanes=lanes)[LANE]
+    return mask_lanes(np.repeat(asked, lanes, axis=0), masking_key, lanes=lanes)
 
 
 def _decrypted(key, layout: Layout, stored: np.ndarray, door: np.ndarray) -> list[tuple[Layout, np.ndarray]]:

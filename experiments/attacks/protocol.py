@@ -5,7 +5,7 @@
 Each attack plays against the library as it is (`_after`) and against the rule that was replaced (`_before`), which it
 enacts itself with the same primitives and the check left out: so each is known to work. Figures are shares of what the
 attacker wants, from 0 to 1, unless the name says otherwise. What no rule takes away ends in `_remaining`;
-docs/threat-model.md says what it means. `chosen_trapdoor` has no `_after`: nothing in the library stops it yet.
+docs/threat-model.md says what it means.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.attacks import asking, collusion, distances, forging, parsing, patterns, search_pattern
+from experiments.attacks import altering, asking, collusion, distances, forging, parsing, patterns, search_pattern
 from experiments.running import Scale, Where, begin, command_line, finish
 
 
@@ -34,6 +34,7 @@ class Config:
         packed_count: its images.
         packed_queries: queries after which the lanes are looked at again.
         probed_queries: queries that the lying cloud reads.
+        audits: audits of an altered answer.
         watched_count: images that the honest cloud watches.
         watched_queries: queries that it watches.
         classes: classes of the simulated codes.
@@ -57,6 +58,7 @@ class Config:
     packed_count: int = 200
     packed_queries: int = 40
     probed_queries: int = 5
+    audits: int = 2000
     watched_count: int = 400
     watched_queries: int = 400
     classes: int = 20
@@ -118,6 +120,9 @@ def main(config: Config) -> dict[str, Any]:
         "chosen_trapdoor": lambda: patterns.chosen_trapdoor(
             queries=config.probed_queries, bits=bits, key_bits=key_bits, top=10, seed=seed
         ),
+        "altered_lane": lambda: altering.one_lane(**colluding),
+        "altered_blocks": lambda: altering.some_blocks(**colluding, drawn=10, audits=config.audits),
+        "rollback": lambda: altering.rolled_back(trials=10),
         "search_pattern": lambda: search_pattern.watch(
             count=config.watched_count, queries=config.watched_queries, classes=config.classes, bits=bits,
             flip=config.flip, top=10, seed=seed,

@@ -17,6 +17,9 @@ from jcbir.codes import pack, pairwise
 from jcbir.protocol import owner, session
 from jcbir.ranking.isometry import isometry, mask_codes
 
+COVER = 4
+"""Images of a bucket, where the grant has cover."""
+
 
 class Watched(NamedTuple):
     """What the cloud saw in one epoch.
@@ -64,6 +67,28 @@ def watch(*, count: int, queries: int, classes: int, bits: int, flip: float, top
         "error_bits_remaining": float(errors[times > 0].mean()),
         "classes_from_masked_codes_remaining": _purity(_groups(estimates[times > 0], bits // 4), labels[times > 0]),
         "classes_from_fetches_alone_remaining": _purity(_fetched_together(seen, count)[times > 0], labels[times > 0]),
+        **_under_cover(seen, truth, labels, generator),
+    }
+
+
+def _under_cover(
+    seen: Watched, truth: Bool[np.ndarray, "n k"], labels: Int[np.ndarray, " n"], generator: np.random.Generator
+) -> dict[str, float]:
+    """The same estimates by a cloud that sees whole buckets of COVER images, neighbors in a random order."""
+    count = len(truth)
+    bucket = generator.permutation(count) // COVER
+    members = np.argsort(bucket, kind="stable").reshape(-1, COVER)
+    votes, fetched = np.zeros(truth.shape), []
+    for query, places in zip(seen.queries, seen.fetched, strict=True):
+        images = members[np.unique(bucket[places])].ravel()
+        votes[images] += np.where(query, 1, -1)
+        fetched.append(len(images))
+    estimates, found = votes > 0, np.unique(bucket[seen.fetched])
+    known = np.isin(bucket, found)
+    return {
+        "covered_images_fetched_remaining": float(np.mean(fetched)),
+        "covered_error_bits_remaining": float((estimates ^ truth).sum(axis=1)[known].mean()),
+        "covered_classes_remaining": _purity(_groups(estimates[known], truth.shape[1] // 4), labels[known]),
     }
 
 
