@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import mlkem
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.sealing._format import KEY_BYTES, TAG_BYTES, VERSION
+from jcbir.sealing._format import KEY_BYTES, TAG_BYTES
 
 _NO_HYBRID = "hybrid keys: the installed `cryptography` was built without ML-KEM-768 (OpenSSL 3.5 or later has it)"
+VERSION = 1
 MLKEM_SEED_BYTES = 64
 MLKEM_PUBLIC_BYTES = 1184
 MLKEM_CIPHERTEXT_BYTES = 1088
