@@ -877,7 +877,7 @@ def loaded(report: Report) -> str:
         `python -m experiments.service_load --report experiments/results/service_load.json` runs both services as
         processes on one machine under {report["config"]["users"]} concurrent users and intruders, opens every delivery
         and compares it with the plain ranking ({report["wrong_rankings"]} were wrong;
-        {report["unauthorized_refused"]:,} of {report["unauthorized_tried"]:,} intrusions were refused).
+        {report["unauthorised_refused"]:,} of {report["unauthorised_tried"]:,} intrusions were refused).
         {at["cores"]} cores, load average {at["load_at_start"]:.1f} at the start: the users' own threads
         share them, so the latencies say how the services behave when they are far too busy, not how fast they are."""
     return prose(text) + "\n\n" + table(header, rows)
@@ -901,8 +901,8 @@ def soaked(report: Report) -> str:
         {passing:,} refused for what the owner did meanwhile (an epoch that
         ended, an image withdrawn). {counts["publications"]:,} publications, {counts["withdrawn"]:,} images withdrawn,
         {counts["compactions"]:,} compactions, {counts["epochs"]:,} new epochs. Errors: {report["errors"]}; errors in
-        the logs: {report["logged_errors"]}; intrusions refused: {report["unauthorized_refused"]:,} of
-        {report["unauthorized_tried"]:,}."""
+        the logs: {report["logged_errors"]}; intrusions refused: {report["unauthorised_refused"]:,} of
+        {report["unauthorised_tried"]:,}."""
     note = f"""
         Medians of the first and the last third of {report["samples"]:,} samples. Each mapped segment holds a file, so
         files follow the segments of the epoch, not the time."""
