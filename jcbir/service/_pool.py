@@ -181,6 +181,8 @@ class Pool:
 
 def run_worker(prepare: Callable[[bytes], Callable[[bytes], bytes]]) -> None:
     """Live as a worker: prepare from the first frame, answer each further one, end when the input ends."""
+    # A service that was killed reads no more: the worker ends as quietly as when its input ends.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     # Ctrl-C goes to the whole foreground group; the service ends its workers when it is done with them.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")

@@ -22,7 +22,7 @@ from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Shapes
 from jcbir.service import _http as exchange, client, serving
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
-from jcbir.service._pool import Pool
+from jcbir.service._pool import _SIZE, Pool
 from jcbir.service._scoring import Pace, make_blinders, measure, predict, split_query, split_segments
 from jcbir.service._scoring_pool import BlinderPool
 from jcbir.service._telemetry import Telemetry
@@ -336,3 +336,15 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
 raise SystemExit(0 if allow_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most > 64 else 1)
 """
     assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
+
+
+def test_a_worker_whose_service_was_killed_ends_without_a_word():
+    program = "from jcbir.service._pool import run_worker; run_worker(lambda hello: lambda job: bytes(1 << 20))"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as worker:
+        for frame in (b"hello", b"job"):
+            worker.stdin.write(_SIZE.pack(len(frame)) + frame)
+        worker.stdin.flush()
+        worker.stdout.read(1)
+        worker.stdout.close()
+        assert worker.stderr.read() == b""
