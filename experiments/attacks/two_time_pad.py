@@ -20,9 +20,11 @@ from jaxtyping import UInt8
 
 from experiments.attacks.chosen_plaintext import Oracle, attack, fresh_nonce_oracle
 from jcbir.cipher import analysis, encrypt
+from jcbir.padding import padded_length
 from jcbir.sealing import seal
 
 KEY = bytes(range(32))
+EXTENTS, TAG = 12, 16
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ def sealed_difference(
     bodies = []
     for photograph, nonce in zip((a, b), nonces, strict=True):
         sealed = seal(photograph[..., None], key=KEY, nonce=nonce, image_id="a", cipher="aes-gcm")
-        bodies.append(np.frombuffer(sealed, np.uint8)[-photograph.size - 16 : -16].reshape(photograph.shape))
+        # Three extents, the pixels, padding, and the tag of the one chunk.
+        start = len(sealed) - TAG - padded_length(EXTENTS + photograph.size) + EXTENTS
+        bodies.append(np.frombuffer(sealed, np.uint8, photograph.size, start).reshape(photograph.shape))
     return bodies[0] ^ bodies[1]
 
 
