@@ -204,7 +204,7 @@ def test_what_is_shown_must_be_what_was_published_ranked_and_signed():
     )
     with pytest.raises(ForgedScoresError, match="shows 1 of 2"):
         shown.check(asked, fewer)
-    for bad in (dataclasses.replace(opened, signature=bytes(64)), shown.open(shown.ask(2))):
+    for bad in (dataclasses.replace(opened, signature=bytes(64)), shown.open(shown.ask(3))):
         with pytest.raises(ForgedReplyError):
             shown.check(asked, bad)
 
