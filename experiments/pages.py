@@ -374,14 +374,19 @@ INSTEAD: dict[str, Callable[[], str]] = {
 
 
 def draw(reports: Reports, folder: Path) -> None:
-    """The curves of Figs. 6 and 7, where there are reports."""
+    """The curves of Figs. 6 and 7, and those of every method, where a page shows them."""
     import matplotlib
+
+    from experiments.table2_methods import draw_curves
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
+    shown = "".join(page.read_text() for page in folder.parent.glob("*.md"))
     for stem, report in reports.items():
+        if "curves" in report and f"images/{stem}.png" in shown:
+            draw_curves(report, folder / f"{stem}.png")
         if experiment_of(report) not in DRAWN or report["scale"] == "smoke":
             continue
         if "validation_by_epoch" in report:
