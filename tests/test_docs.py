@@ -25,7 +25,7 @@ def test_the_page_runs(name, run_page):
 
 def test_the_readme_says_what_its_program_gives(run_page):
     names = run_page("../README.md")
-    assert names["to_signed_ints"](names["total"], modulus=names["key"].public.n).tolist() == [21, -1]
+    assert names["to_signed_ints"](names["total"], modulus=names["key"].public.n) == [21, -1]
     assert "'mAP@1000[retrieved,expected]'" in names["printed"]
 
 
