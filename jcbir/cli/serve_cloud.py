@@ -9,7 +9,7 @@ from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passphrase
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol.grants import same_collection
+from jcbir.protocol._grants import same_collection
 from jcbir.protocol.messages import Card
 from jcbir.service.client import check_url
 from jcbir.service.cloud import CloudSettings, create_app

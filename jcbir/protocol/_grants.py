@@ -6,7 +6,19 @@ from collections.abc import Collection, Mapping
 
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.messages import Appointment, Card, Grant, Query, Request, Succession
+from jcbir.protocol.messages import (
+    Appointment,
+    Card,
+    Catalog,
+    Grant,
+    Head,
+    Query,
+    Recall,
+    Request,
+    Revocation,
+    Succession,
+    Withdrawal,
+)
 from jcbir.protocol.refusals import (
     ExpiredGrantError,
     ForeignCollectionError,
@@ -28,30 +40,7 @@ WINDOW_SECONDS = 300
 
 
 def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes] = ()) -> None:
-    """Check that a grant is the owner's, for this collection and epoch, in force and not revoked.
-
-    Args:
-        grant: the grant presented.
-        card: the collection it is presented to.
-        now: seconds since 1970.
-        revoked: identifiers of revoked grants.
-
-    Raises:
-        ForgedGrantError: the owner did not sign this.
-        ForeignCollectionError: it is for another collection.
-        RevokedGrantError: it is on the list, or of another epoch.
-        ExpiredGrantError: it is not valid yet, or no more.
-
-    Example:
-        >>> from jcbir.protocol.session import NOW, small_system
-        >>> system = small_system()
-        >>> grant = system.admission.grant
-        >>> check_grant(grant, card=system.server.card, now=NOW)
-        >>> check_grant(grant, card=system.server.card, now=NOW, revoked=[grant.grant_id])
-        Traceback (most recent call last):
-        ...
-        jcbir.protocol.refusals.RevokedGrantError: grant: ... is revoked
-    """
+    """Check that a grant is the owner's, for this collection and epoch, in force and not revoked."""
     # The signature comes first: of an unsigned grant no field means anything.
     check_signature(grant, public=card.owner_key, refusal=ForgedGrantError)
     if grant.collection != card.collection:
@@ -65,27 +54,7 @@ def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes
 
 
 def check_request(request: Request, *, card: Card, now: int, revoked: Collection[bytes] = ()) -> None:
-    """Check a request: its grant, its user's signature, its clock, and that the grant allows what it asks.
-
-    Args:
-        request: the request.
-        card: the collection asked.
-        now: seconds since 1970.
-        revoked: identifiers of revoked grants.
-
-    Raises:
-        RefusalError: in the form that names the reason; see `check_grant` for those of the grant, and
-            TamperedQueryError, ForeignCollectionError, StaleQueryError, MissingRightError for the request's own.
-
-    Example:
-        >>> from jcbir.protocol.session import NOW, small_system
-        >>> system = small_system()
-        >>> check_request(system.query.request, card=system.server.card, now=NOW)
-        >>> check_request(system.query.request, card=system.server.card, now=NOW + 301)
-        Traceback (most recent call last):
-        ...
-        jcbir.protocol.refusals.StaleQueryError: query: issued at 1800000000, it is 1800000301; at most 300 s apart
-    """
+    """Check a request: its grant, its user's signature, its clock, and that the grant allows what it asks."""
     grant = request.grant
     check_grant(grant, card=card, now=now, revoked=revoked)
     check_signature(request, public=grant.signing_key, refusal=TamperedQueryError)
@@ -104,78 +73,39 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
         raise ValueError(f"scheme: must be one for {card.public.kind} keys, got {request.scheme!r}")
 
 
+def check_order(card: Card, order: Catalog | Head | Withdrawal | Revocation | Recall) -> None:
+    """Check that what the owner orders is signed by the owner, for this collection and epoch."""
+    here = (card.collection, card.epoch)
+    if (order.collection, order.epoch) != here:
+        raise ForeignCollectionError(f"message for {order.collection!r} epoch {order.epoch}, this is {here}")
+    check_signature(order, public=card.owner_key, refusal=ForgedReplyError)
+
+
+def check_revocation(card: Card, revocation: Revocation, *, serial: int) -> None:
+    """Check that a revocation list is the owner's and not older than the one in force."""
+    check_order(card, revocation)
+    if revocation.serial < serial:
+        raise StaleQueryError(f"revocation: list {revocation.serial}, list {serial} is in force")
+
+
 def check_issued(issued: int, *, now: int, name: str) -> None:
-    """Check that a message is fresh: `|now - issued| <= WINDOW_SECONDS`.
-
-    Args:
-        issued: its time, seconds since 1970.
-        now: seconds since 1970.
-        name: what it is, for the refusal.
-
-    Raises:
-        StaleQueryError: issued too long ago, or in the future.
-
-    Example:
-        >>> check_issued(1000, now=1300, name="query")
-        >>> check_issued(1000, now=699, name="query")
-        Traceback (most recent call last):
-        ...
-        jcbir.protocol.refusals.StaleQueryError: query: issued at 1000, it is 699; at most 300 s apart
-    """
+    """Check that a message is fresh: `|now - issued| <= WINDOW_SECONDS`."""
     if abs(now - issued) > WINDOW_SECONDS:
         raise StaleQueryError(f"{name}: issued at {issued}, it is {now}; at most {WINDOW_SECONDS} s apart")
 
 
 def commit(salt: bytes, trapdoors: tuple) -> bytes:
-    """Commit to a batch of trapdoors: `SHA-256(salt, trapdoors)`.
-
-    Args:
-        salt: 32 random bytes; they keep the authority from guessing a short masked code.
-        trapdoors: the trapdoors.
-
-    Returns:
-        32 bytes.
-
-    Example:
-        >>> commit(bytes(32), ()) == commit(bytes(32), ())
-        True
-    """
+    """Commit to a batch of trapdoors: `SHA-256(salt, trapdoors)`."""
     return digest((salt, trapdoors), domain="jcbir trapdoors v1")
 
 
 def hash_openings(openings: bytes) -> bytes:
-    """Hash sealed openings: `SHA-256(openings)`, and nothing of nothing.
-
-    Args:
-        openings: as in a query or a report.
-
-    Returns:
-        32 bytes, or none.
-
-    Example:
-        >>> len(hash_openings(b"sealed")), hash_openings(b"")
-        (32, b'')
-    """
+    """Hash sealed openings: `SHA-256(openings)`, and nothing of nothing."""
     return hashlib.sha256(openings).digest() if openings else b""
 
 
 def check_commitment(query: Query) -> None:
-    """Check that a query carries the trapdoors and openings its user committed to.
-
-    Args:
-        query: the query.
-
-    Raises:
-        TamperedQueryError: it does not.
-
-    Example:
-        >>> from jcbir.protocol.session import small_system
-        >>> check_commitment(small_system().query)
-        >>> check_commitment(Query(small_system().query.request, bytes(32), ()))
-        Traceback (most recent call last):
-        ...
-        jcbir.protocol.refusals.TamperedQueryError: query: 0 trapdoors, the user signed 1
-    """
+    """Check that a query carries the trapdoors and openings its user committed to."""
     if len(query.trapdoors) != query.request.queries:
         raise TamperedQueryError(f"query: {len(query.trapdoors)} trapdoors, the user signed {query.request.queries}")
     if not hmac.compare_digest(commit(query.salt, query.trapdoors), query.request.commitment):
@@ -188,23 +118,6 @@ def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, n
     """Note a request as answered, and forget those so old that `check_request` refuses them anyway.
 
     Kept for two windows: a clock that was set back by up to one lets no replay in.
-
-    Args:
-        answered: nonce to time of issue.
-        nonce: the request's name.
-        issued: the request's time of issue, seconds since 1970.
-        now: seconds since 1970.
-
-    Returns:
-        The new mapping.
-
-    Raises:
-        ReplayedQueryError: the request was answered before.
-
-    Example:
-        >>> first = note_answered({}, b"1", issued=1000, now=1000)
-        >>> note_answered(first, b"2", issued=1601, now=1601)
-        {b'2': 1601}
     """
     if nonce in answered:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before")
@@ -213,49 +126,12 @@ def note_answered(answered: Mapping[bytes, int], nonce: bytes, *, issued: int, n
 
 
 def same_collection(first: Card, second: Card) -> bool:
-    """Tell whether two cards are of one collection, in whatever epochs.
-
-    Args:
-        first: a card.
-        second: a card.
-
-    Returns:
-        Whether name, owner and code length are the same.
-
-    Example:
-        >>> import dataclasses
-        >>> from jcbir.protocol.session import small_system
-        >>> card = small_system().owner.card
-        >>> same_collection(card, dataclasses.replace(card, epoch=1))
-        True
-    """
+    """Tell whether two cards are of one collection, in whatever epochs."""
     return (first.collection, first.owner_key, first.bits) == (second.collection, second.owner_key, second.bits)
 
 
 def check_successor(card: Card, message: Succession | Appointment) -> bool:
-    """Decide whether a message opens the epoch after this one.
-
-    Args:
-        card: the collection as it is now.
-        message: from the owner.
-
-    Returns:
-        True if it does, False if the epoch it speaks of is open already (a repeated message).
-
-    Raises:
-        ForgedReplyError: the owner did not sign it.
-        ForeignCollectionError: another collection or owner, another code length, or not the very next epoch.
-        StaleQueryError: of an epoch that is over.
-
-    Example:
-        >>> import secrets
-        >>> from jcbir.protocol import owner
-        >>> from jcbir.protocol.session import small_system
-        >>> old = small_system().owner
-        >>> succession, _ = owner.announce(owner.rekey(old, draw=secrets.token_bytes))
-        >>> check_successor(old.card, succession), check_successor(succession.card, succession)
-        (True, False)
-    """
+    """Decide whether a message opens the epoch after this one."""
     check_signature(message, public=card.owner_key, refusal=ForgedReplyError)
     following = message.card
     if not same_collection(following, card):

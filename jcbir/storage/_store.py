@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
+from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol._schema import read_plain, write_plain
-from jcbir.protocol.grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Card, Head, Publication, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.ranking._keys import check_key
