@@ -13,6 +13,7 @@ from jcbir.cipher import analysis
 BOOLEANS = np.array([[True, False, True, True], [False, False, True, False]])
 WORDS = np.array([[7, 1], [5, 0]], np.uint32)
 DISTANCES = np.array([[0, 1, 1, 3], [2, 0, 1, 3]])
+CLASSES = np.array([2, 3])
 COUNTS = metrics.tally(DISTANCES, BOOLEANS, bits=4)
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (8, 9, 1), np.uint8)
@@ -61,6 +62,9 @@ GOOD = {
     "recall_within": ((COUNTS,), {"radius": 1}),
     "tally": ((DISTANCES, BOOLEANS), {"bits": 4}),
     "tally_blocks": (([(DISTANCES, BOOLEANS)],), {"bits": 4}),
+    "tally_codes": ((BOOLEANS, BOOLEANS, CLASSES, CLASSES), {}),
+    "evaluate": ((BOOLEANS, BOOLEANS, CLASSES, CLASSES), {"top": 2}),
+    "curve": ((COUNTS,), {"tops": (1, 2)}),
     "grade_tally": ((DISTANCES, DISTANCES), {"bits": 4, "highest": 3}),
     "tallied_ndcg": ((metrics.grade_tally(DISTANCES, DISTANCES),), {"top": 2, "items": 4}),
     "ndcg": ((DISTANCES, DISTANCES), {"top": 2, "bits": 4, "highest": 3}),
@@ -139,7 +143,7 @@ def test_every_wrong_type_and_rank(unchecked, name):
 @pytest.mark.parametrize("name", GOOD)
 def test_every_wrong_number(unchecked, name):
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
-    for option in options.keys() - {"key", "nonce", "keys", "nonces"}:
+    for option in options.keys() - {"key", "nonce", "keys", "nonces", "tops"}:
         for value in NUMBERS:
             if value is None and option in NONE_ALLOWED:
                 continue
