@@ -21,8 +21,8 @@ DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohas
 ADDED = ("dsh", "dtsh", "dbdh", "idhn", "dfh")
 """Later methods, by their losses within a batch: asked for by name, not part of the paper's comparison."""
 VARIANTS = ("csq_drawn", "csq_pairs", "csq_labels")
-"""CSQ with its rows of the Hadamard matrix drawn at random, with the pair term of the official code, or with the codes of
-the label rows as targets (photographs with several labels): asked for by name, not part of the comparison."""
+"""CSQ with its rows of the Hadamard matrix drawn at random, with the pair term of the official code, or with the codes
+of the label rows as targets (photographs with several labels): asked for by name, not part of the comparison."""
 NAMES = (
     {"csq_drawn": "CSQ, rows drawn", "csq_pairs": "CSQ, pair term", "csq_labels": "CSQ, label codes"}
     | {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"}

@@ -1,4 +1,4 @@
-"""Batches from elsewhere, parts of a batch, half precision, memories, hooks and several devices: on a linear network."""
+"""Batches from elsewhere, parts of a batch, half precision, memories, hooks and several devices."""
 
 import io
 import itertools
