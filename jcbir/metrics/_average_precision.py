@@ -119,7 +119,7 @@ def mean_average_precision(
     empty: Empty = "zero",
     bits: int | None = None,
 ) -> MeanPrecision:
-    """Mean of the average precision over queries, with the convention it was computed by.
+    """Mean of the average precision over queries, with the convention it was computed by; a number on the host.
 
     Args:
         distances: Distances of n database items to q queries.

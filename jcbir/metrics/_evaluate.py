@@ -82,7 +82,7 @@ def evaluate(
     """Mean average precision from codes and labels, as the code base that is named would compute it.
 
     `mean over queries of 1/H sum over relevant items in the top R of (hits so far) / rank`, H the hits in the top R;
-    two images are relevant to each other where they share a label.
+    two images are relevant to each other where they share a label. It runs on the host, a block of queries at a time.
 
     Args:
         query_codes: One code a row: booleans, -1 and +1, or 0 and 1; packed where `bits` is given. Any array that NumPy
@@ -143,7 +143,7 @@ def tally_codes(
     bits: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tally:
-    """Counts by distance from codes and labels: `tally` of all pairs, a block of queries at a time.
+    """Counts by distance from codes and labels: `tally` of all pairs, a block of queries at a time, on the host.
 
     Args:
         query_codes: As in `evaluate`.

@@ -111,6 +111,11 @@ def test_examples_of_the_pages_run():
     blocks = re.findall(r"```python\n(.*?)```", (DOCS / "hashing.md").read_text(), re.DOTALL)
     (shallow,) = [block for block in blocks if "shallow.sdh" in block]
     exec(shallow, {})
+    training: dict = {}
+    for block in blocks:
+        if "hashing.fit" in block:
+            exec(block, training)
+    assert [line["epoch"] for line in training["history"]] == [0, 1]
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", (DOCS / "metrics.md").read_text(), re.DOTALL):
         exec(block, names)
