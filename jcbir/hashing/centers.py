@@ -69,7 +69,7 @@ def drawn_centers(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray
     """Rows drawn at random from the Q first words of `separated_centers`, or from as many as there are classes.
 
     As far apart as the rows in their order, and better to learn where classes are few: the first 10 rows of H_64 have
-    only 16 different columns, so that their 64 bits say 16 things, one of them nothing.
+    only 16 different columns, so that their 64 bits say 16 things, one of them nothing; drawn ones have up to 64.
 
     Args:
         key: PRNG key; another key is another table, so it belongs to the model.
@@ -85,8 +85,8 @@ def drawn_centers(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray
     Example:
         >>> import jax
         >>> table = drawn_centers(jax.random.key(0), 10, bits=64)
-        >>> separation(table).minimum, len(np.unique(table, axis=1).T)
-        (32, 64)
+        >>> separation(table).minimum, [len(np.unique(rows, axis=1).T) for rows in (hadamard(10, 64), table)]
+        (32, [16, 32])
     """
     table = separated_centers(jax.random.fold_in(key, 1), max(classes, bits), bits=bits)
     return table[np.asarray(jax.random.permutation(key, len(table)))[:classes]]

@@ -127,10 +127,11 @@ def dfh_centers(
         rates of DeepHash-pytorch.
     """
     check_array("codes", codes, kind="booleans", form="[b, k]", rank=2)
+    centers = jnp.asarray(centers)
     count, bits = centers.shape
-    rows = label_rows(labels, classes=count)
-    signs = jnp.where(jnp.asarray(codes), 1.0, -1.0).astype(jnp.float32)
-    apart = bits * (2.0 * jnp.eye(count) - 1.0)
+    rows = label_rows(labels, classes=count).astype(centers.dtype)
+    signs = jnp.where(jnp.asarray(codes), 1.0, -1.0).astype(centers.dtype)
+    apart = bits * (2.0 * jnp.eye(count, dtype=centers.dtype) - 1.0)
 
     def objective(v: jax.Array) -> jax.Array:
         within = jnp.square(rows @ v - signs).mean()
@@ -140,7 +141,7 @@ def dfh_centers(
     slope = jax.grad(objective)
 
     def descend(step: jax.Array, v: jax.Array) -> jax.Array:
-        slower = (step >= steps * 3 // 4 - 1).astype(jnp.float32) + (step >= steps * 9 // 10 - 1).astype(jnp.float32)
-        return v - rate * 10.0**-slower * slope(v)
+        slower = jnp.where(step >= steps * 3 // 4 - 1, 0.1, 1.0) * jnp.where(step >= steps * 9 // 10 - 1, 0.1, 1.0)
+        return v - (rate * slower).astype(v.dtype) * slope(v)
 
-    return jax.lax.fori_loop(0, steps, descend, jnp.asarray(centers, jnp.float32))
+    return jax.lax.fori_loop(0, steps, descend, centers)
