@@ -29,7 +29,7 @@ from jcbir.ranking import (
     score,
     trapdoor,
 )
-from jcbir.ranking.isometry import isometry, mask_codes
+from jcbir.ranking.isometry import derive_isometry, mask_codes
 
 BATCH = {"auto": 512, "jax": 512, "gmpy2": 64, "python": 4}
 TOP = 100
@@ -131,7 +131,7 @@ def ours(
     """Build once; the stages of a query as thunks. Blinders come from a pool, whose filling is timed apart."""
     public = key.public
     layout = plan(public, scheme=scheme, count=len(codes), bits=codes.shape[1], base=base)
-    secret_mask = isometry(bytes(32), bits=codes.shape[1])
+    secret_mask = derive_isometry(bytes(32), bits=codes.shape[1])
     masked, masked_query = mask_codes(codes, secret_mask), mask_codes(query, secret_mask)
 
     def owner(rows):

@@ -30,7 +30,7 @@ from jcbir.codes import pack, pairwise
 from jcbir.metrics import mean_average_precision
 from jcbir.paillier import secret
 from jcbir.ranking import SCHEMES as RECORDS, build_index, open_differences, open_scores, plan, prepare, score, trapdoor
-from jcbir.ranking.isometry import isometry, mask_codes
+from jcbir.ranking.isometry import derive_isometry, mask_codes
 
 SCHEMES = ("bitsliced", "packed", "integer")
 
@@ -88,7 +88,7 @@ def main(config: Searching) -> dict[str, Any]:
         relevant = learning.relevance(prepared)
         held = slice(config.database)
         # One mask for owner and users: distances stay, differences as integers do not.
-        mask = isometry(secrets.token_bytes(32), bits=bits)
+        mask = derive_isometry(secrets.token_bytes(32), bits=bits)
         codes = Codes(mask_codes(asked, mask), mask_codes(stored[held], mask), relevant[:, held])
         lengths[str(bits)] = search_all(codes, key, config.queries) | {
             "map_integer_unmasked": by_value(Codes(asked, stored[held], relevant[:, held]))

@@ -270,7 +270,9 @@ def learner(prepared: Bench, net: Network, method: str, bits: int) -> Callable[[
         targets = methods.targets_of(method, target_key, labels, bits=bits)
         more = methods.classifier(method, class_key, classes=labels.shape[1], bits=bits)
         name = f"{learn.dataset}-{learn.tune}-{method}-{bits}-{seed}"
-        return train(prepared, net, step, optimizer, targets, seed=seed, name=name, more=more)
+        batch = min(learn.batch, len(labels))
+        memory = methods.memory(method, classes=labels.shape[1], bits=bits, batch=batch)
+        return train(prepared, net, step, optimizer, targets, seed=seed, name=name, more=more, memory=memory)
 
     return learned
 
@@ -292,11 +294,12 @@ def train(
     net: Network,
     step: Callable[..., Any],
     optimizer: optax.GradientTransformation,
-    targets: np.ndarray,
+    targets: Any,
     *,
     seed: int,
     name: str,
     more: Mapping[str, Any] | None = None,
+    memory: Any = (),
 ) -> TrainState:
     """One run, continued where it was killed: the state of the epoch that the validation photographs chose.
 
@@ -305,7 +308,7 @@ def train(
     key, init_key, *_ = jax.random.split(jax.random.key(seed), 4)
     variables = net.init(init_key)
     params = {**variables["params"], **(more or {})}
-    fresh = init_state(key, {**variables, "params": params}, optimizer=optimizer)
+    fresh = init_state(key, {**variables, "params": params}, optimizer=optimizer, memory=memory)
     # What a checkpoint depends on: neither the other cells nor where files lie.
     learn, apart = asdict(prepared.learn), ("source", "features", "bits", "seeds", "top")
     about = {"learn": {field: value for field, value in learn.items() if field not in apart}, "run": name}
@@ -320,7 +323,7 @@ def train(
         targets,
         step=step,
         epochs=prepared.learn.epochs,
-        batch=min(prepared.learn.batch, len(targets)),
+        batch=prepared.learn.batch,
         about=about,
         validate=validate,
         monitor="validation",

@@ -18,11 +18,13 @@ from jcbir.hashing import centers, losses, shallow
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
-VARIANTS = ("csq_drawn", "csq_labels")
-"""CSQ with its rows of the Hadamard matrix drawn at random, or with the codes of the label rows as targets (photographs
-with several labels): asked for by name, not part of the comparison."""
+ADDED = ("dsh", "dtsh", "dbdh", "idhn", "dfh")
+"""Later methods, by their losses within a batch: asked for by name, not part of the paper's comparison."""
+VARIANTS = ("csq_drawn", "csq_pairs", "csq_labels")
+"""CSQ with its rows of the Hadamard matrix drawn at random, with the pair term of the official code, or with the codes
+of the label rows as targets (photographs with several labels): asked for by name, not part of the comparison."""
 NAMES = (
-    {"csq_drawn": "CSQ, rows drawn", "csq_labels": "CSQ, label codes"}
+    {"csq_drawn": "CSQ, rows drawn", "csq_pairs": "CSQ, pair term", "csq_labels": "CSQ, label codes"}
     | {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"}
     | {"hashnet": "HashNet"}
 )
@@ -37,21 +39,17 @@ def title(method: str) -> str:
 
 
 def class_centers(classes: int, *, bits: int, drawn: bool = False) -> np.ndarray:
-    """Hash centers: the paper's Hadamard rows, and past 2Q classes the separated ones, the same for every seed.
-
-    The first 10 rows of H_64 have only 16 different columns: 64 bits that say 16 things, one of them nothing. Rows
-    `drawn` from all of H_64 are as far apart and have up to 64 different columns.
-    """
-    table = centers.separated_centers(jax.random.key(0), max(classes, bits if drawn else 0), bits=bits)
-    rows = np.asarray(jax.random.permutation(jax.random.key(0), len(table))) if drawn else np.arange(len(table))
-    return table[rows[:classes]]
+    """Hash centers: the paper's Hadamard rows, and past 2Q classes the separated ones, the same for every seed."""
+    make = centers.drawn_centers if drawn else centers.separated_centers
+    return make(jax.random.key(0), classes, bits=bits)
 
 
-def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) -> np.ndarray:
+def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) -> Any:
     """What the method's loss compares with: semantic centers, factorized codes, or the labels themselves."""
-    if method in ("csq", "csq_drawn"):
+    if method in ("csq", "csq_drawn", "csq_pairs"):
         table = class_centers(labels.shape[1], bits=bits, drawn=method == "csq_drawn")
-        return np.asarray(centers.semantic(labels, table))
+        found = np.asarray(centers.semantic(labels, table))
+        return (found, labels) if method == "csq_pairs" else found
     if method == "csq_labels":
         return (
             np.asarray(shallow.project(_label_codes()(jax.random.key(0), labels, bits=bits), labels.astype(np.float32)))
@@ -91,11 +89,18 @@ def step_of(
                 **common,
             )
         )
+    if method == "dfh":
+        return jax.jit(partial(hashing.train_step, apply=apply, loss=_fisher, remember=_moved, **common))
     table = class_centers(classes, bits=bits)
     loss = {
         "csq": losses.csq,
         "csq_drawn": losses.csq,
         "csq_labels": losses.csq,
+        "csq_pairs": lambda logits, targets: losses.csq(logits, *targets, pair_weight=0.2),
+        "dsh": losses.dsh,
+        "dtsh": losses.dtsh,
+        "dbdh": losses.dbdh,
+        "idhn": losses.idhn,
         "cnnh": losses.cnnh,
         "dnnh": losses.dnnh,
         "dhn": losses.dhn,
@@ -111,6 +116,13 @@ def classifier(method: str, key: jax.Array, *, classes: int, bits: int) -> dict[
     if method != "greedyhash":
         return {}
     return {"hash_classifier": jax.random.normal(key, (bits, classes)) / jnp.sqrt(bits)}
+
+
+def memory(method: str, *, classes: int, bits: int, batch: int) -> Any:
+    """What the method remembers between steps: DFH's class centers, and the codes of a batch drawn to those before."""
+    if method != "dfh":
+        return ()
+    return {"centers": jnp.zeros((classes, bits), jnp.float32), "codes": jnp.zeros((batch, bits), bool)}
 
 
 def shallow_fitter(
@@ -142,6 +154,15 @@ def _factorizer() -> Callable[..., jax.Array]:
 @cache
 def _label_codes() -> Callable[..., shallow.LinearHash]:
     return jax.jit(centers.label_codes, static_argnames="bits")
+
+
+def _moved(before: Any, logits: Any, labels: Any) -> Any:
+    codes = losses.dfh_codes(logits, labels, before["centers"])
+    return {"centers": losses.dfh_centers(before["centers"], labels, codes), "codes": codes}
+
+
+def _fisher(logits: Any, labels: Any, memory: Any) -> jax.Array:
+    return losses.dfh(logits, labels, memory["codes"])
 
 
 def _classified(apply: hashing.TrainApply) -> hashing.TrainApply:

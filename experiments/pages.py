@@ -13,6 +13,7 @@ worth is read from its own docstring.
 
 import ast
 import json
+import math
 import re
 import statistics
 import textwrap
@@ -1119,6 +1120,35 @@ def soaked(report: Report) -> str:
     return "\n\n".join([prose(text), prose(note), table(header, rows)])
 
 
+# ------------------------------------------------------------------------------------------------------------ parity.md
+
+
+def parity(reports: Reports, text: str) -> str:
+    """Our losses against public code's."""
+    report = reports["parity"]
+
+    def span(found: Report) -> list[str]:
+        low, high = (f"{value:.4g}" for value in found["ratio"])
+        # Below 1, a cosine is rounded down: none that differs may read 1.
+        cosine = "1" if found["cosine"] > 1 - 1e-9 else f"{math.floor(found['cosine'] * 1e3) / 1e3:.3f}"
+        return [low if low == high else f"{low} to {high}", cosine]
+
+    rows = []
+    for row in report["losses"]:
+        arguments = {"": "none needed", "none": "not reproduced"}.get(row["arguments"], f"`{row['arguments']}`")
+        same = ["-", "-"] if row["arguments"] == "none" else span(row["reproduced"])
+        rows.append([row["method"], row["code"], *span(row["defaults"]), arguments, *same])
+    header = ["method", "code", "value, defaults", "cosine", "arguments", "value", "cosine"]
+    steps = [[name, difference(value)] for name, value in report["updates"].items()]
+    config = report["config"]
+    about = f"""
+        {config["batches"]} random batches of {config["size"]} images of {config["classes"]} classes, {config["bits"]}
+        bits, {config["stored"]} images remembered, float64. Values: ours / theirs; cosines: of the gradients, the least
+        of all batches."""
+    losses = prose(about) + "\n\n" + table(header, rows)
+    return filled(text, {"losses": losses, "updates": table(["step", "largest difference"], steps)})
+
+
 PAGES: dict[str, Callable[[Reports, str], str]] = {
     "results.md": results,
     "reports.md": every_report,
@@ -1127,6 +1157,7 @@ PAGES: dict[str, Callable[[Reports, str], str]] = {
     "backbones.md": backbones,
     "hashing.md": hashing,
     "metrics.md": metrics,
+    "parity.md": parity,
     "cipher.md": cipher,
     "service.md": service,
 }

@@ -52,7 +52,7 @@ SCALES: dict[Scale, Comparison] = {
 
 def main(config: Comparison) -> dict[str, Any]:
     """Run the comparison, print the table, draw the curves."""
-    known = methods.SHALLOW + methods.DEEP + methods.VARIANTS
+    known = methods.SHALLOW + methods.DEEP + methods.ADDED + methods.VARIANTS
     if unknown := set(config.methods) - {*known}:
         raise SystemExit(f"--methods must be among {', '.join(known)}, got {', '.join(sorted(unknown))}")
     run = begin("table2_methods", config)

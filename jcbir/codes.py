@@ -169,7 +169,7 @@ def unpack(packed: UInt32[Array, "*b w"], *, bits: int) -> Bool[jax.Array, "*b k
 
 
 def to_bytes(packed: UInt32[Array, "*b w"], *, bits: int) -> UInt8[np.ndarray, "*b v"]:
-    """Packed codes as bytes, the layout of FAISS binary indexes and of `numpy.packbits`.
+    """Packed codes as bytes, the layout of FAISS binary indexes and of `numpy.packbits`; on the host.
 
     Args:
         packed: Packed codes.
@@ -191,7 +191,7 @@ def to_bytes(packed: UInt32[Array, "*b w"], *, bits: int) -> UInt8[np.ndarray, "
 
 
 def from_bytes(rows: UInt8[Array, "*b v"], *, bits: int) -> UInt32[np.ndarray, "*b w"]:
-    """Packed codes from bytes, the inverse of `to_bytes`.
+    """Packed codes from bytes, the inverse of `to_bytes`; on the host.
 
     Args:
         rows: Bytes, most significant bit first; `ceil(bits / 8)` of them on the last axis.

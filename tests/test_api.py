@@ -138,6 +138,17 @@ def test_one_error_grammar(package):
                 assert re.fullmatch(r"(?s)[^:]+: (.* )?must .+[,;] got .+", text), f"{path}:{line}: {text}"
 
 
+def test_no_function_shadows_its_module():
+    for name, module in imported():
+        if name.startswith(UNDOCUMENTED):
+            continue
+        own = name.rpartition(".")[2]
+        assert not inspect.isfunction(vars(module).get(own)), f"{name}.{own} makes `import {own}` mean two things"
+        for found in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            shown = getattr(module, found.name, None)
+            assert not inspect.isfunction(shown), f"{name} offers a function {found.name} in the place of the module"
+
+
 def test_no_assert_and_no_pickle():
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

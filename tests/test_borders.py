@@ -13,6 +13,7 @@ from jcbir.cipher import analysis
 BOOLEANS = np.array([[True, False, True, True], [False, False, True, False]])
 WORDS = np.array([[7, 1], [5, 0]], np.uint32)
 DISTANCES = np.array([[0, 1, 1, 3], [2, 0, 1, 3]])
+CLASSES = np.array([2, 3])
 COUNTS = metrics.tally(DISTANCES, BOOLEANS, bits=4)
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (8, 9, 1), np.uint8)
@@ -61,6 +62,9 @@ GOOD = {
     "recall_within": ((COUNTS,), {"radius": 1}),
     "tally": ((DISTANCES, BOOLEANS), {"bits": 4}),
     "tally_blocks": (([(DISTANCES, BOOLEANS)],), {"bits": 4}),
+    "tally_codes": ((BOOLEANS, BOOLEANS, CLASSES, CLASSES), {}),
+    "evaluate": ((BOOLEANS, BOOLEANS, CLASSES, CLASSES), {"top": 2}),
+    "curve": ((COUNTS,), {"tops": (1, 2)}),
     "grade_tally": ((DISTANCES, DISTANCES), {"bits": 4, "highest": 3}),
     "tallied_ndcg": ((metrics.grade_tally(DISTANCES, DISTANCES),), {"top": 2, "items": 4}),
     "ndcg": ((DISTANCES, DISTANCES), {"top": 2, "bits": 4, "highest": 3}),
@@ -81,7 +85,7 @@ FUNCTIONS = {
     and getattr(module, name).__module__.startswith(module.__name__)
     and not name.startswith("_")
 }
-ON_HOST = {"convention", "word_count", "to_bytes", "from_bytes"} | {
+ON_HOST = {"convention", "word_count", "to_bytes", "from_bytes", "evaluate", "tally_codes"} | {
     name for name, function in FUNCTIONS.items() if function.__module__.startswith("jcbir.cipher")
 }
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "uint32", "float16", "float32", "float64", "complex64", "O", "U1")
@@ -139,7 +143,7 @@ def test_every_wrong_type_and_rank(unchecked, name):
 @pytest.mark.parametrize("name", GOOD)
 def test_every_wrong_number(unchecked, name):
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
-    for option in options.keys() - {"key", "nonce", "keys", "nonces"}:
+    for option in options.keys() - {"key", "nonce", "keys", "nonces", "tops"}:
         for value in NUMBERS:
             if value is None and option in NONE_ALLOWED:
                 continue
@@ -169,6 +173,23 @@ def test_the_same_results_with_and_without_x64(name):
             assert a == b
         else:
             assert np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f")
+
+
+VALUES_ON_HOST = {"mean_average_precision"}
+"""Takes JAX arrays, and gives Python numbers: not under `jit`."""
+
+
+@pytest.mark.parametrize("name", [name for name in GOOD if name not in ON_HOST | VALUES_ON_HOST])
+def test_the_same_results_under_jit(name):
+    """The list of what can be part of a program: all of these packages but what is named above."""
+    function, (arrays, options) = FUNCTIONS[name], GOOD[name]
+    inside = jax.tree.map(jnp.asarray, arrays)
+    assert same(jax.jit(lambda *a: function(*a, **options))(*inside), function(*inside, **options))
+
+
+@pytest.mark.parametrize("name", ["to_bytes", "from_bytes", "evaluate", "tally_codes", "mean_average_precision"])
+def test_what_runs_on_the_host_says_so(name):
+    assert "on the host" in inspect.getdoc(FUNCTIONS[name])
 
 
 @pytest.mark.parametrize("name", [name for name in GOOD if name not in ON_HOST])

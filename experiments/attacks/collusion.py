@@ -20,7 +20,7 @@ from jcbir.protocol.session import NOW, Session
 from jcbir.protocol.user import User, scheme_masking_key
 from jcbir.ranking import build_index, mask_index, score
 from jcbir.ranking._radix import split
-from jcbir.ranking.isometry import Isometry, isometry, mask_codes
+from jcbir.ranking.isometry import Isometry, derive_isometry, mask_codes
 from jcbir.sealing import image_key, open_sealed
 
 DRAW = secrets.token_bytes
@@ -46,7 +46,7 @@ def cloud_and_user(*, count: int, bits: int, key_bits: int, seed: int) -> dict[s
             solved[f"packed_query_bits_{rule}"] = float((_solve(world, asked, generator) == asked[0]).mean())
         except ForgedScoresError:
             solved[f"packed_query_bits_{rule}"] = 0.0
-    masked = isometry(_mask_of(world.users[1], "bitsliced"), bits=bits)
+    masked = derive_isometry(_mask_of(world.users[1], "bitsliced"), bits=bits)
     opened = _unmask(mask_codes(asked, masked), masked)
     return solved | {"bitsliced_query_bits_remaining": float((opened == asked).mean())}
 
@@ -80,7 +80,7 @@ def authority_and_user(*, count: int, bits: int, key_bits: int, seed: int) -> di
     lanes, key = world.server.segments[0].indexes["packed"].layout.lanes, _mask_of(world.users[0], "packed")
     found = np.empty((count, bits), bool)
     for lane in range(min(lanes, count)):
-        secret = isometry(key, bits=bits, lane=lane)
+        secret = derive_isometry(key, bits=bits, lane=lane)
         # The pattern is h - q.
         found[lane::lanes] = _unmask(pattern[lane::lanes] + mask_codes(asked, secret) == 1, secret)
     return {"codes_remaining": float((found == codes[_order(world)]).all(axis=1).mean())}

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from jcbir.codes import pack, pairwise
 from jcbir.protocol import owner, session
-from jcbir.ranking.isometry import isometry, mask_codes
+from jcbir.ranking.isometry import derive_isometry, mask_codes
 
 COVER = 4
 """Images of a bucket, where the grant has cover."""
@@ -48,7 +48,7 @@ def watch(*, count: int, queries: int, classes: int, bits: int, flip: float, top
     centers = generator.random((classes, bits)) < 0.5
     labels = np.arange(count) % classes
     codes = _near(centers[labels], flip, generator)
-    first, second = (isometry(secrets.token_bytes(32), bits=bits) for _ in range(2))
+    first, second = (derive_isometry(secrets.token_bytes(32), bits=bits) for _ in range(2))
     asked = _near(centers[generator.integers(0, classes, queries)], flip, generator)
     seen = Watched(mask_codes(asked, first), _results(codes, asked, top, generator))
     votes, times = _votes(seen, count)

@@ -10,7 +10,9 @@ from ._training import (
     TrainState as TrainState,
     fine_tune as fine_tune,
     fit as fit,
+    fit_batches as fit_batches,
     init_state as init_state,
     linen_apply as linen_apply,
+    log_lines as log_lines,
     train_step as train_step,
 )

@@ -11,18 +11,23 @@ epoch) alone, so a run that continues from a saved state repeats the uninterrupt
 """
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 from jaxtyping import Int32, Shaped
 
 from jcbir.hashing._augment import crop_and_flip
 from jcbir.hashing.losses import csq
-from jcbir.typing import Array
+from jcbir.models import replicate, split_batch
+from jcbir.typing import Array, check_whole
 
 
 class TrainState(NamedTuple):
@@ -34,6 +39,7 @@ class TrainState(NamedTuple):
         batch_stats: running statistics of BatchNorm, {} for a network without.
         opt_state: state of the optimizer.
         key: PRNG key of the run; it never changes, every step folds its own number into it.
+        memory: what the method remembers between steps, any pytree of arrays, e.g. `losses.MemoryBank`; () for none.
     """
 
     step: Int32[Array, ""]
@@ -41,6 +47,7 @@ class TrainState(NamedTuple):
     batch_stats: Any
     opt_state: Any
     key: jax.Array
+    memory: Any = ()
 
 
 class Batch(NamedTuple):
@@ -106,13 +113,16 @@ def linen_apply(module: Any, *, select: Callable[[Any], Any] = lambda outputs: o
     return apply
 
 
-def init_state(key: jax.Array, variables: Any, *, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(
+    key: jax.Array, variables: Any, *, optimizer: optax.GradientTransformation, memory: Any = ()
+) -> TrainState:
     """A state at step 0 from a network's variables.
 
     Args:
         key: PRNG key of the run.
         variables: {"params": ..., "batch_stats": ...}; the statistics may be missing.
         optimizer: the optax optimizer that `train_step` will use.
+        memory: what the method remembers before the first step.
 
     Returns:
         The state.
@@ -131,7 +141,7 @@ def init_state(key: jax.Array, variables: Any, *, optimizer: optax.GradientTrans
     _check_finite(batch_stats, name="batch_stats")
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, key)
+    return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, key, memory)
 
 
 def train_step(
@@ -139,9 +149,12 @@ def train_step(
     batch: Batch,
     *,
     apply: TrainApply,
-    loss: Callable[[Any, Any], Any],
+    loss: Callable[..., Any],
     optimizer: optax.GradientTransformation,
     augment: Callable[[jax.Array, Any], Any] | None = None,
+    remember: Callable[[Any, Any, Any], Any] | None = None,
+    accumulate: int = 1,
+    compute_dtype: Any = None,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """One step of gradient descent on the mean loss of a batch; pure, for `jax.jit` by the caller or by `fit`.
 
@@ -151,12 +164,20 @@ def train_step(
         state: the state before.
         batch: images and targets.
         apply: (variables, images, key) -> (outputs, new batch_stats) in training mode, e.g. `linen_apply(module)`.
-        loss: (outputs, targets) -> unreduced loss, averaged here.
+        loss: (outputs, targets) -> unreduced loss, averaged here; with `remember`, (outputs, targets, memory).
         optimizer: the optimizer of `init_state`.
         augment: (key, images) -> images, e.g. `jcbir.hashing.crop_and_flip`.
+        remember: (memory, outputs, targets) -> memory, before the loss and without a gradient, e.g. `losses.remember`.
+        accumulate: parts of the batch that pass the network one after the other, whose gradients are averaged. A loss
+            of pairs sees the pairs of a part, and BatchNorm its statistics.
+        compute_dtype: type of parameters and of images that are floats inside the network, e.g. `jnp.bfloat16`; the
+            loss, the gradient and the optimizer stay in float32. None changes nothing.
 
     Returns:
         The state after, and scalar metrics: `loss` (mean of the batch) and `gradient_norm` (over all parameters).
+
+    Raises:
+        ValueError: `accumulate` is no whole number of at least 1 that divides the batch.
 
     Example:
         >>> import jax, jax.numpy as jnp, optax
@@ -171,22 +192,60 @@ def train_step(
         >>> float(metrics["loss"]), float(state.params["w"][0, 0]), int(state.step)
         (1.0, 1.0, 1)
     """
-    augment_key, apply_key = jax.random.split(jax.random.fold_in(state.key, state.step))
-    images = batch.images if augment is None else augment(augment_key, batch.images)
+    parts = check_whole("accumulate", accumulate, low=1)
 
-    def objective(params: Any) -> tuple[jax.Array, Any]:
-        variables = {"params": params, "batch_stats": state.batch_stats}
+    def objective(params: Any, kept: _Kept, part: Batch, key: jax.Array) -> tuple[jax.Array, _Kept]:
+        augment_key, apply_key = jax.random.split(key)
+        images = part.images if augment is None else augment(augment_key, part.images)
+        inside, images = _computing((params, images), compute_dtype)
+        variables = {"params": inside, "batch_stats": kept.batch_stats}
         outputs, batch_stats = apply(variables, images, apply_key)
-        return loss(outputs, batch.targets).mean(), batch_stats
+        if compute_dtype is not None:
+            outputs, batch_stats = _computing((outputs, batch_stats), jnp.float32)
+        if remember is None:
+            return loss(outputs, part.targets).mean(), _Kept(batch_stats, kept.memory)
+        memory = remember(kept.memory, jax.lax.stop_gradient(outputs), part.targets)
+        return loss(outputs, part.targets, memory).mean(), _Kept(batch_stats, memory)
 
-    (value, batch_stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+    slope = jax.value_and_grad(objective, has_aux=True)
+    key, kept = jax.random.fold_in(state.key, state.step), _Kept(state.batch_stats, state.memory)
+    if parts == 1:
+        (value, kept), gradient = slope(state.params, kept, batch, key)
+    else:
+        rows = {leaf.shape[0] for leaf in jax.tree.leaves(batch)}
+        if any(count % parts for count in rows):
+            raise ValueError(f"accumulate: must divide the batch of {max(rows)}, got {parts}")
+
+        def add(carry: Any, part: tuple[Batch, jax.Array]) -> tuple[Any, None]:
+            (total, summed), kept = carry
+            (value, kept), gradient = slope(state.params, kept, *part)
+            return ((total + value, jax.tree.map(jnp.add, summed, gradient)), kept), None
+
+        split = jax.tree.map(lambda leaf: leaf.reshape(parts, leaf.shape[0] // parts, *leaf.shape[1:]), batch)
+        nothing = jnp.zeros((), jnp.float32), jax.tree.map(jnp.zeros_like, state.params)
+        (sums, kept), _ = jax.lax.scan(add, (nothing, kept), (split, jax.random.split(key, parts)))
+        value, gradient = jax.tree.map(lambda leaf: leaf / parts, sums)
     # optax raises a Python float to an integer count, which strict dtype promotion refuses; the networks stay strict.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         norm = optax.tree.norm(gradient)
-    state = TrainState(state.step + 1, params, batch_stats, opt_state, state.key)
+    state = TrainState(state.step + 1, params, kept.batch_stats, opt_state, state.key, kept.memory)
     return state, {"loss": value, "gradient_norm": norm}
+
+
+class _Kept(NamedTuple):
+    """What passes from a part of a batch to the next."""
+
+    batch_stats: Any
+    memory: Any
+
+
+def _computing(tree: Any, dtype: Any) -> Any:
+    """The floats of a tree in another type; all as it is where there is none."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
 
 
 def fit(
@@ -198,13 +257,15 @@ def fit(
     epochs: int,
     batch: int = 64,
     progress: Callable[[Progress], None] | None = None,
+    evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
     checkpoint: Callable[[TrainState, dict[str, int | float]], None] | None = None,
+    mesh: Mesh | None = None,
 ) -> tuple[TrainState, list[dict[str, int | float]]]:
     """Train for a number of epochs in all, from wherever the state stands; compiles `step` once.
 
     Each epoch visits the images in a fresh order that depends on (state.key, epoch) alone and leaves out the last n mod
     batch of it, so that every step has one shape. A state in the middle of a run, even of an epoch, continues exactly
-    where it stood.
+    where it stood. `fit_batches` takes batches that come from elsewhere.
 
     Args:
         state: where to start: `init_state`, or a saved state.
@@ -214,15 +275,18 @@ def fit(
             unless it is already, as it should be when several runs share it.
         epochs: epochs of the whole run, those already in `state.step` included.
         batch: images per step, at most n; fewer images than that are one batch.
-        progress: called after every step.
-        checkpoint: called after every epoch with the state and the epoch's mean metrics.
+        progress: called after every step, e.g. `log_lines(file)`.
+        evaluate: state -> figures, after every epoch; they join the epoch's metrics.
+        checkpoint: called after every epoch with the state and the epoch's metrics.
+        mesh: devices that share each batch, all along its first axis; the state is copied to each.
 
     Returns:
-        The last state, and the mean metrics of each epoch (with its `epoch`) that was run here.
+        The last state, and the metrics of each epoch (with its `epoch`) that was run here: means of the steps', and the
+        figures of `evaluate`.
 
     Raises:
-        ValueError: no images, a batch below 1, a target of another length, or a loss that became NaN or infinite
-            (naming step and epoch; the state before is what `checkpoint` saw last).
+        ValueError: no images, a batch below 1 or not divided by the devices, a target of another length, or a loss that
+            became NaN or infinite (naming step and epoch; the state before is what `checkpoint` saw last).
 
     Example:
         >>> import jax, numpy as np, optax
@@ -247,33 +311,169 @@ def fit(
             raise ValueError(
                 f"targets{jax.tree_util.keystr(path)}: must have {total} rows like images, got {len(leaf)}"
             )
-    batch = min(batch, total)
-    per_epoch = total // batch
+    size = min(batch, total)
+    key = state.key
+
+    def rows(epoch: int, first: int) -> Iterator[Batch]:
+        order = _epoch_order(key, epoch, count=total)
+        for index in range(first, total // size):
+            yield _rows(images, targets, order[index * size : (index + 1) * size])
+
+    hooks = _Hooks(progress, evaluate, checkpoint)
+    return _epochs(state, rows, step=step, epochs=epochs, per_epoch=total // size, hooks=hooks, mesh=mesh)
+
+
+def fit_batches(
+    state: TrainState,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    *,
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+    epochs: int,
+    per_epoch: int,
+    progress: Callable[[Progress], None] | None = None,
+    evaluate: Callable[[TrainState], Mapping[str, float]] | None = None,
+    checkpoint: Callable[[TrainState, dict[str, int | float]], None] | None = None,
+    mesh: Mesh | None = None,
+) -> tuple[TrainState, list[dict[str, int | float]]]:
+    """`fit` on batches that a loader makes: grain, tf.data, a PyTorch DataLoader, a generator.
+
+    Args:
+        state: as in `fit`; in the middle of an epoch, the batches it has seen are drawn again and skipped.
+        batches: pairs (images, targets) of arrays, of one shape. Either something that can be iterated anew each epoch
+            (a loader), or a function from the number of the epoch to its batches (which alone makes a resumed run that
+            of an uninterrupted one), or an iterator without an end, of which the epochs take what comes.
+        step: as in `fit`.
+        epochs: as in `fit`.
+        per_epoch: batches per epoch.
+        progress: as in `fit`.
+        evaluate: as in `fit`.
+        checkpoint: as in `fit`.
+        mesh: as in `fit`.
+
+    Returns:
+        As `fit`.
+
+    Raises:
+        ValueError: fewer batches than `per_epoch`, one that is no pair, or a loss that became NaN or infinite.
+
+    Example:
+        >>> import jax, numpy as np, optax
+        >>> from functools import partial
+        >>> def apply(variables, images, key):
+        ...     return images @ variables["params"], {}
+        >>> optimizer = optax.sgd(0.1)
+        >>> state = init_state(jax.random.key(0), {"params": np.zeros((3, 1), np.float32)}, optimizer=optimizer)
+        >>> step = partial(train_step, apply=apply, loss=lambda out, y: (out - y)[:, 0] ** 2, optimizer=optimizer)
+        >>> def batches(epoch):
+        ...     for _ in range(2):
+        ...         yield np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)
+        >>> state, history = fit_batches(state, batches, step=step, epochs=3, per_epoch=2)
+        >>> int(state.step), len(history)
+        (6, 3)
+    """
+    per_epoch = check_whole("per_epoch", per_epoch, low=1)
+
+    def rows(epoch: int, first: int) -> Iterator[Batch]:
+        made = batches(epoch) if callable(batches) else batches
+        for item in itertools.islice(made, first, per_epoch):
+            if not isinstance(item, tuple | list) or len(item) != 2:
+                raise ValueError(f"batches: must be pairs of images and targets, got {type(item).__name__}")
+            yield Batch(*jax.tree.map(_from_loader, tuple(item)))
+
+    hooks = _Hooks(progress, evaluate, checkpoint)
+    return _epochs(state, rows, step=step, epochs=epochs, per_epoch=per_epoch, hooks=hooks, mesh=mesh)
+
+
+def log_lines(file: TextIO | io.TextIOBase, *, every: int = 1) -> Callable[[Progress], None]:
+    """A `progress` that writes JSON lines: step, epoch and metrics.
+
+    Args:
+        file: an open text file, or `sys.stderr`.
+        every: steps between two lines.
+
+    Returns:
+        The function.
+
+    Raises:
+        ValueError: `every` is no whole number of at least 1.
+
+    Example:
+        >>> import io
+        >>> file = io.StringIO()
+        >>> log_lines(file)(Progress(1, 10, 0, 64, {"loss": 0.5}))
+        >>> file.getvalue()
+        '{"step": 1, "steps": 10, "epoch": 0, "loss": 0.5}\\n'
+    """
+    every = check_whole("every", every, low=1)
+
+    def write(news: Progress) -> None:
+        if news.step % every == 0:
+            line = {"step": news.step, "steps": news.steps, "epoch": news.epoch, **news.metrics}
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+
+    return write
+
+
+class _Hooks(NamedTuple):
+    """What is told of a run."""
+
+    progress: Callable[[Progress], None] | None
+    evaluate: Callable[[TrainState], Mapping[str, float]] | None
+    checkpoint: Callable[[TrainState, dict[str, int | float]], None] | None
+
+
+def _epochs(
+    state: TrainState,
+    batches: Callable[[int, int], Iterator[Batch]],
+    *,
+    step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]],
+    epochs: int,
+    per_epoch: int,
+    hooks: _Hooks,
+    mesh: Mesh | None,
+) -> tuple[TrainState, list[dict[str, int | float]]]:
+    """The loop of both `fit`s; `batches` gives those of an epoch from the one after the first so many."""
     compiled = step if hasattr(step, "lower") else jax.jit(step)
     # Uncommitted Python and NumPy leaves would make the second call another program than the first.
     state = jax.tree.map(jnp.asarray, state)
+    devices = None if mesh is None else list(mesh.devices.flat)
+    if devices is not None:
+        state = replicate(state, devices=devices)
+
+    def placed(rows: Batch | None) -> Batch | None:
+        return rows if rows is None or devices is None else split_batch(rows, devices=devices)
+
     history = []
     for epoch in range(int(state.step) // per_epoch, epochs):
-        order = _epoch_order(state.key, epoch, count=total)
         sums: dict[str, float] = {}
         first = int(state.step) - epoch * per_epoch
-        rows = _rows(images, targets, order[first * batch : (first + 1) * batch])
+        coming = batches(epoch, first)
+        rows = placed(next(coming, None))
         for index in range(first, per_epoch):
+            if rows is None:
+                raise ValueError(f"batches: must be {per_epoch} an epoch, got {index} in epoch {epoch}")
+            count = jax.tree.leaves(rows)[0].shape[0]
             state, metrics = compiled(state, rows)
-            if index + 1 < per_epoch:
-                # Before the metrics are read: the host gathers the next batch while the device computes.
-                rows = _rows(images, targets, order[(index + 1) * batch : (index + 2) * batch])
+            # Before the metrics are read: the host gathers the next batch while the device computes.
+            rows = placed(next(coming, None)) if index + 1 < per_epoch else None
             values = {name: float(value) for name, value in metrics.items()}
             _check_loss(values["loss"], epoch * per_epoch + index, epoch)
             sums = {name: sums.get(name, 0.0) + value for name, value in values.items()}
-            if progress is not None:
-                progress(Progress(epoch * per_epoch + index + 1, epochs * per_epoch, epoch, batch, values))
+            if hooks.progress is not None:
+                hooks.progress(Progress(epoch * per_epoch + index + 1, epochs * per_epoch, epoch, count, values))
         means = {name: value / (per_epoch - first) for name, value in sums.items()}
-        history.append({"epoch": epoch, **means})
-        if checkpoint is not None:
-            checkpoint(state, history[-1])
+        found = {} if hooks.evaluate is None else {k: float(v) for k, v in hooks.evaluate(state).items()}
+        history.append({"epoch": epoch, **means, **found})
+        if hooks.checkpoint is not None:
+            hooks.checkpoint(state, history[-1])
     _check_finite(state.params, name="params")
     return state, history
+
+
+def _from_loader(leaf: Any) -> jax.Array:
+    """A loader's array: NumPy's, or what can be read as one (a tensor of TensorFlow or PyTorch)."""
+    return jnp.asarray(leaf if isinstance(leaf, jax.Array) else np.asarray(leaf))
 
 
 def fine_tune(

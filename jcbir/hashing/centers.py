@@ -65,6 +65,33 @@ def hadamard(classes: int, bits: int) -> Bool[np.ndarray, "c k"]:
     return np.concatenate([matrix, -matrix])[:classes] > 0
 
 
+def drawn_centers(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray, "c k"]:
+    """Rows drawn at random from the Q first words of `separated_centers`, or from as many as there are classes.
+
+    As far apart as the rows in their order, and better to learn where classes are few: the first 10 rows of H_64 have
+    only 16 different columns, so that their 64 bits say 16 things, one of them nothing; drawn ones have up to 64.
+
+    Args:
+        key: PRNG key; another key is another table, so it belongs to the model.
+        classes: number of centers.
+        bits: code length Q.
+
+    Returns:
+        Boolean centers, one row per class, all different.
+
+    Raises:
+        ValueError: as `separated_centers`.
+
+    Example:
+        >>> import jax
+        >>> table = drawn_centers(jax.random.key(0), 10, bits=64)
+        >>> separation(table).minimum, [len(np.unique(rows, axis=1).T) for rows in (hadamard(10, 64), table)]
+        (32, [16, 32])
+    """
+    table = separated_centers(jax.random.fold_in(key, 1), max(classes, bits), bits=bits)
+    return table[np.asarray(jax.random.permutation(key, len(table)))[:classes]]
+
+
 def bernoulli(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray, "c k"]:
     """Distinct random rows with exactly half of the bits set.
 

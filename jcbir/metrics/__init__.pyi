@@ -1,3 +1,4 @@
+from . import plot as plot
 from ._average_precision import (
     MeanPrecision as MeanPrecision,
     Ties as Ties,
@@ -9,6 +10,8 @@ from ._average_precision import (
 )
 from ._curves import (
     Curve as Curve,
+    RankCurve as RankCurve,
+    curve as curve,
     hits_at as hits_at,
     precision_at as precision_at,
     precision_recall as precision_recall,
@@ -16,5 +19,6 @@ from ._curves import (
     recall_at as recall_at,
     recall_within as recall_within,
 )
+from ._evaluate import PROTOCOLS as PROTOCOLS, Protocol as Protocol, evaluate as evaluate, tally_codes as tally_codes
 from ._gain import grade_tally as grade_tally, ndcg as ndcg, tallied_ndcg as tallied_ndcg
 from ._tally import Tally as Tally, tally as tally, tally_blocks as tally_blocks

@@ -103,15 +103,10 @@ def average_precision(
     xp = array_module(distances, relevant)
     if not isinstance(distances, Tracer) and int(distances.min()) < 0:
         raise ValueError(f"distances: must be 0 or more, got {int(distances.min())}")
-    dtype = np.float64 if xp is np else jnp.float32
     hits = _hits_by_index(distances, relevant)[..., :top]
-    ranks = xp.broadcast_to(xp.arange(1, hits.shape[-1] + 1, dtype=dtype), hits.shape)
-    sums = (xp.cumsum(hits, -1, dtype=np.int32).astype(dtype) / ranks * hits.astype(dtype)).sum(-1)
-    total = relevant.sum(-1).astype(dtype)
-    if denominator == "capped" and top is not None:
-        total = xp.minimum(total, top)
-    divisor = hits.sum(-1).astype(dtype) if denominator == "retrieved" else total
-    return quotient(xp.asarray(sums), xp.asarray(divisor))
+    total = hits.sum(-1) if denominator == "retrieved" else relevant.sum(-1)
+    capped = denominator == "capped" and top is not None
+    return listed_precision(hits, xp.asarray(xp.minimum(total, top) if capped else total))
 
 
 def mean_average_precision(
@@ -124,7 +119,7 @@ def mean_average_precision(
     empty: Empty = "zero",
     bits: int | None = None,
 ) -> MeanPrecision:
-    """Mean of the average precision over queries, with the convention it was computed by.
+    """Mean of the average precision over queries, with the convention it was computed by; a number on the host.
 
     Args:
         distances: Distances of n database items to q queries.
@@ -277,6 +272,15 @@ def tied_average_precision(
     if denominator == "capped" and top is not None:
         divisor = xp.minimum(divisor, top)
     return quotient(xp.asarray(sums.sum(-1)), xp.asarray(divisor))
+
+
+def listed_precision(hits: Bool[Array, "*b r"], divisor: Array) -> Float[Array, "*b"]:
+    """Sum of the precisions at the hits of a list in its order, over the divisor; 0 where that is 0."""
+    xp = array_module(hits)
+    dtype = np.float64 if xp is np else jnp.float32
+    ranks = xp.broadcast_to(xp.arange(1, hits.shape[-1] + 1, dtype=dtype), hits.shape)
+    sums = (xp.cumsum(hits, -1, dtype=np.int32).astype(dtype) / ranks * hits.astype(dtype)).sum(-1)
+    return quotient(xp.asarray(sums), divisor.astype(dtype))
 
 
 def _hits_by_index(distances: Array, relevant: Array) -> Array:

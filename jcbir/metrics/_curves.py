@@ -1,12 +1,13 @@
 """Precision and recall at a cut-off, within a Hamming radius, and as a curve, from the counts by distance."""
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 from jaxtyping import Float, Integer
 
+from jcbir.metrics._average_precision import Empty, mean_over_queries
 from jcbir.metrics._tally import Tally, array_module, check_counts, check_top, floats, quotient
 from jcbir.typing import Array, check_whole
 
@@ -27,12 +28,70 @@ class Curve(NamedTuple):
     recall: Float[Array, "d"]
 
 
+class RankCurve(NamedTuple):
+    """Precision and recall by rank, each a mean over queries.
+
+    Attributes:
+        top: `Integer[t]`, cut-offs.
+        precision: `Float[t]`, mean share of relevant items among the first `top`.
+        recall: `Float[t]`, mean share of the relevant items that are among the first `top`.
+    """
+
+    top: Integer[Array, "t"]
+    precision: Float[Array, "t"]
+    recall: Float[Array, "t"]
+
+
+def curve(
+    counts: Tally, *, tops: Sequence[int] | Integer[Array, "t"], ties: Order = "expected", empty: Empty = "zero"
+) -> RankCurve:
+    """Precision and recall over a vector of cut-offs, macro-averaged: a mean over queries at each rank.
+
+    `P_k = mean_q hits_qk / k`, `R_k = mean_q hits_qk / relevant_q`. `precision_recall` is the other usage: pairs of all
+    queries pooled, by Hamming radius.
+
+    Args:
+        counts: Items and relevant items by distance, of one query or of several.
+        tops: Cut-offs, each 1 to the number of items; at least one.
+        ties: As in `hits_at`.
+        empty: Queries without any relevant item count with 0 (`zero`) or are left out (`skip`), as DeepHash-pytorch's
+            curves leave them out.
+
+    Returns:
+        One point per cut-off, in the order given.
+
+    Raises:
+        ValueError: no cut-off, one outside 1..n, an unknown option, or `skip` leaves no query.
+
+    Example:
+        >>> from jcbir.metrics import tally
+        >>> points = curve(tally(np.array([0, 1, 1]), np.array([True, True, False])), tops=[1, 2, 3])
+        >>> points.precision.round(3).tolist(), points.recall.tolist()
+        ([1.0, 0.75, 0.667], [0.5, 0.75, 1.0])
+    """
+    if np.ndim(tops) != 1 or len(tops) == 0:
+        raise ValueError(f"tops: must be cut-offs [t], at least one, got {tops!r}")
+    check_counts(counts)
+    # Host integers first: they are cut-offs, not figures.
+    cuts = [check_top(counts, top, name="tops") for top in np.asarray(tops).tolist()]
+    xp, _, relevant = floats(counts)
+    total = xp.asarray(relevant.sum(-1)).reshape(-1)
+    hits = [hits_at(counts, top=top, ties=ties).reshape(-1) for top in cuts]
+
+    def mean(values: Array) -> Array:
+        return mean_over_queries(values, total.astype(np.int32), empty=empty)
+
+    precision = xp.stack([mean(found / top) for found, top in zip(hits, cuts, strict=True)])
+    recall = xp.stack([mean(quotient(found, total)) for found in hits])
+    return RankCurve(xp.asarray(cuts, dtype=np.int64 if xp is np else np.int32), precision, recall)
+
+
 def precision_recall(counts: Tally) -> Curve:
     """Precision-recall curve by Hamming radius, micro-averaged: pairs of all queries are pooled, then divided.
 
     `P_k = sum_q relevant pairs with distance <= k / sum_q pairs with distance <= k`, `R_k` the same over all relevant
     pairs. This is the hash-lookup curve of the deep hashing papers; it has no ties to break. The other usage, a mean
-    over queries at each rank, is `precision_at` and `recall_at` averaged over queries.
+    over queries at each rank, is `curve`.
 
     Args:
         counts: Items and relevant items by distance.
@@ -182,8 +241,3 @@ def recall_within(counts: Tally, *, radius: int = 2) -> Float[Array, "*b"]:
     radius = check_whole("radius", radius, low=0)
     xp, _, relevant = floats(counts)
     return quotient(*(xp.asarray(a.sum(-1)) for a in (relevant[..., : radius + 1], relevant)))
-
-
-def _floats(counts: Tally):
-    xp = array_module(*counts)
-    return xp, *(c.astype(np.float64 if xp is np else jnp.float32) for c in counts)

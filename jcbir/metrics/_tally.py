@@ -125,11 +125,11 @@ def check_counts(counts: Tally) -> None:
         raise ValueError("counts: must have 0 to items relevant ones at each distance, got others")
 
 
-def check_top(counts: Tally, top: int) -> int:
+def check_top(counts: Tally, top: int, *, name: str = "top") -> int:
     """The cut-off, 1 to the number of items of the query with the fewest."""
     if isinstance(counts.items, Tracer):
-        return check_whole("top", top, low=1)
-    return check_whole("top", top, low=1, high=int(counts.items.sum(-1).min()))
+        return check_whole(name, top, low=1)
+    return check_whole(name, top, low=1, high=int(counts.items.sum(-1).min()))
 
 
 def array_module(*arrays: Array) -> ModuleType:

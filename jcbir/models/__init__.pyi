@@ -1,3 +1,4 @@
+from ._alexnet import alexnet_backbone as alexnet_backbone
 from ._backbone import (
     Backbone as Backbone,
     attach as attach,
@@ -18,7 +19,7 @@ from ._imagenet import imagenet_record as imagenet_record, imagenet_resnet50 as 
 from ._parallel import replicate as replicate, split_batch as split_batch
 from ._preprocessing import Preprocessing as Preprocessing, preprocess as preprocess
 from ._pretrained import from_keras as from_keras, from_torch as from_torch, to_torch as to_torch
-from ._readers import read_tfjs as read_tfjs, read_torch as read_torch
+from ._readers import read_tfjs as read_tfjs, read_torch as read_torch, read_torch_tensor as read_torch_tensor
 from ._resnet import (
     Outputs as Outputs,
     ResNet as ResNet,
@@ -29,3 +30,4 @@ from ._resnet import (
     small as small,
 )
 from ._storage import halve as halve, widen as widen
+from ._vit import vit_backbone as vit_backbone

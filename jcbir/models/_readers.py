@@ -71,12 +71,41 @@ def read_torch(archive: bytes) -> dict[str, np.ndarray]:
         Traceback (most recent call last):
         jcbir.errors.FormatError: archive must be a dictionary of tensors saved by torch; ...
     """
+    return _read(archive, _flatten, what="a dictionary of tensors")
+
+
+def read_torch_tensor(archive: bytes) -> np.ndarray:
+    """The tensor of a file that holds one and nothing else, as the hash centers of the official CSQ code do.
+
+    Args:
+        archive: the whole file.
+
+    Returns:
+        The array in memory; bfloat16 comes as float32.
+
+    Raises:
+        FormatError: the file is not a single tensor, or is damaged.
+
+    Example:
+        >>> read_torch_tensor(b"not a checkpoint")
+        Traceback (most recent call last):
+        jcbir.errors.FormatError: archive must be a tensor saved by torch; ...
+    """
+    return _read(archive, _alone, what="a tensor")[""]
+
+
+def _read(archive: bytes, flatten: Callable[[Any], dict[str, _Tensor]], *, what: str) -> dict[str, np.ndarray]:
     try:
         tree, load = _open_zip(archive) if archive[:2] == b"PK" else _open_legacy(archive)
-        flat = _flatten(tree)
-        return {name: _materialize(tensor, load) for name, tensor in flat.items()}
+        return {name: _materialize(tensor, load) for name, tensor in flatten(tree).items()}
     except (KeyError, IndexError, ValueError, TypeError, struct.error, zipfile.BadZipFile, AttributeError) as error:
-        raise FormatError(f"archive must be a dictionary of tensors saved by torch; {error}; {_CONVERT}") from error
+        raise FormatError(f"archive must be {what} saved by torch; {error}; {_CONVERT}") from error
+
+
+def _alone(tree: Any) -> dict[str, _Tensor]:
+    if not isinstance(tree, _Tensor):
+        raise ValueError(f"its root is {'a dictionary' if isinstance(tree, dict) else 'no tensor'}")
+    return {"": tree}
 
 
 def _open_zip(archive: bytes) -> tuple[Any, Callable[[_Storage], bytes]]:

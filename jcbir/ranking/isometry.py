@@ -35,7 +35,7 @@ class Isometry:
         return f"Isometry(bits={len(self.mask)}, permutation=<secret>, mask=<secret>)"
 
 
-def isometry(masking_key: bytes, *, bits: int, lane: int = 0) -> Isometry:
+def derive_isometry(masking_key: bytes, *, bits: int, lane: int = 0) -> Isometry:
     """Expand a masking key into a permutation and a mask.
 
     SHAKE-256(domain, k, lane, masking_key) gives the mask bits, then a Fisher-Yates shuffle whose indices are 16-bit
@@ -54,7 +54,7 @@ def isometry(masking_key: bytes, *, bits: int, lane: int = 0) -> Isometry:
         ValueError: a key of another length, or bits or lane out of range.
 
     Example:
-        >>> isometry(bytes(32), bits=8)
+        >>> derive_isometry(bytes(32), bits=8)
         Isometry(bits=8, permutation=<secret>, mask=<secret>)
 
     References:
@@ -93,7 +93,7 @@ def mask_codes(codes: Bool[Array, "*b k"], secret: Isometry) -> Shaped[Array, "*
         ValueError: the codes are not booleans, or have another length than the isometry.
 
     Example:
-        >>> secret = isometry(bytes(32), bits=8)
+        >>> secret = derive_isometry(bytes(32), bits=8)
         >>> a, b = np.arange(8) > 2, np.arange(8) > 4
         >>> int((mask_codes(a, secret) ^ mask_codes(b, secret)).sum())
         2
@@ -134,7 +134,9 @@ def mask_lanes(codes: Bool[Array, "n k"], masking_key: bytes, *, lanes: int) -> 
     given = check_codes(codes, name="codes")
     masked = np.empty_like(given)
     for lane in range(min(lanes, len(given))):
-        masked[lane::lanes] = mask_codes(given[lane::lanes], isometry(masking_key, bits=given.shape[1], lane=lane))
+        masked[lane::lanes] = mask_codes(
+            given[lane::lanes], derive_isometry(masking_key, bits=given.shape[1], lane=lane)
+        )
     return masked
 
 

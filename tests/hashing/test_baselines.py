@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as hnp
 from jax.test_util import check_grads
 
 from jcbir.hashing import centers, losses
+from jcbir.hashing.losses import _factorized
 
 BITS, CLASSES = 8, 5
 TABLE = np.asarray(centers.hadamard(CLASSES, BITS))
@@ -29,6 +30,12 @@ def by_center(logits, labels):
     return losses.greedyhash(logits, losses.straight_through(logits) @ signs, labels)
 
 
+def by_database(logits, labels):
+    stored = centers.one_hot(jnp.arange(9) % CLASSES, classes=CLASSES)
+    signs = jnp.where(jnp.asarray(TABLE)[jnp.arange(9) % CLASSES], 1.0, -1.0).astype(logits.dtype)
+    return losses.adsh(logits, labels, signs, stored, rows_of(labels).argmax(-1).astype(jnp.int32))
+
+
 POINTWISE = {
     "csq": lambda u, y: losses.csq(u, centers.semantic(rows_of(y), TABLE)),
     "csq_paper": lambda u, y: losses.csq(
@@ -37,6 +44,9 @@ POINTWISE = {
     "cnnh": lambda u, y: losses.cnnh(u, centers.semantic(rows_of(y), TABLE)),
     "greedyhash": by_class,
     "orthohash": lambda u, y: losses.orthohash(u, y, TABLE),
+    "adsh": by_database,
+    "dbdh": losses.dbdh,
+    "dfh": lambda u, y: losses.dfh(u, y, losses.dfh_codes(u, y, TABLE - 0.5)),
 }
 PAIRWISE = {
     "dpsh": losses.dpsh,
@@ -44,6 +54,9 @@ PAIRWISE = {
     "hashnet": lambda u, y: losses.hashnet(u, y, scale=2.0),
     "dch": losses.dch,
     "dnnh": losses.dnnh,
+    "dsh": losses.dsh,
+    "dtsh": losses.dtsh,
+    "idhn": lambda u, y: losses.idhn(u, rows_of(y)),
 }
 ALL = POINTWISE | PAIRWISE
 JITTED = {name: jax.jit(loss) for name, loss in ALL.items()}
@@ -207,11 +220,11 @@ def test_a_pass_over_one_bit_keeps_its_products_and_lowers_the_objective():
     targets = jnp.where(losses.similar_pairs(np.array([0, 0, 1])), 1.0, -1.0)
     codes = jax.random.uniform(jax.random.key(2), (3, 4), minval=-0.2, maxval=0.2)
     carry = (codes, codes.T @ codes, codes.T @ targets)
-    (moved, gram, reached), _ = losses._descend(targets, jnp.array([2, 0, 1]), carry, jnp.int32(1))
+    (moved, gram, reached), _ = _factorized._descend(targets, jnp.array([2, 0, 1]), carry, jnp.int32(1))
     np.testing.assert_allclose(gram, moved.T @ moved, atol=1e-5)
     np.testing.assert_allclose(reached, moved.T @ targets, atol=1e-5)
     assert (np.delete(np.asarray(moved), 1, axis=1) == np.delete(np.asarray(codes), 1, axis=1)).all()
-    assert losses._misfit(moved, targets) < losses._misfit(codes, targets)
+    assert _factorized._misfit(moved, targets) < _factorized._misfit(codes, targets)
 
 
 def test_labels_of_another_number_of_classes_are_named(unchecked):

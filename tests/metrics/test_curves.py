@@ -125,3 +125,23 @@ D, R = np.array([[0, 1, 2]]), np.array([[True, False, True]])
 def test_bad_input(unchecked, call, message):
     with pytest.raises(ValueError, match=message):
         call(metrics.tally(D, R))
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["zero", "skip"]))
+def test_the_curve_by_rank_is_the_mean_of_each_rank(seed, empty):
+    distances, relevant = lists(seed)
+    relevant[0] = False
+    counts = metrics.tally(distances, relevant, bits=8)
+    tops = [1, 7, 40]
+    points = metrics.curve(counts, tops=np.array(tops), empty=empty)
+    kept = slice(1, None) if empty == "skip" else slice(None)
+    for i, top in enumerate(tops):
+        np.testing.assert_allclose(points.precision[i], metrics.precision_at(counts, top=top)[kept].mean())
+        np.testing.assert_allclose(points.recall[i], metrics.recall_at(counts, top=top)[kept].mean())
+    np.testing.assert_array_equal(points.top, tops)
+
+
+@pytest.mark.parametrize("tops", [[], [0], [41], [2.0], 3])
+def test_cut_offs_of_a_curve_are_named(unchecked, tops):
+    with pytest.raises(ValueError, match="tops: must be"):
+        metrics.curve(metrics.tally(*lists(0), bits=8), tops=tops)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jcbir.errors import FormatError
-from jcbir.models import read_torch
+from jcbir.models import read_torch, read_torch_tensor
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 ZIPPED, LEGACY = ((VECTORS / f"{name}.pth").read_bytes() for name in ("basic", "bottleneck"))
@@ -42,6 +42,18 @@ def tensor_program(*, shape=b"K\x02\x85", strides=b"K\x01\x85", offset=b"K\x00",
 def test_hand_written_program():
     two = np.array([1.5, -2.0], "<f4").tobytes()
     np.testing.assert_array_equal(read_torch(archive(tensor_program(), {"0": two}))["w"], [1.5, -2.0])
+
+
+def test_a_bare_tensor():
+    """What the official CSQ code's center files hold."""
+    two = np.array([1.5, -2.0], "<f4").tobytes()
+    named = tensor_program()
+    bare = b"\x80\x02" + named[named.index(b"ctorch._utils") : -2] + b"."
+    np.testing.assert_array_equal(read_torch_tensor(archive(bare, {"0": two})), [1.5, -2.0])
+    with pytest.raises(FormatError, match="archive must be a tensor saved by torch; its root is a dictionary"):
+        read_torch_tensor(archive(named, {"0": two}))
+    with pytest.raises(FormatError, match="its root is no dictionary of tensors"):
+        read_torch(archive(bare, {"0": two}))
 
 
 def test_bfloat16():

@@ -7,7 +7,7 @@ from ranking_keys import fresh_blinders, make_key, owner_encrypt
 from jcbir.ranking import SCHEMES, build_index, mask_index, mask_query, plan, score, trapdoors
 from jcbir.ranking._open import decrypt_scores
 from jcbir.ranking._packed import align_lanes
-from jcbir.ranking.isometry import Isometry, isometry, mask_codes, mask_lanes
+from jcbir.ranking.isometry import Isometry, derive_isometry, mask_codes, mask_lanes
 
 MASKING_KEY = bytes(range(32))
 
@@ -102,7 +102,7 @@ def test_one_packed_query_shows_the_pattern_of_each_lane_alone():
     lanes = np.concatenate([np.arange(13), np.arange(18)]) % rows[0][0][0].lanes
     seen = SCHEMES["packed"].leakage.authority(rows, key.public)
     for lane in np.unique(lanes):
-        secret = isometry(MASKING_KEY, bits=16, lane=int(lane))
+        secret = derive_isometry(MASKING_KEY, bits=16, lane=int(lane))
         here = mask_codes(codes[lanes == lane], secret).astype(int) - mask_codes(query, secret).astype(int)
         assert np.array_equal(seen.values["patterns"][0, lanes == lane], here)
     assert np.array_equal(seen.values["distances"], np.count_nonzero(query[:, None] != codes, axis=2))
@@ -120,7 +120,7 @@ def test_one_query_does_not_determine_distances_across_lanes():
     # Collections that differ in the distance between codes of two lanes, seen alike under keys that are equally likely.
     generator = np.random.default_rng(0)
     first, second, query = generator.random((3, 16)) < 0.5
-    secret = isometry(MASKING_KEY, bits=16, lane=1)
+    secret = derive_isometry(MASKING_KEY, bits=16, lane=1)
     reached = set()
     for _ in range(2000):
         # The second code differs from the query in as many bits as before, at other places.

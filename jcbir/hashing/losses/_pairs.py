@@ -1,0 +1,157 @@
+"""Pairs of images: who is similar, what a batch is compared with, and the mean over the pairs of an image."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Integer
+
+from jcbir.typing import Array, check_array
+
+Labels = Integer[Array, " b"] | Bool[Array, "b c"]
+"""One class number an image, or one multi-hot row an image."""
+
+
+class MemoryBank(NamedTuple):
+    """What the network last said of every training image; belongs to the training state.
+
+    Attributes:
+        outputs: `Float[n k]`, outputs u of the hash head, 0 for an image not yet seen.
+        labels: `Bool[n c]`, its labels, none for an image not yet seen.
+    """
+
+    outputs: Float[Array, "n k"]
+    labels: Bool[Array, "n c"]
+
+
+def empty_bank(images: int, *, bits: int, classes: int) -> MemoryBank:
+    """A bank that has seen nothing.
+
+    Args:
+        images: number of training images n.
+        bits: code length k.
+        classes: number of classes c.
+
+    Returns:
+        Zeros and no labels, as public code starts.
+
+    Example:
+        >>> empty_bank(3, bits=8, classes=2).outputs.shape
+        (3, 8)
+    """
+    return MemoryBank(jnp.zeros((images, bits), jnp.float32), jnp.zeros((images, classes), bool))
+
+
+def remember(bank: MemoryBank, rows: Integer[Array, " b"], logits: Float[Array, "b k"], labels: Labels) -> MemoryBank:
+    """The bank after a batch: `outputs[rows] = logits`, without a gradient, and `labels[rows] = labels`.
+
+    Args:
+        bank: what was remembered before.
+        rows: the number of each image of the batch among the training images.
+        logits: outputs u of the hash head.
+        labels: class numbers or multi-hot rows.
+
+    Returns:
+        The bank that the loss of this batch compares with.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, or of another number of classes.
+
+    Example:
+        >>> import numpy as np
+        >>> bank = empty_bank(3, bits=2, classes=2)
+        >>> remember(bank, np.array([2]), jnp.ones((1, 2)), np.array([1])).outputs.tolist()
+        [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
+    """
+    check_array("rows", rows, kind="integers", form="[b]", rank=1)
+    known = label_rows(labels, classes=bank.labels.shape[1]) > 0
+    outputs = bank.outputs.at[rows].set(jax.lax.stop_gradient(logits).astype(bank.outputs.dtype))
+    return MemoryBank(outputs, bank.labels.at[rows].set(known))
+
+
+def similar_pairs(labels: Labels) -> Bool[jax.Array, "b b"]:
+    """Whether two images share a label: s_ij = [y_i . y_j > 0]; a row without labels is similar to nothing.
+
+    Args:
+        labels: class numbers, or multi-hot rows.
+
+    Returns:
+        A symmetric matrix; its diagonal says whether the image has a label.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows.
+
+    Example:
+        >>> import numpy as np
+        >>> similar_pairs(np.array([1, 0, 1])).astype(int).tolist()
+        [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+        >>> similar_pairs(np.array([[1, 1], [0, 1], [0, 0]], bool)).astype(int).tolist()
+        [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+    """
+    check_labels(labels)
+    labels = jnp.asarray(labels)
+    if labels.ndim == 1:
+        return labels[:, None] == labels[None, :]
+    rows = labels.astype(jnp.float32)
+    return rows @ rows.T > 0
+
+
+class Pairs(NamedTuple):
+    """What each image of a batch is compared with: m outputs, who is similar, which of the pairs count."""
+
+    others: Float[jax.Array, "m k"]
+    similar: Bool[jax.Array, "b m"]
+    counted: Bool[jax.Array, "b m"]
+
+
+def pairs_of(logits: Float[Array, "b k"], labels: Labels, *, bank: MemoryBank | None, self_pairs: bool) -> Pairs:
+    """The pairs of a batch with itself, or with all that a bank remembers."""
+    logits = jnp.asarray(logits)
+    check_array("logits", logits, kind="floats", form="[b, k]", rank=2)
+    if bank is not None:
+        rows = label_rows(labels, classes=bank.labels.shape[1])
+        similar = rows @ jnp.asarray(bank.labels).astype(jnp.float32).T > 0
+        # Constants, also where the bank was made of this batch: the gradient is that of one side of a pair.
+        others = jax.lax.stop_gradient(jnp.asarray(bank.outputs)).astype(logits.dtype)
+        return Pairs(others, similar, jnp.ones_like(similar))
+    similar = similar_pairs(labels)
+    counted = jnp.ones_like(similar) if self_pairs else ~jnp.eye(len(logits), dtype=bool)
+    return Pairs(logits, similar, counted)
+
+
+def mean_over(values: Float[Array, "b m"], pairs: Pairs) -> Float[jax.Array, " b"]:
+    """Mean over the counted pairs of each image; 0 where there is none."""
+    count = pairs.counted.sum(axis=-1).astype(values.dtype)
+    return jnp.where(pairs.counted, values, 0.0).sum(axis=-1) / jnp.maximum(count, 1)
+
+
+def balance_weights(pairs: Pairs, *, dtype: jnp.dtype) -> Float[jax.Array, "b m"]:
+    """Weights that give similar and dissimilar pairs of a batch the same say."""
+    near = (pairs.similar & pairs.counted).sum().astype(dtype)
+    far = (~pairs.similar & pairs.counted).sum().astype(dtype)
+    whole = near + far
+    return jnp.where(pairs.similar, whole / jnp.maximum(near, 1), whole / jnp.maximum(far, 1))
+
+
+def pair_likelihood(products: Float[Array, "b m"], similar: Bool[Array, "b m"]) -> Float[jax.Array, "b m"]:
+    """Negative log-likelihood of the similarity labels when P(similar) = sigmoid(product)."""
+    return jax.nn.softplus(jnp.where(jnp.asarray(similar), -products, products))
+
+
+def label_rows(labels: Labels, *, classes: int) -> Float[jax.Array, "b c"]:
+    """Labels as rows of 0 and 1."""
+    check_labels(labels)
+    labels = jnp.asarray(labels)
+    if labels.ndim == 1:
+        return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
+    if labels.shape[-1] != classes:
+        raise ValueError(f"labels: must have {classes} columns, got {labels.shape[-1]}")
+    return labels.astype(jnp.float32)
+
+
+def check_labels(labels: Labels) -> None:
+    """Refuse what is neither class numbers nor boolean rows: floats, and a column that could be either."""
+    if getattr(labels, "ndim", 0) == 2:
+        check_array("labels", labels, kind="booleans", form="[b, c], or class numbers [b]", rank=2)
+    else:
+        check_array("labels", labels, kind="integers", form="[b], or boolean rows [b, c]", rank=1)
