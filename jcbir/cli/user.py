@@ -6,7 +6,6 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from jcbir.cli.network import check_network, keep_programs, load_network, square
 from jcbir.cli.outbox import check_addresses
 from jcbir.cli.owner import ADMISSION, SERVICE, VOUCHER
 from jcbir.cli.passphrase import read_passphrase
+from jcbir.cli.results import PAGE, describe_match, save_results
 from jcbir.cli.workspace import CARD, NETWORK
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.hashing import hash_images
@@ -28,11 +28,10 @@ from jcbir.protocol.messages import Admission
 from jcbir.storage import keys
 from jcbir.storage.cards import card_fingerprint, write_card
 from jcbir.storage.files import write_file
-from jcbir.storage.images import write_image
 from jcbir.storage.keys import read_secret, write_secret
 
 KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
-RESULTS, HEAD = "results.json", "head.json"
+HEAD = "head.json"
 MESSAGE_BYTES = 1 << 16
 
 
@@ -90,7 +89,8 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     if command.top < 1:
         raise ValueError(f"top: must be at least 1, got {command.top}")
     contents = [_read_photograph(path) for path in command.images]
-    folders = _result_folders(command.out, command.images)
+    if command.out.exists() and not command.out.is_dir():
+        raise NotADirectoryError(f"out: must be a folder, got the file {str(command.out)!r}")
     url = command.cloud or _kept_url(home)
     check_addresses(cloud=url)
     member, network = _open_member(command.place)
@@ -116,21 +116,24 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
             note(console, f"auditing {command.audit} blocks")
             opened = audit(link, asked)
             check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
-    record = {
+    about = {
         "collection": member.card.collection,
         "scheme": command.scheme,
         "head": member.head,
         "audited": command.audit,
-        "queries": [_write_matches(*each) for each in zip(command.images, folders, found, strict=True)],
-        "seconds": round(time.perf_counter() - begin, 2),
     }
-    write_file(command.out / RESULTS, json.dumps(record, default=str, indent=1).encode() + b"\n", replace=False)
+    queries = []
+    for image, content, matches in zip(command.images, contents, found, strict=True):
+        folder, names = save_results(command.out, image, content, matches, record=about)
+        lines = [describe_match(match, name and folder / name) for match, name in zip(matches, names, strict=True)]
+        queries.append({"image": image, "folder": folder, "page": folder / PAGE, "matches": lines})
     lines = [
         f"{entry['image']}: {match['distance']:4d}  {match['file'] or match['image_id']}"
-        for entry in record["queries"]
+        for entry in queries
         for match in entry["matches"]
     ]
-    answer(console, record, lines=lines or ["no result"])
+    lines += [f"see {entry['page']}" for entry in queries]
+    answer(console, {**about, "queries": queries, "seconds": round(time.perf_counter() - begin, 2)}, lines=lines)
 
 
 def info(command: options.UserInfo, console: CommandConsole) -> None:
@@ -203,34 +206,6 @@ def _square(path: Path, content: bytes, network: Backbone) -> Any:
         return square(content, network)
     except ValueError as error:
         raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
-
-
-def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
-    """A folder for each query under its name; none that is there already, and none made before there is an answer."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"out: must be a folder, got the file {str(out)!r}")
-    if (out / RESULTS).exists():
-        raise FileExistsError(f"out: must be a folder without results, got {str(out)!r}, which has {RESULTS}")
-    folders: list[Path] = []
-    for path in images:
-        same = sum(path.stem == other.stem for other in images[: len(folders)])
-        folders.append(out / (f"{path.stem}-{same + 1}" if same else path.stem))
-    taken = [folder for folder in folders if folder.exists() or folders.count(folder) > 1]
-    if taken:
-        raise FileExistsError(f"out: must not hold results of the query yet, got {str(taken[0])!r}")
-    return folders
-
-
-def _write_matches(image: Path, folder: Path, matches: Sequence[protocol.Match]) -> dict[str, Any]:
-    folder.mkdir(parents=True)
-    lines = []
-    for place, match in enumerate(matches, 1):
-        file = None
-        if match.image is not None:
-            file = folder / f"{place:03d}-{match.image_id}.png"
-            write_image(file, match.image)
-        lines.append({"image_id": match.image_id, "distance": match.distance, "file": file})
-    return {"image": image, "folder": folder, "matches": lines}
 
 
 def _describe(member: protocol.User) -> dict[str, Any]:

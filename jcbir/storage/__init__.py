@@ -1,1 +1,1 @@
-"""Bytes at rest and in flight: pictures, weights, key files, messages, the store."""
+"""Bytes at rest and in flight: weights, key files, messages, the store."""
