@@ -576,6 +576,9 @@ class Cost:
     images: int = 100_000
     """Images in the collection."""
 
+    picture_bytes: int = 2_000_000
+    """Bytes of a photograph's file as it is published, on average."""
+
     bits: int = 64
     """Length of the hash codes."""
 

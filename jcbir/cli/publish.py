@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -69,8 +70,7 @@ class Unpublished:
     photograph: Photograph
 
 
-@dataclasses.dataclass(frozen=True)
-class Terms:
+class Terms(NamedTuple):
     """What users are told of photographs beside the pictures.
 
     Attributes:
@@ -84,6 +84,9 @@ class Terms:
     dates: bool = True
     captions: Mapping[str, str] = MappingProxyType({})
     metadata: bool = False
+
+
+DEFAULT_TERMS = Terms()
 
 
 @dataclasses.dataclass
@@ -121,7 +124,7 @@ def publish_folder(
     *,
     network: Backbone,
     known: Mapping[str, Bool[np.ndarray, " k"]] = MappingProxyType({}),
-    terms: Terms = Terms(),
+    terms: Terms = DEFAULT_TERMS,
     segment: int | None = None,
     dry_run: bool = False,
     send: Callable[[Workspace], object] = lambda workspace: None,

@@ -52,16 +52,15 @@ _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.45 system-ui, sans-serif; }
 body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; overflow-wrap: anywhere; }
-ol { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); list-style: none;
-  padding: 0; }
-li, .query { border: 1px solid color-mix(in srgb, currentColor 22%, transparent); border-radius: .5rem;
+ol { align-items: start; display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr));
+  list-style: none; padding: 0; }
+li, .query { border: 1px solid color-mix(in srgb, CanvasText 22%, transparent); border-radius: .5rem;
   padding: .75rem; }
 figure { margin: 0; }
-img { background: color-mix(in srgb, currentColor 8%, transparent); border-radius: .25rem; display: block;
+img { background: color-mix(in srgb, CanvasText 8%, transparent); border-radius: .25rem; display: block;
   height: 14rem; object-fit: contain; width: 100%; }
 .query { max-width: 24rem; }
 figcaption { margin-top: .5rem; overflow-wrap: anywhere; }
-.told { opacity: .75; }
 """
 
 
@@ -163,9 +162,7 @@ def _figure(place: int, match: Mapping[str, Any]) -> str:
 
     name, link = shown("name") or shown("file") or match["image_id"], quote(match["file"] or "")
     lines = [f"<strong>{place}. <bdi>{name}</bdi></strong>", f"distance {match['distance']}"]
-    lines += [f"<bdi>{shown('taken').replace('T', ' ')}</bdi>"] if shown("taken") else []
-    lines += [f"<bdi>{shown('caption')}</bdi>"] if shown("caption") else []
-    text = '<br><span class="told">'.join(lines) + "</span>" * (len(lines) - 1)
+    lines += [f"<bdi>{told}</bdi>" for told in (shown("taken").replace("T", " "), shown("caption")) if told]
     if not link:
         picture = "<p>not opened: the grant only ranks</p>"
     elif match["media_type"] in SHOWN:
@@ -173,7 +170,7 @@ def _figure(place: int, match: Mapping[str, Any]) -> str:
         picture = f'<a href="{link}"><img src="{link}" alt="{alt}" loading="lazy"></a>'
     else:
         picture = f'<p><a href="{link}">{html.escape(match["file"])}</a></p>'
-    return f"<li><figure>{picture}<figcaption>{text}</figcaption></figure></li>"
+    return f"<li><figure>{picture}<figcaption>{'<br>'.join(lines)}</figcaption></figure></li>"
 
 
 def _stem_and_suffix(photograph: Photograph) -> tuple[str, str]:

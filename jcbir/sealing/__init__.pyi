@@ -11,6 +11,7 @@ from ._photographs import (
     open_photographs as open_photographs,
     seal_photograph as seal_photograph,
     seal_photographs as seal_photographs,
+    sealed_length as sealed_length,
 )
 from ._seal import (
     image_key as image_key,

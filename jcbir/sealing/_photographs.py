@@ -17,8 +17,18 @@ from jaxtyping import UInt8
 from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError
 from jcbir.padding import padded_length
-from jcbir.sealing._format import BATCH_SAMPLES, EXTENTS, PHOTOGRAPH, Cipher
+from jcbir.sealing._format import (
+    BATCH_SAMPLES,
+    CHUNK_BYTES,
+    EXTENTS,
+    FIXED_BYTES,
+    PHOTOGRAPH,
+    TAG_BYTES,
+    Cipher,
+    content_length,
+)
 from jcbir.sealing._seal import check_batch, open_arrays, seal_arrays
+from jcbir.typing import check_whole
 
 _LENGTHS = struct.Struct(">HHHHI")
 _WIDTH = 256
@@ -178,6 +188,29 @@ def open_photographs(
     """
     arrays = open_arrays(sealed, keys=keys, image_ids=image_ids, ciphers=ciphers, version=PHOTOGRAPH)
     return [_photograph(array) for array in arrays]
+
+
+def sealed_length(size: int, *, id_bytes: int = 32) -> int:
+    """Count the bytes of a sealed photograph: what a store of them takes.
+
+    Args:
+        size: Bytes of its file and its texts.
+        id_bytes: Bytes of its id; 32 are those of a pseudonym.
+
+    Returns:
+        Bytes.
+
+    Raises:
+        ValueError: no bytes, or a negative number of them.
+
+    Example:
+        >>> sealed_length(2_000_000)
+        2031688
+    """
+    check_whole("size", size, low=1)
+    check_whole("id_bytes", id_bytes, low=0)
+    content = content_length((_rows(_LENGTHS.size + size), _WIDTH, 1))
+    return FIXED_BYTES + id_bytes + content + TAG_BYTES * -(-content // CHUNK_BYTES)
 
 
 def _parts(photograph: Photograph) -> list[bytes]:

@@ -20,12 +20,18 @@ ASKED = encode_jpeg(np.zeros((4, 6, 3), np.uint8))
 ABOUT = {"collection": "holidays", "scheme": "packed", "head": 1, "audited": 0}
 HOSTILE = [
     "../../x.jpg", "/etc/passwd", "..", ".", "", "a/../../b.jpg", "..\\..\\x.jpg", "C:\\x.jpg", "C:x.jpg",
-    "x.jpg\0.html", "CON", "con.jpg", "NUL.tar.jpg", "LPT1 .jpg", "COM\xb9.jpg", "aux", "clock$.jpg", ".bashrc", "-rf.jpg",
-    " x.jpg ", "x.jpg.", "x. . .", "a" * 5000 + ".jpg", "\u20ac" * 400 + ".jpg", "a\nb.jpg", "\x1b[31mred.jpg", "\u202egpj.exe",
-    "x.html", "x.svg", "x.jpg.exe", "index.html", "results.json", "query.jpg", "QUERY.JPG", "a<b>'\"&.jpg", "x?*|:.jpg",
-    "\ufeff.jpg", "\u2028.jpg", "\ud7ff\ue000.jpg", "e\u0301.jpg", "\xe9.jpg", "\ufb01.jpg", "javascript:alert(1)",
-    "%2e%2e%2fx.jpg", "~", "~root/x.jpg", "$(id).jpg", "`id`.jpg", "desktop.ini", "Thumbs.db", "#x.jpg", "x#y?z.jpg",
+    "x.jpg\0.html", "CON", "con.jpg", "NUL.tar.jpg", "LPT1 .jpg", "COM\xb9.jpg", "aux", "clock$.jpg", ".bashrc",
+    "-rf.jpg", " x.jpg ", "x.jpg.", "x. . .", "a" * 5000 + ".jpg", "\u20ac" * 400 + ".jpg", "a\nb.jpg",
+    "\x1b[31mred.jpg", "\u202egpj.exe", "x.html", "x.svg", "x.jpg.exe", "index.html", "results.json", "query.jpg",
+    "QUERY.JPG", "a<b>'\"&.jpg", "x?*|:.jpg", "\ufeff.jpg", "\u2028.jpg", "\ud7ff\ue000.jpg", "e\u0301.jpg",
+    "\xe9.jpg", "\ufb01.jpg", "javascript:alert(1)", "%2e%2e%2fx.jpg", "~", "~root/x.jpg", "$(id).jpg", "`id`.jpg",
+    "desktop.ini", "Thumbs.db", "#x.jpg", "x#y?z.jpg",
 ]  # fmt: skip
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "h1", "h2", "bdi", "figure", "img", "figcaption", "ol", "li", "a",
+    "strong", "br", "span", "p",
+}  # fmt: skip
+ATTRIBUTES = {"lang", "charset", "http-equiv", "content", "name", "class", "src", "alt", "href", "loading"}
 TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(st.characters(exclude_categories=["Cs"]), max_size=40))
 TYPES = st.one_of(st.sampled_from([*results.SUFFIXES, "text/html", "image/svg+xml", "image/jpeg\nx", ""]), TEXTS)
 PHOTOGRAPHS = st.builds(Photograph, st.just(b"..."), TYPES, TEXTS, TEXTS, TEXTS)
@@ -102,32 +108,9 @@ def test_the_page_is_static_whatever_the_texts(photographs, asked):
     lines = [results.describe_match(match(each), name) for each, name in zip(photographs, names, strict=True)]
     reader = Reader()
     reader.feed(contact_page({**ABOUT, "collection": asked, "image": asked, "matches": lines}))
-    tags = [
-        "html",
-        "head",
-        "meta",
-        "title",
-        "style",
-        "body",
-        "h1",
-        "h2",
-        "bdi",
-        "figure",
-        "img",
-        "figcaption",
-        "ol",
-        "li",
-        "a",
-        "strong",
-        "br",
-        "span",
-        "p",
-    ]
-    assert {tag for tag, _ in reader.tags} <= set(tags)
+    assert {tag for tag, _ in reader.tags} <= TAGS
     for _, attributes in reader.tags:
-        assert set(attributes) <= set(
-            ["lang", "charset", "http-equiv", "content", "name", "class", "src", "alt", "href", "loading"]
-        )
+        assert set(attributes) <= ATTRIBUTES
         for place in ("src", "href"):
             # Relative, of one component: neither a scheme nor a way out of the folder.
             assert ":" not in attributes.get(place, "") and "/" not in attributes.get(place, "")

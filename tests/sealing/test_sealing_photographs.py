@@ -28,6 +28,8 @@ def length(photograph):
 def test_open_inverts_seal(photograph, cipher, image_id):
     sealed = sealing.seal_photograph(photograph, key=KEY, nonce=NONCE, image_id=image_id, cipher=cipher)
     assert sealing.open_photograph(sealed, key=KEY, image_id=image_id) == photograph
+    size = length(photograph) - 12
+    assert len(sealed) == sealing.sealed_length(size, id_bytes=len(image_id.encode()))
     # Rows of 256 fill what the padding takes anyway, where that is more than a row.
     least = 24 + len(image_id.encode()) + 16 + padded_length(12 + length(photograph))
     assert least <= len(sealed) <= least + 256 * 1.13
