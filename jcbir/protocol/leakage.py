@@ -124,7 +124,7 @@ def describe(transcript: Sequence[Sent], *, holder: Authority | None = None) -> 
     sizes = len(set(server.sealed_bytes.values()))
     enrolled = sum(isinstance(line.message, Enrollment) for line in transcript)
     rows = [
-        _row("any", "server", f"{server.images} images, {server.bits} bits, file sizes, padded ({sizes} different), key"),
+        _row("any", "server", f"{server.images} images, {server.bits} bits, padded file sizes ({sizes} different), key"),
         _row("any", "owner", f"public keys of {enrolled} users; no query"),
     ]
     for scheme in (name for name in SCHEMES if name in server.queries):
