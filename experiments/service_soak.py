@@ -29,9 +29,7 @@ from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import RefusalError
 from jcbir.sealing import Photograph
 from jcbir.service import client
-from jcbir.storage.keys import write_secret
-from jcbir.storage.maintenance import compact_store, verify_store
-from jcbir.storage.store import create_store, open_store
+from jcbir.storage import compact_store, create_store, open_store, verify_store, write_secret
 
 SCHEMES = ("bitsliced", "packed")
 PICTURE = Photograph(bytes(range(256)) * 7, "image/jpeg")

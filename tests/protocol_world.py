@@ -125,7 +125,7 @@ def search(world: World, codes: np.ndarray, *, scheme: str, top: int = TOP, now:
 
 def score(world: World, query, *, now: int = NOW):
     """The server's answer to a query: its next state and the report."""
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     return server.score_query(world.cloud, query, blinders=blinders, identity=world.identity, now=now)
 
 
@@ -146,3 +146,15 @@ def positions(world: World, row) -> list:
 def expected_order(world: World, code: np.ndarray, *, top: int = TOP) -> list:
     distances = (world.codes ^ code).sum(axis=1)
     return np.argsort(distances, kind="stable")[:top].tolist()
+
+
+def numbers_of(value):
+    """The integers of a secret record, as bytes in both orders and as digits."""
+    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from numbers_of(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from numbers_of(item)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
+        width = (value.bit_length() + 7) // 8
+        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"), str(value).encode())

@@ -8,7 +8,7 @@ import safetensors.numpy
 from hypothesis import given, strategies as st
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.storage import files, weights
+from jcbir.storage import _files as files, _weights as weights
 
 NAMES = st.text("abcdefg_0", min_size=1, max_size=5)
 LEAVES = st.sampled_from([np.ones(3, np.float32), np.zeros((2, 2), np.float32), np.arange(4, dtype=np.int32)])
