@@ -315,6 +315,33 @@ class OwnerInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class PageServer:
+    """Where the page is: on this machine alone, behind a link that is good once."""
+
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+
+    browser: bool = False
+    """Open the link in the browser. For a moment it then shows in this machine's list of processes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerOpen:
+    """Look after the collection on a local page in the browser: publish, admit, revoke, re-key. Ctrl-C ends it."""
+
+    album: Path = Path("jcbir-album")
+    """Folder that photographs dropped onto the page are copied to, and published from."""
+
+    admissions: Path = Path("jcbir-admissions")
+    """Folder that admissions of users are written to, each in a folder of its own."""
+
+    page: PageServer = PageServer()
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
 class UserPlace:
     """The user's folder and how to open it."""
 
@@ -383,6 +410,30 @@ class UserQuery:
     """Blocks of the scores, drawn at random, that the cloud must open and that are computed again here: if c of B were
     computed wrongly, this many m notice it with probability 1 - (1 - c/B)^m."""
 
+    place: UserPlace = UserPlace()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class UserOpen:
+    """Search on a local page in the browser: drop or paste photographs, compare, save. Ctrl-C ends it."""
+
+    scheme: Literal["packed", "bitsliced", "integer"] = "packed"
+    """Ranking scheme; the collection must offer it."""
+
+    cloud: SomeUrl = None
+    """Address of the cloud; without it the one that came with the admission."""
+
+    certificate: SomePath = None
+    """PEM file of the authority to trust for https instead of the system's."""
+
+    insecure_http: bool = False
+    """Allow plain `http://` beyond this machine: whoever is on the way reads and changes what travels."""
+
+    timeout: float = 60.0
+    """Seconds to wait for the cloud."""
+
+    page: PageServer = PageServer()
     place: UserPlace = UserPlace()
     output: Output = Output()
 
@@ -707,6 +758,7 @@ class Owner:
         | Annotated[OwnerRevoke, subcommand("revoke")]
         | Annotated[OwnerRekey, subcommand("rekey")]
         | Annotated[OwnerInfo, subcommand("info")]
+        | Annotated[OwnerOpen, subcommand("open")]
     )
 
 
@@ -719,6 +771,7 @@ class User:
         | Annotated[UserJoin, subcommand("join")]
         | Annotated[UserQuery, subcommand("query")]
         | Annotated[UserInfo, subcommand("info")]
+        | Annotated[UserOpen, subcommand("open")]
     )
 
 
@@ -793,10 +846,12 @@ FUNCTIONS = {
     OwnerRevoke: "owner:revoke",
     OwnerRekey: "owner:rekey",
     OwnerInfo: "owner:info",
+    OwnerOpen: "page.owner:open_page",
     UserInit: "user:init",
     UserJoin: "user:join",
     UserQuery: "user:query",
     UserInfo: "user:info",
+    UserOpen: "page.user:open_page",
     CloudInit: "identity:init_cloud",
     CloudInfo: "identity:info_cloud",
     AuthorityInit: "identity:init_authority",

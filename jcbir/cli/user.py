@@ -1,6 +1,7 @@
 """`jcbir user`: what each command does."""
 
 import dataclasses
+import hmac
 import json
 import secrets
 import shutil
@@ -8,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,15 +25,15 @@ from jcbir.hashing import hash_images
 from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
-from jcbir.protocol.messages import Admission
+from jcbir.protocol.messages import Admission, Delivery, Query
 from jcbir.storage import keys
 from jcbir.storage.cards import card_fingerprint, write_card
-from jcbir.storage.files import write_file
+from jcbir.storage.files import PRIVATE, write_file
 from jcbir.storage.images import write_image
 from jcbir.storage.keys import read_secret, write_secret
 
 KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
-RESULTS, HEAD = "results.json", "head.json"
+RESULTS, HEAD, USE = "results.json", "head.json", "use.json"
 MESSAGE_BYTES = 1 << 16
 
 
@@ -79,7 +80,7 @@ def join(command: options.UserJoin, console: CommandConsole) -> None:
 
 
 def query(command: options.UserQuery, console: CommandConsole) -> None:
-    from jcbir.service.client import audit, connect, search
+    from jcbir.service.client import connect
 
     begin = time.perf_counter()
     home = command.place.home
@@ -91,31 +92,20 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
         raise ValueError(f"top: must be at least 1, got {command.top}")
     contents = [_read_photograph(path) for path in command.images]
     folders = _result_folders(command.out, command.images)
-    url = command.cloud or _kept_url(home)
+    url = command.cloud or kept_url(home)
     check_addresses(cloud=url)
-    member, network = _open_member(command.place)
+    member, network = open_member(command.place)
     squares = [_square(*each, network) for each in zip(command.images, contents, strict=True)]
     keep_programs()
     codes = hash_images(network, np.stack(squares))
-    member, message = protocol.ask(
-        member, codes, top=command.top, now=int(time.time()), draw=secrets.token_bytes, scheme=command.scheme
-    )
     note(console, f"asking {url}")
     with connect(
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
     ) as link:
-        delivery = search(link, message)
-        member, found = protocol.receive(member, delivery)
-        _keep_head(home, member)
-        if command.audit:
-            if delivery.head is None:
-                raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
-            asked = ask_audit(
-                member, message, delivery.ranking, delivery.head, blocks=command.audit, draw=secrets.token_bytes
-            )
-            note(console, f"auditing {command.audit} blocks")
-            opened = audit(link, asked)
-            check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
+        answered = ask_cloud(
+            link, member, codes, home=home, top=command.top, scheme=command.scheme, blocks=command.audit
+        )  # fmt: skip
+    member, found = answered.member, answered.matches
     record = {
         "collection": member.card.collection,
         "scheme": command.scheme,
@@ -133,12 +123,71 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     answer(console, record, lines=lines or ["no result"])
 
 
+class Answered(NamedTuple):
+    """An answered query.
+
+    Attributes:
+        member: the user's state after it.
+        query: what was asked.
+        delivery: what came.
+        matches: for each query photograph, best first.
+        waited: seconds that cloud and authority took, and the way there and back.
+    """
+
+    member: protocol.User
+    query: Query
+    delivery: Delivery
+    matches: tuple[tuple[protocol.Match, ...], ...]
+    waited: float
+
+
+def ask_cloud(
+    link: Any, member: protocol.User, codes: Any, *, home: Path, top: int, scheme: str, blocks: int
+) -> Answered:
+    """Ask by codes, open what comes, have blocks of the scores audited; latest head and use are noted in `home`."""
+    from jcbir.service.client import audit, search
+
+    member, message = protocol.ask(
+        member, codes, top=top, now=int(time.time()), draw=secrets.token_bytes, scheme=scheme
+    )
+    begin = time.perf_counter()
+    delivery = search(link, message)
+    waited = time.perf_counter() - begin
+    member, found = protocol.receive(member, delivery)
+    _keep_head(home, member)
+    _keep_use(home, member, found)
+    if blocks:
+        if delivery.head is None:
+            raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
+        asked = ask_audit(member, message, delivery.ranking, delivery.head, blocks=blocks, draw=secrets.token_bytes)
+        begin = time.perf_counter()
+        opened = audit(link, asked)
+        waited += time.perf_counter() - begin
+        check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
+    return Answered(member, message, delivery, found, waited)
+
+
+def used_today(home: Path, member: protocol.User) -> dict[str, Any]:
+    """What this folder's queries took from the day's budget: `queries`, and `images` as keyed hashes."""
+    day, file = int(time.time()) // 86400, home / USE
+    fresh = {"grant": member.grant.grant_id.hex(), "day": day, "queries": 0, "images": []}
+    if not file.exists():
+        return fresh
+    try:
+        kept = json.loads(file.read_text())
+        same = (kept["grant"], kept["day"]) == (fresh["grant"], day)
+        return {**fresh, "queries": int(kept["queries"]), "images": list(kept["images"])} if same else fresh
+    except (ValueError, KeyError, TypeError):
+        raise FormatError(f"{file}: holds no use of a grant") from None
+
+
 def info(command: options.UserInfo, console: CommandConsole) -> None:
-    member, _ = _open_member(command.place)
+    member, _ = open_member(command.place)
     answer(console, _describe(member))
 
 
-def _open_member(place: options.UserPlace) -> tuple[protocol.User, Backbone]:
+def open_member(place: options.UserPlace) -> tuple[protocol.User, Backbone]:
+    """Open the user's folder: state and hashing network."""
     home = place.home
     if not (home / MEMBER).exists():
         raise FileNotFoundError(f"home: must hold an admission, which `jcbir user join` takes, got {str(home)!r}")
@@ -166,6 +215,15 @@ def _keep_head(home: Path, member: protocol.User) -> None:
     write_file(home / HEAD, json.dumps(plain).encode() + b"\n")
 
 
+def _keep_use(home: Path, member: protocol.User, found: Sequence[Sequence[protocol.Match]]) -> None:
+    used, key = used_today(home, member), member.keys.signing_secret
+    opened = {match.image_id for matches in found for match in matches if match.image is not None}
+    # Not the pseudonyms: who reads the folder without the passphrase does not learn what was found.
+    images = {hmac.digest(key, image_id.encode(), "sha256")[:8].hex() for image_id in opened}
+    plain = {**used, "queries": used["queries"] + len(found), "images": sorted(images.union(used["images"]))}
+    write_file(home / USE, json.dumps(plain).encode() + b"\n", mode=PRIVATE)
+
+
 def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
     """Whose admission is it? A signature alone proves only that somebody has a key."""
     if stated is None and sys.stdin.isatty():
@@ -180,7 +238,8 @@ def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
         raise KeyMismatchError(f"fingerprint: the admission has {found}, the owner told {stated}")
 
 
-def _kept_url(home: Path) -> str:
+def kept_url(home: Path) -> str:
+    """The cloud's address that came with the admission."""
     file = home / SERVICE
     if not file.exists():
         raise ValueError("cloud: must be given as --cloud, got none: the admission came without an address")
