@@ -10,21 +10,18 @@ import contextlib
 import hmac
 import secrets
 import socket
-import traceback
 import unicodedata
 import urllib.parse
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -37,7 +34,11 @@ from jcbir.data import decode_whole
 from jcbir.storage.images import encode_image
 
 STATIC = Path(__file__).parent / "static"
-TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8"}
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
 SAFE = ("GET", "HEAD")
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -66,7 +67,9 @@ SHOWN = {
 """What a browser may show as it is, by how it begins; all else is decoded here and shown as PNG."""
 
 STATUSES = {MISTAKE: 400, REFUSED: 403, UNREACHABLE: 502, DAMAGED: 422}
-CLOSED = "This page is closed to you. Its link is good once: end the command with Ctrl-C and run it again for another.\n"
+CLOSED = (
+    "This page is closed to you. Its link is good once: end the command with Ctrl-C and run it again for another.\n"
+)
 
 
 class Guard:
@@ -123,17 +126,15 @@ class Guard:
         return response
 
 
-def build_page(name: str, routes: Sequence[BaseRoute], *, port: int, token: str, lifespan: Any = None) -> Starlette:
-    """Make the application of a page: its files, its routes, and the guard before them."""
-    files = {"/": f"{name}.html", **{f"/{file}": file for file in ("page.css", "page.js", f"{name}.js")}}
+def build_page(name: str, routes: Sequence[BaseRoute], *, port: int, token: str, lifespan: Any = None) -> ASGIApp:
+    """Make the application of a page: its files, its routes, and the guard before all of them."""
+    files = {"/": f"{name}.html", **{f"/{file}": file for file in ("icon.svg", "page.css", "page.js", f"{name}.js")}}
     served = [Route(path, _file_answer(STATIC / file)) for path, file in files.items()]
-    return Starlette(
-        routes=[*served, *routes],
-        middleware=[Middleware(Guard, port=port, token=token)],
-        exception_handlers={HTTPException: _answer_http, Exception: _answer_error, OSError: _answer_error,
-                            ValueError: _answer_error, ImportError: _answer_error},
-        lifespan=lifespan,
-    )  # fmt: skip
+    handlers: dict[Any, Any] = {HTTPException: _answer_http}
+    handlers |= dict.fromkeys((ValueError, OSError, ImportError), _answer_error)
+    return Guard(
+        Starlette(routes=[*served, *routes], exception_handlers=handlers, lifespan=lifespan), port=port, token=token
+    )
 
 
 class PageDoor:
@@ -190,11 +191,6 @@ def stated_name(request: Request) -> str:
     return "".join(letters)
 
 
-async def run_apart(function: Any, *arguments: Any) -> Any:
-    """Run what takes long beside the page."""
-    return await run_in_threadpool(function, *arguments)
-
-
 def picture_response(data: bytes, media_type: str) -> Response:
     """A picture that can be nothing else: shown as it is if it begins as its type does, else decoded and made PNG."""
     if not data.startswith(SHOWN.get(media_type, ())):
@@ -236,10 +232,8 @@ def _answer_http(request: Request, error: Exception) -> Response:
 
 
 def _answer_error(request: Request, error: Exception) -> Response:
-    """The command line's own sentence, and nothing else of it."""
+    """The command line's own sentence."""
     ending = classify(error)
     if ending is None:
-        traceback.print_exception(error)
-        return JSONResponse({"error": "defect", "reason": "this is a defect; the terminal shows where"}, 500)
-    plain: Mapping[str, Any] = {"error": ending.code, "reason": ending.reason}
-    return JSONResponse(plain, STATUSES.get(ending.status, 400))
+        raise error
+    return JSONResponse({"error": ending.code, "reason": ending.reason}, STATUSES.get(ending.status, 400))
