@@ -35,9 +35,10 @@ from jcbir.storage.images import encode_image
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
-    ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
 SAFE = ("GET", "HEAD")
 HEADERS = {

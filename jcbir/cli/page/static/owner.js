@@ -57,12 +57,12 @@ function showPhotographs() {
 function grantRow(grant) {
   const inForce = grant.status === "in force";
   const name = grant.label || grant.grant.slice(0, 8);
-  const limits = grant.queries_per_day ? `${count(grant.queries_per_day, "query", "queries")}, ${count(grant.images_per_day, "picture")}` : "";
   return el("tr", {},
     el("th", { scope: "row" }, name, el("p", { class: "quiet" }, grant.rights.includes("open") ? "finds and opens" : "finds only")),
     el("td", { class: "numbers" }, day(new Date(grant.expires * 1000)),
       el("p", { class: `state quiet ${inForce ? "good" : ""}` }, grant.status)),
-    el("td", {}, limits),
+    el("td", { class: "numbers" }, ...(grant.queries_per_day
+      ? [count(grant.queries_per_day, "query", "queries"), el("br"), count(grant.images_per_day, "picture")] : [])),
     el("td", { class: "end" }, inForce
       ? el("button", { type: "button", class: "danger", "aria-label": `Revoke ${name}`, onclick: () => revoke(grant, name) }, "Revoke")
       : ""));

@@ -81,7 +81,7 @@ function compare() {
   for (const answer of answered) {
     for (const match of answer.matches) {
       const others = answered.filter((other) => other !== answer && other.matches.some((each) => each.image_id === match.image_id));
-      match.also.textContent = others.length ? `also for ${others.map((other) => other.name).join(", ")}` : "";
+      match.also.textContent = others.length ? `also for ${[...new Set(others.map((other) => other.name))].join(", ")}` : "";
       match.item.firstChild.classList.toggle("common", others.length > 0);
     }
   }
