@@ -27,7 +27,7 @@ from jcbir.models import (
     widen,
 )
 from jcbir.storage.checkpoints import read_checkpoint
-from jcbir.storage.fetching import Progress, fetch_hub, fetch_npm, fetch_url, file_digest, verify
+from jcbir.storage.fetching import Progress, cache_folder, fetch_hub, fetch_npm, fetch_url, file_digest, verify
 from jcbir.storage.weights import read_weights, write_weights
 
 
@@ -49,23 +49,6 @@ class Check(NamedTuple):
     finite: bool
     size: int
     half_difference: float
-
-
-def cache_folder() -> pathlib.Path:
-    """Where fetched weights live.
-
-    Returns:
-        `$JCBIR_CACHE`, else `$XDG_CACHE_HOME/jcbir`, else `~/.cache/jcbir`; not created here.
-
-    Example:
-        >>> cache_folder().is_absolute()
-        True
-    """
-    stated = os.environ.get("JCBIR_CACHE")
-    if stated:
-        return pathlib.Path(stated).absolute()
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home, "jcbir").absolute()
 
 
 def list_weights(*, cache: pathlib.Path | None = None) -> list[tuple[Download, bool]]:

@@ -18,6 +18,23 @@ Progress = Callable[[int, int], None]
 CHUNK = 1 << 20
 
 
+def cache_folder() -> pathlib.Path:
+    """Where fetched weights, networks and compiled programs are kept.
+
+    Returns:
+        `$JCBIR_CACHE`, else `$XDG_CACHE_HOME/jcbir`, else `~/.cache/jcbir`; not created here.
+
+    Example:
+        >>> cache_folder().is_absolute()
+        True
+    """
+    stated = os.environ.get("JCBIR_CACHE")
+    if stated:
+        return pathlib.Path(stated).absolute()
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home, "jcbir").absolute()
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file in hexadecimal.
 
