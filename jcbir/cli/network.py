@@ -16,14 +16,14 @@ from jaxtyping import Bool, UInt8
 import jcbir
 
 # The faces load what is asked of them: a query needs neither Flax nor an optimizer.
-from jcbir import data, hashing, models
+from jcbir import data, hashing, models, storage
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
-from jcbir.storage.fetching import cache_folder, file_digest
-from jcbir.storage.files import write_file
-from jcbir.storage.weights import flatten, read_weights, unflatten, write_weights
+from jcbir.storage import read_weights, write_file, write_weights
+from jcbir.storage._files import cache_folder, file_digest
+from jcbir.storage._weights import flatten, unflatten
 
 LARGEST_BATCH = 32
 """Photographs that the network sees at once: more are no faster, and take more memory."""
@@ -49,9 +49,7 @@ def open_features(place: str | None, *, size: int) -> "models.Backbone":
     """The network below a hash head: the ImageNet ResNet50 of the package, or another one without its classes."""
     if place is None:
         return models.imagenet_resnet50(size=size)
-    from jcbir.storage.backbones import load_backbone
-
-    found = load_backbone(place)
+    found = storage.load_backbone(place)
     if found.description["output"] != "features":
         raise ValueError(f"backbone: must give features, got the hashing network {place!r}")
     if found.description["architecture"] == "imagenet_resnet50":

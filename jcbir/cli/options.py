@@ -10,11 +10,11 @@ from typing import Annotated, Literal, Optional
 from tyro.conf import Positional, arg, subcommand
 
 # Spelled `Optional`: for any other spelling of a union tyro loads typeguard, a third of the time of `--help`.
-SomePath = Annotated[Optional[Path], arg(metavar="PATH", help_behavior_hint="(optional)")]  # noqa: UP045
-SomeText = Annotated[Optional[str], arg(metavar="TEXT", help_behavior_hint="(optional)")]  # noqa: UP045
-SomeNumber = Annotated[Optional[int], arg(metavar="INT", help_behavior_hint="(optional)")]  # noqa: UP045
+SomePath = Annotated[Optional[Path], arg(metavar="PATH", help_behavior_hint="(optional)")]
+SomeText = Annotated[Optional[str], arg(metavar="TEXT", help_behavior_hint="(optional)")]
+SomeNumber = Annotated[Optional[int], arg(metavar="INT", help_behavior_hint="(optional)")]
 Url = Annotated[str, arg(metavar="URL")]
-SomeUrl = Annotated[Optional[str], arg(metavar="URL", help_behavior_hint="(optional)")]  # noqa: UP045
+SomeUrl = Annotated[Optional[str], arg(metavar="URL", help_behavior_hint="(optional)")]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,9 @@ from jcbir.protocol.grants import same_collection
 from jcbir.protocol.messages import Card
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import serve
-from jcbir.storage.cards import card_fingerprint, read_card
-from jcbir.storage.identities import read_identity
-from jcbir.storage.store import DATABASE, create_store, open_store
+from jcbir.storage._cards import card_fingerprint, read_card
+from jcbir.storage._identities import read_identity
+from jcbir.storage._store import DATABASE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, console: CommandConsole) -> None:

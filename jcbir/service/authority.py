@@ -37,7 +37,7 @@ from jcbir.service._http import (
     receive_message,
 )
 from jcbir.service._telemetry import Telemetry, log_event
-from jcbir.storage import journal as memory
+from jcbir.storage import _journal as memory
 from jcbir.typing import Rows
 
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)

@@ -134,9 +134,6 @@ def check_url(url: str, *, insecure_http: bool = False) -> None:
         url: where a service is.
         insecure_http: allow it nevertheless, with a warning.
 
-    Returns:
-        Nothing.
-
     Raises:
         ValueError: plain http to another machine, or neither http nor https.
 

@@ -53,8 +53,8 @@ from jcbir.service._http import (
 )
 from jcbir.service._scoring_pool import ScoringPool, finish, start
 from jcbir.service._telemetry import Telemetry, log_event
-from jcbir.storage import store as disk
-from jcbir.storage.load import load_server
+from jcbir.storage import _store as disk
+from jcbir.storage._load import load_server
 from jcbir.typing import Rows
 
 LOOK_SECONDS = 5.0

@@ -40,9 +40,6 @@ def serve(
         drain_seconds: most seconds that shutting down waits for requests at hand.
         most_connections: connections beyond are answered 503.
 
-    Returns:
-        Nothing.
-
     Raises:
         ValueError: see `check_certificate`.
 
@@ -127,9 +124,6 @@ def check_certificate(certificate: str | os.PathLike | None, private_key: str | 
     Args:
         certificate: PEM file with the certificate chain, or None for no TLS.
         private_key: PEM file with its private key, or None.
-
-    Returns:
-        Nothing.
 
     Raises:
         ValueError: one without the other, or they are no certificate and the private key of it.

@@ -29,9 +29,9 @@ from jcbir.data import format_list
 from jcbir.errors import IntegrityError
 from jcbir.models import halve, imagenet_resnet50, output_width
 from jcbir.protocol import owner
-from jcbir.storage import identities, keys
-from jcbir.storage.fetching import file_digest
-from jcbir.storage.weights import read_weights, write_weights
+from jcbir.storage import _identities as identities, _keys as keys
+from jcbir.storage._files import file_digest
+from jcbir.storage._weights import read_weights, write_weights
 
 SMALL = ("--backbone", "features.safetensors", "--size", "16")
 

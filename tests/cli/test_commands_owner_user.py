@@ -34,8 +34,8 @@ from jcbir.protocol import owner
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.ranking import KEY_KINDS
-from jcbir.storage import identities, keys
-from jcbir.storage.cards import read_card
+from jcbir.storage import _identities as identities, _keys as keys
+from jcbir.storage._cards import read_card
 
 
 @pytest.fixture(autouse=True)

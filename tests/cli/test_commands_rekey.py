@@ -27,8 +27,8 @@ from jcbir.cli.outbox import pending
 from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
-from jcbir.storage import identities, keys
-from jcbir.storage.cards import read_card
+from jcbir.storage import _identities as identities, _keys as keys
+from jcbir.storage._cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)

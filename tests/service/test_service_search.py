@@ -14,8 +14,8 @@ from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, server, user, wire
 from jcbir.protocol.messages import Delivery
-from jcbir.storage.maintenance import compact_store
-from jcbir.storage.store import open_store
+from jcbir.storage._maintenance import compact_store
+from jcbir.storage._store import open_store
 
 CODES = random_codes(2)
 

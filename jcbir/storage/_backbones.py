@@ -26,15 +26,16 @@ from jcbir.models import (
     run,
     widen,
 )
-from jcbir.storage.checkpoints import read_checkpoint
-from jcbir.storage.fetching import Progress, cache_folder, fetch_hub, fetch_npm, fetch_url, file_digest, verify
-from jcbir.storage.weights import read_weights, write_weights
+from jcbir.storage._checkpoints import read_checkpoint
+from jcbir.storage._fetching import Progress, fetch_hub, fetch_npm, fetch_url, verify
+from jcbir.storage._files import cache_folder, file_digest
+from jcbir.storage._weights import read_weights, write_weights
 
 
 class Check(NamedTuple):
     """What `check_weights` found.
 
-    Fields:
+    Attributes:
         sha256: of the file.
         parameters: how many.
         classes: width of the classification head.
