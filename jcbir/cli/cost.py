@@ -19,8 +19,6 @@ TABLE_BITS = 2
 
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
-    if command.images < 1:
-        raise ValueError(f"images: must be at least 1, got {command.images}")
     calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
     if command.calibrate:
         note(console, f"making a {command.modulus_bits}-bit key and timing this machine")

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 
 from jcbir.cli import options
+from jcbir.cli.checks import ADMISSION, SERVICE
 from jcbir.cli.console import CommandConsole, answer, note, printable, progress
-from jcbir.cli.network import found_network, keep_programs, load_network, load_unfitted, vouch
-from jcbir.cli.outbox import Carrier, ask_health, carriers, check_addresses, deliver, fetcher, pending, post
+from jcbir.cli.network import VOUCHER, found_network, keep_programs, load_network, load_unfitted, vouch
+from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
     find_missing,
@@ -33,12 +34,10 @@ from jcbir.cli.workspace import (
     NETWORK,
     Settings,
     Workspace,
-    check_vacant,
     commit,
     create_workspace,
     open_workspace,
 )
-from jcbir.errors import FormatError
 from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner as protocol, wire
@@ -47,17 +46,11 @@ from jcbir.storage import _keys as keys, card_fingerprint, write_card, write_fil
 from jcbir.storage._files import PRIVATE, file_digest
 from jcbir.storage._identities import read_public
 
-ENROLLMENT_BYTES = 1 << 16
 IN_FORCE = "in force"
 KEYS = "the owner's keys"
-MOST_DAYS = 36_500
-ADMISSION, VOUCHER, SERVICE = "admission.jcbir", "network.json", "service.json"
 
 
 def train(command: options.OwnerTrain, console: CommandConsole) -> None:
-    _check_folder("folder", command.folder)
-    if command.labels is not None and not command.labels.is_file():
-        raise FileNotFoundError(f"labels: must be a file, got {str(command.labels)!r}")
     keep_programs()
     with progress(console, "learn") as advance:
         record = train_network(
@@ -87,8 +80,6 @@ def train(command: options.OwnerTrain, console: CommandConsole) -> None:
 def init(command: options.OwnerInit, console: CommandConsole) -> None:
     begin = time.perf_counter()
     path = command.place.home
-    check_vacant(path)
-    _check_init(command)
     cloud_key, _ = read_public(command.cloud_identity, side="cloud")
     authority_key, sealing_key = read_public(command.authority_identity, side="authority")
     passphrase = read_passphrase(command.place.passphrase_file, purpose=KEYS, confirm=True)
@@ -126,10 +117,6 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
 
 
 def publish(command: options.OwnerPublish, console: CommandConsole, *, passphrase: str | None = None) -> None:
-    _check_folder("folder", command.folder)
-    check_addresses(cloud=command.links.cloud, authority=command.links.authority)
-    if command.segment is not None and command.segment < 1:
-        raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
     keep_programs()
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known: dict[str, Any] = {}
@@ -179,8 +166,6 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
 
 
 def withdraw(command: options.OwnerWithdraw, console: CommandConsole, *, passphrase: str | None = None) -> None:
-    if not command.photographs:
-        raise ValueError("photographs: must be at least one path or pseudonym, got none")
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known = published_names(workspace)
         chosen = dict(pair for name in command.photographs for pair in _find_published(known, name).items())
@@ -218,7 +203,6 @@ def send(command: options.OwnerSend, console: CommandConsole, *, passphrase: str
 
 def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     links = command.links
-    check_addresses(cloud=links.cloud, authority=links.authority)
     with _opened(command.place) as workspace:
         card, waiting = workspace.owner.card, [file.name for file in pending(workspace.path)]
     services = look_at_services(links, epoch=card.epoch)
@@ -245,18 +229,6 @@ def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str,
 
 
 def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: str | None = None) -> None:
-    if command.out.exists():
-        _check_folder("out", command.out)
-        if any(command.out.iterdir()):
-            raise FileExistsError(f"out: must be a new or empty folder, got {str(command.out)!r}")
-    if not 0 < command.days <= MOST_DAYS:
-        raise ValueError(f"days: must be above 0 and at most {MOST_DAYS}, got {command.days:g}")
-    for name in ("max_results", "queries_per_day", "images_per_day", "cover"):
-        if getattr(command, name) < 1:
-            raise ValueError(f"{name}: must be at least 1, got {getattr(command, name)}")
-    check_addresses(cloud=command.cloud)
-    if command.enrollment.stat().st_size > ENROLLMENT_BYTES:
-        raise FormatError(f"enrollment: must be the `enrollment.jcbir` of a user, got {str(command.enrollment)!r}")
     enrollment = wire.from_bytes(command.enrollment.read_bytes(), expect=Enrollment)
     with _opened(command.place, passphrase) as workspace:
         known = grants_of(workspace)
@@ -306,8 +278,6 @@ def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
 
 
 def revoke(command: options.OwnerRevoke, console: CommandConsole, *, passphrase: str | None = None) -> None:
-    if command.all == bool(command.grants):
-        raise ValueError("grants: must be named, or --all given, and not both")
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known = grants_of(workspace)
         standing = [line for line in known if line["status"] == IN_FORCE]
@@ -334,9 +304,6 @@ def rekey(
     authority: str | None = None,
 ) -> None:
     links = command.links
-    if not command.fresh and (links.cloud is None or links.authority is None):
-        raise ValueError("cloud and authority: rekey needs both addresses, unless --fresh leaves the two to you")
-    check_addresses(cloud=links.cloud, authority=links.authority)
     services: dict[str, bytes] = {}
     if command.cloud_identity is not None:
         services["cloud_key"], _ = read_public(command.cloud_identity, side="cloud")
@@ -426,12 +393,6 @@ def _note_skipped(skipped: Sequence[Mapping[str, str]], console: CommandConsole)
         note(console, f"skipped {file['path']}: {file['reason']}")
 
 
-def _check_folder(name: str, path: Path) -> None:
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
-        raise NotADirectoryError(f"{name}: must be a folder, got {found} at {str(path)!r}")
-
-
 def _place(entry: Mapping[str, str]) -> dict[str, str | None]:
     return {"path": entry["path"], "root": entry.get("root")}
 
@@ -469,17 +430,6 @@ def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
         raise ValueError(
             f"modulus_bits: an interrupted rekey has a key of {prepared.public.key.bits} bits; go on without the option"
         )
-
-
-def _check_init(command: options.OwnerInit) -> None:
-    if not command.schemes or len(set(command.schemes)) != len(command.schemes):
-        raise ValueError(f"schemes: must be different ones, at least one, got {command.schemes}")
-    if command.longest_side is not None and command.longest_side < 1:
-        raise ValueError(f"longest_side: must be at least 1 pixel, got {command.longest_side}")
-    if not 1 <= len(command.collection) <= 100:
-        raise ValueError(f"collection: must be a name of 1 to 100 characters, got {len(command.collection)}")
-    if command.network is not None and not command.network.is_file():
-        raise FileNotFoundError(f"network: must be a file of `jcbir owner train`, got {str(command.network)!r}")
 
 
 def _describe(state: protocol.Owner) -> dict[str, Any]:

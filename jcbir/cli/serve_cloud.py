@@ -1,7 +1,6 @@
 """`jcbir serve cloud`. Apart from the other commands: this process loads no code that could use a secret."""
 
 import os
-import socket
 
 from starlette.types import ASGIApp
 
@@ -11,22 +10,15 @@ from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passph
 from jcbir.errors import KeyMismatchError
 from jcbir.protocol._grants import same_collection
 from jcbir.protocol.messages import Card
-from jcbir.service.client import check_url
 from jcbir.service.cloud import CloudSettings, create_app
-from jcbir.service.serving import check_certificate, serve
+from jcbir.service.serving import serve
 from jcbir.storage._cards import card_fingerprint, read_card
 from jcbir.storage._identities import read_identity
 from jcbir.storage._store import DATABASE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
-    check_url(command.authority, insecure_http=command.insecure_http)
-    check_listening(command.listen)
     card = read_card(command.card)
-    if not command.identity.is_file():
-        raise FileNotFoundError(
-            f"identity: must be what `jcbir cloud init` makes, got nothing at {str(command.identity)!r}"
-        )
     passphrase = read_passphrase(command.passphrase_file, purpose="the cloud's identity", variable=CLOUD_VARIABLE)
     # Its workers would inherit them.
     forget_passphrases()
@@ -50,21 +42,6 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
         insecure_http=command.insecure_http,
     )
     announce(create_app(settings), card, command.listen, console, service="cloud")
-
-
-def check_listening(place: options.Listen) -> None:
-    """Refuse a place where no service can listen, before anything costs time."""
-    check_certificate(place.certificate, place.private_key)
-    if not 0 <= place.port <= 65535:
-        raise ValueError(f"port: must be 0 to 65535, got {place.port}")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            # As the service does: what an earlier one left in TIME_WAIT is no obstacle.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except OSError as error:
-        raise OSError(f"port: must be free, got {place.host}:{place.port}: {error.strerror}") from None
 
 
 def announce(app: ASGIApp, card: Card, place: options.Listen, console: CommandConsole, *, service: str) -> None:

@@ -14,20 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jcbir.cli import options
+from jcbir.cli.checks import ADMISSION, CARD, MEMBER, SERVICE, USER_KEYS, find_cloud
 from jcbir.cli.console import CommandConsole, answer, note
-from jcbir.cli.network import check_network, keep_programs, load_network, square
-from jcbir.cli.outbox import check_addresses
-from jcbir.cli.owner import ADMISSION, SERVICE, VOUCHER
+from jcbir.cli.network import NETWORK, VOUCHER, check_network, open_hasher
 from jcbir.cli.passphrase import read_passphrase
-from jcbir.cli.workspace import CARD, NETWORK
+from jcbir.data import decode_image
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.hashing import hash_images
-from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
 from jcbir.protocol.messages import Admission, Delivery, Query
 from jcbir.storage import (
-    PRIVATE,
     _keys as keys,
     card_fingerprint,
     read_secret,
@@ -36,41 +32,35 @@ from jcbir.storage import (
     write_image,
     write_secret,
 )
+from jcbir.storage._files import PRIVATE
 
-KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
+ENROLLMENT = "enrollment.jcbir"
 RESULTS, HEAD, USE = "results.json", "head.json", "use.json"
-MESSAGE_BYTES = 1 << 16
 
 
 def init(command: options.UserInit, console: CommandConsole) -> None:
     home = command.place.home
-    if (home / KEYS).exists():
-        raise FileExistsError(f"home: must be a folder without keys, got {str(home)!r}, which has {KEYS}")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys", confirm=True)
     pair = protocol.make_keys(draw=secrets.token_bytes, hybrid=command.hybrid)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(home / ENROLLMENT, wire.to_bytes(protocol.enroll(pair)))
-    write_secret(home / KEYS, pair, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK)
+    write_secret(home / USER_KEYS, pair, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK)
     answer(console, {"home": home, "enrollment": home / ENROLLMENT, "hybrid": command.hybrid})
 
 
 def join(command: options.UserJoin, console: CommandConsole) -> None:
     home, file = command.place.home, command.folder / ADMISSION
-    if not file.is_file() or file.stat().st_size > MESSAGE_BYTES:
-        raise FileNotFoundError(f"folder: must be what `jcbir owner grant` wrote, got {str(command.folder)!r}")
-    if not (home / KEYS).exists():
-        raise FileNotFoundError(f"home: must hold keys of `jcbir user init`, got none in {str(home)!r}")
     admission = wire.from_bytes(file.read_bytes(), expect=Admission)
     card = admission.card
     _compare(card_fingerprint(card), command.fingerprint, console)
-    check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
-    network = load_network(command.folder / NETWORK)
-    if output_width(network) != card.bits:
-        raise KeyMismatchError(
-            f"network: must give {card.bits} bits as the collection has, got {output_width(network)}"
-        )
+    digits = check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
+    # Its program is compiled here and kept: the first query need not wait for that.
+    hasher = open_hasher(command.folder / NETWORK, sha256=digits)
+    bits = hasher.hash(np.zeros((1, hasher.size, hasher.size, 3), np.uint8)).shape[1]
+    if bits != card.bits:
+        raise KeyMismatchError(f"network: must give {card.bits} bits as the collection has, got {bits}")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys")
-    pair = read_secret(home / KEYS, passphrase=passphrase, expect=protocol.UserKeys)
+    pair = read_secret(home / USER_KEYS, passphrase=passphrase, expect=protocol.UserKeys)
     member = protocol.join(pair, admission, owner_key=card.owner_key)
     write_file(home / NETWORK, (command.folder / NETWORK).read_bytes())
     write_file(home / VOUCHER, (command.folder / VOUCHER).read_bytes())
@@ -89,20 +79,12 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
 
     begin = time.perf_counter()
     home = command.place.home
-    if not command.images:
-        raise ValueError("images: must be at least one photograph, got none")
-    if command.audit < 0:
-        raise ValueError(f"audit: must be at least 0, got {command.audit}")
-    if command.top < 1:
-        raise ValueError(f"top: must be at least 1, got {command.top}")
     contents = [_read_photograph(path) for path in command.images]
     folders = _result_folders(command.out, command.images)
-    url = command.cloud or kept_url(home)
-    check_addresses(cloud=url)
-    member, network = open_member(command.place)
-    squares = [_square(*each, network) for each in zip(command.images, contents, strict=True)]
-    keep_programs()
-    codes = hash_images(network, np.stack(squares))
+    url = find_cloud(command)
+    member, digits = open_member(command.place)
+    hasher = open_hasher(home / NETWORK, sha256=digits)
+    codes = hasher.hash(np.stack([_square(*each, hasher.size) for each in zip(command.images, contents, strict=True)]))
     note(console, f"asking {url}")
     with connect(
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
@@ -191,16 +173,13 @@ def info(command: options.UserInfo, console: CommandConsole) -> None:
     answer(console, _describe(member))
 
 
-def open_member(place: options.UserPlace) -> tuple[protocol.User, Backbone]:
-    """Open the user's folder: state and hashing network."""
+def open_member(place: options.UserPlace) -> tuple[protocol.User, str]:
+    """The user's state, and the SHA-256 of the network that the owner vouched for."""
     home = place.home
-    if not (home / MEMBER).exists():
-        raise FileNotFoundError(f"home: must hold an admission, which `jcbir user join` takes, got {str(home)!r}")
     passphrase = read_passphrase(place.passphrase_file, purpose="your keys")
     member = read_secret(home / MEMBER, passphrase=passphrase, expect=protocol.User)
     member = dataclasses.replace(member, head=_kept_head(home, member))
-    digits = check_network(member.card, home / NETWORK, (home / VOUCHER).read_text())
-    return member, load_network(home / NETWORK, sha256=digits)
+    return member, check_network(member.card, home / NETWORK, (home / VOUCHER).read_text())
 
 
 def _kept_head(home: Path, member: protocol.User) -> int:
@@ -243,17 +222,6 @@ def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
         raise KeyMismatchError(f"fingerprint: the admission has {found}, the owner told {stated}")
 
 
-def kept_url(home: Path) -> str:
-    """The cloud's address that came with the admission."""
-    file = home / SERVICE
-    if not file.exists():
-        raise ValueError("cloud: must be given as --cloud, got none: the admission came without an address")
-    try:
-        return str(json.loads(file.read_text())["cloud"])
-    except (ValueError, KeyError, TypeError):
-        raise FormatError(f"{file}: holds no address") from None
-
-
 def _read_photograph(path: Path) -> bytes:
     if path.is_dir():
         raise IsADirectoryError(f"images: must be photographs, got the folder {str(path)!r}")
@@ -262,9 +230,9 @@ def _read_photograph(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _square(path: Path, content: bytes, network: Backbone) -> Any:
+def _square(path: Path, content: bytes, size: int) -> Any:
     try:
-        return square(content, network)
+        return decode_image(content, size=size)
     except ValueError as error:
         raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
 

@@ -31,7 +31,7 @@ from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.exit_codes import DAMAGED, MISTAKE, REFUSED, UNREACHABLE, classify
 from jcbir.cli.options import PageServer
 from jcbir.data import decode_whole
-from jcbir.storage.images import encode_image
+from jcbir.storage._images import encode_image
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {

@@ -8,6 +8,7 @@ import os
 import tempfile
 import unicodedata
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,9 +22,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from jcbir.cli import options, owner
+from jcbir.cli.checks import MESSAGE_BYTES, check_command
 from jcbir.cli.console import Advance, CommandConsole
 from jcbir.cli.exit_codes import classify
-from jcbir.cli.outbox import check_addresses, pending
+from jcbir.cli.outbox import pending
 from jcbir.cli.page.app import (
     MOST_BYTES,
     MOST_FORM,
@@ -37,22 +39,21 @@ from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.publish import published_names
 from jcbir.cli.workspace import open_workspace
 from jcbir.data import decode_image, decode_whole, read_encoded
-from jcbir.storage import keys
-from jcbir.storage.cards import card_fingerprint
-from jcbir.storage.files import PRIVATE, write_file
+from jcbir.storage import _keys as keys, card_fingerprint, write_file
+from jcbir.storage._files import PRIVATE
 
 THUMBNAIL_SIDE = 320
 MOST_DEPTH = 16
 
 
 def open_page(command: options.OwnerOpen, console: CommandConsole) -> None:
-    check_addresses(cloud=command.links.cloud, authority=command.links.authority)
     door = PageDoor(command.page)
     passphrase = read_passphrase(command.place.passphrase_file, purpose=owner.KEYS)
-    page = _Page(command, passphrase)
-    # A wrong passphrase is found before there is a page.
-    page.look()
-    door.serve(page.app(door), console)
+    with tempfile.TemporaryDirectory() as folder:
+        page = _Page(command, passphrase, Path(folder))
+        # A wrong passphrase is found before there is a page.
+        page.look()
+        door.serve(page.app(door), console)
 
 
 class _Order:
@@ -106,8 +107,8 @@ class _Order:
 class _Page:
     """The open page: what was seen of the folder last, and the order at work."""
 
-    def __init__(self, command: options.OwnerOpen, passphrase: str) -> None:
-        self.command, self.passphrase = command, passphrase
+    def __init__(self, command: options.OwnerOpen, passphrase: str, folder: Path) -> None:
+        self.command, self.passphrase, self.folder = command, passphrase, folder
         self.entries: Mapping[str, Mapping[str, str]] = {}
         self.state: dict[str, Any] = {}
         self.order: _Order | None = None
@@ -198,11 +199,17 @@ class _Page:
         if name not in ORDERS:
             raise HTTPException(404, f"order: must be one of {', '.join(ORDERS)}, got {name!r}")
         # An enrollment of 64 KiB in hexadecimal digits, and the rest of the form.
-        form = _Form(await read_body(request, most=2 * owner.ENROLLMENT_BYTES + MOST_FORM))
+        form = _Form(await read_body(request, most=2 * MESSAGE_BYTES + MOST_FORM), self.folder)
         self.check_idle()
-        run = ORDERS[name](self, form)
+        build, function = ORDERS[name]
+        command, more = build(self.command, form), {"passphrase": self.passphrase}
+        if name == "rekey":
+            more["authority"] = form.text("authority_passphrase")
+            if not more["authority"]:
+                raise ValueError("passphrase of the authority's key: must not be empty, got nothing")
+        check_command(command)
         self.order = order = _Order(name)
-        task = asyncio.create_task(run_in_threadpool(order.run, run))
+        task = asyncio.create_task(run_in_threadpool(order.run, partial(function, command, **more)))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         return JSONResponse(order.describe())
@@ -211,84 +218,18 @@ class _Page:
         """GET /order."""
         return JSONResponse(None if self.order is None else self.order.describe())
 
-    def publish(self, form: "_Form") -> Callable[[CommandConsole], None]:
-        """Publish the album, or another folder of this machine."""
-        folder = form.text("folder")
-        command = options.OwnerPublish(
-            Path(folder) if folder else self.command.album, withdraw_missing=form.flag("withdraw_missing"),
-            place=self.command.place, links=self.command.links,
-        )  # fmt: skip
-        return lambda console: owner.publish(command, console, passphrase=self.passphrase)
-
-    def withdraw(self, form: "_Form") -> Callable[[CommandConsole], None]:
-        """Withdraw photographs by pseudonym."""
-        command = options.OwnerWithdraw(
-            form.texts("photographs"), place=self.command.place, links=self.command.links
-        )  # fmt: skip
-        return lambda console: owner.withdraw(command, console, passphrase=self.passphrase)
-
-    def grant(self, form: "_Form") -> Callable[[CommandConsole], None]:
-        """Admit a user into a folder of its own."""
-        label = form.text("label")
-        try:
-            enrollment = bytes.fromhex(form.text("enrollment"))
-        except ValueError:
-            raise ValueError("enrollment: must be hexadecimal digits, got something else") from None
-        rights = ("rank", "open") if form.flag("open") else ("rank",)
-        limits = {name: form.whole(name) for name in ("max_results", "queries_per_day", "images_per_day", "cover")}
-        days = form.number("days")
-
-        def run(console: CommandConsole) -> None:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder, "enrollment.jcbir")
-                file.write_bytes(enrollment)
-                command = options.OwnerGrant(
-                    file, out=_free(self.command.admissions / (_safe(label) or "user")), label=label, days=days,
-                    rights=rights, cloud=self.command.links.cloud, place=self.command.place, **limits,
-                )  # fmt: skip
-                owner.grant(command, console, passphrase=self.passphrase)
-
-        return run
-
-    def revoke(self, form: "_Form") -> Callable[[CommandConsole], None]:
-        """Revoke grants by identifier."""
-        command = options.OwnerRevoke(form.texts("grants"), place=self.command.place, links=self.command.links)
-        return lambda console: owner.revoke(command, console, passphrase=self.passphrase)
-
-    def rekey(self, form: "_Form") -> Callable[[CommandConsole], None]:
-        """Move to a new epoch."""
-        authority = form.text("authority_passphrase")
-        if not authority:
-            raise ValueError("passphrase of the authority's key: must not be empty, got nothing in the form")
-        command = options.OwnerRekey(place=self.command.place, links=self.command.links)
-        return lambda console: owner.rekey(command, console, passphrase=self.passphrase, authority=authority)
-
-    def send(self, form: "_Form") -> Callable[[CommandConsole], None]:
-        """Send what waits."""
-        command = options.OwnerSend(place=self.command.place, links=self.command.links)
-        return lambda console: owner.send(command, console, passphrase=self.passphrase)
-
-
-ORDERS = {
-    "publish": _Page.publish,
-    "withdraw": _Page.withdraw,
-    "grant": _Page.grant,
-    "revoke": _Page.revoke,
-    "rekey": _Page.rekey,
-    "send": _Page.send,
-}
-
 
 class _Form:
     """The fields of an order, each of the kind it must be."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, folder: Path) -> None:
         try:
-            self.fields = json.loads(body or b"{}")
+            fields = json.loads(body or b"{}")
         except ValueError:
-            self.fields = None
-        if not isinstance(self.fields, dict):
+            fields = None
+        if not isinstance(fields, dict):
             raise ValueError("form: must be a JSON object, got something else")
+        self.fields, self.folder = fields, folder
 
     def text(self, name: str) -> str:
         """A text, empty where there is none."""
@@ -296,6 +237,15 @@ class _Form:
         if not isinstance(found, str):
             raise ValueError(f"{name}: must be a text, got {type(found).__name__}")
         return found
+
+    def file(self, name: str) -> Path:
+        """A file, which comes in hexadecimal digits."""
+        try:
+            content = bytes.fromhex(self.text(name))
+        except ValueError:
+            raise ValueError(f"{name}: must be hexadecimal digits, got something else") from None
+        write_file(self.folder / name, content, mode=PRIVATE)
+        return self.folder / name
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Some texts."""
@@ -324,6 +274,51 @@ class _Form:
         if not isinstance(found, bool):
             raise ValueError(f"{name}: must be true or false, got {found!r}")
         return found
+
+
+def _publish(page: options.OwnerOpen, form: _Form) -> options.OwnerPublish:
+    """The album, or another folder of this machine."""
+    return options.OwnerPublish(
+        Path(form.text("folder") or page.album), withdraw_missing=form.flag("withdraw_missing"), place=page.place,
+        links=page.links,
+    )  # fmt: skip
+
+
+def _withdraw(page: options.OwnerOpen, form: _Form) -> options.OwnerWithdraw:
+    return options.OwnerWithdraw(form.texts("photographs"), place=page.place, links=page.links)
+
+
+def _grant(page: options.OwnerOpen, form: _Form) -> options.OwnerGrant:
+    """Into a folder of its own."""
+    limits = {name: form.whole(name) for name in ("max_results", "queries_per_day", "images_per_day", "cover")}
+    return options.OwnerGrant(
+        form.file("enrollment"), out=_free(page.admissions / (_safe(form.text("label")) or "user")),
+        label=form.text("label"), days=form.number("days"), rights=("rank", "open") if form.flag("open") else ("rank",),
+        cloud=page.links.cloud, place=page.place, **limits,
+    )  # fmt: skip
+
+
+def _revoke(page: options.OwnerOpen, form: _Form) -> options.OwnerRevoke:
+    return options.OwnerRevoke(form.texts("grants"), place=page.place, links=page.links)
+
+
+def _rekey(page: options.OwnerOpen, form: _Form) -> options.OwnerRekey:
+    return options.OwnerRekey(place=page.place, links=page.links)
+
+
+def _send(page: options.OwnerOpen, form: _Form) -> options.OwnerSend:
+    return options.OwnerSend(place=page.place, links=page.links)
+
+
+ORDERS: dict[str, tuple[Callable[[options.OwnerOpen, _Form], Any], Callable[..., None]]] = {
+    "publish": (_publish, owner.publish),
+    "withdraw": (_withdraw, owner.withdraw),
+    "grant": (_grant, owner.grant),
+    "revoke": (_revoke, owner.revoke),
+    "rekey": (_rekey, owner.rekey),
+    "send": (_send, owner.send),
+}
+"""What the page may order: the options made of a form, and the command that takes them."""
 
 
 def _thumbnail(entry: Mapping[str, str]) -> Response:

@@ -23,9 +23,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from jcbir.cli import options
+from jcbir.cli.checks import find_cloud
 from jcbir.cli.console import CommandConsole
-from jcbir.cli.network import keep_programs, square
-from jcbir.cli.outbox import check_addresses
+from jcbir.cli.network import NETWORK, Hasher, open_hasher
 from jcbir.cli.page.app import (
     MOST_BYTES,
     PageDoor,
@@ -35,13 +35,12 @@ from jcbir.cli.page.app import (
     read_body,
     stated_name,
 )
-from jcbir.cli.user import ask_cloud, kept_url, open_member, used_today
-from jcbir.hashing import hash_images
-from jcbir.models import Backbone
+from jcbir.cli.user import ask_cloud, open_member, used_today
+from jcbir.data import decode_image
 from jcbir.protocol import user as protocol
 from jcbir.protocol.leakage import describe_query
-from jcbir.storage.cards import card_fingerprint
-from jcbir.storage.images import encode_image
+from jcbir.storage import card_fingerprint
+from jcbir.storage._images import encode_image
 
 KEPT_BYTES = 1 << 30
 """Pictures kept in memory; the oldest queries' are forgotten first."""
@@ -72,25 +71,22 @@ class Kept(NamedTuple):
 def open_page(command: options.UserOpen, console: CommandConsole) -> None:
     from jcbir.service.client import connect
 
-    url = command.cloud or kept_url(command.place.home)
-    check_addresses(cloud=url)
+    url = find_cloud(command)
     door = PageDoor(command.page)
-    member, network = open_member(command.place)
-    keep_programs()
+    member, digits = open_member(command.place)
+    hasher = open_hasher(command.place.home / NETWORK, sha256=digits)
     with connect(
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
     ) as link:
-        page = _Page(command, member, network, link, url)
+        page = _Page(command, member, hasher, link, url)
         door.serve(page.app(door), console)
 
 
 class _Page:
     """The open page: the user's state, replaced by every query, and what was found."""
 
-    def __init__(
-        self, command: options.UserOpen, member: protocol.User, network: Backbone, link: Any, url: str
-    ) -> None:
-        self.command, self.member, self.network, self.link, self.url = command, member, network, link, url
+    def __init__(self, command: options.UserOpen, member: protocol.User, hasher: Hasher, link: Any, url: str) -> None:
+        self.command, self.member, self.hasher, self.link, self.url = command, member, hasher, link, url
         self.kept: OrderedDict[int, Kept] = OrderedDict()
         self.asked, self.asking = 0, asyncio.Lock()
 
@@ -121,10 +117,10 @@ class _Page:
 
     async def warm(self) -> None:
         """Compile what a query needs, asking nobody."""
-        side = self.network.preprocessing.resize or self.network.preprocessing.size
+        side = self.hasher.size
 
         def compile_all() -> None:
-            codes = hash_images(self.network, np.zeros((1, side, side, 3), np.uint8))
+            codes = self.hasher.hash(np.zeros((1, side, side, 3), np.uint8))
             protocol.ask(
                 self.member, codes, top=1, now=int(time.time()), draw=secrets.token_bytes, scheme=self.command.scheme
             )
@@ -162,7 +158,7 @@ class _Page:
     def ask(self, content: bytes, name: str, top: int, blocks: int) -> dict[str, Any]:
         """Hash, ask, open, keep; what the page is told."""
         begin = time.perf_counter()
-        codes = hash_images(self.network, square(content, self.network)[None])
+        codes = self.hasher.hash(decode_image(content, size=self.hasher.size)[None])
         hashed = time.perf_counter()
         answered = ask_cloud(
             self.link, self.member, codes, home=self.command.place.home, top=top, scheme=self.command.scheme,
