@@ -384,7 +384,7 @@ class UserQuery:
     """Search with photographs: hash, encrypt, ask, open what comes back, write it as PNG with a `results.json`."""
 
     images: Positional[tuple[Path, ...]]
-    """Query photographs; all travel in one message."""
+    """Query photographs, or folders of them; all travel in one message."""
 
     out: Path
     """Folder for the results: a folder inside it for each query photograph, under its name; nothing is overwritten."""
@@ -511,6 +511,117 @@ class Listen:
 
 
 @dataclasses.dataclass(frozen=True)
+class Connections:
+    """Limits on connections, whatever is asked."""
+
+    header_seconds: float = 15.0
+    """Most seconds to the end of a request's headers."""
+
+    idle_seconds: int = 10
+    """Seconds an idle connection is kept."""
+
+    drain_seconds: int = 30
+    """Most seconds that ending waits for requests at hand."""
+
+    most_connections: int = 1024
+    """Connections beyond are answered 503."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudLimits:
+    """What the cloud takes on; the fields of `jcbir.service.cloud.CloudSettings`, with its defaults."""
+
+    most_pending: int = 128
+    """Queries at hand; one more waits outside (429)."""
+
+    work_seconds: float = 60.0
+    """Most seconds of scoring at hand, predicted."""
+
+    query_bytes: int = 8 << 20
+    """Longest query."""
+
+    publication_bytes: int = 256 << 20
+    """Longest publication."""
+
+    order_bytes: int = 16 << 20
+    """Longest order but a publication."""
+
+    recalled_bytes: int = 64 << 20
+    """Sealed images in one answer to the owner's recall."""
+
+    body_budget: int = 1 << 30
+    """Bytes of memory that bodies, and what is read of them, take at once."""
+
+    client_rate: tuple[float, float] = (50.0, 200.0)
+    """Requests a second of one address, and at once; 0 0 behind a proxy, which has one address."""
+
+    grant_rate: tuple[float, float] = (5.0, 50.0)
+    """Queries a second of one grant, and at once."""
+
+    pace: tuple[float, float] = (10.0, 16384.0)
+    """Seconds to wait for each piece of a body, and bytes a second on average."""
+
+    send_seconds: float = 30.0
+    """Most seconds that one piece of an answer may take to leave."""
+
+    job_seconds: float = 120.0
+    """Most seconds that a worker may take for a job."""
+
+    authority_seconds: float = 120.0
+    """Most seconds to wait for the authority."""
+
+    blinder_pool: int = 4096
+    """Blinders to keep made ahead."""
+
+    audit_seconds: float = 300.0
+    """How long after an answer its user may audit it."""
+
+    audit_bytes: int = 256 << 20
+    """Most bytes kept for audits; the oldest go first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityLimits:
+    """What the authority takes on; the fields of `jcbir.service.authority.AuthoritySettings`, with its defaults."""
+
+    workers: int = 2
+    """Decrypting processes."""
+
+    most_pending: int = 128
+    """Reports at hand; one more waits outside (429)."""
+
+    work_seconds: float = 60.0
+    """Most seconds of decryption at hand, predicted."""
+
+    report_bytes: int = 256 << 20
+    """Longest report."""
+
+    order_bytes: int = 16 << 20
+    """Longest order."""
+
+    body_budget: int = 1 << 30
+    """Bytes of memory that bodies, and what is read of them, take at once."""
+
+    client_rate: tuple[float, float] = (500.0, 1000.0)
+    """Requests a second of one address, and at once; the cloud is one address."""
+
+    grant_rate: tuple[float, float] = (5.0, 50.0)
+    """Reports a second of one grant, and at once."""
+
+    pace: tuple[float, float] = (10.0, 16384.0)
+    """Seconds to wait for each piece of a body, and bytes a second on average."""
+
+    send_seconds: float = 30.0
+    """Most seconds that one piece of an answer may take to leave."""
+
+    job_seconds: float = 120.0
+    """Most seconds that a worker may take for a job."""
+
+    lag_seconds: float = 120.0
+    """How long after a catalog a report may still lack its segment."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ServeCloud:
     """Serve a collection: takes the owner's orders and users' queries; holds none of their secrets. Ctrl-C ends it."""
 
@@ -538,7 +649,12 @@ class ServeCloud:
     workers: SomeNumber = None
     """Scoring processes; without it one for each core but one."""
 
+    config: SomePath = None
+    """TOML file with options of this command, `most-pending = 64` say; what is typed wins."""
+
     listen: Listen = Listen()
+    limits: CloudLimits = CloudLimits()
+    connections: Connections = Connections()
     output: Output = Output()
 
 
@@ -561,7 +677,12 @@ class ServeAuthority:
     identity_passphrase_file: SomePath = None
     """First line is the passphrase of the identity; without it the delegation's is tried."""
 
+    config: SomePath = None
+    """TOML file with options of this command, `most-pending = 64` say; what is typed wins."""
+
     listen: Listen = Listen(port=8471)
+    limits: AuthorityLimits = AuthorityLimits()
+    connections: Connections = Connections()
     output: Output = Output()
 
 

@@ -1,6 +1,8 @@
 """`jcbir serve cloud`. Apart from the other commands: this process loads no code that could use a secret."""
 
+import dataclasses
 import os
+from typing import Any
 
 from starlette.types import ASGIApp
 
@@ -10,6 +12,7 @@ from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passph
 from jcbir.errors import KeyMismatchError
 from jcbir.protocol._grants import same_collection
 from jcbir.protocol.messages import Card
+from jcbir.service._http import Pace, Rate
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import serve
 from jcbir.storage._cards import card_fingerprint, read_card
@@ -40,12 +43,28 @@ def cloud(command: options.ServeCloud, console: CommandConsole) -> None:
         workers=command.workers or max(1, (os.cpu_count() or 2) - 1),
         authority_certificate=command.authority_certificate,
         insecure_http=command.insecure_http,
+        **read_limits(command.limits),
     )
-    announce(create_app(settings), card, command.listen, console, service="cloud")
+    announce(create_app(settings), card, command, console, service="cloud")
 
 
-def announce(app: ASGIApp, card: Card, place: options.Listen, console: CommandConsole, *, service: str) -> None:
+def read_limits(limits: options.CloudLimits | options.AuthorityLimits) -> dict[str, Any]:
+    """Limits as the settings of a service have them."""
+    kinds = {"client_rate": Rate, "grant_rate": Rate, "pace": Pace}
+    plain = {field.name: getattr(limits, field.name) for field in dataclasses.fields(limits)}
+    return {name: kinds[name](*value) if name in kinds else value for name, value in plain.items()}
+
+
+def announce(
+    app: ASGIApp,
+    card: Card,
+    command: options.ServeCloud | options.ServeAuthority,
+    console: CommandConsole,
+    *,
+    service: str,
+) -> None:
     """Say what is served and where, and serve it."""
+    place = command.listen
     record = {
         "service": service,
         "collection": card.collection,
@@ -62,4 +81,5 @@ def announce(app: ASGIApp, card: Card, place: options.Listen, console: CommandCo
         port=place.port,
         certificate=place.certificate,
         private_key=place.private_key,
+        **dataclasses.asdict(command.connections),
     )

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jcbir.cli import options
 from jcbir.cli.checks import ADMISSION, CARD, MEMBER, SERVICE, USER_KEYS, find_cloud
 from jcbir.cli.console import CommandConsole, answer, note
 from jcbir.cli.network import NETWORK, VOUCHER, check_network, open_hasher
 from jcbir.cli.passphrase import read_passphrase
-from jcbir.data import decode_image
+from jcbir.data import decode_image, pictures_below, read_encoded
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
@@ -79,12 +80,14 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
 
     begin = time.perf_counter()
     home = command.place.home
-    contents = [_read_photograph(path) for path in command.images]
-    folders = _result_folders(command.out, command.images)
+    candidates = _expand(command.images)
+    places = dict(zip(candidates, _result_folders(command.out, candidates), strict=True))
     url = find_cloud(command)
     member, digits = open_member(command.place)
     hasher = open_hasher(home / NETWORK, sha256=digits)
-    codes = hasher.hash(np.stack([_square(*each, hasher.size) for each in zip(command.images, contents, strict=True)]))
+    squares = _squares(candidates, command.images, hasher.size, console)
+    images, folders = list(squares), [places[path] for path in squares]
+    codes = hasher.hash(np.stack(list(squares.values())))
     note(console, f"asking {url}")
     with connect(
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
@@ -98,7 +101,7 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
         "scheme": command.scheme,
         "head": member.head,
         "audited": command.audit,
-        "queries": [_write_matches(*each) for each in zip(command.images, folders, found, strict=True)],
+        "queries": [_write_matches(*each) for each in zip(images, folders, found, strict=True)],
         "seconds": round(time.perf_counter() - begin, 2),
     }
     write_file(command.out / RESULTS, json.dumps(record, default=str, indent=1).encode() + b"\n", replace=False)
@@ -222,19 +225,27 @@ def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
         raise KeyMismatchError(f"fingerprint: the admission has {found}, the owner told {stated}")
 
 
-def _read_photograph(path: Path) -> bytes:
-    if path.is_dir():
-        raise IsADirectoryError(f"images: must be photographs, got the folder {str(path)!r}")
-    if not path.exists():
-        raise FileNotFoundError(f"images: must be photographs, got nothing at {str(path)!r}")
-    return path.read_bytes()
+def _expand(paths: Sequence[Path]) -> list[Path]:
+    """Query photographs, each once; of a folder every file below it."""
+    found = [[file.path for file in pictures_below(path).pictures] if path.is_dir() else [path] for path in paths]
+    return list(dict.fromkeys(path for part in found for path in part))
 
 
-def _square(path: Path, content: bytes, size: int) -> Any:
-    try:
-        return decode_image(content, size=size)
-    except ValueError as error:
-        raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
+def _squares(
+    paths: Sequence[Path], named: Sequence[Path], size: int, console: CommandConsole
+) -> dict[Path, UInt8[np.ndarray, "s s 3"]]:
+    """Decode query photographs; what is none is left out where it comes from a folder, refused where it was named."""
+    squares = {}
+    for path in paths:
+        try:
+            squares[path] = decode_image(read_encoded(path), size=size)
+        except ValueError as error:
+            if path in named:
+                raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
+            note(console, f"skipped {path}: {error}")
+    if not squares:
+        raise ValueError(f"images: must hold a photograph, got none in {str(named[0])!r}")
+    return squares
 
 
 def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
