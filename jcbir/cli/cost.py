@@ -21,10 +21,6 @@ TABLE_BITS = 2
 
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
-    if command.images < 1:
-        raise ValueError(f"images: must be at least 1, got {command.images}")
-    if command.picture_bytes < 1:
-        raise ValueError(f"picture_bytes: must be at least 1, got {command.picture_bytes}")
     calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
     if command.calibrate:
         note(console, f"making a {command.modulus_bits}-bit key and timing this machine")

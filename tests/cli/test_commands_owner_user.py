@@ -57,11 +57,11 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 9)
     record = run(capsys, "owner", "publish", "album", "--segment", "4", *ADDRESSES)
     assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 12, 0)
-    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalog")]
+    assert services.orders[:2] == [("https://cloud", "Publication"), ("https://authority", "Catalog")]
 
     assert run(capsys, "user", "init", "--hybrid")["hybrid"]
     granted = run(
-        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud"
+        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud"
     )  # fmt: skip
     assert granted["hybrid"]
     joined = run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
@@ -150,7 +150,7 @@ def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, s
     album = write_photographs(tmp_path / "album", 5)
     run(capsys, "owner", "publish", "album", "--segment", "3", *ADDRESSES)
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     photograph, before = sorted(album.iterdir())[0], services.cloud
     answer = run(capsys, "user", "query", photograph, "--top", "1", "--out", "first", "--audit", "4")
@@ -326,7 +326,7 @@ def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
     assert not run(capsys, "owner", "status", *ADDRESSES)["cloud"]["in_step"]
     services.unreachable = True
     assert run(capsys, "owner", "status", *ADDRESSES)["cloud"] == {
-        "reachable": False, "in_step": False, "reason": "http://cloud: nobody answers",
+        "reachable": False, "in_step": False, "reason": "https://cloud: nobody answers",
     }  # fmt: skip
 
 
@@ -371,7 +371,7 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
     shutil.copy(tmp_path / "album" / "a000.png", tmp_path / "more" / "a000.png")
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     with open_workspace(tmp_path / "jcbir-owner") as workspace:
         services.owner_state = workspace.owner
@@ -444,7 +444,7 @@ def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     services.unreachable = True
     assert run(capsys, "owner", "send", *ADDRESSES, status=4)["error"] == "unreachable"
     services.unreachable = False
-    half = run(capsys, "owner", "send", "--cloud", "http://cloud")
+    half = run(capsys, "owner", "send", "--cloud", "https://cloud")
     assert (half["sent"], half["waiting"]) == (6, 6)
     assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2]
@@ -459,7 +459,7 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     with open_workspace(tmp_path / "jcbir-owner") as workspace:
         services.owner_state = workspace.owner
-    ask = ("user", "query", "album/a000.png", "--cloud", "http://cloud", "--top", "1")
+    ask = ("user", "query", "album/a000.png", "--cloud", "https://cloud", "--top", "1")
     run(capsys, *ask, "--out", "one")
     assert run(capsys, *ask, "--scheme", "integer", "--out", "no", status=2)["error"] == "mistake"
     assert run(capsys, "owner", "revoke", "nobody", status=2)["error"] == "mistake"

@@ -28,7 +28,7 @@ from jcbir.storage._cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
-ASK = ("user", "query", "album/a002.png", "album/a004.png", "--cloud", "http://cloud", "--top", "5")
+ASK = ("user", "query", "album/a002.png", "album/a004.png", "--cloud", "https://cloud", "--top", "5")
 
 
 class KilledError(BaseException):
@@ -232,7 +232,7 @@ def rekey(path, services, tick):
             workspace,
             lambda: owner.rekey(workspace.owner, draw=secrets.token_bytes),
             carriers={side: carrier(side) for side in ("cloud", "authority")},
-            fetch=lambda message: services.recall("http://cloud", message),
+            fetch=lambda message: services.recall("https://cloud", message),
             authority_passphrase=AUTHORITY_PASSPHRASE,
         )
 
