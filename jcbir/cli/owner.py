@@ -142,6 +142,8 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
                     segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
+                for path in outcome.captioned:
+                    note(console, f"captions: nothing at {path}")
                 for file in outcome.reencoded:
                     note(console, f"encoded anew {file['path']}: {file['reason']}")
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}

@@ -146,6 +146,14 @@ def test_captions_are_a_file_of_two_columns(capsys, tmp_path, found, content, sa
     assert said in refused["reason"]
 
 
+def test_a_caption_of_no_photograph_is_named(capsys, tmp_path, found):
+    write_photographs(tmp_path / "album", 1)
+    (tmp_path / "captions.csv").write_text("a000.png,here\n\nb\\none.png,nowhere\n")
+    assert run_command(["owner", "publish", "album", "--captions", "captions.csv", "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "captions: nothing at b/none.png" in told and "nothing at a000.png" not in told
+
+
 def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 5)
     run(capsys, "owner", "publish", "album", "--segment", "3", *ADDRESSES)
