@@ -94,6 +94,7 @@ def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, servi
     album = tmp_path / "album"
     album.mkdir()
     noted = PIL.Image.Exif()
+    noted[0x010F] = "Camera & Sons"
     noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
     noted.get_ifd(0x8825)[1] = "here"
     for number, kind in enumerate(("jpg", "png", "bmp")):
@@ -108,7 +109,7 @@ def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, servi
     run(capsys, "owner", "publish", "album", "--keep-metadata", *ADDRESSES)
 
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://127.0.0.1:8470")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     answer = run(capsys, "user", "query", album / "0.jpg", "--top", "5")
     names = run(capsys, "owner", "info", "--names")["names"]
