@@ -10,11 +10,11 @@ import html
 import json
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import quote
 
@@ -103,7 +103,8 @@ def save_results(
     lines = [describe_match(match, name) for match, name in zip(matches, names, strict=True)]
     whole = {"image": asked, **record, "matches": lines}
     out.mkdir(parents=True, exist_ok=True)
-    draft = Path(mkdtemp(prefix=".results-", dir=out))
+    draft = out / f".{secrets.token_hex(6)}.part"
+    draft.mkdir()
     try:
         for name, match in zip(names, matches, strict=True):
             if name is not None and match.photograph is not None:

@@ -392,11 +392,14 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
         os.umask(before)
     assert [query["folder"] for query in answer["queries"]] == ["results/a000", "results/a000-2"]
     files = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
-    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    kept = (tmp_path / "results" / "results.json").read_bytes()
-    # Another photograph into the same folder would replace the list of results.
-    assert run(capsys, "user", "query", "album/a001.png", "--out", "results", status=2)["error"] == "mistake"
-    assert (tmp_path / "results" / "results.json").read_bytes() == kept
+    # Two photographs, the one asked with, page and record.
+    assert len(files) == 2 * 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert {file.parent.stat().st_mode & 0o777 for file in files} == {0o700}
+    kept = {file: file.read_bytes() for file in files}
+    # The same name again, and another one: folders of their own.
+    for name, folder in (("a000", "results/a000-3"), ("a001", "results/a001")):
+        assert run(capsys, "user", "query", f"album/{name}.png", "--top", "1")["queries"][0]["folder"] == folder
+    assert kept == {file: file.read_bytes() for file in files}
     run(capsys, "owner", "revoke", "--all", *ADDRESSES)
     run(capsys, "user", "query", "album/a001.png", "--out", "refused", status=3)
     assert not (tmp_path / "refused").exists()
