@@ -32,6 +32,7 @@ from jcbir.cli.page.app import (
     PICTURE_POLICY,
     PageDoor,
     build_page,
+    open_door,
     read_body,
     stated_name,
 )
@@ -47,9 +48,8 @@ MOST_DEPTH = 16
 
 
 def open_page(command: options.OwnerOpen, console: CommandConsole) -> None:
-    door = PageDoor(command.page)
-    passphrase = read_passphrase(command.place.passphrase_file, purpose=owner.KEYS)
-    with tempfile.TemporaryDirectory() as folder:
+    with open_door(command.page) as door, tempfile.TemporaryDirectory() as folder:
+        passphrase = read_passphrase(command.place.passphrase_file, purpose=owner.KEYS)
         page = _Page(command, passphrase, Path(folder))
         # A wrong passphrase is found before there is a page.
         page.look()

@@ -1,6 +1,7 @@
 """`jcbir user open`: a page to search on. Network, keys and what was found stay in memory."""
 
 import asyncio
+import contextlib
 import dataclasses
 import io
 import json
@@ -9,7 +10,6 @@ import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from jcbir.cli.page.app import (
     PageDoor,
     build_page,
     download_response,
+    open_door,
     picture_response,
     read_body,
     stated_name,
@@ -72,12 +73,13 @@ def open_page(command: options.UserOpen, console: CommandConsole) -> None:
     from jcbir.service.client import connect
 
     url = find_cloud(command)
-    door = PageDoor(command.page)
-    member, digits = open_member(command.place)
-    hasher = open_hasher(command.place.home / NETWORK, sha256=digits)
-    with connect(
-        url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
-    ) as link:
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(open_door(command.page))
+        member, digits = open_member(command.place)
+        hasher = open_hasher(command.place.home / NETWORK, sha256=digits)
+        link = stack.enter_context(
+            connect(url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout)
+        )
         page = _Page(command, member, hasher, link, url)
         door.serve(page.app(door), console)
 
@@ -93,7 +95,7 @@ class _Page:
     def app(self, door: PageDoor) -> ASGIApp:
         """The application."""
 
-        @asynccontextmanager
+        @contextlib.asynccontextmanager
         async def live(app: Starlette) -> AsyncIterator[None]:
             # The first query need not wait for compilation.
             task = asyncio.create_task(self.warm())
