@@ -47,11 +47,13 @@ def check_command(command: object) -> None:
         case options.OwnerRevoke() if command.all == bool(command.grants):
             raise ValueError("grants: must be named, or --all given, and not both")
         case options.OwnerRekey():
-            if not command.fresh and (command.links.cloud is None or command.links.authority is None):
+            alone = command.fresh or command.dry_run
+            if not alone and (command.links.cloud is None or command.links.authority is None):
                 raise ValueError("cloud, authority: rekey needs both addresses, unless --fresh leaves the two to you")
             _check_optional("cloud-identity", command.cloud_identity)
             _check_optional("authority-identity", command.authority_identity)
-            _check_passphrase(command.authority_passphrase_file, AUTHORITY_VARIABLE, "--authority-passphrase-file")
+            if not command.dry_run:
+                _check_passphrase(command.authority_passphrase_file, AUTHORITY_VARIABLE, "--authority-passphrase-file")
         case options.UserInit() if (command.place.home / USER_KEYS).exists():
             home = str(command.place.home)
             raise FileExistsError(f"home: must be a folder without keys, got {home!r}, which has {USER_KEYS}")
@@ -196,6 +198,7 @@ def _check_joining(command: options.UserJoin) -> None:
     if not (command.folder / ADMISSION).is_file():
         raise FileNotFoundError(f"folder: must be {meaning}, got {str(command.folder)!r}, which has no {ADMISSION}")
     _check_message("folder", command.folder / ADMISSION, ADMISSION_START, meaning)
+    _check_optional("network", command.network)
     if not (command.place.home / USER_KEYS).exists():
         raise FileNotFoundError(
             f"home: must hold keys, which `jcbir user init` makes, got {_found(command.place.home)}"
