@@ -10,7 +10,7 @@ from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passphrase
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol.grants import same_collection
+from jcbir.protocol._grants import same_collection
 from jcbir.protocol.messages import Card
 from jcbir.service._http import Pace, Rate
 from jcbir.service.cloud import CloudSettings, create_app

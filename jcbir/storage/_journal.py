@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, wire
+from jcbir.protocol._grants import WINDOW_SECONDS, same_collection
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
-from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
 from jcbir.protocol.messages import Appointment, Card, Catalog, Head, Revocation, Spending, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage._database import connect, explained, read_meta, read_seen, transaction, write_meta

@@ -229,7 +229,7 @@ def test_a_query_on_its_way_while_segments_come_is_answered(tmp_path):
     def report_of(state):
         _, query = rig.ask(CODES)
         count = server.blinders_needed(state, query)
-        blinders = owner.blinder_stock(world.own, count, draw=os.urandom)
+        blinders = owner.blinder_pool(world.own, count, draw=os.urandom)
         return server.score_query(state, query, blinders=blinders, identity=world.identity, now=NOW)[1]
 
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
