@@ -310,9 +310,9 @@ def test_no_session_key_is_written(tmp_path, monkeypatch):
 
 def test_a_telemetry_without_times_shows_none():
     telemetry = Telemetry("x", times=False)
-    telemetry.observe("request_seconds", 0.3)
-    telemetry.count("a_total")
-    assert "seconds" not in telemetry.text() and "a_total" in telemetry.text()
+    telemetry.observe("request_duration_seconds", 0.3)
+    telemetry.count("refusals_total")
+    assert "seconds" not in telemetry.text() and "x_refusals_total 1" in telemetry.text()
 
 
 def test_client_sends_orders_only(unchecked):
