@@ -241,7 +241,7 @@ def _check_message(name: str, path: Path, start: bytes, meaning: str) -> None:
     check_file(name, path, meaning)
     kind = _kind(path)
     if kind != _STARTS[start] or path.stat().st_size > MESSAGE_BYTES:
-        raise FormatError(f"{name}: must be {meaning}, got {kind or 'something else'}, {str(path)!r}")
+        raise ValueError(f"{name}: must be {meaning}, got {kind or 'something else'}, {str(path)!r}")
 
 
 def _check_folder(name: str, path: Path) -> None:

@@ -8,8 +8,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 
-import jcbir
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import jcbir
 
 LOGGER = "jcbir.service"
 HELP = {
