@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -319,7 +319,7 @@ async def _receive_message(
         budget.used -= held
 
 
-async def _pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, pace: Pace) -> AsyncGenerator[bytes, None]:
     """The pieces of a body, or TimeoutError."""
     started, size = time.monotonic(), 0
     pieces = request.stream().__aiter__()
@@ -388,6 +388,9 @@ def build_app(
         state = health()
         return Reply(json.dumps(state).encode(), status=200 if state["ok"] else 503, media_type="application/json")
 
+    async def answer_live(request: Request) -> Reply:
+        return Reply(b'{"live": true}', media_type="application/json")
+
     async def answer_metrics(request: Request) -> Reply:
         return Reply(telemetry.text().encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -397,7 +400,7 @@ def build_app(
         telemetry.count("refusals_total", code=reply.code)
         return reply
 
-    own = {"/health": answer_health, "/metrics": answer_metrics}
+    own = {"/health": answer_health, "/live": answer_live, "/metrics": answer_metrics}
     routes = [Route(path, _Endpoint(handler), methods=["POST"]) for path, handler in posts.items()]
     routes += [Route(path, _Endpoint(handler), methods=["GET"]) for path, handler in {**gets, **own}.items()]
     known = frozenset((*posts, *gets, *own))

@@ -106,7 +106,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
         ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/heads', '/v1/reports',
-         '/health', '/metrics']
+         '/health', '/live', '/metrics']
     """
     holder = _Holder(settings, clock)
     return build_app(
@@ -159,7 +159,7 @@ class _Holder:
             await self._replace()
             self.telemetry.gauge("pending_reports", lambda: self.limits.pending)
             self.telemetry.gauge("waiting_jobs", lambda: self.decryption.workers.waiting)
-            self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
+            self.telemetry.gauge("worker_deaths_total", lambda: self.decryption.workers.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.limits.budget.used)
             self.ready = True
             log_event("started", segments=len(self.state.catalogs), workers=self.decryption.workers.count)
@@ -169,9 +169,9 @@ class _Holder:
     def health(self) -> dict[str, Any]:
         """What /health says."""
         if not self.ready:
-            return {"ok": False}
+            return {"ok": False, "service": "authority", "status": "starting"}
         return {
-            "ok": True, "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
+            "ok": True, "service": "authority", "status": "ready", "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
             "pending": self.limits.pending,
         }  # fmt: skip
 

@@ -365,11 +365,20 @@ def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:
         if status == 200:
             return body
         refusal = _read_refusal(link, status, body)
+        if refusal.code == "no-such-route":
+            raise ValueError(f"url: must be of a service that has {path}, got {link.url}{_another(link)}")
         if status not in _PATIENT or refusal.code == OverBudgetError.code:
             raise _rebuild_error(refusal)
         if time.monotonic() + pause > deadline:
             raise BusyError(f"{link.url}: busy for {link.timeout:g} s: {refusal.reason}")
         time.sleep(pause)
+
+
+def _another(link: Link) -> str:
+    """Which service it is that was taken for another one."""
+    with contextlib.suppress(ValueError, OSError):
+        return f", which is {fetch_health(link)['service']}"
+    return ""
 
 
 def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, float, memoryview]:

@@ -131,7 +131,7 @@ def test_state_is_as_before(rig, seeds):
     assert state_of(rig)[0]["images"] == 30 and state_of(rig)[1]["segments"] == 2
     assert rig.send("cloud", "GET", "/health").json()["pending"] == 0
     assert rig.metric("cloud", "jcbir_cloud_body_bytes") == 0
-    assert rig.metric("cloud", "jcbir_cloud_worker_deaths") == 0
+    assert rig.metric("cloud", "jcbir_cloud_worker_deaths_total") == 0
     assert rig.search(CODES)[0]
 
 

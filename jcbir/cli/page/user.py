@@ -24,7 +24,7 @@ from starlette.types import ASGIApp
 
 from jcbir.cli import options
 from jcbir.cli.checks import find_cloud
-from jcbir.cli.console import CommandConsole
+from jcbir.cli.console import CommandConsole, date
 from jcbir.cli.network import NETWORK, Hasher, open_hasher
 from jcbir.cli.page.app import (
     MOST_BYTES,
@@ -142,7 +142,7 @@ class _Page:
                 "cloud": self.url,
                 "scheme": self.command.scheme,
                 "rights": list(grant.rights),
-                "expires": grant.expires,
+                "expires": date(grant.expires),
                 "cover": grant.cover,
                 "max_results": grant.max_results,
                 "budget": self.budget(),

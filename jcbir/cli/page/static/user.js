@@ -19,7 +19,7 @@ async function begin() {
   integer = state.scheme === "integer";
   document.title = `${state.collection} – private search`;
   find("collection").textContent = state.collection;
-  find("expires").textContent = day(new Date(state.expires * 1000));
+  find("expires").textContent = day(new Date(state.expires));
   find("top").max = state.max_results;
   find("top").value = Math.min(10, state.max_results);
   find("rights").textContent = state.rights.includes("open") ? "find and open" : "find, without pictures";
