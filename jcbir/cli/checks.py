@@ -38,6 +38,7 @@ def check_command(command: object) -> None:
             _check_founding(command)
         case options.OwnerPublish():
             _check_folder("folder", command.folder)
+            _check_optional("captions", command.captions)
             if command.segment is not None and command.segment < 1:
                 raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
         case options.OwnerWithdraw() if not command.photographs:
@@ -52,8 +53,6 @@ def check_command(command: object) -> None:
                 raise ValueError("cloud, authority: rekey needs both addresses, unless --fresh leaves the two to you")
             _check_optional("cloud-identity", command.cloud_identity)
             _check_optional("authority-identity", command.authority_identity)
-            if not command.dry_run:
-                _check_passphrase(command.authority_passphrase_file, AUTHORITY_VARIABLE, "--authority-passphrase-file")
         case options.UserInit() if (command.place.home / USER_KEYS).exists():
             home = str(command.place.home)
             raise FileExistsError(f"home: must be a folder without keys, got {home!r}, which has {USER_KEYS}")
@@ -61,6 +60,8 @@ def check_command(command: object) -> None:
             _check_joining(command)
         case options.UserQuery():
             _check_query(command)
+        case options.UserOpen():
+            _check_asking(command)
         case options.CloudInit() | options.AuthorityInit() if (command.folder / IDENTITY).exists():
             folder = str(command.folder)
             raise FileExistsError(f"folder: must be one without an identity, got {folder!r}, which has {IDENTITY}")
@@ -70,17 +71,17 @@ def check_command(command: object) -> None:
             check_listening(command.listen)
             check_file("card", command.card, f"`{CARD}` of the owner's folder")
             check_file("identity", command.identity, "what `jcbir cloud init` makes")
-            _check_passphrase(command.passphrase_file, CLOUD_VARIABLE)
         case options.ServeAuthority():
             check_listening(command.listen)
             check_file("delegation", command.delegation, "`authority.secret` of the owner's folder")
             check_file("identity", command.identity, "what `jcbir authority init` makes")
-            _check_passphrase(command.passphrase_file, AUTHORITY_VARIABLE)
         case options.StoreInfo() | options.StoreVerify() | options.StoreCompact() | options.StoreBackup():
             if not (command.store / DATABASE).is_file():
                 raise FileNotFoundError(f"store: must be a folder of `jcbir serve cloud`, got {_found(command.store)}")
         case options.Cost() if command.images < 1:
             raise ValueError(f"images: must be at least 1, got {command.images}")
+        case options.Cost() if command.picture_bytes < 1:
+            raise ValueError(f"picture_bytes: must be at least 1, got {command.picture_bytes}")
     links, place = getattr(command, "links", None), getattr(command, "place", None)
     if isinstance(links, options.Links):
         _check_links(links)
@@ -89,6 +90,18 @@ def check_command(command: object) -> None:
         raise FileNotFoundError(
             f"home: must be an owner's folder, which `jcbir owner init` makes, got {_found(place.home)}"
         )
+
+
+def check_passphrases(command: object) -> None:
+    """Refuse a passphrase that nobody will be able to give."""
+    match command:
+        case options.OwnerInit() | options.OwnerRekey() if not getattr(command, "dry_run", False):
+            _check_passphrase(command.authority_passphrase_file, AUTHORITY_VARIABLE, "--authority-passphrase-file")
+        case options.ServeCloud():
+            _check_passphrase(command.passphrase_file, CLOUD_VARIABLE)
+        case options.ServeAuthority():
+            _check_passphrase(command.passphrase_file, AUTHORITY_VARIABLE)
+    place = getattr(command, "place", None)
     if isinstance(place, options.Place | options.UserPlace):
         _check_passphrase(place.passphrase_file, VARIABLE)
 
@@ -119,7 +132,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def find_cloud(command: options.UserQuery) -> str:
+def find_cloud(command: options.UserQuery | options.UserOpen) -> str:
     """The address given, or the one that came with the admission."""
     file = command.place.home / SERVICE
     if command.cloud is not None:
@@ -172,7 +185,6 @@ def _check_founding(command: options.OwnerInit) -> None:
     check_file("authority-identity", command.authority_identity, "`identity.public` of `jcbir authority init`")
     if command.network is not None:
         check_file("network", command.network, "a file of `jcbir owner train`")
-    _check_passphrase(command.authority_passphrase_file, AUTHORITY_VARIABLE, "--authority-passphrase-file")
 
 
 def _check_grant(command: options.OwnerGrant) -> None:
@@ -220,6 +232,10 @@ def _check_query(command: options.UserQuery) -> None:
             raise ValueError(f"images: must be photographs, got {kind}, {str(path)!r}")
     if command.out.exists():
         _check_folder("out", command.out)
+    _check_asking(command)
+
+
+def _check_asking(command: options.UserQuery | options.UserOpen) -> None:
     home = command.place.home
     if command.cloud is not None:
         check_address("cloud", command.cloud, insecure_http=command.insecure_http)

@@ -39,6 +39,7 @@ def run_command(arguments: Sequence[str]) -> int:
         )
         chosen = getattr(parsed, "command", parsed)
         checks.check_command(chosen)
+        checks.check_passphrases(chosen)
         module, function = options.FUNCTIONS[type(chosen)].split(":")
         console = consoles.open_console(json=chosen.output.json)
         getattr(importlib.import_module(f"jcbir.cli.{module}"), function)(chosen, console)

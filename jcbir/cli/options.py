@@ -163,6 +163,18 @@ class OwnerPublish:
     """Leave the general hash head as it is. Otherwise the first photographs, 24 or more, teach it what sets them apart,
     while nothing is published and nobody has a grant."""
 
+    captions: SomePath = None
+    """CSV file with a row `path,caption` for each photograph that has one; paths are those below the folder."""
+
+    no_names: bool = False
+    """Do not tell users the names of the files."""
+
+    no_dates: bool = False
+    """Do not tell users when the photographs were taken."""
+
+    keep_metadata: bool = False
+    """Publish each file byte for byte, with place, camera and whatever else is noted in it."""
+
     segment: SomeNumber = None
     """Photographs in a segment; without it as many as one bit-sliced ciphertext holds."""
 
@@ -325,6 +337,33 @@ class OwnerInfo:
 
 
 @dataclasses.dataclass(frozen=True)
+class PageServer:
+    """Where the page is: on this machine alone, behind a link that is good once."""
+
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+
+    browser: bool = False
+    """Open the link in the browser. For a moment it then shows in this machine's list of processes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerOpen:
+    """Look after the collection on a local page in the browser: publish, admit, revoke, re-key. Ctrl-C ends it."""
+
+    album: Path = Path("jcbir-album")
+    """Folder that photographs dropped onto the page are copied to, and published from."""
+
+    admissions: Path = Path("jcbir-admissions")
+    """Folder that admissions of users are written to, each in a folder of its own."""
+
+    page: PageServer = PageServer()
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
 class UserPlace:
     """The user's folder and how to open it."""
 
@@ -366,13 +405,14 @@ class UserJoin:
 
 @dataclasses.dataclass(frozen=True)
 class UserQuery:
-    """Search with photographs: hash, encrypt, ask, open what comes back, write it as PNG with a `results.json`."""
+    """Search with photographs: hash, encrypt, ask, open what comes back, save it with a page to look at."""
 
     images: Positional[tuple[Path, ...]]
     """Query photographs, or folders of them; all travel in one message."""
 
-    out: Path
-    """Folder for the results: a folder inside it for each query photograph, under its name; nothing is overwritten."""
+    out: Path = Path("results")
+    """Folder for the results: a new folder inside it for each query photograph, under its name, with the photographs
+    that were found, `index.html` and `results.json`."""
 
     top: int = 10
     """Results for each photograph."""
@@ -396,6 +436,30 @@ class UserQuery:
     """Blocks of the scores, drawn at random, that the cloud must open and that are computed again here: if c of B were
     computed wrongly, this many m notice it with probability 1 - (1 - c/B)^m."""
 
+    place: UserPlace = UserPlace()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class UserOpen:
+    """Search on a local page in the browser: drop or paste photographs, compare, save. Ctrl-C ends it."""
+
+    scheme: Literal["packed", "bitsliced", "integer"] = "packed"
+    """Ranking scheme; the collection must offer it."""
+
+    cloud: SomeUrl = None
+    """Address of the cloud; without it the one that came with the admission."""
+
+    certificate: SomePath = None
+    """PEM file of the authority to trust for https instead of the system's."""
+
+    insecure_http: bool = False
+    """Allow plain `http://` beyond this machine: whoever is on the way reads and changes what travels."""
+
+    timeout: float = 60.0
+    """Seconds to wait for the cloud."""
+
+    page: PageServer = PageServer()
     place: UserPlace = UserPlace()
     output: Output = Output()
 
@@ -697,6 +761,9 @@ class Cost:
     images: int = 100_000
     """Images in the collection."""
 
+    picture_bytes: int = 2_000_000
+    """Bytes of a photograph's file as it is published, on average."""
+
     bits: int = 64
     """Length of the hash codes."""
 
@@ -841,6 +908,7 @@ class Owner:
         | Annotated[OwnerRevoke, subcommand("revoke")]
         | Annotated[OwnerRekey, subcommand("rekey")]
         | Annotated[OwnerInfo, subcommand("info")]
+        | Annotated[OwnerOpen, subcommand("open")]
     )
 
 
@@ -853,6 +921,7 @@ class User:
         | Annotated[UserJoin, subcommand("join")]
         | Annotated[UserQuery, subcommand("query")]
         | Annotated[UserInfo, subcommand("info")]
+        | Annotated[UserOpen, subcommand("open")]
     )
 
 
@@ -927,10 +996,12 @@ FUNCTIONS = {
     OwnerRevoke: "owner:revoke",
     OwnerRekey: "owner:rekey",
     OwnerInfo: "owner:info",
+    OwnerOpen: "page.owner:open_page",
     UserInit: "user:init",
     UserJoin: "user:join",
     UserQuery: "user:query",
     UserInfo: "user:info",
+    UserOpen: "page.user:open_page",
     CloudInit: "identity:init_cloud",
     CloudInfo: "identity:info_cloud",
     AuthorityInit: "identity:init_authority",

@@ -18,10 +18,12 @@ from jcbir.cli.network import SMALL_NETWORK, VOUCHER, found_network, keep_progra
 from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
+    Terms,
     find_missing,
     fit_network,
     publish_folder,
     published_names,
+    read_captions,
     withdraw as withdraw_entries,
 )
 from jcbir.cli.rekey import discard_epoch, prepared_card, rekey_collection
@@ -46,6 +48,7 @@ from jcbir.storage._files import PRIVATE, file_digest
 from jcbir.storage._identities import read_public
 
 IN_FORCE = "in force"
+KEYS = "the owner's keys"
 
 
 def train(command: options.OwnerTrain, console: CommandConsole) -> None:
@@ -80,7 +83,7 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
     path = command.place.home
     cloud_key, _ = read_public(command.cloud_identity, side="cloud")
     authority_key, sealing_key = read_public(command.authority_identity, side="authority")
-    passphrase = read_passphrase(command.place.passphrase_file, purpose="the owner's keys", confirm=True)
+    passphrase = read_passphrase(command.place.passphrase_file, purpose=KEYS, confirm=True)
     second = authority_passphrase(command.authority_passphrase_file)
     keep_programs()
     with TemporaryDirectory() as folder:
@@ -114,9 +117,11 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
     answer(console, record)
 
 
-def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
+def publish(command: options.OwnerPublish, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    captions = {} if command.captions is None else read_captions(command.captions)
+    terms = Terms(not command.no_names, not command.no_dates, captions, command.keep_metadata)
     keep_programs()
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known: dict[str, Any] = {}
         if not (command.dry_run or command.keep_network):
             workspace, known = _fit(workspace, command.folder, console)
@@ -133,10 +138,12 @@ def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
             try:
                 send(workspace)
                 workspace, outcome = publish_folder(
-                    workspace, command.folder, network=network, known=known, segment=command.segment,
-                    dry_run=command.dry_run, send=send, advance=advance,
+                    workspace, command.folder, network=network, known=known, terms=terms,
+                    segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
+                for file in outcome.reencoded:
+                    note(console, f"encoded anew {file['path']}: {file['reason']}")
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
                 if missing and not command.dry_run:
                     workspace = withdraw_entries(workspace, missing.values())
@@ -154,15 +161,18 @@ def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
             "segments": outcome.segments,
             "in_collection": len(workspace.owner.image_ids),
             "skipped": outcome.skipped,
+            "reencoded": outcome.reencoded,
             "sent": sent,
             "waiting": len(pending(workspace.path)),
         }
-    lines = _lines({**record, "missing": len(missing), "skipped": len(outcome.skipped)})
+    lines = _lines(
+        {**record, "missing": len(missing), "skipped": len(outcome.skipped), "reencoded": len(outcome.reencoded)}
+    )
     answer(console, record, lines=lines + [f"withdrawn from {e['root']}: {e['path']}" for e in missing.values()])
 
 
-def withdraw(command: options.OwnerWithdraw, console: CommandConsole) -> None:
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+def withdraw(command: options.OwnerWithdraw, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known = published_names(workspace)
         chosen = dict(pair for name in command.photographs for pair in _find_published(known, name).items())
         sent = 0
@@ -191,8 +201,8 @@ def list_published(command: options.OwnerList, console: CommandConsole) -> None:
     answer(console, {"photographs": rows}, lines=lines or ["nothing is published"])
 
 
-def send(command: options.OwnerSend, console: CommandConsole) -> None:
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+def send(command: options.OwnerSend, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         sent = _deliver(workspace, links, console)
         answer(console, {"sent": sent, "waiting": len(pending(workspace.path))})
 
@@ -201,15 +211,7 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     links = command.links
     with _opened(command.place) as workspace:
         card, waiting = workspace.owner.card, [file.name for file in pending(workspace.path)]
-    services = {}
-    for name, url in (("cloud", links.cloud), ("authority", links.authority)):
-        if url is not None:
-            try:
-                health = ask_health(url, links)
-                in_step = health.get("service", name) == name and health.get("epoch") == card.epoch
-                services[name] = {"reachable": True, "in_step": in_step, **health}
-            except (ConnectionError, ValueError) as error:
-                services[name] = {"reachable": False, "in_step": False, "reason": str(error)}
+    services = look_at_services(links, epoch=card.epoch)
     record = {"collection": card.collection, "epoch": card.epoch, "waiting": waiting, **services}
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
@@ -218,9 +220,23 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     answer(console, record, lines=lines + waiting)
 
 
-def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
+def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str, Any]]:
+    """Ask those that have an address how they are: `reachable`, `in_step`, what they say or why they do not."""
+    services = {}
+    for name, url in (("cloud", links.cloud), ("authority", links.authority)):
+        if url is not None:
+            try:
+                health = ask_health(url, links)
+                in_step = health.get("service", name) == name and health.get("epoch") == epoch
+                services[name] = {"reachable": True, "in_step": in_step, **health}
+            except (ConnectionError, ValueError) as error:
+                services[name] = {"reachable": False, "in_step": False, "reason": str(error)}
+    return services
+
+
+def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: str | None = None) -> None:
     enrollment = wire.from_bytes(command.enrollment.read_bytes(), expect=Enrollment)
-    with _opened(command.place) as workspace:
+    with _opened(command.place, passphrase) as workspace:
         standing = [line for line in _read_grants(workspace) if _status(line, workspace) == IN_FORCE]
         if command.label and command.label in {name for line in standing for name in (line["label"], line["grant"])}:
             raise ValueError(f"label: must be one that no grant in force has, got {command.label!r}")
@@ -243,6 +259,9 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
             "epoch": given.epoch,
             "expires": given.expires,
             "rights": list(given.rights),
+            "max_results": given.max_results,
+            "queries_per_day": given.queries_per_day,
+            "images_per_day": given.images_per_day,
             "hybrid": len(given.sealing_key) > 32,
         }
         # Noted before it is handed out: what nobody noted nobody can revoke.
@@ -266,12 +285,12 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
     with _opened(command.place) as workspace:
-        rows = [_with_status(line, workspace) for line in _read_grants(workspace)]
+        rows = grants_of(workspace)
     answer(console, {"grants": rows}, lines=[_grant_line(row) for row in rows] or ["no grant"])
 
 
-def revoke(command: options.OwnerRevoke, console: CommandConsole) -> None:
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+def revoke(command: options.OwnerRevoke, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         standing = [line for line in _read_grants(workspace) if _status(line, workspace) == IN_FORCE]
         chosen = standing if command.all else _find_grants(standing, command.grants)
         if not chosen:
@@ -292,7 +311,13 @@ def revoke(command: options.OwnerRevoke, console: CommandConsole) -> None:
     answer(console, record, lines=lines + _lines({**record, "revoked": len(chosen)}))
 
 
-def rekey(command: options.OwnerRekey, console: CommandConsole) -> None:
+def rekey(
+    command: options.OwnerRekey,
+    console: CommandConsole,
+    *,
+    passphrase: str | None = None,
+    authority: str | None = None,
+) -> None:
     links = command.links
     services: dict[str, bytes] = {}
     if command.cloud_identity is not None:
@@ -301,10 +326,10 @@ def rekey(command: options.OwnerRekey, console: CommandConsole) -> None:
         keys_of = read_public(command.authority_identity, side="authority")
         services["authority_key"], services["authority_sealing_key"] = keys_of
     if command.dry_run:
-        with _opened(command.place) as workspace:
+        with _opened(command.place, passphrase) as workspace:
             return answer(console, _foresee_rekey(workspace, command))
-    second = authority_passphrase(command.authority_passphrase_file)
-    with _opened(command.place) as workspace:
+    second = authority or authority_passphrase(command.authority_passphrase_file)
+    with _opened(command.place, passphrase) as workspace:
 
         def make() -> protocol.Owner:
             secret = None
@@ -346,7 +371,7 @@ def info(command: options.OwnerInfo, console: CommandConsole) -> None:
             "published": len(workspace.owner.image_ids),
             "segments": workspace.owner.segments,
             "waiting": len(pending(workspace.path)),
-            "grants": [_with_status(line, workspace) for line in _read_grants(workspace)],
+            "grants": grants_of(workspace),
         }
         known = published_names(workspace) if command.names else {}
         names = {image_id: {"sha256": entry["sha256"], "path": entry["path"]} for image_id, entry in known.items()}
@@ -358,9 +383,9 @@ def info(command: options.OwnerInfo, console: CommandConsole) -> None:
     answer(console, record, lines=lines)
 
 
-def _opened(place: options.Place) -> Any:
-    passphrase = read_passphrase(place.passphrase_file, purpose="the owner's keys")
-    return open_workspace(place.home, passphrase=passphrase, work=keys.WORK)
+def _opened(place: options.Place, passphrase: str | None = None) -> Any:
+    found = passphrase or read_passphrase(place.passphrase_file, purpose=KEYS)
+    return open_workspace(place.home, passphrase=found, work=keys.WORK)
 
 
 def _fit(workspace: Workspace, folder: Path, console: CommandConsole) -> tuple[Workspace, dict[str, Any]]:
@@ -489,6 +514,11 @@ def _find_grants(standing: Sequence[dict[str, Any]], names: Sequence[str]) -> li
                 f"grants: must each be one in force, got none called {name!r}; `jcbir owner grants` lists them"
             )
     return [line for line in standing if {line["grant"], line["label"]} & set(names)]
+
+
+def grants_of(workspace: Workspace) -> list[dict[str, Any]]:
+    """The grants that were given, with their status."""
+    return [_with_status(line, workspace) for line in _read_grants(workspace)]
 
 
 def _status(line: Mapping[str, Any], workspace: Workspace) -> str:

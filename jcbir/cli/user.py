@@ -1,14 +1,14 @@
 """`jcbir user`: what each command does."""
 
 import dataclasses
+import hmac
 import json
 import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,23 +18,24 @@ from jcbir.cli.checks import ADMISSION, CARD, MEMBER, SERVICE, USER_KEYS, find_c
 from jcbir.cli.console import CommandConsole, answer, date, note
 from jcbir.cli.network import NETWORK, VOUCHER, check_network, find_network, keep_network, open_hasher
 from jcbir.cli.passphrase import read_passphrase
+from jcbir.cli.results import PAGE, describe_match, save_results
 from jcbir.data import decode_image, pictures_below, read_encoded
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
-from jcbir.protocol.messages import Admission
+from jcbir.protocol.messages import Admission, Delivery, Query
 from jcbir.storage import (
     _keys as keys,
     card_fingerprint,
     read_secret,
     write_card,
     write_file,
-    write_image,
     write_secret,
 )
+from jcbir.storage._files import PRIVATE
 
 ENROLLMENT = "enrollment.jcbir"
-RESULTS, HEAD = "results.json", "head.json"
+HEAD, USE = "head.json", "use.json"
 
 
 def init(command: options.UserInit, console: CommandConsole) -> None:
@@ -76,60 +77,108 @@ def join(command: options.UserJoin, console: CommandConsole) -> None:
 
 
 def query(command: options.UserQuery, console: CommandConsole) -> None:
-    from jcbir.service.client import audit, connect, search
+    from jcbir.service.client import connect
 
     begin = time.perf_counter()
     home = command.place.home
     candidates = _expand(command.images)
-    places = dict(zip(candidates, _result_folders(command.out, candidates), strict=True))
     url = find_cloud(command)
-    member, digits = _open_member(command.place)
+    member, digits = open_member(command.place)
     hasher = open_hasher(home / NETWORK, sha256=digits)
     squares = _squares(candidates, command.images, hasher.size, console)
-    images, folders = list(squares), [places[path] for path in squares]
     codes = hasher.hash(np.stack(list(squares.values())))
-    member, message = protocol.ask(
-        member, codes, top=command.top, now=int(time.time()), draw=secrets.token_bytes, scheme=command.scheme
-    )
     note(console, f"asking {url}")
     with connect(
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
     ) as link:
-        delivery = search(link, message)
-        member, found = protocol.receive(member, delivery)
-        _keep_head(home, member)
-        if command.audit:
-            if delivery.head is None:
-                raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
-            asked = ask_audit(
-                member, message, delivery.ranking, delivery.head, blocks=command.audit, draw=secrets.token_bytes
-            )
-            note(console, f"auditing {command.audit} blocks")
-            opened = audit(link, asked)
-            check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
-    record = {
+        answered = ask_cloud(
+            link, member, codes, home=home, top=command.top, scheme=command.scheme, blocks=command.audit
+        )  # fmt: skip
+    member, found = answered.member, answered.matches
+    about = {
         "collection": member.card.collection,
         "scheme": command.scheme,
         "head": member.head,
         "audited": command.audit,
-        "queries": [_write_matches(*each) for each in zip(images, folders, found, strict=True)],
-        "seconds": round(time.perf_counter() - begin, 2),
     }
-    write_file(command.out / RESULTS, json.dumps(record, default=str, indent=1).encode() + b"\n", replace=False)
+    queries = []
+    for image, matches in zip(squares, found, strict=True):
+        folder, names = save_results(command.out, image, read_encoded(image), matches, record=about)
+        lines = [describe_match(match, name and folder / name) for match, name in zip(matches, names, strict=True)]
+        queries.append({"image": image, "folder": folder, "page": folder / PAGE, "matches": lines})
     lines = [
         f"{entry['image']}: {match['distance']:4d}  {match['file'] or match['image_id']}"
-        for entry in record["queries"]
+        for entry in queries
         for match in entry["matches"]
     ]
-    answer(console, record, lines=lines or ["no result"])
+    lines += [f"see {entry['page']}" for entry in queries]
+    answer(console, {**about, "queries": queries, "seconds": round(time.perf_counter() - begin, 2)}, lines=lines)
+
+
+class Answered(NamedTuple):
+    """An answered query.
+
+    Attributes:
+        member: the user's state after it.
+        query: what was asked.
+        delivery: what came.
+        matches: for each query photograph, best first.
+        waited: seconds that cloud and authority took, and the way there and back.
+    """
+
+    member: protocol.User
+    query: Query
+    delivery: Delivery
+    matches: tuple[tuple[protocol.Match, ...], ...]
+    waited: float
+
+
+def ask_cloud(
+    link: Any, member: protocol.User, codes: Any, *, home: Path, top: int, scheme: str, blocks: int
+) -> Answered:
+    """Ask by codes, open what comes, have blocks of the scores audited; latest head and use are noted in `home`."""
+    from jcbir.service.client import audit, search
+
+    member, message = protocol.ask(
+        member, codes, top=top, now=int(time.time()), draw=secrets.token_bytes, scheme=scheme
+    )
+    begin = time.perf_counter()
+    delivery = search(link, message)
+    waited = time.perf_counter() - begin
+    member, found = protocol.receive(member, delivery)
+    _keep_head(home, member)
+    _keep_use(home, member, found)
+    if blocks:
+        if delivery.head is None:
+            raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
+        asked = ask_audit(member, message, delivery.ranking, delivery.head, blocks=blocks, draw=secrets.token_bytes)
+        begin = time.perf_counter()
+        opened = audit(link, asked)
+        waited += time.perf_counter() - begin
+        check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
+    return Answered(member, message, delivery, found, waited)
+
+
+def used_today(home: Path, member: protocol.User) -> dict[str, Any]:
+    """What this folder's queries took from the day's budget: `queries`, and `images` as keyed hashes."""
+    day, file = int(time.time()) // 86400, home / USE
+    fresh = {"grant": member.grant.grant_id.hex(), "day": day, "queries": 0, "images": []}
+    if not file.exists():
+        return fresh
+    try:
+        kept = json.loads(file.read_text())
+        same = (kept["grant"], kept["day"]) == (fresh["grant"], day)
+        return {**fresh, "queries": int(kept["queries"]), "images": list(kept["images"])} if same else fresh
+    except (ValueError, KeyError, TypeError):
+        raise FormatError(f"{file}: holds no use of a grant") from None
 
 
 def info(command: options.UserInfo, console: CommandConsole) -> None:
-    member, _ = _open_member(command.place)
+    member, _ = open_member(command.place)
     answer(console, _describe(member))
 
 
-def _open_member(place: options.UserPlace) -> tuple[protocol.User, str]:
+def open_member(place: options.UserPlace) -> tuple[protocol.User, str]:
     """The user's state, and the SHA-256 of the network that the owner vouched for."""
     home = place.home
     passphrase = read_passphrase(place.passphrase_file, purpose="your keys")
@@ -153,6 +202,15 @@ def _kept_head(home: Path, member: protocol.User) -> int:
 def _keep_head(home: Path, member: protocol.User) -> None:
     plain = {"epoch": member.card.epoch, "counter": member.head}
     write_file(home / HEAD, json.dumps(plain).encode() + b"\n")
+
+
+def _keep_use(home: Path, member: protocol.User, found: Sequence[Sequence[protocol.Match]]) -> None:
+    used, key = used_today(home, member), member.keys.signing_secret
+    opened = {match.image_id for matches in found for match in matches if match.photograph is not None}
+    # Not the pseudonyms: who reads the folder without the passphrase does not learn what was found.
+    images = {hmac.digest(key, image_id.encode(), "sha256")[:8].hex() for image_id in opened}
+    plain = {**used, "queries": used["queries"] + len(found), "images": sorted(images.union(used["images"]))}
+    write_file(home / USE, json.dumps(plain).encode() + b"\n", mode=PRIVATE)
 
 
 def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
@@ -190,34 +248,6 @@ def _squares(
     if not squares:
         raise ValueError(f"images: must hold a photograph, got none in {str(named[0])!r}")
     return squares
-
-
-def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
-    """A folder for each query under its name; none that is there already, and none made before there is an answer."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"out: must be a folder, got the file {str(out)!r}")
-    if (out / RESULTS).exists():
-        raise FileExistsError(f"out: must be a folder without results, got {str(out)!r}, which has {RESULTS}")
-    folders: list[Path] = []
-    for path in images:
-        same = sum(path.stem == other.stem for other in images[: len(folders)])
-        folders.append(out / (f"{path.stem}-{same + 1}" if same else path.stem))
-    taken = [folder for folder in folders if folder.exists() or folders.count(folder) > 1]
-    if taken:
-        raise FileExistsError(f"out: must not hold results of the query yet, got {str(taken[0])!r}")
-    return folders
-
-
-def _write_matches(image: Path, folder: Path, matches: Sequence[protocol.Match]) -> dict[str, Any]:
-    folder.mkdir(parents=True)
-    lines = []
-    for place, match in enumerate(matches, 1):
-        file = None
-        if match.image is not None:
-            file = folder / f"{place:03d}-{match.image_id}.png"
-            write_image(file, match.image)
-        lines.append({"image_id": match.image_id, "distance": match.distance, "file": file})
-    return {"image": image, "folder": folder, "matches": lines}
 
 
 def _describe(member: protocol.User) -> dict[str, Any]:
