@@ -38,6 +38,7 @@ def check_command(command: object) -> None:
             _check_founding(command)
         case options.OwnerPublish():
             _check_folder("folder", command.folder)
+            _check_optional("captions", command.captions)
             if command.segment is not None and command.segment < 1:
                 raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
         case options.OwnerWithdraw() if not command.photographs:
@@ -79,6 +80,8 @@ def check_command(command: object) -> None:
                 raise FileNotFoundError(f"store: must be a folder of `jcbir serve cloud`, got {_found(command.store)}")
         case options.Cost() if command.images < 1:
             raise ValueError(f"images: must be at least 1, got {command.images}")
+        case options.Cost() if command.picture_bytes < 1:
+            raise ValueError(f"picture_bytes: must be at least 1, got {command.picture_bytes}")
     links, place = getattr(command, "links", None), getattr(command, "place", None)
     if isinstance(links, options.Links):
         _check_links(links)

@@ -163,6 +163,18 @@ class OwnerPublish:
     """Leave the general hash head as it is. Otherwise the first photographs, 24 or more, teach it what sets them apart,
     while nothing is published and nobody has a grant."""
 
+    captions: SomePath = None
+    """CSV file with a row `path,caption` for each photograph that has one; paths are those below the folder."""
+
+    no_names: bool = False
+    """Do not tell users the names of the files."""
+
+    no_dates: bool = False
+    """Do not tell users when the photographs were taken."""
+
+    keep_metadata: bool = False
+    """Publish each file byte for byte, with place, camera and whatever else is noted in it."""
+
     segment: SomeNumber = None
     """Photographs in a segment; without it as many as one bit-sliced ciphertext holds."""
 
@@ -393,13 +405,14 @@ class UserJoin:
 
 @dataclasses.dataclass(frozen=True)
 class UserQuery:
-    """Search with photographs: hash, encrypt, ask, open what comes back, write it as PNG with a `results.json`."""
+    """Search with photographs: hash, encrypt, ask, open what comes back, save it with a page to look at."""
 
     images: Positional[tuple[Path, ...]]
     """Query photographs, or folders of them; all travel in one message."""
 
-    out: Path
-    """Folder for the results: a folder inside it for each query photograph, under its name; nothing is overwritten."""
+    out: Path = Path("results")
+    """Folder for the results: a new folder inside it for each query photograph, under its name, with the photographs
+    that were found, `index.html` and `results.json`."""
 
     top: int = 10
     """Results for each photograph."""
@@ -747,6 +760,9 @@ class Cost:
 
     images: int = 100_000
     """Images in the collection."""
+
+    picture_bytes: int = 2_000_000
+    """Bytes of a photograph's file as it is published, on average."""
 
     bits: int = 64
     """Length of the hash codes."""

@@ -18,10 +18,12 @@ from jcbir.cli.network import SMALL_NETWORK, VOUCHER, found_network, keep_progra
 from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
+    Terms,
     find_missing,
     fit_network,
     publish_folder,
     published_names,
+    read_captions,
     withdraw as withdraw_entries,
 )
 from jcbir.cli.rekey import discard_epoch, prepared_card, rekey_collection
@@ -116,6 +118,8 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
 
 
 def publish(command: options.OwnerPublish, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    captions = {} if command.captions is None else read_captions(command.captions)
+    terms = Terms(not command.no_names, not command.no_dates, captions, command.keep_metadata)
     keep_programs()
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known: dict[str, Any] = {}
@@ -134,10 +138,12 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             try:
                 send(workspace)
                 workspace, outcome = publish_folder(
-                    workspace, command.folder, network=network, known=known, segment=command.segment,
-                    dry_run=command.dry_run, send=send, advance=advance,
+                    workspace, command.folder, network=network, known=known, terms=terms,
+                    segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
+                for file in outcome.reencoded:
+                    note(console, f"encoded anew {file['path']}: {file['reason']}")
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
                 if missing and not command.dry_run:
                     workspace = withdraw_entries(workspace, missing.values())
@@ -155,10 +161,13 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             "segments": outcome.segments,
             "in_collection": len(workspace.owner.image_ids),
             "skipped": outcome.skipped,
+            "reencoded": outcome.reencoded,
             "sent": sent,
             "waiting": len(pending(workspace.path)),
         }
-    lines = _lines({**record, "missing": len(missing), "skipped": len(outcome.skipped)})
+    lines = _lines(
+        {**record, "missing": len(missing), "skipped": len(outcome.skipped), "reencoded": len(outcome.reencoded)}
+    )
     answer(console, record, lines=lines + [f"withdrawn from {e['root']}: {e['path']}" for e in missing.values()])
 
 

@@ -7,7 +7,6 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +18,7 @@ from jcbir.cli.checks import ADMISSION, CARD, MEMBER, SERVICE, USER_KEYS, find_c
 from jcbir.cli.console import CommandConsole, answer, date, note
 from jcbir.cli.network import NETWORK, VOUCHER, check_network, find_network, keep_network, open_hasher
 from jcbir.cli.passphrase import read_passphrase
+from jcbir.cli.results import PAGE, describe_match, save_results
 from jcbir.data import decode_image, pictures_below, read_encoded
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import user as protocol, wire
@@ -30,13 +30,12 @@ from jcbir.storage import (
     read_secret,
     write_card,
     write_file,
-    write_image,
     write_secret,
 )
 from jcbir.storage._files import PRIVATE
 
 ENROLLMENT = "enrollment.jcbir"
-RESULTS, HEAD, USE = "results.json", "head.json", "use.json"
+HEAD, USE = "head.json", "use.json"
 
 
 def init(command: options.UserInit, console: CommandConsole) -> None:
@@ -83,12 +82,10 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     begin = time.perf_counter()
     home = command.place.home
     candidates = _expand(command.images)
-    places = dict(zip(candidates, _result_folders(command.out, candidates), strict=True))
     url = find_cloud(command)
     member, digits = open_member(command.place)
     hasher = open_hasher(home / NETWORK, sha256=digits)
     squares = _squares(candidates, command.images, hasher.size, console)
-    images, folders = list(squares), [places[path] for path in squares]
     codes = hasher.hash(np.stack(list(squares.values())))
     note(console, f"asking {url}")
     with connect(
@@ -98,21 +95,24 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
             link, member, codes, home=home, top=command.top, scheme=command.scheme, blocks=command.audit
         )  # fmt: skip
     member, found = answered.member, answered.matches
-    record = {
+    about = {
         "collection": member.card.collection,
         "scheme": command.scheme,
         "head": member.head,
         "audited": command.audit,
-        "queries": [_write_matches(*each) for each in zip(images, folders, found, strict=True)],
-        "seconds": round(time.perf_counter() - begin, 2),
     }
-    write_file(command.out / RESULTS, json.dumps(record, default=str, indent=1).encode() + b"\n", replace=False)
+    queries = []
+    for image, matches in zip(squares, found, strict=True):
+        folder, names = save_results(command.out, image, read_encoded(image), matches, record=about)
+        lines = [describe_match(match, name and folder / name) for match, name in zip(matches, names, strict=True)]
+        queries.append({"image": image, "folder": folder, "page": folder / PAGE, "matches": lines})
     lines = [
         f"{entry['image']}: {match['distance']:4d}  {match['file'] or match['image_id']}"
-        for entry in record["queries"]
+        for entry in queries
         for match in entry["matches"]
     ]
-    answer(console, record, lines=lines or ["no result"])
+    lines += [f"see {entry['page']}" for entry in queries]
+    answer(console, {**about, "queries": queries, "seconds": round(time.perf_counter() - begin, 2)}, lines=lines)
 
 
 class Answered(NamedTuple):
@@ -206,7 +206,7 @@ def _keep_head(home: Path, member: protocol.User) -> None:
 
 def _keep_use(home: Path, member: protocol.User, found: Sequence[Sequence[protocol.Match]]) -> None:
     used, key = used_today(home, member), member.keys.signing_secret
-    opened = {match.image_id for matches in found for match in matches if match.image is not None}
+    opened = {match.image_id for matches in found for match in matches if match.photograph is not None}
     # Not the pseudonyms: who reads the folder without the passphrase does not learn what was found.
     images = {hmac.digest(key, image_id.encode(), "sha256")[:8].hex() for image_id in opened}
     plain = {**used, "queries": used["queries"] + len(found), "images": sorted(images.union(used["images"]))}
@@ -248,34 +248,6 @@ def _squares(
     if not squares:
         raise ValueError(f"images: must hold a photograph, got none in {str(named[0])!r}")
     return squares
-
-
-def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
-    """A folder for each query under its name; none that is there already, and none made before there is an answer."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"out: must be a folder, got the file {str(out)!r}")
-    if (out / RESULTS).exists():
-        raise FileExistsError(f"out: must be a folder without results, got {str(out)!r}, which has {RESULTS}")
-    folders: list[Path] = []
-    for path in images:
-        same = sum(path.stem == other.stem for other in images[: len(folders)])
-        folders.append(out / (f"{path.stem}-{same + 1}" if same else path.stem))
-    taken = [folder for folder in folders if folder.exists() or folders.count(folder) > 1]
-    if taken:
-        raise FileExistsError(f"out: must not hold results of the query yet, got {str(taken[0])!r}")
-    return folders
-
-
-def _write_matches(image: Path, folder: Path, matches: Sequence[protocol.Match]) -> dict[str, Any]:
-    folder.mkdir(parents=True)
-    lines = []
-    for place, match in enumerate(matches, 1):
-        file = None
-        if match.image is not None:
-            file = folder / f"{place:03d}-{match.image_id}.png"
-            write_image(file, match.image)
-        lines.append({"image_id": match.image_id, "distance": match.distance, "file": file})
-    return {"image": image, "folder": folder, "matches": lines}
 
 
 def _describe(member: protocol.User) -> dict[str, Any]:

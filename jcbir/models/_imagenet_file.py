@@ -41,18 +41,22 @@ def imagenet_weights() -> dict[str, Float32[np.ndarray, "..."]]:
         (7, 7, 3, 64)
     """
     about = imagenet_record()
-    encoded = _asset(about["file"])
-    digest = hashlib.sha256(encoded).hexdigest()
-    if digest != about["sha256"]:
-        raise IntegrityError(f"{about['file']}: must have SHA-256 {about['sha256']}, got {digest}")
-    try:
-        tensors = safetensors.numpy.load(encoded)
-    except safetensors.SafetensorError as error:
-        raise FormatError(f"{about['file']}: must be a safetensors file, got {error}") from error
+    tensors = asset_tensors(_asset(about["file"]), about)
     factors = {name.removesuffix("/factor"): tensors.pop(name) for name in list(tensors) if name.endswith("/factor")}
     if set(factors) != {name for name, tensor in tensors.items() if tensor.dtype == np.int8}:
         raise FormatError(f"{about['file']}: must hold a factor for each int8 kernel, got {len(factors)} factors")
     return {name: tensor * factors[name] if name in factors else tensor for name, tensor in tensors.items()}
+
+
+def asset_tensors(encoded: bytes, about: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors of a file inside the package, if it is the one that its record speaks of."""
+    digest = hashlib.sha256(encoded).hexdigest()
+    if digest != about["sha256"]:
+        raise IntegrityError(f"{about['file']}: must have SHA-256 {about['sha256']}, got {digest}")
+    try:
+        return safetensors.numpy.load(encoded)
+    except safetensors.SafetensorError as error:
+        raise FormatError(f"{about['file']}: must be a safetensors file, got {error}") from error
 
 
 def _asset(name: str) -> bytes:

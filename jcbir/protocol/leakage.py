@@ -21,7 +21,7 @@ class ServerView(NamedTuple):
     Attributes:
         images: images published.
         bits: code length.
-        sealed_bytes: size of each sealed image; it tells height x width x channels.
+        sealed_bytes: size of each sealed image: that of its file and texts, padded to one of few lengths.
         fetched: pseudonym to the number of answers it was part of (access pattern).
         queries: scheme to number of query images.
         seen: scheme to what its trapdoors give away.
@@ -124,7 +124,7 @@ def describe(transcript: Sequence[Sent], *, holder: Authority | None = None) -> 
     sizes = len(set(server.sealed_bytes.values()))
     enrolled = sum(isinstance(line.message, Enrollment) for line in transcript)
     rows = [
-        _row("any", "server", f"{server.images} images, {server.bits} bits, sealed sizes ({sizes} different), key"),
+        _row("any", "server", f"{server.images} images, {server.bits} bits, {sizes} padded sizes of files, key"),
         _row("any", "owner", f"public keys of {enrolled} users; no query"),
     ]
     for scheme in (name for name in SCHEMES if name in server.queries):

@@ -171,8 +171,8 @@ class _Holder:
         if not self.ready:
             return {"ok": False, "service": "authority", "status": "starting"}
         return {
-            "ok": True, "service": "authority", "status": "ready", "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
-            "pending": self.limits.pending,
+            "ok": True, "service": "authority", "status": "ready", "segments": len(self.state.catalogs),
+            "epoch": self.state.card.epoch, "pending": self.limits.pending,
         }  # fmt: skip
 
     async def answer_report(self, request: Request) -> Reply:

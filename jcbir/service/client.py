@@ -376,8 +376,8 @@ def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:
 
 def _another(link: Link) -> str:
     """Which service it is that was taken for another one."""
-    with contextlib.suppress(ValueError, OSError):
-        return f", which is {fetch_health(link)['service']}"
+    with contextlib.suppress(ValueError, OSError, KeyError):
+        return {"cloud": ", which is a cloud", "authority": ", which is an authority"}[fetch_health(link)["service"]]
     return ""
 
 

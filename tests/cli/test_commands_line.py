@@ -16,6 +16,7 @@ from jcbir.cli.exit_codes import classify
 from jcbir.cli.passphrase import forget_passphrases
 from jcbir.models import Download, downloads
 from jcbir.protocol import owner, refusals
+from jcbir.sealing import sealed_length
 from jcbir.storage import _backbones as backbones
 from jcbir.storage._store import append_segment, create_store, open_store, remove_images
 
@@ -215,9 +216,14 @@ def test_cost(capsys):
     by_name = {(row["scheme"], row["tables"]): row for row in found["schemes"]}
     assert by_name["bitsliced", None]["operations"]["decryptions"] == 3
     assert by_name["integer", None]["reply_bytes"] == 1000 * 512
+    # `integer` has no sentinels; of the others one in eleven at most has a picture of its own.
+    pictures = {scheme: row["pictures_bytes"] for (scheme, _), row in by_name.items()}
+    assert pictures["integer"] == 1000 * sealed_length(2_000_000)
+    assert pictures["integer"] < pictures["bitsliced"] < pictures["packed"] <= 1.1 * pictures["integer"]
     assert cli.run_command(["cost", "--images", "1000"]) == 0
     assert "bitsliced" in capsys.readouterr().out
     assert run(capsys, "cost", "--images", "0", status=2)["error"] == "mistake"
+    assert run(capsys, "cost", "--picture-bytes", "0", status=2)["error"] == "mistake"
 
 
 def test_store(capsys, tmp_path):

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import unicodedata
 
+import PIL.Image
 import pytest
 from command_world import (
     ADDRESSES,
@@ -77,12 +78,72 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
         assert asked.name in {names[m["image_id"]]["path"] for m in query["matches"] if m["distance"] == 0}
         for match in query["matches"]:
             original = album / names[match["image_id"]]["path"]
-            assert (read_image(match["file"]) == read_image(original)).all()
-    assert json.loads((tmp_path / "results" / "results.json").read_text())["queries"]
+            assert (tmp_path / match["file"]).read_bytes() == original.read_bytes()
+            assert (tmp_path / match["file"]).name == match["name"] == original.name
+        record = json.loads((tmp_path / "results" / asked.stem / "results.json").read_text())
+        assert [match["file"] for match in record["matches"]] == [match["name"] for match in query["matches"]]
 
-    # A second query into the same folder would mix two answers.
-    refused = run(capsys, "user", "query", photographs[2], photographs[7], "--out", "results", status=2)
-    assert refused["error"] == "mistake"
+    # A second query leaves the first answer alone.
+    before = {file: file.read_bytes() for file in (tmp_path / "results").rglob("*") if file.is_file()}
+    again = run(capsys, "user", "query", photographs[2], "--top", "1")
+    assert again["queries"][0]["folder"] == os.path.join("results", "a002-2")
+    assert before == {file: file.read_bytes() for file in before}
+
+
+def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, services):
+    album = tmp_path / "album"
+    album.mkdir()
+    noted = PIL.Image.Exif()
+    noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+    noted.get_ifd(0x8825)[1] = "here"
+    for number, kind in enumerate(("jpg", "png", "bmp")):
+        options = {} if kind == "bmp" else {"exif": noted}
+        PIL.Image.new("RGB", (20, 16), (90 * number, 40, 200)).save(album / f"{number}.{kind}", **options)
+    (tmp_path / "captions.csv").write_text('\ufeffpath,caption\r\n0.jpg,"The four of us, at last"\r\n', "utf-8")
+    record = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", *ADDRESSES)
+    assert [row["path"] for row in record["reencoded"]] == ["2.bmp"] and record["published"] == 3
+    PIL.Image.new("RGB", (20, 16), (9, 9, 9)).save(album / "quiet.jpg", exif=noted)
+    run(capsys, "owner", "publish", "album", "--no-names", "--no-dates", *ADDRESSES)
+    PIL.Image.new("RGB", (20, 16), (99, 9, 9)).save(album / "whole.jpg", exif=noted)
+    run(capsys, "owner", "publish", "album", "--keep-metadata", *ADDRESSES)
+
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    answer = run(capsys, "user", "query", album / "0.jpg", "--top", "5")
+    names = run(capsys, "owner", "info", "--names")["names"]
+    told = {names[match["image_id"]]["path"]: match for match in answer["queries"][0]["matches"]}
+    date = "2024-05-01T12:30:00"
+    assert {path: (match["name"], match["taken"], match["caption"]) for path, match in told.items()} == {
+        "0.jpg": ("0.jpg", date, "The four of us, at last"),
+        "1.png": ("1.png", date, ""),
+        "2.bmp": ("2.jpg", "", ""),
+        "quiet.jpg": ("", "", ""),
+        "whole.jpg": ("whole.jpg", date, ""),
+    }
+    for path, match in told.items():
+        content = (tmp_path / match["file"]).read_bytes()
+        assert (content == (album / path).read_bytes()) == (path == "whole.jpg")
+        assert (b"here" in content) == (path == "whole.jpg")
+        if path != "2.bmp":
+            assert (read_image(tmp_path / match["file"]) == read_image(album / path)).all()
+    assert (tmp_path / told["quiet.jpg"]["file"]).name == "photograph.jpg"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a.jpg\n", "captions: must have a path and a caption in each row, got 1 cells in 1"),
+        (b"a.jpg,b,c\n", "captions: must have a path and a caption in each row, got 3 cells in 1"),
+        (b'a.jpg,"b\n', "captions: must be a CSV file in UTF-8"),
+        (b"\xff\xfe", "captions: must be a CSV file in UTF-8"),
+    ],
+)
+def test_captions_are_a_file_of_two_columns(capsys, tmp_path, found, content, said):
+    (tmp_path / "album").mkdir()
+    (tmp_path / "captions.csv").write_bytes(content)
+    refused = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", status=5)
+    assert said in refused["reason"]
 
 
 def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, services):

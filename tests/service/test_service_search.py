@@ -46,7 +46,7 @@ def test_search_equals_plain_distances(rig, scheme):
     for row, code in zip(rows, CODES, strict=True):
         for place, match in zip(positions(rig.world, row), row, strict=True):
             assert match.distance == (rig.world.codes[place] ^ code).sum()
-            assert np.array_equal(match.image, rig.world.images[place])
+            assert match.photograph == rig.world.images[place]
 
 
 def test_search_integer(rig):

@@ -30,8 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.exit_codes import DAMAGED, MISTAKE, REFUSED, UNREACHABLE, classify
 from jcbir.cli.options import PageServer
-from jcbir.data import decode_whole
-from jcbir.storage._images import encode_image
+from jcbir.data import decode_whole, encode_jpeg
 
 STATIC = Path(__file__).parent / "static"
 TYPES = {
@@ -65,7 +64,7 @@ SHOWN = {
     "image/gif": (b"GIF87a", b"GIF89a"),
     "image/webp": (b"RIFF",),
 }
-"""What a browser may show as it is, by how it begins; all else is decoded here and shown as PNG."""
+"""What a browser may show as it is, by how it begins; all else is decoded here and shown as JPEG."""
 
 STATUSES = {MISTAKE: 400, REFUSED: 403, UNREACHABLE: 502, DAMAGED: 422}
 CLOSED = (
@@ -200,9 +199,9 @@ def stated_name(request: Request) -> str:
 
 
 def picture_response(data: bytes, media_type: str) -> Response:
-    """A picture that can be nothing else: shown as it is if it begins as its type does, else decoded and made PNG."""
+    """A picture that can be nothing else: shown as it is if it begins as its type does, else decoded and made JPEG."""
     if not data.startswith(SHOWN.get(media_type, ())):
-        data, media_type = encode_image(decode_whole(data, longest_side=2048)), "image/png"
+        data, media_type = encode_jpeg(decode_whole(data, longest_side=2048)), "image/jpeg"
     return Response(data, media_type=media_type, headers={"content-security-policy": PICTURE_POLICY})
 
 

@@ -2,9 +2,7 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import io
-import json
 import secrets
 import time
 import zipfile
@@ -36,23 +34,15 @@ from jcbir.cli.page.app import (
     read_body,
     stated_name,
 )
+from jcbir.cli.results import describe_match, file_names, free_names, harmless_name, result_files
 from jcbir.cli.user import ask_cloud, open_member, used_today
 from jcbir.data import decode_image
 from jcbir.protocol import user as protocol
 from jcbir.protocol.leakage import describe_query
 from jcbir.storage import card_fingerprint
-from jcbir.storage._images import encode_image
 
 KEPT_BYTES = 1 << 30
 """Pictures kept in memory; the oldest queries' are forgotten first."""
-
-
-class Photograph(NamedTuple):
-    data: bytes
-    media_type: str
-    name: str
-    taken: str
-    caption: str
 
 
 class Kept(NamedTuple):
@@ -60,13 +50,15 @@ class Kept(NamedTuple):
 
     Attributes:
         name: of the query photograph.
-        matches: pseudonym and distance, best first.
-        photographs: what was opened, in the same order; None without the right to open.
+        content: of it.
+        matches: best first.
+        about: what else is noted of the query.
     """
 
     name: str
+    content: bytes
     matches: tuple[protocol.Match, ...]
-    photographs: tuple[Photograph | None, ...]
+    about: dict[str, Any]
 
 
 def open_page(command: options.UserOpen, console: CommandConsole) -> None:
@@ -168,22 +160,27 @@ class _Page:
         )  # fmt: skip
         self.member = answered.member
         matches = answered.matches[0]
-        kept = Kept(name, matches, tuple(_photograph(match) for match in matches))
+        about = {
+            "collection": self.member.card.collection,
+            "scheme": self.command.scheme,
+            "head": self.member.head,
+            "audited": blocks,
+        }
+        kept = Kept(name, content, matches, about)
         self.asked += 1
         self.keep(self.asked, kept)
         spent = time.perf_counter() - begin
         return {
             "query": self.asked,
             "name": name,
-            "head": self.member.head,
-            "audited": blocks,
+            **about,
             "learned": describe_query(answered.query, answered.delivery),
             "budget": self.budget(),
             "seconds": {
                 "all": round(spent, 3), "services": round(answered.waited, 3), "hash": round(hashed - begin, 3),
                 "own": round(spent - answered.waited, 3),
             },
-            "matches": [_describe(*each) for each in zip(matches, kept.photographs, strict=True)],
+            "matches": [_describe(match) for match in matches],
         }  # fmt: skip
 
     def keep(self, number: int, kept: Kept) -> None:
@@ -211,11 +208,11 @@ class _Page:
         """GET /queries/N/PLACE, to look at; with `?save` to save."""
         kept = self.find(request)
         place = request.path_params["place"]
-        photograph = kept.photographs[place] if place < len(kept.photographs) else None
+        photograph = kept.matches[place].photograph if place < len(kept.matches) else None
         if photograph is None:
             raise HTTPException(404, "place: no picture was opened there")
         if "save" in request.query_params:
-            return download_response(photograph.data, "application/octet-stream", _file_name(photograph))
+            return download_response(photograph.data, "application/octet-stream", file_names([photograph])[0] or "")
         return await run_in_threadpool(picture_response, photograph.data, photograph.media_type)
 
     async def answer_archive(self, request: Request) -> Response:
@@ -232,49 +229,26 @@ class _Page:
         return kept
 
 
-def _photograph(match: protocol.Match) -> Photograph | None:
-    if match.image is None:
-        return None
-    return Photograph(encode_image(match.image), "image/png", f"{match.image_id}.png", "", "")
-
-
-def _describe(match: protocol.Match, photograph: Photograph | None) -> dict[str, Any]:
-    shown = {} if photograph is None else {**photograph._asdict(), "data": len(photograph.data)}
-    return {"image_id": match.image_id, "distance": match.distance, "photograph": shown or None}
+def _describe(match: protocol.Match) -> dict[str, Any]:
+    """A match as the page shows it."""
+    return {**describe_match(match, None), "opened": match.photograph is not None}
 
 
 def _archive(chosen: Sequence[Kept]) -> bytes:
-    """Pictures in a folder for each query, under their own names, and a `results.json`."""
-    body, taken, record = io.BytesIO(), set(), []
-
-    def free(path: str) -> str:
-        """The path, numbered where it is taken."""
-        stem, suffix, number = path.removesuffix(PurePosixPath(path).suffix), PurePosixPath(path).suffix, 2
-        while path in taken:
-            path, number = f"{stem}-{number}{suffix}", number + 1
-        taken.add(path)
-        return path
-
+    """What the command line writes, a folder for each query."""
+    body = io.BytesIO()
+    folders = free_names([harmless_name(PurePosixPath(kept.name).stem) or "query" for kept in chosen])
     with zipfile.ZipFile(body, "w") as archive:
-        for kept in chosen:
-            folder, lines = free(PurePosixPath(kept.name).stem), []
-            for match, photograph in zip(kept.matches, kept.photographs, strict=True):
-                file = None
-                if photograph is not None:
-                    file = free(f"{folder}/{_file_name(photograph)}")
-                    archive.writestr(file, photograph.data)
-                lines.append({**dataclasses.asdict(dataclasses.replace(match, image=None)), "file": file})
-            record.append({"image": kept.name, "matches": lines})
-        archive.writestr("results.json", json.dumps({"queries": record}, indent=1))
+        for folder, kept in zip(folders, chosen, strict=True):
+            files, _ = result_files(kept.name, kept.content, kept.matches, record=kept.about)
+            for name, content in files.items():
+                archive.writestr(f"{folder}/{name}", content)
     return body.getvalue()
 
 
-def _file_name(photograph: Photograph) -> str:
-    return PurePosixPath(photograph.name.replace("\\", "/")).name.lstrip(".") or "photograph"
-
-
 def _bytes(kept: Kept) -> int:
-    return sum(len(each.data) for each in kept.photographs if each is not None)
+    opened = (match.photograph for match in kept.matches)
+    return len(kept.content) + sum(len(photograph.data) for photograph in opened if photograph is not None)
 
 
 def _whole(request: Request, name: str, *, least: int) -> int:
