@@ -196,8 +196,8 @@ def picture(kind="PNG"):
 @pytest.mark.parametrize(
     ("kind", "stated", "shown"),
     [("PNG", "image/png", "image/png"), ("JPEG", "image/jpeg", "image/jpeg"), ("WEBP", "image/webp", "image/webp"),
-     ("GIF", "image/gif", "image/gif"), ("TIFF", "image/tiff", "image/png"), ("PNG", "text/html", "image/png"),
-     ("PNG", "image/jpeg", "image/png"), ("PNG", "image/svg+xml", "image/png")],
+     ("GIF", "image/gif", "image/gif"), ("TIFF", "image/tiff", "image/jpeg"), ("PNG", "text/html", "image/jpeg"),
+     ("PNG", "image/jpeg", "image/jpeg"), ("PNG", "image/svg+xml", "image/jpeg")],
 )  # fmt: skip
 def test_a_picture_is_shown_as_a_picture(kind, stated, shown):
     answer = pages.picture_response(picture(kind), stated)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -20,6 +21,7 @@ from page_world import open_page
 from PIL import Image
 
 from jcbir.cli.page import app as pages, user as user_page
+from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.storage import read_secret
 
@@ -67,20 +69,22 @@ def test_a_photograph_in_its_matches_out(capsys, services, album):
         again = ask(client, asked.read_bytes(), audit=2).json()
         assert (again["audited"], again["budget"]["queries"], again["budget"]["images"]) == (2, 2, 3)
 
-        pixels = {np.asarray(Image.open(file)).tobytes() for file in album.iterdir()}
         for place, match in enumerate(answer["matches"]):
             picture = client.get(f"/queries/{answer['query']}/{place}")
-            assert picture.headers["content-type"] == match["photograph"]["media_type"]
+            assert match["opened"] and picture.headers["content-type"] == match["media_type"]
             assert picture.headers["content-security-policy"] == pages.PICTURE_POLICY
-            assert np.asarray(Image.open(io.BytesIO(picture.content))).tobytes() in pixels
+            assert (np.asarray(Image.open(io.BytesIO(picture.content))) == read_image(album / match["name"])).all()
             saved = client.get(f"/queries/{answer['query']}/{place}?save")
-            assert saved.headers["content-disposition"].startswith("attachment") and saved.content == picture.content
+            assert saved.headers["content-disposition"] == f"attachment; filename*=UTF-8''{match['name']}"
+            assert saved.content == picture.content
 
         archive = zipfile.ZipFile(io.BytesIO(client.get("/queries.zip").content))
-        assert len([name for name in archive.namelist() if name != "results.json"]) == 6
-        record = json.loads(archive.read("results.json"))["queries"]
-        assert [each["image"] for each in record] == ["my asked.png", "asked.png"]
-        assert {match["file"] for each in record for match in each["matches"]} < set(archive.namelist())
+        own = {"index.html", "results.json", "query.jpg", *(match["name"] for match in answer["matches"])}
+        assert set(archive.namelist()) == {f"{folder}/{name}" for folder in ("my asked", "asked") for name in own}
+        record = json.loads(archive.read("asked/results.json"))
+        assert record["audited"] == 2 and [match["file"] for match in record["matches"]] == [
+            match["name"] for match in again["matches"]
+        ]
         one = client.get(f"/queries/{answer['query']}.zip")
         assert one.headers["content-disposition"].endswith("my%20asked.zip")
 
@@ -95,21 +99,21 @@ def test_a_photograph_in_its_matches_out(capsys, services, album):
         assert (budget["queries"], budget["images"]) == (3, 5)
 
 
-def test_refusals_and_mistakes_are_told_and_the_page_goes_on(capsys, services, album):
+def lose(url, query):
+    raise ConnectionError(f"{url}: nobody answers")
+
+
+def test_refusals_and_mistakes_are_told_and_the_page_goes_on(capsys, services, album, monkeypatch):
     content = sorted(album.iterdir())[0].read_bytes()
     with open_page(capsys, "user", "open") as page:
         client = page.enter()
         for top, audit, status in ((0, 0, 400), (101, 0, 400), ("x", 0, 400), (3, -1, 400), ("٣", 0, 400)):
             refused = ask(client, content, top=top, audit=audit)
             assert refused.status_code == status, refused.text
-        services.unreachable, real = True, services.search
-        services_search = lambda url, query: (_ for _ in ()).throw(ConnectionError("https://cloud: nobody answers"))  # noqa: E731
-        import jcbir.service.client as client_module
-
-        client_module.search = services_search
-        refused = ask(client, content)
-        assert (refused.status_code, refused.json()["error"]) == (502, "unreachable")
-        client_module.search = real
+        with monkeypatch.context() as away:
+            away.setattr(sys.modules["jcbir.service.client"], "search", lose)
+            refused = ask(client, content)
+            assert (refused.status_code, refused.json()["error"]) == (502, "unreachable")
         for _ in range(4):
             assert ask(client, content).status_code == 200
         refused = ask(client, content)
@@ -117,17 +121,25 @@ def test_refusals_and_mistakes_are_told_and_the_page_goes_on(capsys, services, a
         assert "4 of 4 were answered today" in refused.json()["reason"]
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", b"<html><script>1</script>",
-     b"\x89PNG\r\n\x1a\n" + b"\0" * 100, b"\xff\xd8\xff" * 10, b"GIF89a" + b"\xff" * 50, b"%!PS-Adobe-3.0 EPSF-3.0\n"],
-)  # fmt: skip
-def test_hostile_uploads_are_no_pictures(capsys, services, content):
+HOSTILE = (
+    b"",
+    b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+    b"<html><script>1</script>",
+    b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+    b"\xff\xd8\xff" * 10,
+    b"GIF89a" + b"\xff" * 50,
+    b"%!PS-Adobe-3.0 EPSF-3.0\n",
+)
+
+
+def test_hostile_uploads_are_no_pictures(capsys, services):
     with open_page(capsys, "user", "open") as page:
-        refused = ask(page.enter(), content, name="%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E.png")
-        assert (refused.status_code, refused.json()["error"]) == (422, "damaged")
-        assert refused.headers["content-type"] == "application/json"
-        assert page.client.get("/state").json()["budget"]["queries"] == 0
+        client = page.enter()
+        for content in HOSTILE:
+            refused = ask(client, content, name="%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E.png")
+            assert (refused.status_code, refused.json()["error"]) == (422, "damaged")
+            assert refused.headers["content-type"] == "application/json"
+        assert client.get("/state").json()["budget"]["queries"] == 0
 
 
 def test_a_bomb_of_pixels_and_a_body_too_long(capsys, services, monkeypatch):

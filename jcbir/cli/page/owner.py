@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import PIL.Image
 import rich.console
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -39,7 +38,7 @@ from jcbir.cli.page.app import (
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.publish import published_names
 from jcbir.cli.workspace import open_workspace
-from jcbir.data import decode_image, decode_whole, read_encoded
+from jcbir.data import decode_image, decode_whole, encode_jpeg, read_encoded
 from jcbir.storage import _keys as keys, card_fingerprint, write_file
 from jcbir.storage._files import PRIVATE
 
@@ -329,9 +328,8 @@ def _thumbnail(entry: Mapping[str, str]) -> Response:
         raise HTTPException(404, "photograph: is not where it was published from") from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise HTTPException(404, "photograph: was changed since it was published")
-    body = io.BytesIO()
-    PIL.Image.fromarray(decode_whole(content, longest_side=THUMBNAIL_SIDE)).save(body, "JPEG", quality=80)
-    return Response(body.getvalue(), media_type="image/jpeg", headers={"content-security-policy": PICTURE_POLICY})
+    small = encode_jpeg(decode_whole(content, longest_side=THUMBNAIL_SIDE))
+    return Response(small, media_type="image/jpeg", headers={"content-security-policy": PICTURE_POLICY})
 
 
 def _take_file(album: Path, name: str, content: bytes) -> dict[str, Any]:
