@@ -1,6 +1,8 @@
 """The owner's page by its own requests: a real server and client, cloud and authority behind the client's calls."""
 
 import io
+import threading
+import urllib.parse
 
 import pytest
 from command_world import (
@@ -136,8 +138,6 @@ def test_orders_that_are_none_and_services_that_are_away(capsys, services, tmp_p
 
 
 def test_one_order_at_a_time(capsys, services, monkeypatch):
-    import threading
-
     go_on = threading.Event()
     monkeypatch.setitem(owner_page.ORDERS, "send", (owner_page.ORDERS["send"][0], lambda *_, **__: go_on.wait(60)))
     with open_page(capsys, "owner", "open") as page:
@@ -155,15 +155,13 @@ def test_one_order_at_a_time(capsys, services, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "path"),
     [("..%2F..%2Fevil.png", "evil.png"), ("%2Fetc%2Fcron.d%2Fx.png", "etc/cron.d/x.png"), ("a%5C..%5Cb.png", "a/b.png"),
-     (".bashrc.png", "bashrc.png"), ("c%3A%2Fx.png", "c_/x.png"), ("%20%20x.png%20", "x.png")],
+     (".bashrc.png", "bashrc.png"), ("c%3A%2Fx.png", "c_/x.png"), ("%20%20x.png%20", "x.png"), ("-rf.png", "_-rf.png")],
 )  # fmt: skip
 def test_no_name_leads_out_of_the_album(tmp_path, name, path):
-    import urllib.parse
-
-    album = tmp_path / "album"
+    album = tmp_path / "in" / "album"
     stated = urllib.parse.unquote(name).replace("\\", "/")
     assert owner_page._take_file(album, stated, picture()) == {"path": path, "known": False}
-    assert [file for file in tmp_path.rglob("*") if file.is_file()] == [album / path]
+    assert [file for file in (tmp_path / "in").rglob("*") if file.is_file()] == [album / path]
     assert (album / path).stat().st_mode & 0o777 == 0o600
 
 
@@ -174,7 +172,7 @@ def test_names_that_are_none(tmp_path, name):
 
 
 def test_what_is_no_photograph_stays_outside(tmp_path):
-    for content in (b"", b"<svg/>", b"#!/bin/sh\n", picture()[:-20]):
+    for content in (b"", b"<svg/>", b"#!/bin/sh\n", picture()[:60]):
         with pytest.raises(ValueError, match="must be a picture"):
             owner_page._take_file(tmp_path / "album", "a.png", content)
     (tmp_path / "out").mkdir()
@@ -183,8 +181,3 @@ def test_what_is_no_photograph_stays_outside(tmp_path):
     with pytest.raises(ValueError, match="must lead into the album"):
         owner_page._take_file(tmp_path / "album", "link/a.png", picture())
     assert not list((tmp_path / "out").iterdir())
-
-
-def test_a_long_name_is_cut(tmp_path):
-    found = owner_page._take_file(tmp_path, "é" * 300 + ".jpeg", picture(kind="JPEG"))["path"]
-    assert found.endswith(".jpeg") and len(found.encode()) <= 200

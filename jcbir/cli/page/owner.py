@@ -6,7 +6,6 @@ import io
 import json
 import os
 import tempfile
-import unicodedata
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -37,6 +36,7 @@ from jcbir.cli.page.app import (
 )
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.publish import published_names
+from jcbir.cli.results import harmless_name
 from jcbir.cli.workspace import open_workspace
 from jcbir.data import decode_image, decode_whole, encode_jpeg, read_encoded
 from jcbir.storage import _keys as keys, card_fingerprint, write_file
@@ -277,8 +277,9 @@ class _Form:
 
 def _publish(page: options.OwnerOpen, form: _Form) -> options.OwnerPublish:
     """The album, or another folder of this machine."""
+    bare = form.flag("bare")
     return options.OwnerPublish(
-        Path(form.text("folder") or page.album), withdraw_missing=form.flag("withdraw_missing"), place=page.place,
+        Path(form.text("folder") or page.album), no_names=bare, no_dates=bare, withdraw_missing=form.flag("withdraw_missing"), place=page.place,
         links=page.links,
     )  # fmt: skip
 
@@ -291,7 +292,7 @@ def _grant(page: options.OwnerOpen, form: _Form) -> options.OwnerGrant:
     """Into a folder of its own."""
     limits = {name: form.whole(name) for name in ("max_results", "queries_per_day", "images_per_day", "cover")}
     return options.OwnerGrant(
-        form.file("enrollment"), out=_free(page.admissions / (_safe(form.text("label")) or "user")),
+        form.file("enrollment"), out=_free(page.admissions / (harmless_name(form.text("label")) or "user")),
         label=form.text("label"), days=form.number("days"), rights=("rank", "open") if form.flag("open") else ("rank",),
         cloud=page.links.cloud, place=page.place, **limits,
     )  # fmt: skip
@@ -334,7 +335,7 @@ def _thumbnail(entry: Mapping[str, str]) -> Response:
 
 def _take_file(album: Path, name: str, content: bytes) -> dict[str, Any]:
     """Put a photograph into the album, beside what is there; what is no photograph stays outside."""
-    parts = [_safe(part) for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
+    parts = [harmless_name(part) for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
     if not parts or not all(parts) or len(parts) > MOST_DEPTH:
         raise ValueError(f"name: must be that of a photograph, got {name!r}")
     decode_image(content, size=8)
@@ -356,12 +357,3 @@ def _free(path: Path) -> Path:
     while os.path.lexists(found):
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
-
-
-def _safe(part: str) -> str:
-    """A name as one part of a path: no separators, not hidden, of a length that every disk takes."""
-    found = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in unicodedata.normalize("NFC", part))
-    stem, suffix = os.path.splitext(found.strip().lstrip("."))
-    while len((stem + suffix).encode(errors="replace")) > 200:
-        stem, suffix = stem[:-1], suffix[:20]
-    return (stem + suffix).strip()

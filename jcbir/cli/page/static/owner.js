@@ -180,7 +180,7 @@ const takeFiles = (files) => work(async () => {
     endWork("Nothing to publish", notes);
     return;
   }
-  await send("orders/publish", {});
+  await send("orders/publish", { bare: find("bare").checked });
   await follow(notes);
 });
 
@@ -205,7 +205,7 @@ find("folder").addEventListener("change", async (event) => {
 takeDrops((files) => files.length && takeFiles(files));
 find("place").addEventListener("submit", async (event) => {
   event.preventDefault();
-  await command("publish", { folder: find("path").value, withdraw_missing: find("missing").checked });
+  await command("publish", { folder: find("path").value, withdraw_missing: find("missing").checked, bare: find("bare").checked });
 });
 find("filter").addEventListener("input", () => { most = PAGE; showPhotographs(); });
 find("more").addEventListener("click", () => { most += PAGE; showPhotographs(); });
