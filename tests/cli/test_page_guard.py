@@ -193,20 +193,22 @@ def picture(kind="PNG"):
     return content.getvalue()
 
 
-@pytest.mark.parametrize(
-    ("kind", "stated", "shown"),
-    [("PNG", "image/png", "image/png"), ("JPEG", "image/jpeg", "image/jpeg"), ("WEBP", "image/webp", "image/webp"),
-     ("GIF", "image/gif", "image/gif"), ("TIFF", "image/tiff", "image/jpeg"), ("PNG", "text/html", "image/jpeg"),
-     ("PNG", "image/jpeg", "image/jpeg"), ("PNG", "image/svg+xml", "image/jpeg")],
-)  # fmt: skip
-def test_a_picture_is_shown_as_a_picture(kind, stated, shown):
-    answer = pages.picture_response(picture(kind), stated)
-    assert answer.media_type == shown
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_a_picture_is_shown_as_it_is(kind):
+    answer = pages.picture_response(picture(kind), f"image/{kind.lower()}")
+    assert (answer.body, answer.media_type) == (picture(kind), f"image/{kind.lower()}")
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
-    if stated == shown:
-        assert answer.body == picture(kind)
-    else:
-        assert Image.open(io.BytesIO(answer.body)).size == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "stated"),
+    [("TIFF", "image/tiff"), ("PNG", "text/html"), ("PNG", "image/jpeg"), ("PNG", "image/svg+xml"), ("JPEG", "")],
+)
+def test_any_other_is_shown_as_a_picture_of_its_own(kind, stated):
+    answer = pages.picture_response(picture(kind), stated)
+    assert answer.media_type == "image/jpeg" and answer.body[:2] == b"\xff\xd8" and answer.body != picture(kind)
+    assert Image.open(io.BytesIO(answer.body)).size == (4, 3)
+    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
 
 
 @pytest.mark.parametrize("media_type", ["image/svg+xml", "text/html", "image/png", ""])
@@ -232,3 +234,22 @@ def test_a_port_in_use_and_a_port_that_is_none():
             pass
     with pytest.raises(ValueError, match="port: must be 0 to 65535, got 65536"), pages.open_door(PageServer(65536)):
         pass
+
+
+def luminance(color):
+    """Relative luminance of WCAG 2.2 of `#rrggbb`."""
+    parts = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_every_text_stands_out(scheme):
+    """Contrast of at least 4.5, what WCAG 2.2 asks of text (AA)."""
+    found = re.findall(r"--([a-z-]+): light-dark\((#\w{6}), (#\w{6})\)", (pages.STATIC / "page.css").read_text())
+    color = {name: luminance(both[scheme]) for name, *both in found}
+    pairs = [(text, ground) for text in ("text", "quiet", "accent", "bad") for ground in ("ground", "card", "raised")]
+    pairs += [("on-accent", "accent"), ("accent", "tint"), ("text", "tint"), ("quiet", "tint"), ("bad", "bad-tint")]
+    for text, ground in pairs:
+        low, high = sorted((color[text], color[ground]))
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)

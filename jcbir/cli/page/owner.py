@@ -279,8 +279,8 @@ def _publish(page: options.OwnerOpen, form: _Form) -> options.OwnerPublish:
     """The album, or another folder of this machine."""
     bare = form.flag("bare")
     return options.OwnerPublish(
-        Path(form.text("folder") or page.album), no_names=bare, no_dates=bare, withdraw_missing=form.flag("withdraw_missing"), place=page.place,
-        links=page.links,
+        Path(form.text("folder") or page.album), withdraw_missing=form.flag("withdraw_missing"), no_names=bare,
+        no_dates=bare, place=page.place, links=page.links,
     )  # fmt: skip
 
 
