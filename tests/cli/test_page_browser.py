@@ -101,7 +101,7 @@ def draw(tab, name, *, tmp_path, scheme="light", width=1280, height=860):
     tab.screenshot(path=file)
     with Image.open(file) as whole:
         assert len(whole.convert("RGB").getcolors(1 << 24)) > 100
-        whole.convert("RGB").quantize(160).save(folder / f"{name}.png", optimize=True)
+        whole.convert("RGB").quantize(256).save(folder / f"{name}.png", optimize=True)
     tab.emulate_media(color_scheme="light")
     tab.set_viewport_size({"width": 1280, "height": 860})
 
@@ -219,6 +219,9 @@ def search(capsys, chromium, asked, tmp_path, owners):
         assert window.complaints and all("422" in line for line in window.complaints)
         window.complaints.clear()
 
+        # The cookie outlives a reload, and the owner sees how much was asked.
+        owners.tab.reload()
+        expect(owners.tab.get_by_role("row", name="Anna")).to_contain_text("3 of 50 queries")
         owners.tab.get_by_role("button", name="Revoke Anna").click()
         owners.tab.get_by_role("dialog").get_by_role("button", name="Revoke").click()
         expect(owners.tab.get_by_role("row", name="Anna")).to_contain_text("revoked")

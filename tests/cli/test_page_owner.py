@@ -89,6 +89,22 @@ def test_a_day_of_an_owner(capsys, services, tmp_path):
         assert joined["grant"] == given["grant"]
         assert [grant["status"] for grant in client.get("/state").json()["grants"]] == ["in force"]
 
+        # What Anna took of her day; not what she looked for.
+        run(
+            capsys,
+            "user",
+            "query",
+            "dropped/trip/red-2.png",
+            "--top",
+            "2",
+            "--out",
+            "results",
+            "--cloud",
+            "https://cloud",
+        )
+        used = client.get("/state").json()["grants"][0]
+        assert (used["queries_today"], used["images_today"], used["queries_per_day"]) == (1, 2, 20)
+
         # The command line works beside the page, which sees what it did.
         run(capsys, "owner", "withdraw", "a000.png", *ADDRESSES)
         assert page.order("withdraw", photographs=[rows[1]["image_id"]])["record"]["in_collection"] == 3

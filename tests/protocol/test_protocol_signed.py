@@ -45,6 +45,8 @@ def signed_messages():
     )
     withdrawal, revocation = owner.withdraw(world.own, world.names[:1])[1], owner.revoke(world.own, [bytes(16)])[1]
     recall = owner.recall(world.own, list(world.cloud.images)[:2], now=NOW, draw=secrets.token_bytes)
+    inquiry = owner.inquire(world.own, now=NOW, draw=secrets.token_bytes)
+    usage = authority.usage(world.holder, inquiry, now=NOW)
     delivery = server.deliver(cloud, ranking)[1]
 
     shown = session.audited_system()
@@ -63,6 +65,8 @@ def signed_messages():
         "Succession": (succession, lambda message: server.succeed(world.cloud, message)),
         "Appointment": (appointment, lambda message: authority.succeed(world.holder, message)),
         "Recall": (recall, lambda message: server.recall(world.cloud, message, now=NOW, most_bytes=1)),
+        "Inquiry": (inquiry, lambda message: authority.usage(world.holder, message, now=NOW)),
+        "Usage": (usage, lambda message: owner.check_usage(world.own, inquiry, message)),
         "Enrollment": (
             said[Enrollment], lambda message: owner.admit(world.own, message, now=NOW, draw=secrets.token_bytes)
         ),

@@ -1,6 +1,7 @@
 """`jcbir owner open`: a page to look after a collection on. Its orders are the commands of `jcbir owner`, run here."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
@@ -137,7 +138,7 @@ class _Page:
         place = self.command.place
         with open_workspace(place.home, passphrase=self.passphrase, work=keys.WORK) as workspace:
             self.entries = published_names(workspace)
-            card = workspace.owner.card
+            state, card = workspace.owner, workspace.owner.card
             self.state = {
                 "collection": card.collection,
                 "epoch": card.epoch,
@@ -157,6 +158,9 @@ class _Page:
                 "cloud": self.command.links.cloud,
                 "authority": self.command.links.authority,
             }
+        # An authority that is away leaves the use unknown; /services says that it is.
+        with contextlib.suppress(ConnectionError):
+            self.state["grants"] = owner.with_use(self.state["grants"], state, self.command.links)
         return self.state
 
     def busy(self) -> bool:

@@ -140,11 +140,9 @@ async function search(name, file, card) {
 function take(files) {
   if (!find("top").reportValidity()) return;
   find("alert").replaceChildren();
-  for (const [name, file] of files) {
-    const card = waitingCard(name, file);
-    find("results").prepend(card);
-    line = line.then(() => search(name, file, card));
-  }
+  const cards = files.map(([name, file]) => waitingCard(name, file));
+  find("results").prepend(...cards);
+  for (const [number, [name, file]] of files.entries()) line = line.then(() => search(name, file, cards[number]));
 }
 
 function view(answer, number) {
