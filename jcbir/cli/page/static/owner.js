@@ -59,7 +59,7 @@ function grantRow(grant) {
   const name = grant.label || grant.grant.slice(0, 8);
   return el("tr", {},
     el("th", { scope: "row" }, name, el("p", { class: "quiet" }, grant.rights.includes("open") ? "finds and opens" : "finds only")),
-    el("td", { class: "numbers" }, day(new Date(grant.expires * 1000)),
+    el("td", { class: "numbers" }, day(new Date(grant.expires)),
       el("p", { class: `state quiet ${inForce ? "good" : ""}` }, grant.status)),
     el("td", { class: "numbers" }, ...(grant.queries_per_day
       ? [count(grant.queries_per_day, "query", "queries"), el("br"), count(grant.images_per_day, "picture")] : [])),
