@@ -16,6 +16,7 @@ from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog
 from jcbir.protocol.session import Found, Session
 from jcbir.ranking import SCHEMES as TABLE
+from jcbir.sealing import Photograph
 
 SCHEMES = tuple(TABLE)
 NOW = 1_800_000_000
@@ -57,8 +58,8 @@ def make_world(
     draw = counter_draw(label)
     numbers = np.random.default_rng(0)
     codes = numbers.random((30, BITS)) > 0.5
-    images = [numbers.integers(0, 256, (4 + i % 3, 5, 3), np.uint8) for i in range(30)]
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
+    images = [Photograph(numbers.bytes(300 * (1 + i % 3)), "image/png", f"{i}.png") for i in range(30)]
     state = session.found(collection="photos", bits=BITS, secret=stored_key(key), draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
         state = session.publish(

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,15 @@ PAUSE = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class CommandConsole:
-    """The two streams of a command: standard output for the answer, standard error for all else."""
+    """The two streams of a command: standard output for the answer, standard error for all else.
+
+    Progress goes to `watch` where somebody else than a terminal wants it.
+    """
 
     json: bool
     out: rich.console.Console
     err: rich.console.Console
+    watch: Callable[[str], Advance] | None = None
 
 
 def open_console(*, json: bool) -> CommandConsole:
@@ -61,9 +66,17 @@ def printable(text: str) -> str:
     return "".join(_spell(letter) if unicodedata.category(letter) in unfit else letter for letter in text)
 
 
+def date(seconds: int | float) -> str:
+    """Seconds since 1970 as people and programs read a date: ISO 8601, universal time."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 @contextmanager
 def progress(console: CommandConsole, description: str) -> Iterator[Advance]:
     """Show a progress bar on standard error for the length of a block; a line every few seconds if it is redirected."""
+    if console.watch is not None:
+        yield console.watch(description)
+        return
     if not console.err.is_terminal:
         begun = told = time.monotonic()
 

@@ -124,9 +124,11 @@ def move_images(
         image_ids = [image.image_id for image in recalled.images]
         if not image_ids or image_ids != left[: len(image_ids)]:
             raise FormatError("recalled: the cloud sent other images than it was asked for")
-        pictures = protocol.unseal(workspace.owner, recalled.images)
+        photographs = protocol.unseal(workspace.owner, recalled.images)
         entries = [published[image_id] for image_id in image_ids]
-        following = publish_segment(following, read_codes(entries, bits=following.owner.card.bits), pictures, entries)
+        following = publish_segment(
+            following, read_codes(entries, bits=following.owner.card.bits), photographs, entries
+        )
         left = left[len(image_ids) :]
         if advance is not None:
             advance(len(here) - len(left), len(here))

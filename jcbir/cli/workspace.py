@@ -18,6 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jcbir.cli.checks import CARD, OWNER_KEYS as SECRET
+from jcbir.cli.names import convert_names
+from jcbir.cli.network import NETWORK
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.owner import Owner, delegate
@@ -25,8 +28,7 @@ from jcbir.storage import read_secret, write_card, write_file, write_secret
 from jcbir.storage._files import PRIVATE, locked, sync_folder
 from jcbir.storage._keys import WORK
 
-SECRET, CARD, DELEGATION = "owner.secret", "collection.public", "authority.secret"
-NETWORK, SETTINGS, GRANTS = "network.safetensors", "settings.json", "grants.json"
+DELEGATION, SETTINGS, GRANTS = "authority.secret", "settings.json", "grants.json"
 OUTBOX, NAMES, NEXT, LOCK = "outbox", "names", "next", "lock"
 Writer = Callable[[Path], Any]
 
@@ -109,6 +111,7 @@ def open_workspace(path: Path, *, passphrase: str, work: int = WORK) -> Iterator
     with locked(path / LOCK, use="works in this folder"):
         recover(path)
         owner = read_secret(path / SECRET, passphrase=passphrase, expect=Owner)
+        convert_names(path / NAMES, owner)
         yield Workspace(path, owner, _read_settings(path / SETTINGS), passphrase, work)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from jcbir.errors import FormatError
 from jcbir.models._backbone import Backbone, resnet_backbone
-from jcbir.models._imagenet import asset_tensors
+from jcbir.models._imagenet_file import asset_tensors
 from jcbir.models._preprocessing import Preprocessing
 from jcbir.models._resnet import ResNet, small
 

@@ -15,6 +15,7 @@ from jcbir.service._http import MEDIA_TYPE, DeclinedError
 from jcbir.service.client import check_url, trusted_context
 
 MOST_BYTES = 64 << 20
+PROBE_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -40,6 +41,14 @@ async def open_authority(
         trust_env=False,
     ) as client:
         yield client
+
+
+async def is_up(client: httpx.AsyncClient) -> bool:
+    """Whether the authority answers at all."""
+    try:
+        return (await client.get("/live", timeout=PROBE_SECONDS)).status_code == 200
+    except httpx.HTTPError:
+        return False
 
 
 async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranking:

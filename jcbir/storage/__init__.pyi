@@ -9,7 +9,6 @@ from ._backbones import (
 from ._cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
 from ._files import write_file as write_file
 from ._identities import read_identity as read_identity, write_identity as write_identity
-from ._images import write_image as write_image
 from ._journal import keep_order as keep_order, load_authority as load_authority, open_journal as open_journal
 from ._keys import read_secret as read_secret, write_secret as write_secret
 from ._load import load_server as load_server

@@ -28,7 +28,7 @@ from jcbir.models import (
 )
 from jcbir.storage._checkpoints import read_checkpoint
 from jcbir.storage._fetching import Progress, fetch_hub, fetch_npm, fetch_url, verify
-from jcbir.storage._files import file_digest
+from jcbir.storage._files import cache_folder, file_digest
 from jcbir.storage._weights import read_weights, write_weights
 
 
@@ -50,15 +50,6 @@ class Check(NamedTuple):
     finite: bool
     size: int
     half_difference: float
-
-
-def cache_folder() -> pathlib.Path:
-    """Where fetched weights live."""
-    stated = os.environ.get("JCBIR_CACHE")
-    if stated:
-        return pathlib.Path(stated).absolute()
-    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(home, "jcbir").absolute()
 
 
 def list_weights(*, cache: pathlib.Path | None = None) -> list[tuple[Download, bool]]:

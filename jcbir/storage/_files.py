@@ -66,6 +66,15 @@ def written_beside(path: str | os.PathLike, *, mode: int = PUBLIC, replace: bool
     sync_folder(target.parent)
 
 
+def cache_folder() -> pathlib.Path:
+    """Where fetched weights, networks and compiled programs are kept: `$JCBIR_CACHE`, else `$XDG_CACHE_HOME/jcbir`."""
+    stated = os.environ.get("JCBIR_CACHE")
+    if stated:
+        return pathlib.Path(stated).absolute()
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home, "jcbir").absolute()
+
+
 def file_digest(path: str | os.PathLike) -> str:
     """SHA-256 of a file, in hexadecimal, without holding the file in memory."""
     with open(path, "rb") as file:

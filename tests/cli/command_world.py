@@ -27,7 +27,7 @@ IDENTITIES = (
     "--cloud-identity", "jcbir-cloud/identity.public", "--authority-identity", "jcbir-authority/identity.public",
 )  # fmt: skip
 BITS = 16
-ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
+ADDRESSES = ("--cloud", "https://cloud", "--authority", "https://authority")
 
 
 def write_network(path, *, bits=BITS, key=0):
@@ -113,7 +113,7 @@ class Services:
             raise ConnectionError(f"{url}: nobody answers")
         message = wire.from_bytes(wire.to_bytes(message))
         self.orders.append((url, type(message).__name__))
-        if url == "http://cloud":
+        if url == "https://cloud":
             take = {
                 Publication: server.accept,
                 Withdrawal: server.withdraw,
@@ -144,7 +144,7 @@ class Services:
     def fetch_health(self, url):
         if self.unreachable:
             raise ConnectionError(f"{url}: nobody answers")
-        return {"ok": True, "epoch": (self.cloud if url == "http://cloud" else self.holder).card.epoch}
+        return {"ok": True, "epoch": (self.cloud if url == "https://cloud" else self.holder).card.epoch}
 
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))
@@ -153,6 +153,12 @@ class Services:
             self.cloud, message, now=int(time.time()), most_bytes=self.most_bytes
         )  # fmt: skip
         return recalled
+
+    def inquire(self, url, message):
+        if self.unreachable:
+            raise ConnectionError(f"{url}: nobody answers")
+        message = wire.from_bytes(wire.to_bytes(message))
+        return wire.from_bytes(wire.to_bytes(authority.usage(self.holder, message, now=int(time.time()))))
 
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
@@ -180,7 +186,7 @@ def install_services(monkeypatch, delegation):
     """Put cloud and authority behind the client's calls."""
     made = Services(delegation)
     module = types.ModuleType("jcbir.service.client")
-    for name in ("connect", "fetch_health", "send_order", "search", "recall", "audit"):
+    for name in ("connect", "fetch_health", "send_order", "search", "recall", "audit", "inquire"):
         setattr(module, name, getattr(made, name))
     monkeypatch.setitem(sys.modules, "jcbir.service.client", module)
     return made

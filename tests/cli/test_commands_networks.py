@@ -136,7 +136,7 @@ def test_a_user_takes_the_fitted_network_and_finds_the_kind(capsys, tmp_path, fo
     write_kinds(tmp_path / "album", 12)
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     run(capsys, "user", "init")
-    grant = ("owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "for-anna", "--cloud", "http://cloud")
+    grant = ("owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "for-anna", "--cloud", "https://cloud")
     fingerprint = run(capsys, *grant)["fingerprint"]
     run(capsys, "user", "join", "for-anna", "--fingerprint", fingerprint)
     with open_workspace(tmp_path / found["home"]) as workspace:

@@ -7,6 +7,7 @@ import secrets
 import shutil
 import unicodedata
 
+import PIL.Image
 import pytest
 from command_world import (
     ADDRESSES,
@@ -56,11 +57,11 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 9)
     record = run(capsys, "owner", "publish", "album", "--segment", "4", *ADDRESSES)
     assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 12, 0)
-    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalog")]
+    assert services.orders[:2] == [("https://cloud", "Publication"), ("https://authority", "Catalog")]
 
     assert run(capsys, "user", "init", "--hybrid")["hybrid"]
     granted = run(
-        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud"
+        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud"
     )  # fmt: skip
     assert granted["hybrid"]
     joined = run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
@@ -77,19 +78,88 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
         assert asked.name in {names[m["image_id"]]["path"] for m in query["matches"] if m["distance"] == 0}
         for match in query["matches"]:
             original = album / names[match["image_id"]]["path"]
-            assert (read_image(match["file"]) == read_image(original)).all()
-    assert json.loads((tmp_path / "results" / "results.json").read_text())["queries"]
+            assert (tmp_path / match["file"]).read_bytes() == original.read_bytes()
+            assert (tmp_path / match["file"]).name == match["name"] == original.name
+        record = json.loads((tmp_path / "results" / asked.stem / "results.json").read_text())
+        assert [match["file"] for match in record["matches"]] == [match["name"] for match in query["matches"]]
 
-    # A second query into the same folder would mix two answers.
-    refused = run(capsys, "user", "query", photographs[2], photographs[7], "--out", "results", status=2)
-    assert refused["error"] == "mistake"
+    # A second query leaves the first answer alone.
+    before = {file: file.read_bytes() for file in (tmp_path / "results").rglob("*") if file.is_file()}
+    again = run(capsys, "user", "query", photographs[2], "--top", "1")
+    assert again["queries"][0]["folder"] == os.path.join("results", "a002-2")
+    assert before == {file: file.read_bytes() for file in before}
+
+
+def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, services):
+    album = tmp_path / "album"
+    album.mkdir()
+    noted = PIL.Image.Exif()
+    noted[0x010F] = "Camera & Sons"
+    noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+    noted.get_ifd(0x8825)[1] = "here"
+    for number, kind in enumerate(("jpg", "png", "bmp")):
+        options = {} if kind == "bmp" else {"exif": noted}
+        PIL.Image.new("RGB", (20, 16), (90 * number, 40, 200)).save(album / f"{number}.{kind}", **options)
+    (tmp_path / "captions.csv").write_text('\ufeffpath,caption\r\n0.jpg,"The four of us, at last"\r\n', "utf-8")
+    record = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", *ADDRESSES)
+    assert [row["path"] for row in record["reencoded"]] == ["2.bmp"] and record["published"] == 3
+    PIL.Image.new("RGB", (20, 16), (9, 9, 9)).save(album / "quiet.jpg", exif=noted)
+    run(capsys, "owner", "publish", "album", "--no-names", "--no-dates", *ADDRESSES)
+    PIL.Image.new("RGB", (20, 16), (99, 9, 9)).save(album / "whole.jpg", exif=noted)
+    run(capsys, "owner", "publish", "album", "--keep-metadata", *ADDRESSES)
+
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://127.0.0.1:8470")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    answer = run(capsys, "user", "query", album / "0.jpg", "--top", "5")
+    names = run(capsys, "owner", "info", "--names")["names"]
+    told = {names[match["image_id"]]["path"]: match for match in answer["queries"][0]["matches"]}
+    date = "2024-05-01T12:30:00"
+    assert {path: (match["name"], match["taken"], match["caption"]) for path, match in told.items()} == {
+        "0.jpg": ("0.jpg", date, "The four of us, at last"),
+        "1.png": ("1.png", date, ""),
+        "2.bmp": ("2.jpg", "", ""),
+        "quiet.jpg": ("", "", ""),
+        "whole.jpg": ("whole.jpg", date, ""),
+    }
+    for path, match in told.items():
+        content = (tmp_path / match["file"]).read_bytes()
+        assert (content == (album / path).read_bytes()) == (path == "whole.jpg")
+        assert (b"here" in content) == (path == "whole.jpg")
+        if path != "2.bmp":
+            assert (read_image(tmp_path / match["file"]) == read_image(album / path)).all()
+    assert (tmp_path / told["quiet.jpg"]["file"]).name == "photograph.jpg"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a.jpg\n", "captions: must have a path and a caption in each row, got 1 cells in 1"),
+        (b"a.jpg,b,c\n", "captions: must have a path and a caption in each row, got 3 cells in 1"),
+        (b'a.jpg,"b\n', "captions: must be a CSV file in UTF-8"),
+        (b"\xff\xfe", "captions: must be a CSV file in UTF-8"),
+    ],
+)
+def test_captions_are_a_file_of_two_columns(capsys, tmp_path, found, content, said):
+    (tmp_path / "album").mkdir()
+    (tmp_path / "captions.csv").write_bytes(content)
+    refused = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", status=5)
+    assert said in refused["reason"]
+
+
+def test_a_caption_of_no_photograph_is_named(capsys, tmp_path, found):
+    write_photographs(tmp_path / "album", 1)
+    (tmp_path / "captions.csv").write_text("a000.png,here\n\nb\\none.png,nowhere\n")
+    assert run_command(["owner", "publish", "album", "--captions", "captions.csv", "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "captions: nothing at b/none.png" in told and "nothing at a000.png" not in told
 
 
 def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 5)
     run(capsys, "owner", "publish", "album", "--segment", "3", *ADDRESSES)
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     photograph, before = sorted(album.iterdir())[0], services.cloud
     answer = run(capsys, "user", "query", photograph, "--top", "1", "--out", "first", "--audit", "4")
@@ -265,7 +335,7 @@ def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
     assert not run(capsys, "owner", "status", *ADDRESSES)["cloud"]["in_step"]
     services.unreachable = True
     assert run(capsys, "owner", "status", *ADDRESSES)["cloud"] == {
-        "reachable": False, "in_step": False, "reason": "http://cloud: nobody answers",
+        "reachable": False, "in_step": False, "reason": "https://cloud: nobody answers",
     }  # fmt: skip
 
 
@@ -310,7 +380,7 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
     shutil.copy(tmp_path / "album" / "a000.png", tmp_path / "more" / "a000.png")
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     with open_workspace(tmp_path / "jcbir-owner") as workspace:
         services.owner_state = workspace.owner
@@ -322,11 +392,14 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
         os.umask(before)
     assert [query["folder"] for query in answer["queries"]] == ["results/a000", "results/a000-2"]
     files = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
-    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    kept = (tmp_path / "results" / "results.json").read_bytes()
-    # Another photograph into the same folder would replace the list of results.
-    assert run(capsys, "user", "query", "album/a001.png", "--out", "results", status=2)["error"] == "mistake"
-    assert (tmp_path / "results" / "results.json").read_bytes() == kept
+    # Two photographs, the one asked with, page and record.
+    assert len(files) == 2 * 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert {file.parent.stat().st_mode & 0o777 for file in files} == {0o700}
+    kept = {file: file.read_bytes() for file in files}
+    # The same name again, and another one: folders of their own.
+    for name, folder in (("a000", "results/a000-3"), ("a001", "results/a001")):
+        assert run(capsys, "user", "query", f"album/{name}.png", "--top", "1")["queries"][0]["folder"] == folder
+    assert kept == {file: file.read_bytes() for file in files}
     run(capsys, "owner", "revoke", "--all", *ADDRESSES)
     run(capsys, "user", "query", "album/a001.png", "--out", "refused", status=3)
     assert not (tmp_path / "refused").exists()
@@ -383,7 +456,7 @@ def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     services.unreachable = True
     assert run(capsys, "owner", "send", *ADDRESSES, status=4)["error"] == "unreachable"
     services.unreachable = False
-    half = run(capsys, "owner", "send", "--cloud", "http://cloud")
+    half = run(capsys, "owner", "send", "--cloud", "https://cloud")
     assert (half["sent"], half["waiting"]) == (6, 6)
     assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2]
@@ -398,7 +471,7 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     with open_workspace(tmp_path / "jcbir-owner") as workspace:
         services.owner_state = workspace.owner
-    ask = ("user", "query", "album/a000.png", "--cloud", "http://cloud", "--top", "1")
+    ask = ("user", "query", "album/a000.png", "--cloud", "https://cloud", "--top", "1")
     run(capsys, *ask, "--out", "one")
     assert run(capsys, *ask, "--scheme", "integer", "--out", "no", status=2)["error"] == "mistake"
     assert run(capsys, "owner", "revoke", "nobody", status=2)["error"] == "mistake"

@@ -1,6 +1,5 @@
 """`jcbir owner rekey` moves a collection to a new epoch; whatever interrupts it, nothing is lost, nobody is let in."""
 
-import json
 import os
 import secrets
 import shutil
@@ -20,8 +19,8 @@ from command_world import (
 from paillier_vectors import stored_key
 
 from jcbir.cli import owner as owner_commands, publish as publishing, rekey as rekeying, workspace as workspaces
+from jcbir.cli.names import read_names, write_names
 from jcbir.cli.outbox import pending
-from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
 from jcbir.storage import _keys as keys
@@ -29,7 +28,7 @@ from jcbir.storage._cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
-ASK = ("user", "query", "album/a002.png", "album/a004.png", "--cloud", "http://cloud", "--top", "5")
+ASK = ("user", "query", "album/a002.png", "album/a004.png", "--cloud", "https://cloud", "--top", "5")
 
 
 class KilledError(BaseException):
@@ -76,7 +75,7 @@ def check_answers(capsys, services, out):
         assert asked in {names[m["image_id"]]["path"] for m in query["matches"] if m["distance"] == 0}
         for match in query["matches"]:
             original = workspaces.Path("album", names[match["image_id"]]["path"])
-            assert (read_image(match["file"]) == read_image(original)).all()
+            assert workspaces.Path(match["file"]).read_bytes() == original.read_bytes()
 
 
 def test_rekey_moves_everything(capsys, services):
@@ -187,8 +186,10 @@ def test_what_the_cloud_sends_is_checked(capsys, services, monkeypatch):
 
 def test_a_code_that_was_not_kept(capsys, services):
     file = sorted(workspaces.Path("jcbir-owner", workspaces.NAMES).iterdir())[0]
-    entries = json.loads(file.read_text())
-    file.write_text(json.dumps({key: {k: v for k, v in e.items() if k != "code"} for key, e in entries.items()}))
+    with open_workspace(workspaces.Path("jcbir-owner")) as workspace:
+        entries = read_names(file, workspace.owner)
+        plain = {key: {k: v for k, v in e.items() if k != "code"} for key, e in entries.items()}
+        write_names(file, plain, workspace.owner)
     refused = run(capsys, *REKEY, status=5)
     assert "no code of 2 images" in refused["reason"] and services.cloud.card.epoch == 0
 
@@ -223,7 +224,7 @@ def rekey(path, services, tick):
     def carrier(side):
         def carry(message):
             tick()
-            services.send_order(f"http://{side}", message)
+            services.send_order(f"https://{side}", message)
             tick()
 
         return carry
@@ -233,7 +234,7 @@ def rekey(path, services, tick):
             workspace,
             lambda: owner.rekey(workspace.owner, draw=secrets.token_bytes),
             carriers={side: carrier(side) for side in ("cloud", "authority")},
-            fetch=lambda message: services.recall("http://cloud", message),
+            fetch=lambda message: services.recall("https://cloud", message),
             authority_passphrase=AUTHORITY_PASSPHRASE,
         )
 
@@ -242,7 +243,7 @@ def killed_runs(services, kill, tmp_path, limits):
     """Kill a run before its n-th change, for each n; whoever runs it again arrives at the next epoch, complete."""
     left, tick = kill
     source, cloud, holder = tmp_path / "jcbir-owner", services.cloud, services.holder
-    pictures = {file.name: read_image(file) for file in (tmp_path / "album").iterdir()}
+    pictures = {file.name: file.read_bytes() for file in (tmp_path / "album").iterdir()}
     reached = set()
     for limit in limits:
         path = tmp_path / f"killed-{limit}"
@@ -270,7 +271,8 @@ def killed_runs(services, kill, tmp_path, limits):
             names = publishing.published_names(workspace)
             images = [owner.SealedImage(each, services.cloud.images[each]) for each in services.living()]
             for image, opened in zip(images, owner.unseal(workspace.owner, images), strict=True):
-                assert (opened == pictures[names[image.image_id]["path"]]).all()
+                name = names[image.image_id]["path"]
+                assert (opened.data, opened.name) == (pictures[name], name)
             assert len(images) == 5
         shutil.rmtree(path)
     return reached

@@ -14,7 +14,7 @@ from jcbir.protocol import _grants as grants, authority, owner, server, session,
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog, SealedImage, Spending
 from jcbir.protocol.refusals import ForgedReplyError, OverBudgetError, ReplayedQueryError, StaleQueryError
-from jcbir.sealing import image_key, open_sealed, seal
+from jcbir.sealing import Photograph, image_key, open_photograph, seal_photograph
 
 DAY = authority.DAY_SECONDS
 MIDNIGHT = NOW - NOW % DAY
@@ -262,9 +262,9 @@ def test_who_opened_an_image_cannot_forge_it_for_others():
     image_id = found.ranking.image_ids[0]
     segment = world.own.image_ids[image_id]
     key = image_key(world.own.image_master, image_id=image_id, epoch=0, segment=segment)
-    lie = np.full((7, 9, 3), 13, np.uint8)
-    forged = seal(lie, key=key, nonce=secrets.token_bytes(16), image_id=image_id, cipher="aes-gcm")
-    np.testing.assert_array_equal(open_sealed(forged, key=key, image_id=image_id), lie)
+    lie = Photograph(b"a lie", "image/png")
+    forged = seal_photograph(lie, key=key, nonce=secrets.token_bytes(16), image_id=image_id, cipher="aes-gcm")
+    assert open_photograph(forged, key=key, image_id=image_id) == lie
     me, query = user.ask(world.me, world.codes[:1], top=1, now=NOW, draw=secrets.token_bytes)
     cloud, report = score(world, query)
     cloud = dataclasses.replace(cloud, images={**cloud.images, image_id: forged})
@@ -280,7 +280,7 @@ def test_a_withdrawn_image_is_not_served_again():
     old = world.cloud.images[owner.pseudonym(world.own, name)]
     own, withdrawal = owner.withdraw(world.own, [name])
     cloud, holder = server.withdraw(world.cloud, withdrawal), authority.withdraw(world.holder, withdrawal)
-    new = np.full((3, 3, 3), 99, np.uint8)
+    new = Photograph(b"new", "image/png")
     own, publication, catalog = owner.publish(own, code, [new], [name], cipher="aes-gcm", draw=secrets.token_bytes)
     cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
     world = world._replace(own=own, cloud=cloud, holder=holder)
@@ -291,7 +291,7 @@ def test_a_withdrawn_image_is_not_served_again():
     _, ranking = authority.answer(holder, report, now=NOW)
     assert ranking.image_ids == (owner.pseudonym(own, name),)
     honest = server.deliver(state, ranking)[1]
-    np.testing.assert_array_equal(user.receive(me, honest)[1][0][0].image, new)
+    assert user.receive(me, honest)[1][0][0].photograph == new
     served = dataclasses.replace(
         honest, images=(SealedImage(ranking.image_ids[0], cheating.images[ranking.image_ids[0]]),)
     )

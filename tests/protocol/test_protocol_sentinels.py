@@ -72,7 +72,7 @@ def test_honest_searches_are_as_without(scheme):
         code = code[None]
         first, second = (search(world, code, scheme=scheme, top=30) for world in (with_them, without))
         found, expected = (
-            [(match.distance, match.image.tobytes()) for match in each.matches[0]] for each in (first, second)
+            [(match.distance, match.photograph) for match in each.matches[0]] for each in (first, second)
         )
         assert sorted(found) == sorted(expected)
         rows = authority.read_scores(

@@ -154,18 +154,24 @@ def test_blinder_pool_waits_while_queries_do():
 
 def test_prometheus_text():
     telemetry = Telemetry("x")
-    telemetry.count("a_total", route="/v1")
-    telemetry.count("a_total", amount=2, route="/v1")
+    telemetry.count("requests_total", route="/v1")
+    telemetry.count("requests_total", amount=2, route="/v1")
     for seconds in (0.001, 0.3, 100.0):
-        telemetry.observe("s", seconds)
-    telemetry.gauge("g", lambda: 2.5)
+        telemetry.observe("score_duration_seconds", seconds)
+    telemetry.gauge("images", lambda: 2.5)
+    telemetry.gauge("worker_deaths_total", lambda: 1)
     lines = telemetry.text().splitlines()
-    assert 'x_a_total{route="/v1"} 3' in lines and "x_g 2.5" in lines and "x_s_count 3" in lines
-    assert 'x_s_bucket{le="0.005"} 1' in lines and 'x_s_bucket{le="0.5"} 2' in lines
-    assert 'x_s_bucket{le="60.0"} 2' in lines and 'x_s_bucket{le="+Inf"} 3' in lines
-    assert [line for line in lines if line.startswith("#")] == [
-        "# TYPE x_a_total counter", "# TYPE x_s histogram", "# TYPE x_g gauge"
+    assert 'x_requests_total{route="/v1"} 3' in lines and "x_images 2.5" in lines
+    times = [line.removeprefix("x_score_duration_seconds_") for line in lines if "_seconds_" in line]
+    assert {'bucket{le="0.005"} 1', 'bucket{le="0.5"} 2', 'bucket{le="60.0"} 2'} <= set(times)
+    assert {'bucket{le="+Inf"} 3', "count 3"} <= set(times)
+    assert [line for line in lines if line.startswith("# TYPE")] == [
+        "# TYPE x_requests_total counter", "# TYPE x_score_duration_seconds histogram", "# TYPE x_images gauge",
+        "# TYPE x_worker_deaths_total counter", "# TYPE x_build_info gauge",
     ]  # fmt: skip
+    # Each has a sentence, and none is said twice.
+    helped = [line.split()[2] for line in lines if line.startswith("# HELP")]
+    assert helped == [line.split()[2] for line in lines if line.startswith("# TYPE")] and len(helped) == len({*helped})
 
 
 def test_every_refusal_has_a_status_and_comes_back_as_itself():
@@ -310,9 +316,9 @@ def test_no_session_key_is_written(tmp_path, monkeypatch):
 
 def test_a_telemetry_without_times_shows_none():
     telemetry = Telemetry("x", times=False)
-    telemetry.observe("request_seconds", 0.3)
-    telemetry.count("a_total")
-    assert "seconds" not in telemetry.text() and "a_total" in telemetry.text()
+    telemetry.observe("request_duration_seconds", 0.3)
+    telemetry.count("refusals_total")
+    assert "seconds" not in telemetry.text() and "x_refusals_total 1" in telemetry.text()
 
 
 def test_client_sends_orders_only(unchecked):

@@ -46,7 +46,7 @@ def test_search_equals_plain_distances(rig, scheme):
     for row, code in zip(rows, CODES, strict=True):
         for place, match in zip(positions(rig.world, row), row, strict=True):
             assert match.distance == (rig.world.codes[place] ^ code).sum()
-            assert np.array_equal(match.image, rig.world.images[place])
+            assert match.photograph == rig.world.images[place]
 
 
 def test_search_integer(rig):
@@ -80,13 +80,13 @@ def test_many_at_once(rig):
 
 
 def test_dead_workers_are_replaced_and_their_share_redone(rig):
-    before = rig.metric("cloud", "jcbir_cloud_worker_deaths")
+    before = rig.metric("cloud", "jcbir_cloud_worker_deaths_total")
     dead = set(rig.worker_ids())
     for process in dead:
         os.kill(process, signal.SIGKILL)
     right(rig, rig.search(CODES), CODES)
     right(rig, rig.search(CODES), CODES)
-    assert rig.metric("cloud", "jcbir_cloud_worker_deaths") >= before + 1
+    assert rig.metric("cloud", "jcbir_cloud_worker_deaths_total") >= before + 1
     assert not dead & set(rig.worker_ids()) or len(dead & set(rig.worker_ids())) < len(dead)
 
 

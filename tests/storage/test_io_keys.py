@@ -63,7 +63,7 @@ def test_the_system_works_from_its_files(tmp_path):
     me = keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=user.User)
     own = keys.read_secret(tmp_path / "own", passphrase=PASSPHRASE, expect=owner.Owner)
     found = search(world._replace(own=own, cloud=cloud, holder=holder, me=me), world.codes[:1], scheme="packed", top=1)
-    assert found.matches[0][0].image.tobytes() == world.images[0].tobytes()
+    assert found.matches[0][0].photograph == world.images[0]
     assert server.Server(card).card.public.fingerprint == own.secret.public.fingerprint
 
 
