@@ -36,6 +36,7 @@ from jcbir.protocol.messages import (
     Use,
     Withdrawal,
 )
+from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.user import ADMISSION_DOMAIN, scheme_masking_key
 from jcbir.ranking._build import build_index, mask_index
 from jcbir.ranking._keys import tag_key
