@@ -570,6 +570,7 @@ def inquire(owner: Owner, *, now: int, draw: Callable[[int], bytes]) -> Inquiry:
         The message for the authority.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol.session import NOW, small_system
         >>> len(inquire(small_system().owner, now=NOW, draw=secrets.token_bytes).nonce)
         16
@@ -593,6 +594,7 @@ def check_usage(owner: Owner, inquiry: Inquiry, usage: Usage) -> dict[bytes, Use
         ForgedReplyError: the authority did not sign it, or it answers another inquiry.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol import authority
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()
