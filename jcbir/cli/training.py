@@ -17,7 +17,7 @@ from jcbir.data import (
     Skipped,
     Source,
     chunks,
-    list_file,
+    label_file,
     load,
     pictures_below,
     read_encoded,
@@ -241,7 +241,7 @@ def tune_features(
 def _photographs(folder: Path, labels: Path | None, *, classes: bool) -> tuple[Source, tuple[Skipped, ...]]:
     """What to learn from, copies left out, and the files that are not taken."""
     if labels is not None:
-        return _without_copies(list_file(labels, root=folder), ())
+        return _without_copies(label_file(labels, root=folder), ())
     listing = pictures_below(folder)
     files = [file for file in listing.pictures if "/" in file.id or not classes]
     beside = [file for file in listing.pictures if "/" not in file.id and classes]

@@ -14,7 +14,13 @@ from ._folders import (
     folder as folder,
     pictures_below as pictures_below,
 )
-from ._lists import format_list as format_list, list_file as list_file, parse_list as parse_list
+from ._lists import (
+    format_list as format_list,
+    label_file as label_file,
+    list_file as list_file,
+    parse_labels as parse_labels,
+    parse_list as parse_list,
+)
 from ._packed import packed as packed
 from ._records import Folder as Folder, Labels as Labels, Sample as Sample, Skipped as Skipped, Split as Split
 from ._sample import (
