@@ -23,7 +23,7 @@ from jcbir.data import (
     read_encoded,
     subset,
 )
-from jcbir.hashing import encode_images, fine_tune, linen_apply
+from jcbir.hashing import encode_images, fine_tune, linen_apply, resized_crop_and_flip
 from jcbir.hashing.centers import hash_centers, one_hot, semantic
 from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head
 from jcbir.metrics import mean_average_precision, precision_at, tally
@@ -230,6 +230,7 @@ def tune_features(
         batch=LARGEST_BATCH,
         rate=TUNING_RATE,
         trained=trainable(variables["params"], frozen=frozen),
+        augment=resized_crop_and_flip,
         progress=lambda step: advance(step.step, step.steps),
     )
     params = {name: leaves for name, leaves in tuned["params"].items() if not name.startswith("hash")}
