@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from jcbir.data import decode_image, load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.hashing import encode_images
-from jcbir.hashing.heads import fit_itq, general_head
+from jcbir.hashing.heads import Whitening, fit_label_free, general_head, research_whitening
 from jcbir.models import (
     Backbone,
     attach_head,
@@ -68,6 +68,11 @@ def open_features(place: str | None, *, size: int) -> Backbone:
     return resnet_backbone(module, widen(halve({**found.variables, "params": params})), seen)
 
 
+def whitening_of(features: Backbone) -> Whitening | None:
+    """What research photographs say of the features of the packaged network; None of others."""
+    return research_whitening() if features.description.get("architecture") == "imagenet_resnet50" else None
+
+
 def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits: int) -> None:
     """Write a hashing network for a collection that is still empty: its head knows research photographs only."""
     network = open_features(place, size=size)
@@ -75,7 +80,7 @@ def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits
         head = general_head(bits=bits)
     else:
         features = encode_images(network, load_sample().train.images, batch=LARGEST_BATCH)
-        head = fit_itq(jax.random.key(0), features, bits=bits)
+        head = fit_label_free(jax.random.key(0), features, bits=bits)
     write_network(path, attach_head(network, head), {"head": GENERAL})
 
 

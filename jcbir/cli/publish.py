@@ -18,14 +18,14 @@ import numpy as np
 from jaxtyping import Bool
 
 from jcbir.cli.console import Advance, printable
-from jcbir.cli.network import LARGEST_BATCH, square, write_network
+from jcbir.cli.network import LARGEST_BATCH, square, whitening_of, write_network
 from jcbir.cli.outbox import post
 from jcbir.cli.workspace import NAMES, NETWORK, SETTINGS, Workspace, commit, write_settings
 from jcbir.codes import binarize, pack, unpack
 from jcbir.data import PictureFile, decode_whole, pictures_below, read_encoded
 from jcbir.errors import FormatError
 from jcbir.hashing import encode_images, hash_images
-from jcbir.hashing.heads import FEWEST, fit_itq
+from jcbir.hashing.heads import FEWEST, fit_label_free
 from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
@@ -156,7 +156,7 @@ def fit_network(
     if len(squares) < FEWEST:
         return workspace, {}
     rows = encode_images(features, np.stack(list(squares.values())), batch=LARGEST_BATCH, progress=advance)
-    head = fit_itq(jax.random.key(0), rows, bits=workspace.owner.card.bits)
+    head = fit_label_free(jax.random.key(0), rows, bits=workspace.owner.card.bits, whitening=whitening_of(features))
     codes = np.asarray(binarize(project_head(head, rows)))
     with TemporaryDirectory() as place:
         file = Path(place, NETWORK)

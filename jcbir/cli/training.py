@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jcbir.cli.console import Advance
-from jcbir.cli.network import LARGEST_BATCH, open_features, write_network
+from jcbir.cli.network import LARGEST_BATCH, open_features, whitening_of, write_network
 from jcbir.codes import binarize, pack, pairwise
 from jcbir.data import (
     Skipped,
@@ -25,7 +25,7 @@ from jcbir.data import (
 )
 from jcbir.hashing import encode_images, fine_tune, linen_apply, resized_crop_and_flip
 from jcbir.hashing.centers import hash_centers, one_hot, semantic
-from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head
+from jcbir.hashing.heads import FEWEST, Whitening, fit_csq_head, fit_label_free, general_head
 from jcbir.metrics import mean_average_precision, precision_at, tally
 from jcbir.models import (
     Backbone,
@@ -74,7 +74,7 @@ def train_network(
         raise ValueError(f"epochs: must be at least 1, got {epochs}")
     if label_free and tune != "none":
         raise ValueError(f"tune: must be none without labels, got {tune!r}")
-    split_key, tune_key, csq_key, itq_key = jax.random.split(key, 4)
+    split_key, tune_key, csq_key, free_key = jax.random.split(key, 4)
     network = open_features(backbone, size=size)
     source, skipped = _photographs(folder, labels, classes=not label_free)
     if tune == "none":
@@ -90,10 +90,12 @@ def train_network(
         )  # fmt: skip
         features = encode_images(network, split.images, batch=LARGEST_BATCH, progress=advance)
     heads: dict[str, Head] = {}
+    # Of features that training has moved, research photographs say nothing.
+    whitening = whitening_of(network)
     if not label_free:
-        heads["trained"] = csq_head(csq_key, features[learned], rows[learned], bits=bits)
+        heads["trained"] = csq_head(csq_key, features[learned], rows[learned], bits=bits, whitening=whitening)
     if len(learned) >= FEWEST:
-        heads["label-free"] = fit_itq(itq_key, features[learned], bits=bits)
+        heads["label-free"] = fit_label_free(free_key, features[learned], bits=bits, whitening=whitening)
     elif label_free:
         raise ValueError(f"folder: must hold at least {FEWEST} photographs to learn from, got {len(learned)}")
     elif backbone is None and bits in (16, 32, 48, 64, 128):
@@ -118,9 +120,17 @@ def train_network(
     }
 
 
-def csq_head(key: jax.Array, features: Float[np.ndarray, "n d"], rows: Bool[np.ndarray, "n c"], *, bits: int) -> Head:
+def csq_head(
+    key: jax.Array,
+    features: Float[np.ndarray, "n d"],
+    rows: Bool[np.ndarray, "n c"],
+    *,
+    bits: int,
+    whitening: Whitening | None,
+) -> Head:
     """`fit_csq_head`, whatever the number of photographs: too few for label-free bits get none."""
-    return fit_csq_head(key, features, rows, bits=bits, itq_bits=None if len(features) >= FEWEST else 0)
+    label_free_bits = None if len(features) >= FEWEST else 0
+    return fit_csq_head(key, features, rows, bits=bits, label_free_bits=label_free_bits, whitening=whitening)
 
 
 def extract(
