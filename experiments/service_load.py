@@ -30,9 +30,9 @@ from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, user
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.refusals import RefusalError
+from jcbir.sealing import Photograph
 from jcbir.service import client
-from jcbir.storage.keys import write_secret
-from jcbir.storage.store import create_store
+from jcbir.storage import create_store, write_secret
 
 SCHEME = "bitsliced"
 HOUR = 3600
@@ -173,7 +173,7 @@ def service(root: pathlib.Path, side: str, workers: int, *, passphrase: str = ""
 
 
 def publish(config: Load, own: Any, codes: np.ndarray, cloud: Running, authority: Running) -> Any:
-    picture = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    picture = Photograph(bytes(range(192)), "image/jpeg")
     with client.connect(cloud.url, timeout=600.0) as first, client.connect(authority.url, timeout=600.0) as second:
         for start in range(0, len(codes), config.segment):
             part = codes[start : start + config.segment]

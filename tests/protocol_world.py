@@ -16,6 +16,7 @@ from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog
 from jcbir.protocol.session import Found, Session
 from jcbir.ranking import SCHEMES as TABLE
+from jcbir.sealing import Photograph
 
 SCHEMES = tuple(TABLE)
 NOW = 1_800_000_000
@@ -57,8 +58,8 @@ def make_world(
     draw = counter_draw(label)
     numbers = np.random.default_rng(0)
     codes = numbers.random((30, BITS)) > 0.5
-    images = [numbers.integers(0, 256, (4 + i % 3, 5, 3), np.uint8) for i in range(30)]
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
+    images = [Photograph(numbers.bytes(300 * (1 + i % 3)), "image/png", f"{i}.png") for i in range(30)]
     state = session.found(collection="photos", bits=BITS, secret=stored_key(key), draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
         state = session.publish(
@@ -124,7 +125,7 @@ def search(world: World, codes: np.ndarray, *, scheme: str, top: int = TOP, now:
 
 def score(world: World, query, *, now: int = NOW):
     """The server's answer to a query: its next state and the report."""
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     return server.score_query(world.cloud, query, blinders=blinders, identity=world.identity, now=now)
 
 
@@ -145,3 +146,15 @@ def positions(world: World, row) -> list:
 def expected_order(world: World, code: np.ndarray, *, top: int = TOP) -> list:
     distances = (world.codes ^ code).sum(axis=1)
     return np.argsort(distances, kind="stable")[:top].tolist()
+
+
+def numbers_of(value):
+    """The integers of a secret record, as bytes in both orders and as digits."""
+    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from numbers_of(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from numbers_of(item)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
+        width = (value.bit_length() + 7) // 8
+        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"), str(value).encode())

@@ -11,8 +11,8 @@ from jcbir.paillier import blinders, public
 from jcbir.paillier.secret import decrypt
 from jcbir.protocol import authority, owner, server, session, user
 from jcbir.protocol._digests import score_blocks
+from jcbir.protocol._grants import commit
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.grants import commit
 from jcbir.protocol.leakage import authority_view
 from jcbir.protocol.messages import Query, ScoreReport
 from jcbir.protocol.refusals import ForgedScoresError
@@ -21,7 +21,7 @@ from jcbir.protocol.user import User, scheme_masking_key
 from jcbir.ranking import build_index, mask_index, score
 from jcbir.ranking._radix import split
 from jcbir.ranking.isometry import Isometry, isometry, mask_codes
-from jcbir.sealing import image_key, open_sealed
+from jcbir.sealing import image_key, open_photograph
 
 DRAW = secrets.token_bytes
 
@@ -94,21 +94,24 @@ def authority_and_cloud(*, count: int, bits: int, key_bits: int, seed: int) -> d
     """
     codes = np.random.default_rng(seed).random((count, bits)) < 0.5
     world = collection(codes, scheme="packed", key_bits=key_bits)
+    order = _order(world)
     segment, holder = world.server.segments[0], world.authority
     index = segment.indexes["packed"]
     digits = split(
         decrypt(holder.secret, index.ciphertexts), base=index.layout.base, count=index.layout.lanes * bits
     )  # fmt: skip
     found = digits.reshape(-1, bits)[:count] == 1
-    masked = mask_index(codes[_order(world)], index.layout, masking_key=_mask_of(world.users[0], "packed"))
+    masked = mask_index(codes[order], index.layout, masking_key=_mask_of(world.users[0], "packed"))
     keys = [image_key(holder.image_master, image_id=it, epoch=0, segment=0) for it in segment.image_ids]
     opened = [
-        open_sealed(world.server.images[image_id], key=key, image_id=image_id)[0, 0, 0]
+        open_photograph(world.server.images[image_id], key=key, image_id=image_id).name
         for image_id, key in zip(segment.image_ids, keys, strict=True)
     ]
     return {
         "masked_codes_remaining": float((found == masked).all(axis=1).mean()),
-        "pictures_remaining": float(np.mean(np.array(opened) == _order(world) % 256)),
+        "pictures_remaining": float(
+            np.mean([name == f"{place}.png" for name, place in zip(opened, order, strict=True)])
+        ),
     }
 
 

@@ -13,7 +13,7 @@ from jcbir.protocol._signatures import check_signature
 from jcbir.protocol.messages import Delivery, Enrollment, SealedImage
 from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.session import NOW
-from jcbir.sealing import image_key, open_sealed, seal
+from jcbir.sealing import Photograph, image_key, open_photograph, seal_photograph
 
 
 def forged_picture(*, trials: int) -> dict[str, float]:
@@ -29,9 +29,9 @@ def forged_picture(*, trials: int) -> dict[str, float]:
     key = _key_of(system, image_id)
     before = after = 0
     for shade in range(trials):
-        lie = np.full((7, 9, 3), shade % 256, np.uint8)
-        forged = seal(lie, key=key, nonce=secrets.token_bytes(16), image_id=image_id, cipher="aes-gcm")
-        before += np.array_equal(open_sealed(forged, key=key, image_id=image_id), lie)
+        lie = Photograph(bytes([shade % 256]), "image/png")
+        forged = seal_photograph(lie, key=key, nonce=secrets.token_bytes(16), image_id=image_id, cipher="aes-gcm")
+        before += open_photograph(forged, key=key, image_id=image_id) == lie
         served = _serve(system.delivery, image_id, forged)
         after += not refuses(lambda served=served: user.receive(system.user, served), IntegrityError)
     return {"forged_picture_shown_before": before / trials, "forged_picture_shown_after": after / trials}
@@ -51,19 +51,19 @@ def withdrawn_picture() -> dict[str, float]:
     cloud, holder = server.withdraw(system.server, withdrawal), authority.withdraw(system.authority, withdrawal)
     image_id = withdrawal.image_ids[0]
     old = system.server.images[image_id]
-    code, new = np.eye(16, dtype=bool)[1:2], np.full((2, 2, 3), 99, np.uint8)
+    code, new = np.eye(16, dtype=bool)[1:2], Photograph(b"new", "image/png")
     own, publication, catalog = owner.publish(own, code, [new], ["b"], cipher="aes-gcm", draw=secrets.token_bytes)
     cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
     state = session.Session(own, cloud, system.cloud, holder, (dataclasses.replace(system.user, pending={}),))
     asked, query = session.ask(state, code, top=1, now=NOW, draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(own, server.blinders_needed(cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(own, server.blinders_needed(cloud, query), draw=secrets.token_bytes)
     cloud, report = server.score_query(cloud, query, blinders=blinders, identity=system.cloud, now=NOW)
     _, delivery = server.deliver(cloud, authority.answer(holder, report, now=NOW)[1])
     served = _serve(delivery, image_id, old)
-    shown = open_sealed(old, key=_key_of(system, image_id), image_id=image_id)
+    shown = open_photograph(old, key=_key_of(system, image_id), image_id=image_id)
     refused = refuses(lambda: user.receive(asked.users[0], served), IntegrityError)
     return {
-        "withdrawn_picture_shown_before": float(shown[0, 0, 0] == 20),
+        "withdrawn_picture_shown_before": float(shown.data == b"b"),
         "withdrawn_picture_shown_after": float(not refused),
     }
 

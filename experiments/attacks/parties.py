@@ -3,12 +3,12 @@
 import secrets
 from collections.abc import Callable
 
-import numpy as np
 from jaxtyping import Bool
 
 from jcbir.paillier import generate_keys
 from jcbir.protocol import session
 from jcbir.protocol.session import NOW, Session
+from jcbir.sealing import Photograph
 from jcbir.typing import Array
 
 UNLIMITED = {"max_results": 1 << 30, "queries_per_day": 1 << 30, "images_per_day": 1 << 30}
@@ -18,12 +18,12 @@ UNLIMITED = {"max_results": 1 << 30, "queries_per_day": 1 << 30, "images_per_day
 def collection(
     codes: Bool[Array, "n k"], *, scheme: str, key_bits: int, users: int = 1, sentinels: bool = False, **limits: int
 ) -> Session:
-    """Publish codes, each with a picture of one shade, and admit users with grants of these limits."""
+    """Publish codes, each with a photograph that holds its number, and admit users with grants of these limits."""
     draw = secrets.token_bytes
     key = generate_keys(bits=key_bits, draw=draw, unsafe_small=key_bits < 2048)
     found = session.found(collection="attacked", bits=codes.shape[1], secret=key, draw=draw)
-    pictures = [np.full((2, 2, 3), number % 256, np.uint8) for number in range(len(codes))]
     names = [f"{number}.png" for number in range(len(codes))]
+    pictures = [Photograph(name.encode(), "image/png", name) for name in names]
     options = {"schemes": (scheme,), "cipher": "aes-gcm", "sentinels": sentinels}
     found = session.publish(found, codes, pictures, names, draw=draw, **options)
     for _ in range(users):

@@ -24,11 +24,15 @@ PAUSE = 5.0
 
 @dataclasses.dataclass(frozen=True)
 class CommandConsole:
-    """The two streams of a command: standard output for the answer, standard error for all else."""
+    """The two streams of a command: standard output for the answer, standard error for all else.
+
+    Progress goes to `watch` where somebody else than a terminal wants it.
+    """
 
     json: bool
     out: rich.console.Console
     err: rich.console.Console
+    watch: Callable[[str], Advance] | None = None
 
 
 def open_console(*, json: bool) -> CommandConsole:
@@ -64,6 +68,9 @@ def printable(text: str) -> str:
 @contextmanager
 def progress(console: CommandConsole, description: str) -> Iterator[Advance]:
     """Show a progress bar on standard error for the length of a block; a line every few seconds if it is redirected."""
+    if console.watch is not None:
+        yield console.watch(description)
+        return
     if not console.err.is_terminal:
         begun = told = time.monotonic()
 

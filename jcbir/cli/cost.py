@@ -12,15 +12,15 @@ from jcbir.cli.console import CommandConsole, answer, note
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
 from jcbir.ranking._cost import Cost, calibrate, cost
-from jcbir.ranking._table import SCHEMES
+from jcbir.ranking._sentinels import place_sentinels
+from jcbir.ranking._table import SCHEMES, plan
+from jcbir.sealing import sealed_length
 
 TABLE_BITS = 2
 """Bits in a product table, for the schemes whose server can keep some."""
 
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
-    if command.images < 1:
-        raise ValueError(f"images: must be at least 1, got {command.images}")
     calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
     if command.calibrate:
         note(console, f"making a {command.modulus_bits}-bit key and timing this machine")
@@ -32,9 +32,13 @@ def predict(command: options.Cost, console: CommandConsole) -> None:
         found = cost(
             public, scheme=scheme, count=command.images, bits=command.bits, group=group, calibration=calibration
         )  # fmt: skip
-        rows.append(_row(scheme, group, found))
+        layout = plan(public, scheme=scheme, count=command.images, bits=command.bits)
+        # A sealed picture for each sentinel, too.
+        stored = command.images + len(place_sentinels(command.images, [layout], draw=bytes))
+        rows.append(_row(scheme, group, found, stored * sealed_length(command.picture_bytes)))
     record = {
         "images": command.images,
+        "picture_bytes": command.picture_bytes,
         "bits": command.bits,
         "modulus_bits": command.modulus_bits,
         "calibrated": command.calibrate,
@@ -43,10 +47,11 @@ def predict(command: options.Cost, console: CommandConsole) -> None:
     answer(console, record, lines=[_table(rows)])
 
 
-def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
+def _row(scheme: str, group: int | None, found: Cost, pictures: int) -> dict[str, Any]:
     return {
         "scheme": scheme,
         "tables": group,
+        "pictures_bytes": pictures,
         "index_bytes": found.index_bytes,
         "prepared_bytes": found.prepared_bytes,
         "trapdoor_bytes": found.trapdoor_bytes,
@@ -60,13 +65,14 @@ def _row(scheme: str, group: int | None, found: Cost) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     timed = rows[0]["seconds"] is not None
-    heads = ("scheme", "index MB", "query KB", "reply KB", "products", "decryptions")
+    heads = ("scheme", "pictures MB", "index MB", "query KB", "reply KB", "products", "decryptions")
     table = Table(*heads, *(("build s", "query s") if timed else ()))
     for row in rows:
         work = row["operations"]
         name = row["scheme"] + (f", tables of {row['tables']}" if row["tables"] else "")
         cells = [
             name,
+            f"{row['pictures_bytes'] / 1e6:,.1f}",
             f"{max(row['index_bytes'], row['prepared_bytes']) / 1e6:.1f}",
             f"{row['trapdoor_bytes'] / 1e3:.2f}",
             f"{row['reply_bytes'] / 1e3:.1f}",

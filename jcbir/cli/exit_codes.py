@@ -30,7 +30,7 @@ class Ending(NamedTuple):
 
 def classify(error: BaseException) -> Ending | None:
     """Name an error that a user of the command line may meet; None for one that nobody expected."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(_said(error).split()) or type(error).__name__
     match error:
         case KeyboardInterrupt():
             return Ending(INTERRUPTED, "interrupted", "interrupted")
@@ -47,3 +47,11 @@ def classify(error: BaseException) -> Ending | None:
         case ValueError() | OSError():
             return Ending(MISTAKE, "mistake", reason)
     return None
+
+
+def _said(error: BaseException) -> str:
+    """The text of an error; of one of the system's without its number."""
+    if isinstance(error, OSError) and error.strerror and error.errno is not None:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return f"{place}{error.strerror[:1].lower()}{error.strerror[1:]}"
+    return str(error)

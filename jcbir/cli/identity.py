@@ -4,17 +4,17 @@ import secrets
 from pathlib import Path
 
 from jcbir.cli import options
+from jcbir.cli.checks import IDENTITY
 from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.passphrase import AUTHORITY_VARIABLE, CLOUD_VARIABLE, read_passphrase
 from jcbir.protocol import authority, server
 from jcbir.protocol._signatures import Identity
-from jcbir.storage import identities
+from jcbir.storage import _identities as identities
 
-SECRET, PUBLIC = "identity.secret", "identity.public"
+PUBLIC = "identity.public"
 
 
 def init_cloud(command: options.CloudInit, console: CommandConsole) -> None:
-    _check_vacant(command.folder)
     passphrase = read_passphrase(
         command.passphrase_file, purpose="the cloud's identity", confirm=True, variable=CLOUD_VARIABLE
     )
@@ -26,7 +26,6 @@ def info_cloud(command: options.CloudInfo, console: CommandConsole) -> None:
 
 
 def init_authority(command: options.AuthorityInit, console: CommandConsole) -> None:
-    _check_vacant(command.folder)
     passphrase = read_passphrase(
         command.passphrase_file, purpose="the authority's identity", confirm=True, variable=AUTHORITY_VARIABLE
     )
@@ -37,18 +36,13 @@ def info_authority(command: options.AuthorityInfo, console: CommandConsole) -> N
     answer(console, _describe(command.folder, "authority"))
 
 
-def _check_vacant(folder: Path) -> None:
-    if (folder / SECRET).exists():
-        raise FileExistsError(f"folder: must be one without an identity, got {str(folder)!r}, which has {SECRET}")
-
-
 def _write(folder: Path, identity: Identity, passphrase: str, side: str, console: CommandConsole) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     identities.write_public(folder / PUBLIC, identity, side=side)
     identities.write_identity(
-        folder / SECRET, identity, side=side, passphrase=passphrase, draw=secrets.token_bytes, work=identities.WORK
+        folder / IDENTITY, identity, side=side, passphrase=passphrase, draw=secrets.token_bytes, work=identities.WORK
     )
-    answer(console, {"secret": folder / SECRET, **_describe(folder, side)})
+    answer(console, {"secret": folder / IDENTITY, **_describe(folder, side)})
 
 
 def _describe(folder: Path, side: str) -> dict[str, str]:

@@ -30,12 +30,16 @@ def run_command(arguments: Sequence[str]) -> int:
     try:
         import tyro
 
-        from jcbir.cli import console as consoles, options
+        from jcbir.cli import checks, console as consoles, options, settings
 
         style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
         words = ["version", *arguments[1:]] if arguments[:1] == ["--version"] else list(arguments)
-        parsed: Any = tyro.cli(options.Command, prog="jcbir", description=DESCRIPTION, args=words, config=style)
+        parsed: Any = tyro.cli(
+            options.Command, prog="jcbir", description=DESCRIPTION, args=settings.complete(words), config=style
+        )
         chosen = getattr(parsed, "command", parsed)
+        checks.check_command(chosen)
+        checks.check_passphrases(chosen)
         module, function = options.FUNCTIONS[type(chosen)].split(":")
         console = consoles.open_console(json=chosen.output.json)
         getattr(importlib.import_module(f"jcbir.cli.{module}"), function)(chosen, console)

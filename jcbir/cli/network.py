@@ -1,40 +1,35 @@
 """The hashing network as a file that owner and users share, the owner's word for it, and codes of photographs."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
-from jcbir.data import decode_image, load_sample
+import jcbir
+
+# The faces load what is asked of them: a query needs neither Flax nor an optimizer.
+from jcbir import data, hashing, models, storage
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.hashing import encode_images
-from jcbir.hashing.heads import Whitening, fit_label_free, general_head, research_whitening
-from jcbir.models import (
-    Backbone,
-    attach_head,
-    halve,
-    imagenet_resnet50,
-    resnet_backbone,
-    resnet_module,
-    restore,
-    stored_variables,
-    widen,
-)
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
-from jcbir.storage.backbones import load_backbone
-from jcbir.storage.fetching import file_digest
-from jcbir.storage.weights import read_weights, write_weights
+from jcbir.storage import read_weights, write_file, write_weights
+from jcbir.storage._files import cache_folder, file_digest
+from jcbir.storage._weights import flatten, unflatten
 
 LARGEST_BATCH = 32
 """Photographs that the network sees at once: more are no faster, and take more memory."""
+
+NETWORK, VOUCHER = "network.safetensors", "network.json"
+"""The file of a network, and the owner's word for it beside it."""
 
 GENERAL = "general"
 """What a file says of a head that has not seen the owner's photographs."""
@@ -50,63 +45,63 @@ class NetworkRecord:
     signature: bytes = b""
 
 
-def open_features(place: str | None, *, size: int) -> Backbone:
+def open_features(place: str | None, *, size: int) -> "models.Backbone":
     """The network below a hash head: the ImageNet ResNet50 of the package, or another one without its classes."""
     if place is None:
-        return imagenet_resnet50(size=size)
-    found = load_backbone(place)
+        return models.imagenet_resnet50(size=size)
+    found = storage.load_backbone(place)
     if found.description["output"] != "features":
         raise ValueError(f"backbone: must give features, got the hashing network {place!r}")
     if found.description["architecture"] == "imagenet_resnet50":
-        return imagenet_resnet50(size=size)
+        return models.imagenet_resnet50(size=size)
     if size < 1:
         raise ValueError(f"size: must be at least 1 pixel, got {size!r}")
     params = {name: leaves for name, leaves in found.variables["params"].items() if name != "fc"}
     seen = dataclasses.replace(found.preprocessing, size=size, resize=size)
-    module = resnet_module(found.description).clone(classes=0)
+    module = models.resnet_module(found.description).clone(classes=0)
     # As a file holds them: who writes and who reads compute the same.
-    return resnet_backbone(module, widen(halve({**found.variables, "params": params})), seen)
+    return models.resnet_backbone(module, models.widen(models.halve({**found.variables, "params": params})), seen)
 
 
-def whitening_of(features: Backbone) -> Whitening | None:
+def whitening_of(features: "models.Backbone") -> "hashing.heads.Whitening | None":
     """What research photographs say of the features of the packaged network; None of others."""
-    return research_whitening() if features.description.get("architecture") == "imagenet_resnet50" else None
+    return hashing.heads.research_whitening() if features.description.get("architecture") == "imagenet_resnet50" else None
 
 
 def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits: int) -> None:
     """Write a hashing network for a collection that is still empty: its head knows research photographs only."""
     network = open_features(place, size=size)
     if place is None:
-        head = general_head(bits=bits)
+        head = hashing.heads.general_head(bits=bits)
     else:
-        features = encode_images(network, load_sample().train.images, batch=LARGEST_BATCH)
-        head = fit_label_free(jax.random.key(0), features, bits=bits)
-    write_network(path, attach_head(network, head), {"head": GENERAL})
+        features = hashing.encode_images(network, data.load_sample().train.images, batch=LARGEST_BATCH)
+        head = hashing.heads.fit_label_free(jax.random.key(0), features, bits=bits)
+    write_network(path, models.attach_head(network, head), {"head": GENERAL})
 
 
-def write_network(path: str | os.PathLike, network: Backbone, about: Mapping[str, Any]) -> str:
+def write_network(path: str | os.PathLike, network: "models.Backbone", about: Mapping[str, Any]) -> str:
     """Write a hashing network and what is to be said of it; its SHA-256."""
-    variables = jax.tree.map(np.asarray, stored_variables(network))
+    variables = jax.tree.map(np.asarray, models.stored_variables(network))
     if "backbone" in variables:
-        variables["backbone"] = halve(variables["backbone"])
+        variables["backbone"] = models.halve(variables["backbone"])
     return write_weights(path, variables, metadata={**network.description, **about})
 
 
-def load_unfitted(path: str | os.PathLike, *, sha256: str) -> Backbone | None:
+def load_unfitted(path: str | os.PathLike, *, sha256: str) -> "models.Backbone | None":
     """The features of a network whose head `found_network` made; None of any other."""
     variables, about = read_weights(path, sha256=sha256)
     if about.get("head") != GENERAL:
         return None
-    return restore(about["backbone"], widen(variables.get("backbone", {})))
+    return models.restore(about["backbone"], models.widen(variables.get("backbone", {})))
 
 
-def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backbone:
+def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> "models.Backbone":
     """Read a hashing network from its file."""
     variables, about = read_weights(path, sha256=sha256)
     if not about:
         raise FormatError(f"{path}: does not say which network it holds")
     try:
-        network = restore(about, widen(variables))
+        network = models.restore(about, models.widen(variables))
     except FormatError as error:
         raise FormatError(f"{path}: {error}") from None
     if about.get("output") != "hash_logits":
@@ -114,9 +109,94 @@ def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> Backb
     return network
 
 
-def square(content: bytes, network: Backbone) -> UInt8[np.ndarray, "s s 3"]:
+def square(content: bytes, network: "models.Backbone") -> UInt8[np.ndarray, "s s 3"]:
     """Decode a photograph as the network wants to see it: upright, the largest centered square, scaled."""
-    return decode_image(content, size=network.preprocessing.resize or network.preprocessing.size)
+    return data.decode_image(content, size=network.preprocessing.resize or network.preprocessing.size)
+
+
+class Hasher(NamedTuple):
+    """A hashing network as a compiled program.
+
+    Attributes:
+        size: photographs are squares of so many pixels.
+        hash: photographs to codes, one row each.
+    """
+
+    size: int
+    hash: Callable[[UInt8[np.ndarray, "n s s 3"]], Bool[np.ndarray, "n k"]]
+
+
+def open_hasher(path: str | os.PathLike, *, sha256: str) -> Hasher:
+    """Open a hashing network by the program that is kept of it; without one, build the network and keep its program."""
+    keep_programs()
+    file = _program_file(sha256)
+    program = _read_program(file)
+    leaves = _leaves(path, sha256=sha256)
+    if program is None:
+        program = _export(load_network(path, sha256=sha256))
+        content = bytes(program.serialize())
+        # Who cannot keep it builds it again.
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_file(file, hashlib.sha256(content).digest() + content)
+    run = jax.jit(program.call)
+
+    def hash_squares(images: UInt8[np.ndarray, "n s s 3"]) -> Bool[np.ndarray, "n k"]:
+        # Few sizes: each is compiled once.
+        starts = range(0, len(images), LARGEST_BATCH)
+        return np.concatenate([_hash_padded(run, leaves, images[at : at + LARGEST_BATCH]) for at in starts])
+
+    return Hasher(program.in_avals[-1].shape[1], hash_squares)
+
+
+def _hash_padded(run: Callable[..., Any], leaves: Mapping[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    room = (1 << (len(images) - 1).bit_length()) - len(images)
+    logits = np.asarray(run(leaves, np.concatenate([images, np.repeat(images[-1:], room, axis=0)])))[: len(images)]
+    if not np.isfinite(logits).all():
+        raise ValueError("logits: must be finite, got NaN or infinity: the weights are damaged")
+    return logits >= 0
+
+
+def _leaves(path: str | os.PathLike, *, sha256: str) -> dict[str, np.ndarray]:
+    """All variables of a network's file by flat names, those inside the package included."""
+    variables, about = read_weights(path, sha256=sha256)
+    leaves = flatten(models.widen(variables))
+    if about.get("architecture") == "linear_head" and about["backbone"]["architecture"] == "imagenet_resnet50":
+        leaves |= {f"backbone/{name}": leaf for name, leaf in models.imagenet_weights().items()}
+    return leaves
+
+
+def _export(network: "models.Backbone") -> Any:
+    """The program of a network for any number of photographs, its variables an argument."""
+    from jax import export
+
+    size = network.preprocessing.resize or network.preprocessing.size
+    count = export.symbolic_shape("count")[0]
+    leaves = {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in flatten(network.variables).items()}
+
+    def logits(flat: Mapping[str, Any], images: Any) -> Any:
+        return network.apply(unflatten(flat), models.preprocess(images, network.preprocessing))
+
+    return export.export(jax.jit(logits))(leaves, jax.ShapeDtypeStruct((count, size, size, 3), np.uint8))
+
+
+def _program_file(sha256: str) -> Path:
+    """Where the program of a network is kept: one for each release and kind of device."""
+    about = [sha256, jcbir.__version__, jax.__version__, jax.default_backend()]
+    return cache_folder() / "programs" / hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+
+def _read_program(file: Path) -> Any:
+    """A kept program; None where there is none, or half of one."""
+    from jax import export
+
+    try:
+        content = file.read_bytes()
+    except OSError:
+        return None
+    return (
+        export.deserialize(bytearray(content[32:])) if hashlib.sha256(content[32:]).digest() == content[:32] else None
+    )
 
 
 def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:
@@ -146,6 +226,5 @@ def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
 def keep_programs() -> None:
     """Keep compiled programs on disk, unless the caller's JAX does already: a command would compile them each time."""
     if jax.config.values.get("jax_compilation_cache_dir") is None:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        jax.config.update("jax_compilation_cache_dir", str(cache / "jcbir" / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)

@@ -5,15 +5,16 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Optional
 
 from tyro.conf import Positional, arg, subcommand
 
-SomePath = Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="(optional)")]
-SomeText = Annotated[str | None, arg(metavar="TEXT", help_behavior_hint="(optional)")]
-SomeNumber = Annotated[int | None, arg(metavar="INT", help_behavior_hint="(optional)")]
+# Spelled `Optional`: for any other spelling of a union tyro loads typeguard, a third of the time of `--help`.
+SomePath = Annotated[Optional[Path], arg(metavar="PATH", help_behavior_hint="(optional)")]
+SomeText = Annotated[Optional[str], arg(metavar="TEXT", help_behavior_hint="(optional)")]
+SomeNumber = Annotated[Optional[int], arg(metavar="INT", help_behavior_hint="(optional)")]
 Url = Annotated[str, arg(metavar="URL")]
-SomeUrl = Annotated[str | None, arg(metavar="URL", help_behavior_hint="(optional)")]
+SomeUrl = Annotated[Optional[str], arg(metavar="URL", help_behavior_hint="(optional)")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,6 +164,18 @@ class OwnerPublish:
     """Leave the general hash head as it is. Otherwise the first photographs, 24 or more, teach it what sets them apart,
     while nothing is published and nobody has a grant."""
 
+    captions: SomePath = None
+    """CSV file with a row `path,caption` for each photograph that has one; paths are those below the folder."""
+
+    no_names: bool = False
+    """Do not tell users the names of the files."""
+
+    no_dates: bool = False
+    """Do not tell users when the photographs were taken."""
+
+    keep_metadata: bool = False
+    """Publish each file byte for byte, with place, camera and whatever else is noted in it."""
+
     segment: SomeNumber = None
     """Photographs in a segment; without it as many as one bit-sliced ciphertext holds."""
 
@@ -282,7 +295,7 @@ class OwnerRekey:
     """
 
     modulus_bits: Annotated[
-        Literal[2048, 3072, 4096] | None, arg(metavar="{2048,3072,4096}", help_behavior_hint="(optional)")
+        Optional[Literal[2048, 3072, 4096]], arg(metavar="{2048,3072,4096}", help_behavior_hint="(optional)")
     ] = None
     """Make a new Paillier key of this size too; without it the old one stays."""
 
@@ -312,6 +325,33 @@ class OwnerInfo:
     """List pseudonym and photograph of all that is published."""
 
     place: Place = Place()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class PageServer:
+    """Where the page is: on this machine alone, behind a link that is good once."""
+
+    port: int = 0
+    """Port to listen on; 0 takes a free one."""
+
+    browser: bool = False
+    """Open the link in the browser. For a moment it then shows in this machine's list of processes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnerOpen:
+    """Look after the collection on a local page in the browser: publish, admit, revoke, re-key. Ctrl-C ends it."""
+
+    album: Path = Path("jcbir-album")
+    """Folder that photographs dropped onto the page are copied to, and published from."""
+
+    admissions: Path = Path("jcbir-admissions")
+    """Folder that admissions of users are written to, each in a folder of its own."""
+
+    page: PageServer = PageServer()
+    place: Place = Place()
+    links: Links = Links()
     output: Output = Output()
 
 
@@ -354,13 +394,14 @@ class UserJoin:
 
 @dataclasses.dataclass(frozen=True)
 class UserQuery:
-    """Search with photographs: hash, encrypt, ask, open what comes back, write it as PNG with a `results.json`."""
+    """Search with photographs: hash, encrypt, ask, open what comes back, save it with a page to look at."""
 
     images: Positional[tuple[Path, ...]]
-    """Query photographs; all travel in one message."""
+    """Query photographs, or folders of them; all travel in one message."""
 
-    out: Path
-    """Folder for the results: a folder inside it for each query photograph, under its name; nothing is overwritten."""
+    out: Path = Path("results")
+    """Folder for the results: a new folder inside it for each query photograph, under its name, with the photographs
+    that were found, `index.html` and `results.json`."""
 
     top: int = 10
     """Results for each photograph."""
@@ -384,6 +425,30 @@ class UserQuery:
     """Blocks of the scores, drawn at random, that the cloud must open and that are computed again here: if c of B were
     computed wrongly, this many m notice it with probability 1 - (1 - c/B)^m."""
 
+    place: UserPlace = UserPlace()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
+class UserOpen:
+    """Search on a local page in the browser: drop or paste photographs, compare, save. Ctrl-C ends it."""
+
+    scheme: Literal["packed", "bitsliced", "integer"] = "packed"
+    """Ranking scheme; the collection must offer it."""
+
+    cloud: SomeUrl = None
+    """Address of the cloud; without it the one that came with the admission."""
+
+    certificate: SomePath = None
+    """PEM file of the authority to trust for https instead of the system's."""
+
+    insecure_http: bool = False
+    """Allow plain `http://` beyond this machine: whoever is on the way reads and changes what travels."""
+
+    timeout: float = 60.0
+    """Seconds to wait for the cloud."""
+
+    page: PageServer = PageServer()
     place: UserPlace = UserPlace()
     output: Output = Output()
 
@@ -460,6 +525,117 @@ class Listen:
 
 
 @dataclasses.dataclass(frozen=True)
+class Connections:
+    """Limits on connections, whatever is asked."""
+
+    header_seconds: float = 15.0
+    """Most seconds to the end of a request's headers."""
+
+    idle_seconds: int = 10
+    """Seconds an idle connection is kept."""
+
+    drain_seconds: int = 30
+    """Most seconds that ending waits for requests at hand."""
+
+    most_connections: int = 1024
+    """Connections beyond are answered 503."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CloudLimits:
+    """What the cloud takes on; the fields of `jcbir.service.cloud.CloudSettings`, with its defaults."""
+
+    most_pending: int = 128
+    """Queries at hand; one more waits outside (429)."""
+
+    work_seconds: float = 60.0
+    """Most seconds of scoring at hand, predicted."""
+
+    query_bytes: int = 8 << 20
+    """Longest query."""
+
+    publication_bytes: int = 256 << 20
+    """Longest publication."""
+
+    order_bytes: int = 16 << 20
+    """Longest order but a publication."""
+
+    recalled_bytes: int = 64 << 20
+    """Sealed images in one answer to the owner's recall."""
+
+    body_budget: int = 1 << 30
+    """Bytes of memory that bodies, and what is read of them, take at once."""
+
+    client_rate: tuple[float, float] = (50.0, 200.0)
+    """Requests a second of one address, and at once; 0 0 behind a proxy, which has one address."""
+
+    grant_rate: tuple[float, float] = (5.0, 50.0)
+    """Queries a second of one grant, and at once."""
+
+    pace: tuple[float, float] = (10.0, 16384.0)
+    """Seconds to wait for each piece of a body, and bytes a second on average."""
+
+    send_seconds: float = 30.0
+    """Most seconds that one piece of an answer may take to leave."""
+
+    job_seconds: float = 120.0
+    """Most seconds that a worker may take for a job."""
+
+    authority_seconds: float = 120.0
+    """Most seconds to wait for the authority."""
+
+    blinder_pool: int = 4096
+    """Blinders to keep made ahead."""
+
+    audit_seconds: float = 300.0
+    """How long after an answer its user may audit it."""
+
+    audit_bytes: int = 256 << 20
+    """Most bytes kept for audits; the oldest go first."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AuthorityLimits:
+    """What the authority takes on; the fields of `jcbir.service.authority.AuthoritySettings`, with its defaults."""
+
+    workers: int = 2
+    """Decrypting processes."""
+
+    most_pending: int = 128
+    """Reports at hand; one more waits outside (429)."""
+
+    work_seconds: float = 60.0
+    """Most seconds of decryption at hand, predicted."""
+
+    report_bytes: int = 256 << 20
+    """Longest report."""
+
+    order_bytes: int = 16 << 20
+    """Longest order."""
+
+    body_budget: int = 1 << 30
+    """Bytes of memory that bodies, and what is read of them, take at once."""
+
+    client_rate: tuple[float, float] = (500.0, 1000.0)
+    """Requests a second of one address, and at once; the cloud is one address."""
+
+    grant_rate: tuple[float, float] = (5.0, 50.0)
+    """Reports a second of one grant, and at once."""
+
+    pace: tuple[float, float] = (10.0, 16384.0)
+    """Seconds to wait for each piece of a body, and bytes a second on average."""
+
+    send_seconds: float = 30.0
+    """Most seconds that one piece of an answer may take to leave."""
+
+    job_seconds: float = 120.0
+    """Most seconds that a worker may take for a job."""
+
+    lag_seconds: float = 120.0
+    """How long after a catalog a report may still lack its segment."""
+
+
+@dataclasses.dataclass(frozen=True)
 class ServeCloud:
     """Serve a collection: takes the owner's orders and users' queries; holds none of their secrets. Ctrl-C ends it."""
 
@@ -487,7 +663,12 @@ class ServeCloud:
     workers: SomeNumber = None
     """Scoring processes; without it one for each core but one."""
 
+    config: SomePath = None
+    """TOML file with options of this command, `most-pending = 64` say; what is typed wins."""
+
     listen: Listen = Listen()
+    limits: CloudLimits = CloudLimits()
+    connections: Connections = Connections()
     output: Output = Output()
 
 
@@ -510,7 +691,12 @@ class ServeAuthority:
     identity_passphrase_file: SomePath = None
     """First line is the passphrase of the identity; without it the delegation's is tried."""
 
+    config: SomePath = None
+    """TOML file with options of this command, `most-pending = 64` say; what is typed wins."""
+
     listen: Listen = Listen(port=8471)
+    limits: AuthorityLimits = AuthorityLimits()
+    connections: Connections = Connections()
     output: Output = Output()
 
 
@@ -564,6 +750,9 @@ class Cost:
     images: int = 100_000
     """Images in the collection."""
 
+    picture_bytes: int = 2_000_000
+    """Bytes of a photograph's file as it is published, on average."""
+
     bits: int = 64
     """Length of the hash codes."""
 
@@ -607,7 +796,7 @@ class Foreign:
     """Names of its tensors."""
 
     depth: Annotated[
-        Literal[18, 34, 50, 101] | None, arg(metavar="{18,34,50,101}", help_behavior_hint="(optional)")
+        Optional[Literal[18, 34, 50, 101]], arg(metavar="{18,34,50,101}", help_behavior_hint="(optional)")
     ] = None
     """Its depth."""
 
@@ -708,6 +897,7 @@ class Owner:
         | Annotated[OwnerRevoke, subcommand("revoke")]
         | Annotated[OwnerRekey, subcommand("rekey")]
         | Annotated[OwnerInfo, subcommand("info")]
+        | Annotated[OwnerOpen, subcommand("open")]
     )
 
 
@@ -720,6 +910,7 @@ class User:
         | Annotated[UserJoin, subcommand("join")]
         | Annotated[UserQuery, subcommand("query")]
         | Annotated[UserInfo, subcommand("info")]
+        | Annotated[UserOpen, subcommand("open")]
     )
 
 
@@ -794,10 +985,12 @@ FUNCTIONS = {
     OwnerRevoke: "owner:revoke",
     OwnerRekey: "owner:rekey",
     OwnerInfo: "owner:info",
+    OwnerOpen: "page.owner:open_page",
     UserInit: "user:init",
     UserJoin: "user:join",
     UserQuery: "user:query",
     UserInfo: "user:info",
+    UserOpen: "page.user:open_page",
     CloudInit: "identity:init_cloud",
     CloudInfo: "identity:info_cloud",
     AuthorityInit: "identity:init_authority",

@@ -13,15 +13,18 @@ from typing import Any
 import jax
 
 from jcbir.cli import options
+from jcbir.cli.checks import ADMISSION, SERVICE
 from jcbir.cli.console import CommandConsole, answer, note, printable, progress
-from jcbir.cli.network import found_network, keep_programs, load_network, load_unfitted, vouch
-from jcbir.cli.outbox import Carrier, ask_health, carriers, check_addresses, deliver, fetcher, pending, post
+from jcbir.cli.network import VOUCHER, found_network, keep_programs, load_network, load_unfitted, vouch
+from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
+    Terms,
     find_missing,
     fit_network,
     publish_folder,
     published_names,
+    read_captions,
     withdraw as withdraw_entries,
 )
 from jcbir.cli.rekey import discard_epoch, prepared_card, rekey_collection
@@ -33,32 +36,23 @@ from jcbir.cli.workspace import (
     NETWORK,
     Settings,
     Workspace,
-    check_vacant,
     commit,
     create_workspace,
     open_workspace,
 )
-from jcbir.errors import FormatError
 from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
-from jcbir.storage import keys
-from jcbir.storage.cards import card_fingerprint, write_card
-from jcbir.storage.fetching import file_digest
-from jcbir.storage.files import PRIVATE, write_file
-from jcbir.storage.identities import read_public
+from jcbir.storage import _keys as keys, card_fingerprint, write_card, write_file
+from jcbir.storage._files import PRIVATE, file_digest
+from jcbir.storage._identities import read_public
 
-ENROLLMENT_BYTES = 1 << 16
 IN_FORCE = "in force"
-MOST_DAYS = 36_500
-ADMISSION, VOUCHER, SERVICE = "admission.jcbir", "network.json", "service.json"
+KEYS = "the owner's keys"
 
 
 def train(command: options.OwnerTrain, console: CommandConsole) -> None:
-    _check_folder("folder", command.folder)
-    if command.labels is not None and not command.labels.is_file():
-        raise FileNotFoundError(f"labels: must be a file, got {str(command.labels)!r}")
     keep_programs()
     with progress(console, "learn") as advance:
         record = train_network(
@@ -88,11 +82,9 @@ def train(command: options.OwnerTrain, console: CommandConsole) -> None:
 def init(command: options.OwnerInit, console: CommandConsole) -> None:
     begin = time.perf_counter()
     path = command.place.home
-    check_vacant(path)
-    _check_init(command)
     cloud_key, _ = read_public(command.cloud_identity, side="cloud")
     authority_key, sealing_key = read_public(command.authority_identity, side="authority")
-    passphrase = read_passphrase(command.place.passphrase_file, purpose="the owner's keys", confirm=True)
+    passphrase = read_passphrase(command.place.passphrase_file, purpose=KEYS, confirm=True)
     second = authority_passphrase(command.authority_passphrase_file)
     keep_programs()
     with TemporaryDirectory() as folder:
@@ -126,13 +118,11 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
     answer(console, record)
 
 
-def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
-    _check_folder("folder", command.folder)
-    check_addresses(cloud=command.links.cloud, authority=command.links.authority)
-    if command.segment is not None and command.segment < 1:
-        raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
+def publish(command: options.OwnerPublish, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    captions = {} if command.captions is None else read_captions(command.captions)
+    terms = Terms(not command.no_names, not command.no_dates, captions, command.keep_metadata)
     keep_programs()
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known: dict[str, Any] = {}
         if not (command.dry_run or command.keep_network):
             workspace, known = _fit(workspace, command.folder, console)
@@ -148,10 +138,14 @@ def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
             try:
                 send(workspace)
                 workspace, outcome = publish_folder(
-                    workspace, command.folder, network=network, known=known, segment=command.segment,
-                    dry_run=command.dry_run, send=send, advance=advance,
+                    workspace, command.folder, network=network, known=known, terms=terms,
+                    segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
+                for path in outcome.captioned:
+                    note(console, f"captions: nothing at {path}")
+                for file in outcome.reencoded:
+                    note(console, f"encoded anew {file['path']}: {file['reason']}")
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
                 if missing and not command.dry_run:
                     workspace = withdraw_entries(workspace, missing.values())
@@ -172,17 +166,18 @@ def publish(command: options.OwnerPublish, console: CommandConsole) -> None:
             "segments": outcome.segments,
             "in_collection": len(workspace.owner.image_ids),
             "skipped": outcome.skipped,
+            "reencoded": outcome.reencoded,
             "sent": sent,
             "waiting": len(pending(workspace.path)),
         }
-    lines = _lines({**record, "missing": len(missing), "skipped": len(outcome.skipped)})
+    lines = _lines(
+        {**record, "missing": len(missing), "skipped": len(outcome.skipped), "reencoded": len(outcome.reencoded)}
+    )
     answer(console, record, lines=lines + [f"withdrawn from {e['root']}: {e['path']}" for e in missing.values()])
 
 
-def withdraw(command: options.OwnerWithdraw, console: CommandConsole) -> None:
-    if not command.photographs:
-        raise ValueError("photographs: must be at least one path or pseudonym, got none")
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+def withdraw(command: options.OwnerWithdraw, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known = published_names(workspace)
         chosen = dict(pair for name in command.photographs for pair in _find_published(known, name).items())
         sent = 0
@@ -211,26 +206,17 @@ def list_published(command: options.OwnerList, console: CommandConsole) -> None:
     answer(console, {"photographs": rows}, lines=lines or ["nothing is published"])
 
 
-def send(command: options.OwnerSend, console: CommandConsole) -> None:
-    with _opened(command.place) as workspace, carriers(command.links) as links:
+def send(command: options.OwnerSend, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         sent = _deliver(workspace, links, console)
         answer(console, {"sent": sent, "waiting": len(pending(workspace.path))})
 
 
 def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     links = command.links
-    check_addresses(cloud=links.cloud, authority=links.authority)
     with _opened(command.place) as workspace:
         card, waiting = workspace.owner.card, [file.name for file in pending(workspace.path)]
-    services = {}
-    for name, url in (("cloud", links.cloud), ("authority", links.authority)):
-        if url is not None:
-            try:
-                health = ask_health(url, links)
-                in_step = health.get("service", name) == name and health.get("epoch") == card.epoch
-                services[name] = {"reachable": True, "in_step": in_step, **health}
-            except (ConnectionError, ValueError) as error:
-                services[name] = {"reachable": False, "in_step": False, "reason": str(error)}
+    services = look_at_services(links, epoch=card.epoch)
     record = {"collection": card.collection, "epoch": card.epoch, "waiting": waiting, **services}
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
@@ -239,22 +225,24 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     answer(console, record, lines=lines + waiting)
 
 
-def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
-    if command.out.exists():
-        _check_folder("out", command.out)
-        if any(command.out.iterdir()):
-            raise FileExistsError(f"out: must be a new or empty folder, got {str(command.out)!r}")
-    if not 0 < command.days <= MOST_DAYS:
-        raise ValueError(f"days: must be above 0 and at most {MOST_DAYS}, got {command.days:g}")
-    for name in ("max_results", "queries_per_day", "images_per_day", "cover"):
-        if getattr(command, name) < 1:
-            raise ValueError(f"{name}: must be at least 1, got {getattr(command, name)}")
-    check_addresses(cloud=command.cloud)
-    if command.enrollment.stat().st_size > ENROLLMENT_BYTES:
-        raise FormatError(f"enrollment: must be the `enrollment.jcbir` of a user, got {str(command.enrollment)!r}")
+def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str, Any]]:
+    """Ask those that have an address how they are: `reachable`, `in_step`, what they say or why they do not."""
+    services = {}
+    for name, url in (("cloud", links.cloud), ("authority", links.authority)):
+        if url is not None:
+            try:
+                health = ask_health(url, links)
+                in_step = health.get("service", name) == name and health.get("epoch") == epoch
+                services[name] = {"reachable": True, "in_step": in_step, **health}
+            except (ConnectionError, ValueError) as error:
+                services[name] = {"reachable": False, "in_step": False, "reason": str(error)}
+    return services
+
+
+def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: str | None = None) -> None:
     enrollment = wire.from_bytes(command.enrollment.read_bytes(), expect=Enrollment)
-    with _opened(command.place) as workspace:
-        known = [_with_status(line, workspace) for line in _read_grants(workspace)]
+    with _opened(command.place, passphrase) as workspace:
+        known = grants_of(workspace)
         if command.label and any(g["status"] == IN_FORCE and g["label"] == command.label for g in known):
             raise ValueError(f"label: must be one that no grant in force has, got {command.label!r}")
         state, admission = protocol.admit(
@@ -276,6 +264,9 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
             "epoch": given.epoch,
             "expires": given.expires,
             "rights": list(given.rights),
+            "max_results": given.max_results,
+            "queries_per_day": given.queries_per_day,
+            "images_per_day": given.images_per_day,
             "hybrid": len(given.sealing_key) > 32,
         }
         # Noted before it is handed out: what nobody noted nobody can revoke.
@@ -293,15 +284,13 @@ def grant(command: options.OwnerGrant, console: CommandConsole) -> None:
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
     with _opened(command.place) as workspace:
-        rows = [_with_status(line, workspace) for line in _read_grants(workspace)]
+        rows = grants_of(workspace)
     answer(console, {"grants": rows}, lines=[_grant_line(row) for row in rows] or ["no grant"])
 
 
-def revoke(command: options.OwnerRevoke, console: CommandConsole) -> None:
-    if command.all == bool(command.grants):
-        raise ValueError("grants: must be named, or --all given, and not both")
-    with _opened(command.place) as workspace, carriers(command.links) as links:
-        known = [_with_status(line, workspace) for line in _read_grants(workspace)]
+def revoke(command: options.OwnerRevoke, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
+        known = grants_of(workspace)
         standing = [line for line in known if line["status"] == IN_FORCE]
         chosen = standing if command.all else [_find_grant(known, name) for name in command.grants]
         if not chosen:
@@ -318,19 +307,22 @@ def revoke(command: options.OwnerRevoke, console: CommandConsole) -> None:
     answer(console, record)
 
 
-def rekey(command: options.OwnerRekey, console: CommandConsole) -> None:
+def rekey(
+    command: options.OwnerRekey,
+    console: CommandConsole,
+    *,
+    passphrase: str | None = None,
+    authority: str | None = None,
+) -> None:
     links = command.links
-    if not command.fresh and (links.cloud is None or links.authority is None):
-        raise ValueError("cloud and authority: rekey needs both addresses, unless --fresh leaves the two to you")
-    check_addresses(cloud=links.cloud, authority=links.authority)
     services: dict[str, bytes] = {}
     if command.cloud_identity is not None:
         services["cloud_key"], _ = read_public(command.cloud_identity, side="cloud")
     if command.authority_identity is not None:
         keys_of = read_public(command.authority_identity, side="authority")
         services["authority_key"], services["authority_sealing_key"] = keys_of
-    second = authority_passphrase(command.authority_passphrase_file)
-    with _opened(command.place) as workspace:
+    second = authority or authority_passphrase(command.authority_passphrase_file)
+    with _opened(command.place, passphrase) as workspace:
 
         def make() -> protocol.Owner:
             secret = None
@@ -368,7 +360,7 @@ def info(command: options.OwnerInfo, console: CommandConsole) -> None:
             "published": len(workspace.owner.image_ids),
             "segments": workspace.owner.segments,
             "waiting": len(pending(workspace.path)),
-            "grants": [_with_status(line, workspace) for line in _read_grants(workspace)],
+            "grants": grants_of(workspace),
         }
         known = published_names(workspace) if command.names else {}
         names = {image_id: {"sha256": entry["sha256"], "path": entry["path"]} for image_id, entry in known.items()}
@@ -380,9 +372,9 @@ def info(command: options.OwnerInfo, console: CommandConsole) -> None:
     answer(console, record, lines=lines)
 
 
-def _opened(place: options.Place) -> Any:
-    passphrase = read_passphrase(place.passphrase_file, purpose="the owner's keys")
-    return open_workspace(place.home, passphrase=passphrase, work=keys.WORK)
+def _opened(place: options.Place, passphrase: str | None = None) -> Any:
+    found = passphrase or read_passphrase(place.passphrase_file, purpose=KEYS)
+    return open_workspace(place.home, passphrase=found, work=keys.WORK)
 
 
 def _fit(workspace: Workspace, folder: Path, console: CommandConsole) -> tuple[Workspace, dict[str, Any]]:
@@ -410,12 +402,6 @@ def _deliver(workspace: Workspace, links: dict[str, Carrier], console: CommandCo
 def _note_skipped(skipped: Sequence[Mapping[str, str]], console: CommandConsole) -> None:
     for file in skipped:
         note(console, f"skipped {file['path']}: {file['reason']}")
-
-
-def _check_folder(name: str, path: Path) -> None:
-    if not path.is_dir():
-        found = "a file" if path.exists() else "nothing"
-        raise NotADirectoryError(f"{name}: must be a folder, got {found} at {str(path)!r}")
 
 
 def _place(entry: Mapping[str, str]) -> dict[str, str | None]:
@@ -457,17 +443,6 @@ def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
         )
 
 
-def _check_init(command: options.OwnerInit) -> None:
-    if not command.schemes or len(set(command.schemes)) != len(command.schemes):
-        raise ValueError(f"schemes: must be different ones, at least one, got {command.schemes}")
-    if command.longest_side is not None and command.longest_side < 1:
-        raise ValueError(f"longest_side: must be at least 1 pixel, got {command.longest_side}")
-    if not 1 <= len(command.collection) <= 100:
-        raise ValueError(f"collection: must be a name of 1 to 100 characters, got {len(command.collection)}")
-    if command.network is not None and not command.network.is_file():
-        raise FileNotFoundError(f"network: must be a file of `jcbir owner train`, got {str(command.network)!r}")
-
-
 def _describe(state: protocol.Owner) -> dict[str, Any]:
     card = state.card
     return {
@@ -500,6 +475,11 @@ def _find_grant(known: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
             f"grants: must each be one in force, got {len(found)} called {name!r}; `jcbir owner grants` lists them"
         )
     return found[0]
+
+
+def grants_of(workspace: Workspace) -> list[dict[str, Any]]:
+    """The grants that were given, with their status."""
+    return [_with_status(line, workspace) for line in _read_grants(workspace)]
 
 
 def _with_status(line: dict[str, Any], workspace: Workspace) -> dict[str, Any]:

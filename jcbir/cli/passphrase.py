@@ -10,6 +10,14 @@ AUTHORITY_VARIABLE = "JCBIR_AUTHORITY_PASSPHRASE"
 CLOUD_VARIABLE = "JCBIR_CLOUD_PASSPHRASE"
 
 
+def check_passphrase(file: Path | None, *, variable: str, option: str) -> None:
+    """Refuse a passphrase that nobody will be able to give, before anything costs time."""
+    if file is not None:
+        _first_line(file, option)
+    elif not os.environ.get(variable) and not sys.stdin.isatty():
+        raise ValueError(f"passphrase: must be given by {option} or {variable}; there is no terminal to ask at")
+
+
 def read_passphrase(
     file: Path | None,
     *,
@@ -19,16 +27,15 @@ def read_passphrase(
     option: str = "--passphrase-file",
 ) -> str:
     """Read a passphrase: the first line of a private file, else the environment, else a prompt (twice to confirm)."""
+    check_passphrase(file, variable=variable, option=option)
     if file is not None:
         found = _first_line(file, option)
     elif os.environ.get(variable):
         found = os.environ[variable]
-    elif sys.stdin.isatty():
+    else:
         found = getpass.getpass(f"passphrase of {purpose}: ")
         if confirm and found != getpass.getpass("once more: "):
             raise ValueError("passphrase: must be typed the same twice, got two different ones")
-    else:
-        raise ValueError(f"passphrase of {purpose}: give {option} or {variable}; there is no terminal to ask at")
     if not found:
         raise ValueError(f"passphrase of {purpose}: must not be empty, got nothing in {file or 'the answer'}")
     return found
@@ -52,6 +59,8 @@ def forget_passphrases() -> None:
 
 
 def _first_line(file: Path, option: str) -> str:
+    if not file.is_file():
+        raise FileNotFoundError(f"{option}: must be a file, got nothing at {str(file)!r}")
     mode = file.stat().st_mode & 0o777
     if mode & 0o077:
         raise PermissionError(f"{option}: must be readable by you alone, got mode {mode:o} of {file}; `chmod 600` it")

@@ -1,17 +1,20 @@
 """A folder of photographs into the collection: what is new, a segment at a time, each committed before the next."""
 
 import contextlib
+import csv
 import dataclasses
 import hashlib
 import json
 import os
 import secrets
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -22,7 +25,7 @@ from jcbir.cli.network import LARGEST_BATCH, square, whitening_of, write_network
 from jcbir.cli.outbox import post
 from jcbir.cli.workspace import NAMES, NETWORK, SETTINGS, Workspace, commit, write_settings
 from jcbir.codes import binarize, pack, unpack
-from jcbir.data import PictureFile, decode_whole, pictures_below, read_encoded
+from jcbir.data import PictureFile, pictures_below, published_file, read_encoded
 from jcbir.errors import FormatError
 from jcbir.hashing import encode_images, hash_images
 from jcbir.hashing.heads import FEWEST, fit_label_free
@@ -30,10 +33,17 @@ from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
 from jcbir.ranking import SCHEMES, plan
-from jcbir.storage.files import PRIVATE, write_file
+from jcbir.sealing import Photograph
+from jcbir.storage import write_file
+from jcbir.storage._files import PRIVATE
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
+
+MOST_BYTES = 128 << 20
+"""Bytes of a photograph's file, at most: a message holds all of it."""
+
+JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 
 MOST_FITTED = 1000
 """Photographs that a hash head is fitted to at most, spread evenly over the folder."""
@@ -47,18 +57,37 @@ Entry = dict[str, str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Photograph:
+class Unpublished:
     """A readable photograph that is not published yet.
 
     Attributes:
         entry: what the owner alone will know of it, but for the code.
         squared: what the network sees.
-        picture: what is sealed.
+        photograph: what users will get.
     """
 
     entry: Entry
     squared: np.ndarray
-    picture: np.ndarray
+    photograph: Photograph
+
+
+class Terms(NamedTuple):
+    """What users are told of photographs beside the pictures.
+
+    Attributes:
+        names: the names of the files.
+        dates: when they were taken.
+        captions: caption by path below the folder.
+        metadata: files are published byte for byte.
+    """
+
+    names: bool = True
+    dates: bool = True
+    captions: Mapping[str, str] = MappingProxyType({})
+    metadata: bool = False
+
+
+DEFAULT_TERMS = Terms()
 
 
 @dataclasses.dataclass
@@ -72,8 +101,10 @@ class Outcome:
         segments: written by this run.
         moved: pseudonym to entry of those that lie elsewhere than when they were published.
         skipped: path and reason of each file that is not taken.
+        reencoded: path and reason of each photograph that was encoded anew though it is not reduced.
         unread: paths of what could not be read, and may hold anything.
         seen: SHA-256 of all photographs in the folder.
+        captioned: paths that have a caption and are not in the folder.
         refused: paths of what was read and is no photograph, or no longer one.
     """
 
@@ -83,7 +114,9 @@ class Outcome:
     segments: int = 0
     moved: dict[str, Entry] = dataclasses.field(default_factory=dict)
     skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
+    reencoded: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seen: set[str] = dataclasses.field(default_factory=set)
+    captioned: list[str] = dataclasses.field(default_factory=list)
     unread: list[str] = dataclasses.field(default_factory=list)
     refused: set[str] = dataclasses.field(default_factory=set)
 
@@ -94,6 +127,7 @@ def publish_folder(
     *,
     network: Backbone,
     known: Mapping[str, Bool[np.ndarray, " k"]] = MappingProxyType({}),
+    terms: Terms = DEFAULT_TERMS,
     segment: int | None = None,
     dry_run: bool = False,
     send: Callable[[Workspace], object] = lambda workspace: None,
@@ -109,13 +143,14 @@ def publish_folder(
     outcome.skipped += [each._asdict() for each in (*listing.left_out, *listing.unreadable)]
     outcome.unread += [each.path for each in listing.unreadable]
     outcome.refused |= {each.path for each in listing.left_out}
+    outcome.captioned += sorted(terms.captions.keys() - {file.id for file in files})
 
     def settle(workspace: Workspace) -> Workspace:
         if not dry_run:
             workspace = publish_segment(
                 workspace,
                 _codes(batch, network, known),
-                [each.picture for each in batch],
+                [each.photograph for each in batch],
                 [each.entry for each in batch],
             )
             outcome.segments += 1
@@ -123,12 +158,12 @@ def publish_folder(
         batch.clear()
         return workspace
 
-    for number, photograph in enumerate(_new_photographs(workspace, files, network, outcome)):
+    for number, found in enumerate(_new_photographs(workspace, files, network, terms, outcome)):
         if advance is not None:
             advance(number, len(files))
-        if photograph is not None:
-            batch.append(photograph)
-        if len(batch) == most or sum(each.picture.nbytes for each in batch) >= SEGMENT_BYTES:
+        if found is not None:
+            batch.append(found)
+        if len(batch) == most or sum(len(each.photograph.data) for each in batch) >= SEGMENT_BYTES:
             workspace = settle(workspace)
             send(workspace)
     if batch:
@@ -137,6 +172,36 @@ def publish_folder(
     if outcome.moved and not dry_run:
         workspace = _note_moved(workspace, outcome.moved)
     return workspace, outcome
+
+
+def to_photograph(
+    content: bytes, path: str, *, terms: Terms, longest_side: int | None = None
+) -> tuple[Photograph, str]:
+    """A file as users get it, and why its picture was encoded anew though it is not reduced."""
+    file = published_file(content, longest_side=longest_side, keep_metadata=terms.metadata)
+    if len(file.data) > MOST_BYTES:
+        raise ValueError(f"must be at most {MOST_BYTES} bytes, got {len(file.data)}")
+    name = PurePosixPath(path)
+    if file.media_type == "image/jpeg" and name.suffix.lower() not in JPEG_SUFFIXES:
+        name = name.with_suffix(".jpg")
+    told = (name.name if terms.names else "", file.taken if terms.dates else "", terms.captions.get(path, ""))
+    return Photograph(file.data, file.media_type, *told), file.reencoded
+
+
+def read_captions(path: Path) -> dict[str, str]:
+    """Caption by path below the folder, from a CSV file with these two columns; a line `path,caption` may head it."""
+    try:
+        rows = list(csv.reader(path.read_text(encoding="utf-8-sig").splitlines(keepends=True), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FormatError(f"captions: must be a CSV file in UTF-8, got {str(path)!r}: {error}") from None
+    captions: dict[str, str] = {}
+    for number, row in enumerate(rows, 1):
+        if row in ([], ["path", "caption"]):
+            continue
+        if len(row) != 2 or len(row[1].encode()) > 0xFFFF:
+            raise FormatError(f"captions: must have a path and a caption in each row, got {len(row)} cells in {number}")
+        captions[unicodedata.normalize("NFC", row[0].strip().replace("\\", "/"))] = row[1].strip()
+    return captions
 
 
 def fit_network(
@@ -175,14 +240,14 @@ def fit_network(
 def publish_segment(
     workspace: Workspace,
     codes: Bool[np.ndarray, "n k"],
-    pictures: Sequence[np.ndarray],
+    photographs: Sequence[Photograph],
     entries: Sequence[Mapping[str, str]],
 ) -> Workspace:
     """Publish one segment: state, orders and names are committed together."""
     state, publication, catalog = protocol.publish(
         workspace.owner,
         codes,
-        pictures,
+        photographs,
         [entry["sha256"] for entry in entries],
         draw=secrets.token_bytes,
         schemes=workspace.settings.schemes,
@@ -262,8 +327,8 @@ def read_codes(entries: Sequence[Mapping[str, str]], *, bits: int) -> Bool[np.nd
 
 
 def _new_photographs(
-    workspace: Workspace, files: Sequence[PictureFile], network: Backbone, outcome: Outcome
-) -> Iterator[Photograph | None]:
+    workspace: Workspace, files: Sequence[PictureFile], network: Backbone, terms: Terms, outcome: Outcome
+) -> Iterator[Unpublished | None]:
     """One item a file; None for those with nothing to publish."""
     published = published_names(workspace)
     for file in files:
@@ -286,10 +351,14 @@ def _new_photographs(
                     outcome.moved[image_id] = {**{k: v for k, v in entry.items() if k != "file"}, **place}
                 yield None
                 continue
-            picture = decode_whole(content, longest_side=workspace.settings.longest_side)
-            photograph = Photograph({"sha256": name, **place}, square(content, network), picture)
+            photograph, reencoded = to_photograph(
+                content, path, terms=terms, longest_side=workspace.settings.longest_side
+            )
+            found = Unpublished({"sha256": name, **place}, square(photograph.data, network), photograph)
             outcome.seen.add(name)
-            yield photograph
+            if reencoded:
+                outcome.reencoded.append({"path": path, "reason": reencoded})
+            yield found
         except (ValueError, OSError) as error:
             outcome.skipped.append({"path": path, "reason": str(error)})
             if isinstance(error, OSError):
@@ -299,7 +368,7 @@ def _new_photographs(
 
 
 def _codes(
-    batch: Sequence[Photograph], network: Backbone, known: Mapping[str, Bool[np.ndarray, " k"]]
+    batch: Sequence[Unpublished], network: Backbone, known: Mapping[str, Bool[np.ndarray, " k"]]
 ) -> Bool[np.ndarray, "n k"]:
     new = [each for each in batch if each.entry["sha256"] not in known]
     found = dict(known)

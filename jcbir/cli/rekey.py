@@ -34,8 +34,8 @@ from jcbir.errors import FormatError
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card, Recall, Recalled
 from jcbir.protocol.owner import Owner, announce
-from jcbir.storage.cards import read_card
-from jcbir.storage.files import sync_folder
+from jcbir.storage import read_card
+from jcbir.storage._files import sync_folder
 
 EPOCH = "next-epoch"
 Fetch = Callable[[Recall], Recalled]
@@ -124,9 +124,11 @@ def move_images(
         image_ids = [image.image_id for image in recalled.images]
         if not image_ids or image_ids != left[: len(image_ids)]:
             raise FormatError("recalled: the cloud sent other images than it was asked for")
-        pictures = protocol.unseal(workspace.owner, recalled.images)
+        photographs = protocol.unseal(workspace.owner, recalled.images)
         entries = [published[image_id] for image_id in image_ids]
-        following = publish_segment(following, read_codes(entries, bits=following.owner.card.bits), pictures, entries)
+        following = publish_segment(
+            following, read_codes(entries, bits=following.owner.card.bits), photographs, entries
+        )
         left = left[len(image_ids) :]
         if advance is not None:
             advance(len(here) - len(left), len(here))

@@ -3,25 +3,14 @@
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole
 from jcbir.cli.passphrase import AUTHORITY_VARIABLE, forget_passphrases, read_passphrase
-from jcbir.cli.serve_cloud import announce, check_listening
+from jcbir.cli.serve_cloud import announce, read_limits
 from jcbir.protocol.authority import appoint
 from jcbir.protocol.owner import Delegation
 from jcbir.service.authority import AuthoritySettings, create_app
-from jcbir.storage.identities import read_identity
-from jcbir.storage.journal import load_authority, open_journal
-from jcbir.storage.keys import read_secret
+from jcbir.storage import load_authority, open_journal, read_identity, read_secret
 
 
 def authority(command: options.ServeAuthority, console: CommandConsole) -> None:
-    check_listening(command.listen)
-    if not command.delegation.is_file():
-        raise FileNotFoundError(
-            f"delegation: must be an `authority.secret`, got nothing at {str(command.delegation)!r}"
-        )
-    if not command.identity.is_file():
-        raise FileNotFoundError(
-            f"identity: must be what `jcbir authority init` makes, got nothing at {str(command.identity)!r}"
-        )
     passphrase = read_passphrase(command.passphrase_file, purpose="the authority's key", variable=AUTHORITY_VARIABLE)
     own = command.identity_passphrase_file
     second = passphrase if own is None else read_passphrase(own, purpose="the authority's identity")
@@ -33,5 +22,6 @@ def authority(command: options.ServeAuthority, console: CommandConsole) -> None:
     with open_journal(command.journal, delegation.card) as journal:
         # The owner may have appointed it to a later epoch than its file is of.
         card = load_authority(journal, appoint(delegation, identity)).card
-    app = create_app(AuthoritySettings(delegation=delegation, identity=identity, journal=command.journal))
-    announce(app, card, command.listen, console, service="authority")
+    limits = read_limits(command.limits)
+    app = create_app(AuthoritySettings(delegation=delegation, identity=identity, journal=command.journal, **limits))
+    announce(app, card, command, console, service="authority")

@@ -1,6 +1,7 @@
 """`jcbir user`: what each command does."""
 
 import dataclasses
+import hmac
 import json
 import secrets
 import shutil
@@ -8,63 +9,59 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import UInt8
 
 from jcbir.cli import options
+from jcbir.cli.checks import ADMISSION, CARD, MEMBER, SERVICE, USER_KEYS, find_cloud
 from jcbir.cli.console import CommandConsole, answer, note
-from jcbir.cli.network import check_network, keep_programs, load_network, square
-from jcbir.cli.outbox import check_addresses
-from jcbir.cli.owner import ADMISSION, SERVICE, VOUCHER
+from jcbir.cli.network import NETWORK, VOUCHER, check_network, open_hasher
 from jcbir.cli.passphrase import read_passphrase
-from jcbir.cli.workspace import CARD, NETWORK
+from jcbir.cli.results import PAGE, describe_match, save_results
+from jcbir.data import decode_image, pictures_below, read_encoded
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.hashing import hash_images
-from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
-from jcbir.protocol.messages import Admission
-from jcbir.storage import keys
-from jcbir.storage.cards import card_fingerprint, write_card
-from jcbir.storage.files import write_file
-from jcbir.storage.images import write_image
-from jcbir.storage.keys import read_secret, write_secret
+from jcbir.protocol.messages import Admission, Delivery, Query
+from jcbir.storage import (
+    _keys as keys,
+    card_fingerprint,
+    read_secret,
+    write_card,
+    write_file,
+    write_secret,
+)
+from jcbir.storage._files import PRIVATE
 
-KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
-RESULTS, HEAD = "results.json", "head.json"
-MESSAGE_BYTES = 1 << 16
+ENROLLMENT = "enrollment.jcbir"
+HEAD, USE = "head.json", "use.json"
 
 
 def init(command: options.UserInit, console: CommandConsole) -> None:
     home = command.place.home
-    if (home / KEYS).exists():
-        raise FileExistsError(f"home: must be a folder without keys, got {str(home)!r}, which has {KEYS}")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys", confirm=True)
     pair = protocol.make_keys(draw=secrets.token_bytes, hybrid=command.hybrid)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_file(home / ENROLLMENT, wire.to_bytes(protocol.enroll(pair)))
-    write_secret(home / KEYS, pair, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK)
+    write_secret(home / USER_KEYS, pair, passphrase=passphrase, draw=secrets.token_bytes, work=keys.WORK)
     answer(console, {"home": home, "enrollment": home / ENROLLMENT, "hybrid": command.hybrid})
 
 
 def join(command: options.UserJoin, console: CommandConsole) -> None:
     home, file = command.place.home, command.folder / ADMISSION
-    if not file.is_file() or file.stat().st_size > MESSAGE_BYTES:
-        raise FileNotFoundError(f"folder: must be what `jcbir owner grant` wrote, got {str(command.folder)!r}")
-    if not (home / KEYS).exists():
-        raise FileNotFoundError(f"home: must hold keys of `jcbir user init`, got none in {str(home)!r}")
     admission = wire.from_bytes(file.read_bytes(), expect=Admission)
     card = admission.card
     _compare(card_fingerprint(card), command.fingerprint, console)
-    check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
-    network = load_network(command.folder / NETWORK)
-    if output_width(network) != card.bits:
-        raise KeyMismatchError(
-            f"network: must give {card.bits} bits as the collection has, got {output_width(network)}"
-        )
+    digits = check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
+    # Its program is compiled here and kept: the first query need not wait for that.
+    hasher = open_hasher(command.folder / NETWORK, sha256=digits)
+    bits = hasher.hash(np.zeros((1, hasher.size, hasher.size, 3), np.uint8)).shape[1]
+    if bits != card.bits:
+        raise KeyMismatchError(f"network: must give {card.bits} bits as the collection has, got {bits}")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys")
-    pair = read_secret(home / KEYS, passphrase=passphrase, expect=protocol.UserKeys)
+    pair = read_secret(home / USER_KEYS, passphrase=passphrase, expect=protocol.UserKeys)
     member = protocol.join(pair, admission, owner_key=card.owner_key)
     write_file(home / NETWORK, (command.folder / NETWORK).read_bytes())
     write_file(home / VOUCHER, (command.folder / VOUCHER).read_bytes())
@@ -79,74 +76,114 @@ def join(command: options.UserJoin, console: CommandConsole) -> None:
 
 
 def query(command: options.UserQuery, console: CommandConsole) -> None:
-    from jcbir.service.client import audit, connect, search
+    from jcbir.service.client import connect
 
     begin = time.perf_counter()
     home = command.place.home
-    if not command.images:
-        raise ValueError("images: must be at least one photograph, got none")
-    if command.audit < 0:
-        raise ValueError(f"audit: must be at least 0, got {command.audit}")
-    if command.top < 1:
-        raise ValueError(f"top: must be at least 1, got {command.top}")
-    contents = [_read_photograph(path) for path in command.images]
-    folders = _result_folders(command.out, command.images)
-    url = command.cloud or _kept_url(home)
-    check_addresses(cloud=url)
-    member, network = _open_member(command.place)
-    squares = [_square(*each, network) for each in zip(command.images, contents, strict=True)]
-    keep_programs()
-    codes = hash_images(network, np.stack(squares))
-    member, message = protocol.ask(
-        member, codes, top=command.top, now=int(time.time()), draw=secrets.token_bytes, scheme=command.scheme
-    )
+    candidates = _expand(command.images)
+    url = find_cloud(command)
+    member, digits = open_member(command.place)
+    hasher = open_hasher(home / NETWORK, sha256=digits)
+    squares = _squares(candidates, command.images, hasher.size, console)
+    codes = hasher.hash(np.stack(list(squares.values())))
     note(console, f"asking {url}")
     with connect(
         url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
     ) as link:
-        delivery = search(link, message)
-        member, found = protocol.receive(member, delivery)
-        _keep_head(home, member)
-        if command.audit:
-            if delivery.head is None:
-                raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
-            asked = ask_audit(
-                member, message, delivery.ranking, delivery.head, blocks=command.audit, draw=secrets.token_bytes
-            )
-            note(console, f"auditing {command.audit} blocks")
-            opened = audit(link, asked)
-            check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
-    record = {
+        answered = ask_cloud(
+            link, member, codes, home=home, top=command.top, scheme=command.scheme, blocks=command.audit
+        )  # fmt: skip
+    member, found = answered.member, answered.matches
+    about = {
         "collection": member.card.collection,
         "scheme": command.scheme,
         "head": member.head,
         "audited": command.audit,
-        "queries": [_write_matches(*each) for each in zip(command.images, folders, found, strict=True)],
-        "seconds": round(time.perf_counter() - begin, 2),
     }
-    write_file(command.out / RESULTS, json.dumps(record, default=str, indent=1).encode() + b"\n", replace=False)
+    queries = []
+    for image, matches in zip(squares, found, strict=True):
+        folder, names = save_results(command.out, image, read_encoded(image), matches, record=about)
+        lines = [describe_match(match, name and folder / name) for match, name in zip(matches, names, strict=True)]
+        queries.append({"image": image, "folder": folder, "page": folder / PAGE, "matches": lines})
     lines = [
         f"{entry['image']}: {match['distance']:4d}  {match['file'] or match['image_id']}"
-        for entry in record["queries"]
+        for entry in queries
         for match in entry["matches"]
     ]
-    answer(console, record, lines=lines or ["no result"])
+    lines += [f"see {entry['page']}" for entry in queries]
+    answer(console, {**about, "queries": queries, "seconds": round(time.perf_counter() - begin, 2)}, lines=lines)
+
+
+class Answered(NamedTuple):
+    """An answered query.
+
+    Attributes:
+        member: the user's state after it.
+        query: what was asked.
+        delivery: what came.
+        matches: for each query photograph, best first.
+        waited: seconds that cloud and authority took, and the way there and back.
+    """
+
+    member: protocol.User
+    query: Query
+    delivery: Delivery
+    matches: tuple[tuple[protocol.Match, ...], ...]
+    waited: float
+
+
+def ask_cloud(
+    link: Any, member: protocol.User, codes: Any, *, home: Path, top: int, scheme: str, blocks: int
+) -> Answered:
+    """Ask by codes, open what comes, have blocks of the scores audited; latest head and use are noted in `home`."""
+    from jcbir.service.client import audit, search
+
+    member, message = protocol.ask(
+        member, codes, top=top, now=int(time.time()), draw=secrets.token_bytes, scheme=scheme
+    )
+    begin = time.perf_counter()
+    delivery = search(link, message)
+    waited = time.perf_counter() - begin
+    member, found = protocol.receive(member, delivery)
+    _keep_head(home, member)
+    _keep_use(home, member, found)
+    if blocks:
+        if delivery.head is None:
+            raise ValueError("audit: must be of a collection whose owner signs heads, got one without")
+        asked = ask_audit(member, message, delivery.ranking, delivery.head, blocks=blocks, draw=secrets.token_bytes)
+        begin = time.perf_counter()
+        opened = audit(link, asked)
+        waited += time.perf_counter() - begin
+        check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
+    return Answered(member, message, delivery, found, waited)
+
+
+def used_today(home: Path, member: protocol.User) -> dict[str, Any]:
+    """What this folder's queries took from the day's budget: `queries`, and `images` as keyed hashes."""
+    day, file = int(time.time()) // 86400, home / USE
+    fresh = {"grant": member.grant.grant_id.hex(), "day": day, "queries": 0, "images": []}
+    if not file.exists():
+        return fresh
+    try:
+        kept = json.loads(file.read_text())
+        same = (kept["grant"], kept["day"]) == (fresh["grant"], day)
+        return {**fresh, "queries": int(kept["queries"]), "images": list(kept["images"])} if same else fresh
+    except (ValueError, KeyError, TypeError):
+        raise FormatError(f"{file}: holds no use of a grant") from None
 
 
 def info(command: options.UserInfo, console: CommandConsole) -> None:
-    member, _ = _open_member(command.place)
+    member, _ = open_member(command.place)
     answer(console, _describe(member))
 
 
-def _open_member(place: options.UserPlace) -> tuple[protocol.User, Backbone]:
+def open_member(place: options.UserPlace) -> tuple[protocol.User, str]:
+    """The user's state, and the SHA-256 of the network that the owner vouched for."""
     home = place.home
-    if not (home / MEMBER).exists():
-        raise FileNotFoundError(f"home: must hold an admission, which `jcbir user join` takes, got {str(home)!r}")
     passphrase = read_passphrase(place.passphrase_file, purpose="your keys")
     member = read_secret(home / MEMBER, passphrase=passphrase, expect=protocol.User)
     member = dataclasses.replace(member, head=_kept_head(home, member))
-    digits = check_network(member.card, home / NETWORK, (home / VOUCHER).read_text())
-    return member, load_network(home / NETWORK, sha256=digits)
+    return member, check_network(member.card, home / NETWORK, (home / VOUCHER).read_text())
 
 
 def _kept_head(home: Path, member: protocol.User) -> int:
@@ -166,6 +203,15 @@ def _keep_head(home: Path, member: protocol.User) -> None:
     write_file(home / HEAD, json.dumps(plain).encode() + b"\n")
 
 
+def _keep_use(home: Path, member: protocol.User, found: Sequence[Sequence[protocol.Match]]) -> None:
+    used, key = used_today(home, member), member.keys.signing_secret
+    opened = {match.image_id for matches in found for match in matches if match.photograph is not None}
+    # Not the pseudonyms: who reads the folder without the passphrase does not learn what was found.
+    images = {hmac.digest(key, image_id.encode(), "sha256")[:8].hex() for image_id in opened}
+    plain = {**used, "queries": used["queries"] + len(found), "images": sorted(images.union(used["images"]))}
+    write_file(home / USE, json.dumps(plain).encode() + b"\n", mode=PRIVATE)
+
+
 def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
     """Whose admission is it? A signature alone proves only that somebody has a key."""
     if stated is None and sys.stdin.isatty():
@@ -180,57 +226,27 @@ def _compare(found: str, stated: str | None, console: CommandConsole) -> None:
         raise KeyMismatchError(f"fingerprint: the admission has {found}, the owner told {stated}")
 
 
-def _kept_url(home: Path) -> str:
-    file = home / SERVICE
-    if not file.exists():
-        raise ValueError("cloud: must be given as --cloud, got none: the admission came without an address")
-    try:
-        return str(json.loads(file.read_text())["cloud"])
-    except (ValueError, KeyError, TypeError):
-        raise FormatError(f"{file}: holds no address") from None
+def _expand(paths: Sequence[Path]) -> list[Path]:
+    """Query photographs, each once; of a folder every file below it."""
+    found = [[file.path for file in pictures_below(path).pictures] if path.is_dir() else [path] for path in paths]
+    return list(dict.fromkeys(path for part in found for path in part))
 
 
-def _read_photograph(path: Path) -> bytes:
-    if path.is_dir():
-        raise IsADirectoryError(f"images: must be photographs, got the folder {str(path)!r}")
-    if not path.exists():
-        raise FileNotFoundError(f"images: must be photographs, got nothing at {str(path)!r}")
-    return path.read_bytes()
-
-
-def _square(path: Path, content: bytes, network: Backbone) -> Any:
-    try:
-        return square(content, network)
-    except ValueError as error:
-        raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
-
-
-def _result_folders(out: Path, images: Sequence[Path]) -> list[Path]:
-    """A folder for each query under its name; none that is there already, and none made before there is an answer."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"out: must be a folder, got the file {str(out)!r}")
-    if (out / RESULTS).exists():
-        raise FileExistsError(f"out: must be a folder without results, got {str(out)!r}, which has {RESULTS}")
-    folders: list[Path] = []
-    for path in images:
-        same = sum(path.stem == other.stem for other in images[: len(folders)])
-        folders.append(out / (f"{path.stem}-{same + 1}" if same else path.stem))
-    taken = [folder for folder in folders if folder.exists() or folders.count(folder) > 1]
-    if taken:
-        raise FileExistsError(f"out: must not hold results of the query yet, got {str(taken[0])!r}")
-    return folders
-
-
-def _write_matches(image: Path, folder: Path, matches: Sequence[protocol.Match]) -> dict[str, Any]:
-    folder.mkdir(parents=True)
-    lines = []
-    for place, match in enumerate(matches, 1):
-        file = None
-        if match.image is not None:
-            file = folder / f"{place:03d}-{match.image_id}.png"
-            write_image(file, match.image)
-        lines.append({"image_id": match.image_id, "distance": match.distance, "file": file})
-    return {"image": image, "folder": folder, "matches": lines}
+def _squares(
+    paths: Sequence[Path], named: Sequence[Path], size: int, console: CommandConsole
+) -> dict[Path, UInt8[np.ndarray, "s s 3"]]:
+    """Decode query photographs; what is none is left out where it comes from a folder, refused where it was named."""
+    squares = {}
+    for path in paths:
+        try:
+            squares[path] = decode_image(read_encoded(path), size=size)
+        except ValueError as error:
+            if path in named:
+                raise ValueError(f"images: must be photographs, got {str(path)!r}: {error}") from None
+            note(console, f"skipped {path}: {error}")
+    if not squares:
+        raise ValueError(f"images: must hold a photograph, got none in {str(named[0])!r}")
+    return squares
 
 
 def _describe(member: protocol.User) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 from ._catalog import builder_source as builder_source, tfds_source as tfds_source
 from ._decode import (
+    Description as Description,
     decode_image as decode_image,
     decode_whole as decode_whole,
+    describe as describe,
     read_encoded as read_encoded,
     read_image as read_image,
 )
@@ -22,6 +24,12 @@ from ._lists import (
     parse_list as parse_list,
 )
 from ._packed import packed as packed
+from ._published import (
+    PublishedFile as PublishedFile,
+    encode_jpeg as encode_jpeg,
+    published_file as published_file,
+    strip_metadata as strip_metadata,
+)
 from ._records import Folder as Folder, Labels as Labels, Sample as Sample, Skipped as Skipped, Split as Split
 from ._sample import (
     SAMPLE_SIDE as SAMPLE_SIDE,

@@ -3,12 +3,16 @@
 Kept free of JAX, so that a decoding process starts in a fraction of a second.
 """
 
+import contextlib
 import io
 import os
+import re
 import stat
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -24,6 +28,9 @@ MAXIMUM_PIXELS = 100_000_000
 
 _IDENTIFIED_FIRST = 16 << 20
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
+_MEDIA_TYPES = {"HEIF": "image/heic", "MPO": "image/jpeg"}
+"""Where Pillow has none, or an odd one."""
+
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -37,6 +44,25 @@ _UPRIGHT = {
 
 _PROFILED = {"RGB": ("RGB", {"1", "L", "P", "RGB", "YCbCr"}), "GRAY": ("L", {"1", "L"}), "CMYK": ("CMYK", {"CMYK"})}
 """Color space of a profile to the mode that it is applied in, and the modes that may carry it."""
+
+
+class Description(NamedTuple):
+    """What a picture file says of itself.
+
+    Attributes:
+        media_type: its format, such as "image/jpeg".
+        width: pixels, before it is turned upright.
+        height: likewise.
+        orientation: of EXIF, 1 to 8; what is out of range counts as 1.
+        taken: EXIF's time of the original in ISO 8601, with its offset from UTC where that is noted; "" where there is
+            none.
+    """
+
+    media_type: str
+    width: int
+    height: int
+    orientation: int
+    taken: str
 
 
 def decode_image(encoded: bytes, *, size: int) -> UInt8[np.ndarray, "s s 3"]:
@@ -191,6 +217,46 @@ def kind_of(mode: int) -> str:
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
 
 
+def describe(encoded: bytes) -> Description:
+    """Read what a picture file says of itself, without decoding the picture.
+
+    Args:
+        encoded: the content of an image file.
+
+    Returns:
+        `Description`.
+
+    Raises:
+        FormatError: the bytes are not a picture that Pillow (or `pillow-heif`) reads.
+
+    Example:
+        >>> picture, noted = io.BytesIO(), Image.Exif()
+        >>> noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+        >>> Image.new("RGB", (30, 20)).save(picture, "JPEG", exif=noted)
+        >>> describe(picture.getvalue())
+        Description(media_type='image/jpeg', width=30, height=20, orientation=1, taken='2024-05-01T12:30:00')
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open(io.BytesIO(encoded)) as opened:
+                # What `pillow-heif` opened has no format.
+                kind = opened.format or "HEIF"
+                media_type = _MEDIA_TYPES.get(kind) or Image.MIME.get(kind, "application/octet-stream")
+                if kind == "PNG" and (b"eXIf" in encoded or b"Raw profile type exif" in encoded):
+                    # The record may lie behind the pixels.
+                    opened.load()
+                orientation = _orientation(opened.info)
+                return Description(
+                    media_type,
+                    *opened.size,
+                    orientation if orientation in _UPRIGHT else 1,
+                    _taken(opened.info),
+                )
+    except Exception as error:
+        raise FormatError(f"encoded: must be a picture, got {len(encoded)} bytes: {_reason(error)}") from error
+
+
 def _decode(
     encoded: bytes, draft: Callable[[int, int], tuple[int, int]], finish: Callable[[Image.Image], Image.Image]
 ) -> np.ndarray:
@@ -260,24 +326,49 @@ def _reason(error: Exception) -> str:
 
 def _orientation(info: dict) -> int:
     """Tag 0x0112 in the first directory of the EXIF record; 1 where there is none, or the record is broken."""
-    exif = info.get("exif") or b""
-    if not exif and "Raw profile type exif" in info:
-        try:
-            exif = bytes.fromhex("".join(str(info["Raw profile type exif"]).split("\n")[3:]))
-        except ValueError:
-            return 1
-    body = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(body[:2], "<")
+    body, order, first = _exif(info)
     try:
-        (first,) = struct.unpack_from(f"{order}I", body, 4)
-        (count,) = struct.unpack_from(f"{order}H", body, first)
-        for entry in range(first + 2, first + 2 + 12 * count, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", body, entry)
+        for tag, kind, place in _entries(body, order, first):
             if tag == 0x0112:
-                return struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), body, entry + 8)[0]
+                return struct.unpack_from(order + {1: "B", 4: "I"}.get(kind, "H"), body, place)[0]
     except struct.error:
         pass
     return 1
+
+
+def _taken(info: dict) -> str:
+    """Tags 0x9003 and 0x9011 in the directory that tag 0x8769 leads to, in ISO 8601; "" where there is no such date."""
+    body, order, first = _exif(info)
+    texts = {}
+    try:
+        (inner,) = [place for tag, _, place in _entries(body, order, first) if tag == 0x8769]
+        for tag, _, place in _entries(body, order, *struct.unpack_from(f"{order}I", body, inner)):
+            if tag in (0x9003, 0x9011):
+                count, start = struct.unpack_from(f"{order}II", body, place - 4)
+                texts[tag] = body[start : start + min(count, 20)].decode("ascii").strip("\0 ")
+        moment = datetime.strptime(texts[0x9003], "%Y:%m:%d %H:%M:%S").isoformat()
+    except (struct.error, ValueError, KeyError):
+        return ""
+    offset = texts.get(0x9011, "")
+    return moment + (offset if re.fullmatch(r"[+-]\d\d:\d\d", offset, re.ASCII) else "")
+
+
+def _exif(info: dict) -> tuple[bytes, str, int]:
+    """The EXIF record of a picture, its byte order and the place of its first directory."""
+    exif = info.get("exif") or b""
+    if not exif and "Raw profile type exif" in info:
+        with contextlib.suppress(ValueError):
+            exif = bytes.fromhex("".join(str(info["Raw profile type exif"]).split("\n")[3:]))
+    body = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(body[:2], "<")
+    return body, order, int.from_bytes(body[4:8], "little" if order == "<" else "big")
+
+
+def _entries(body: bytes, order: str, first: int) -> Iterator[tuple[int, int, int]]:
+    """Tag, type and place of the value of each entry of a directory."""
+    (count,) = struct.unpack_from(f"{order}H", body, first)
+    for entry in range(first + 2, first + 2 + 12 * count, 12):
+        yield *struct.unpack_from(f"{order}HH", body, entry), entry + 8
 
 
 def _rgb(image: Image.Image) -> Image.Image:

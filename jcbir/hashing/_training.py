@@ -28,7 +28,7 @@ from jcbir.typing import Array
 class TrainState(NamedTuple):
     """All that a training step reads and changes, as one pytree.
 
-    Fields:
+    Attributes:
         step: steps taken so far, an int32 scalar.
         params: trained parameters.
         batch_stats: running statistics of BatchNorm, {} for a network without.
@@ -46,7 +46,7 @@ class TrainState(NamedTuple):
 class Batch(NamedTuple):
     """What one step learns from.
 
-    Fields:
+    Attributes:
         images: as `apply` wants them, after augmentation; usually uint8[b h w c].
         targets: what the loss compares with, any pytree with leading axis b: centers, labels, ...
     """
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
 class Progress(NamedTuple):
     """What `fit` reports after every step; the receiver owns the clock.
 
-    Fields:
+    Attributes:
         step: steps taken in all, counting those before a resume.
         steps: steps the run will have taken at its end.
         epoch: number of the epoch the step belongs to, from 0.
@@ -239,12 +239,14 @@ def fit(
     """
     total = len(images)
     if total == 0:
-        raise ValueError("images must hold at least one image, got none")
+        raise ValueError("images: must hold at least one image, got none")
     if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+        raise ValueError(f"batch: must be at least 1, got {batch}")
     for path, leaf in jax.tree.leaves_with_path(targets):
         if len(leaf) != total:
-            raise ValueError(f"targets{jax.tree_util.keystr(path)} must have {total} rows like images, got {len(leaf)}")
+            raise ValueError(
+                f"targets{jax.tree_util.keystr(path)}: must have {total} rows like images, got {len(leaf)}"
+            )
     batch = min(batch, total)
     per_epoch = total // batch
     compiled = step if hasattr(step, "lower") else jax.jit(step)
@@ -354,7 +356,7 @@ def _check_finite(tree: Any, *, name: str) -> None:
         broken = int((~np.isfinite(np.asarray(leaf, np.float32))).sum())
         if broken:
             where = f"{name}{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{where} must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
+            raise ValueError(f"{where}: must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
 
 
 def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:
@@ -364,6 +366,6 @@ def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:
 def _check_loss(loss: float, step: int, epoch: int) -> None:
     if not np.isfinite(loss):
         raise ValueError(
-            f"loss must stay finite, got {loss} at step {step} of epoch {epoch}: lower the learning rate, or look for "
+            f"loss: must stay finite, got {loss} at step {step} of epoch {epoch}: lower the learning rate, or look for "
             "NaN in the images and targets; the state of the last checkpoint is still good"
         )

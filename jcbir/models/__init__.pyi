@@ -14,7 +14,8 @@ from ._downloads import Download as Download, downloads as downloads, network as
 from ._files import restore as restore, stored_variables as stored_variables
 from ._haiku import from_haiku as from_haiku, to_haiku as to_haiku
 from ._heads import Head as Head, attach_head as attach_head, project_head as project_head
-from ._imagenet import imagenet_record as imagenet_record, imagenet_resnet50 as imagenet_resnet50
+from ._imagenet import imagenet_resnet50 as imagenet_resnet50
+from ._imagenet_file import imagenet_record as imagenet_record, imagenet_weights as imagenet_weights
 from ._parallel import replicate as replicate, split_batch as split_batch
 from ._preprocessing import Preprocessing as Preprocessing, preprocess as preprocess
 from ._pretrained import from_keras as from_keras, from_torch as from_torch, to_torch as to_torch

@@ -6,7 +6,8 @@ from typing import Any
 from jcbir.errors import FormatError
 from jcbir.models._backbone import Backbone, _signature, _tuples, resnet_backbone, resnet_module, shapes
 from jcbir.models._heads import Head, attach_head
-from jcbir.models._imagenet import imagenet_record, imagenet_resnet50
+from jcbir.models._imagenet import imagenet_resnet50
+from jcbir.models._imagenet_file import imagenet_record
 from jcbir.models._preprocessing import Preprocessing, check_preprocessing
 
 

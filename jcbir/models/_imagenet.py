@@ -5,19 +5,12 @@ Kernels are int8 with one float32 factor an output channel, everything else is f
 license, hashes, accuracy and retrieval against the float32 network.
 """
 
-import hashlib
-import json
 from dataclasses import replace
-from importlib import resources
-from typing import Any
 
-import numpy as np
-import safetensors
-import safetensors.numpy
 from flax.traverse_util import unflatten_dict
 
-from jcbir.errors import FormatError, IntegrityError
 from jcbir.models._backbone import Backbone, _tuples, resnet_backbone, resnet_module
+from jcbir.models._imagenet_file import imagenet_record, imagenet_weights
 from jcbir.models._preprocessing import Preprocessing
 
 SMALLEST = 64
@@ -56,39 +49,7 @@ def imagenet_resnet50(*, size: int = 160, dtype: str = "float32") -> Backbone:
         raise ValueError(f"dtype: must be float32, bfloat16 or float16, got {dtype!r}")
     about = imagenet_record()
     preprocessing = replace(Preprocessing(**_tuples(about["preprocessing"])), size=size, resize=size)
-    found = resnet_backbone(resnet_module(about, dtype=dtype), _variables(about), preprocessing)
+    variables = unflatten_dict(imagenet_weights(), sep="/")
+    found = resnet_backbone(resnet_module(about, dtype=dtype), variables, preprocessing)
     description = {**found.description, "architecture": "imagenet_resnet50", "sha256": about["sha256"]}
     return found._replace(description=description)
-
-
-def imagenet_record() -> dict[str, Any]:
-    """The JSON record beside the weights.
-
-    Returns:
-        Source, license, hashes, network, preprocessing and measured figures, as plain Python values.
-
-    Example:
-        >>> imagenet_record()["script"]
-        'experiments/assets/build_resnet50.py'
-    """
-    return json.loads(_asset("resnet50.json"))
-
-
-def _variables(about: dict[str, Any]) -> dict[str, Any]:
-    encoded = _asset(about["file"])
-    digest = hashlib.sha256(encoded).hexdigest()
-    if digest != about["sha256"]:
-        raise IntegrityError(f"{about['file']}: must have SHA-256 {about['sha256']}, got {digest}")
-    try:
-        tensors = safetensors.numpy.load(encoded)
-    except safetensors.SafetensorError as error:
-        raise FormatError(f"{about['file']}: must be a safetensors file, got {error}") from error
-    factors = {name.removesuffix("/factor"): tensors.pop(name) for name in list(tensors) if name.endswith("/factor")}
-    if set(factors) != {name for name, tensor in tensors.items() if tensor.dtype == np.int8}:
-        raise FormatError(f"{about['file']}: must hold a factor for each int8 kernel, got {len(factors)} factors")
-    leaves = {name: tensor * factors[name] if name in factors else tensor for name, tensor in tensors.items()}
-    return unflatten_dict(leaves, sep="/")
-
-
-def _asset(name: str) -> bytes:
-    return (resources.files("jcbir.models") / "assets" / name).read_bytes()

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jcbir.protocol.authority import Authority, decrypt_report, split_plaintexts
+from jcbir.protocol.authority import Authority, _split_plaintexts, decrypt_report
 from jcbir.protocol.messages import Delivery, Enrollment, Publication, Query, ScoreReport, Sent
 from jcbir.ranking._scheme import Seen, Trapdoor
 from jcbir.ranking._table import SCHEMES
@@ -21,7 +21,7 @@ class ServerView(NamedTuple):
     Attributes:
         images: images published.
         bits: code length.
-        sealed_bytes: size of each sealed image; it tells height x width x channels.
+        sealed_bytes: size of each sealed image: that of its file and texts, padded to one of few lengths.
         fetched: pseudonym to the number of answers it was part of (access pattern).
         queries: scheme to number of query images.
         seen: scheme to what its trapdoors give away.
@@ -62,7 +62,7 @@ def server_view(transcript: Sequence[Sent]) -> ServerView:
         >>> server_view([]).images
         0
     """
-    received = [line.message for line in transcript if line.receiver == "server"]
+    received = views(transcript, party="server")
     publications = [message for message in received if isinstance(message, Publication)]
     sealed = {image.image_id: len(image.sealed) for message in publications for image in message.images}
     fetched: Counter[str] = Counter()
@@ -97,7 +97,7 @@ def authority_view(transcript: Sequence[Sent], holder: Authority) -> AuthorityVi
     reports = [line.message for line in transcript if isinstance(line.message, ScoreReport)]
     rows: dict[str, list] = {}
     for report in reports:
-        opened = split_plaintexts(report, decrypt_report(holder, report))
+        opened = _split_plaintexts(report, decrypt_report(holder, report))
         rows.setdefault(report.request.scheme, []).extend(opened)
     public = holder.card.public.key
     seen = {scheme: SCHEMES[scheme].leakage.authority(items, public) for scheme, items in rows.items()}
@@ -124,7 +124,7 @@ def describe(transcript: Sequence[Sent], *, holder: Authority | None = None) -> 
     sizes = len(set(server.sealed_bytes.values()))
     enrolled = sum(isinstance(line.message, Enrollment) for line in transcript)
     rows = [
-        _row("any", "server", f"{server.images} images, {server.bits} bits, sealed sizes ({sizes} different), key"),
+        _row("any", "server", f"{server.images} images, {server.bits} bits, {sizes} padded sizes of files, key"),
         _row("any", "owner", f"public keys of {enrolled} users; no query"),
     ]
     for scheme in (name for name in SCHEMES if name in server.queries):
@@ -135,15 +135,35 @@ def describe(transcript: Sequence[Sent], *, holder: Authority | None = None) -> 
             if isinstance(line.message, Delivery) and line.message.ranking.nonce in answers
             for image in line.message.images
         }
-        count = server.queries[scheme]
         seen = SCHEMES[scheme].leakage.authority((), None) if opened is None else opened.seen[scheme]
-        results = f"order, distances and pictures of its results: {len(fetched)} of {server.images} images"
-        rows += [
-            _row(scheme, "server", f"{count} queries, {len(fetched)} images fetched; {server.seen[scheme].words}"),
-            _row(scheme, "authority", f"{count} x {server.images} {seen.words}"),
-            _row(scheme, "user", results),
-        ]
+        rows += _scheme_rows(
+            scheme, server.queries[scheme], len(fetched), server.images, server.seen[scheme].words, seen.words
+        )
     return rows
+
+
+def describe_query(query: Query, delivery: Delivery) -> list[dict[str, str]]:
+    """Say what each party learned from one answered query, by what its user has of it.
+
+    Args:
+        query: user to server.
+        delivery: server to user.
+
+    Returns:
+        Rows with the keys `scheme`, `party` and `learned`. Without a head the user does not know how many images there
+        are, and the rows say "all".
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> [row["party"] for row in describe_query(small_system().query, small_system().delivery)]
+        ['server', 'authority', 'user', 'owner']
+    """
+    scheme, head = query.request.scheme, delivery.head
+    published = "all" if head is None else sum(part.count for part in head.parts)
+    leakage = SCHEMES[scheme].leakage
+    words = leakage.server(query.trapdoors).words, leakage.authority((), None).words
+    rows = _scheme_rows(scheme, query.request.queries, len(delivery.images), published, *words)
+    return [*rows, _row(scheme, "owner", "nothing")]
 
 
 def views(transcript: Sequence[Sent], *, party: str) -> list[Any]:
@@ -161,6 +181,17 @@ def views(transcript: Sequence[Sent], *, party: str) -> list[Any]:
         ['hello']
     """
     return [line.message for line in transcript if line.receiver == party]
+
+
+def _scheme_rows(
+    scheme: str, queries: int, fetched: int, published: int | str, server: str, authority: str
+) -> list[dict[str, str]]:
+    """What queries by one scheme told, `fetched` of the `published` images travelling."""
+    return [
+        _row(scheme, "server", f"{queries} queries, {fetched} images fetched; {server}"),
+        _row(scheme, "authority", f"{queries} x {published} {authority}"),
+        _row(scheme, "user", f"order, distances and pictures of its results: {fetched} of {published} images"),
+    ]
 
 
 def _row(scheme: str, party: str, learned: str) -> dict[str, str]:

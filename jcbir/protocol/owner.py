@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
 from jcbir.protocol._digests import digest, index_leaves
+from jcbir.protocol._grants import RIGHTS
 from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
 from jcbir.protocol._merkle import merkle_root
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
-from jcbir.protocol.grants import RIGHTS
 from jcbir.protocol.messages import (
     DEFAULT_SCHEME,
     Admission,
@@ -40,15 +40,11 @@ from jcbir.ranking._scheme import Layout
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.ranking._sentinels import count_beside, place_sentinels, sentinel_codes
 from jcbir.ranking._table import SCHEMES, plan
-from jcbir.sealing import Cipher, image_key, open_batch, seal_batch, seal_to
+from jcbir.sealing import Cipher, Photograph, image_key, open_photographs, seal_photographs, seal_to
 from jcbir.typing import Array, Rows
-
-# Images of one call may differ in size, so their axes have no names.
-Picture = UInt8[Array, "_ _ _"]
 
 GRANT_ID_BYTES = 16
 NONCE_BYTES = 16
-SEAL_BATCH = 256
 MOST_COVER = 1024
 
 
@@ -186,7 +182,7 @@ def pseudonym(owner: Owner, name: str) -> str:
 def publish(
     owner: Owner,
     codes: Bool[Array, "n k"],
-    images: Sequence[Picture],
+    photographs: Sequence[Photograph],
     names: Sequence[str],
     *,
     draw: Callable[[int], bytes],
@@ -195,7 +191,7 @@ def publish(
     sentinels: bool = True,
     engine: str = "auto",
 ) -> tuple[Owner, Publication, Catalog]:
-    """Publish a segment: mask and encrypt the codes, seal the images, in an order that is drawn afresh.
+    """Publish a segment: mask and encrypt the codes, seal the photographs, in an order that is drawn afresh.
 
     Among the images are sentinels, by which the authority notices scores that are not those of the query against this
     index: one for ten images or more, in each ciphertext of the scheme that has the fewest lanes, if those are 11. With
@@ -204,7 +200,7 @@ def publish(
     Args:
         owner: state.
         codes: bool[n, k] hash codes of the images.
-        images: uint8[h, w, c] each, of any sizes.
+        photographs: what users get: files, and what is said of them.
         names: names of the images, new in this collection; the server sees pseudonyms.
         draw: source of secret bytes, `secrets.token_bytes`.
         schemes: ranking schemes to offer, one encrypted index for each.
@@ -217,32 +213,35 @@ def publish(
         order of the segment.
 
     Raises:
-        ValueError: no image, lengths differ, a name twice or published before, codes of another length, no such scheme.
+        ValueError: no image, lengths differ, a name twice or published before, codes of another length, no such scheme,
+            an empty file.
 
     Example:
         >>> import secrets
         >>> from jcbir.protocol.session import small_system
-        >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
-        >>> state, publication, catalog = publish(small_system().owner, codes, images, ["d"], draw=secrets.token_bytes)
+        >>> codes, photographs = np.zeros((1, 16), bool), [Photograph(b"...", "image/jpeg")]
+        >>> state, publication, catalog = publish(
+        ...     small_system().owner, codes, photographs, ["d"], draw=secrets.token_bytes
+        ... )
         >>> publication.segment, state.segments
         (1, 2)
         >>> len(state.image_ids), len(publication.images), len(catalog.sentinels)
         (4, 2, 1)
     """
     given = [pseudonym(owner, name) for name in names]
-    _check_batch(owner, codes, images, given, schemes)
+    _check_batch(owner, codes, photographs, given, schemes)
     card, segment = owner.card, owner.segments
     lanes = _lanes(card, schemes) if sentinels else ()
     places = place_sentinels(len(given), lanes, draw=draw)
     order = np.full(len(given) + len(places), -1)
     living = np.setdiff1d(np.arange(len(order)), places)
     order[living] = _draw_order(len(given), draw=draw)
-    # In a sentinel's place goes what could be an image, of the size of one that is drawn.
+    # In a sentinel's place goes what could be a photograph, of the size of one that is drawn.
     models = [int.from_bytes(draw(16)) % len(given) for _ in places]
     image_ids = tuple(draw(16).hex() if place < 0 else given[place] for place in order)
-    shown = [images[place] for place in order]
+    shown = [photographs[place] for place in order]
     for place, model in zip(places, models, strict=True):
-        shown[place] = np.zeros(np.shape(images[model]), np.uint8)
+        shown[place] = _blank(photographs[model])
     public, kind = card.public.key, SECRET_KEY_KINDS[card.public.kind]
     encrypt_rows = functools.partial(kind.encrypt, owner.secret, draw=draw, engine=engine)
     indexes = []
@@ -256,7 +255,7 @@ def publish(
         masked = mask_index(arranged, layout, masking_key=masking_key)
         indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=public))
     hints = tuple(Hint(index.layout.scheme, index.hint) for index in indexes if index.hint is not None)
-    sealed = _seal_images(owner, shown, image_ids, draw=draw, cipher=cipher)
+    sealed = _seal(owner, shown, image_ids, draw=draw, cipher=cipher)
     hashes = tuple(hashlib.sha256(image.sealed).digest() for image in sealed)
     publication = Publication(card, segment, tuple(index._replace(hint=None) for index in indexes), sealed)
     catalog = Catalog(card.collection, card.epoch, segment, image_ids, hashes, hints, tuple(places.tolist()))
@@ -301,13 +300,13 @@ def segment_capacity(owner: Owner, positions: int, *, schemes: Sequence[str]) ->
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> segment_capacity(small_system().owner, 100, schemes=["packed", "integer"])
+        >>> segment_capacity(small_system().owner, 100, schemes=[DEFAULT_SCHEME, "integer"])
         95
     """
     return count_beside(positions, _lanes(owner.card, schemes))
 
 
-def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
+def blinder_pool(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
     """Make blinders for the server with the secret key, many times faster than the server could.
 
     Args:
@@ -322,7 +321,7 @@ def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], eng
     Example:
         >>> import secrets
         >>> from jcbir.protocol.session import small_system
-        >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
+        >>> blinder_pool(small_system().owner, 2, draw=secrets.token_bytes).shape
         (2, 64)
     """
     kind = SECRET_KEY_KINDS[owner.card.public.kind]
@@ -555,7 +554,7 @@ def recall(owner: Owner, image_ids: Sequence[str], *, now: int, draw: Callable[[
     return sign(message, secret=owner.signing_secret)
 
 
-def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray, "_ _ _"]]:
+def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[Photograph]:
     """Open sealed images of the owner's own.
 
     Args:
@@ -563,7 +562,7 @@ def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray
         images: the sealed images, published and not withdrawn.
 
     Returns:
-        uint8[h, w, c] each, in order.
+        The photographs, in order.
 
     Raises:
         ValueError: an image is not published.
@@ -571,42 +570,41 @@ def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[UInt8[np.ndarray
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> pictures = unseal(small_system().owner, small_system().publication.images)
-        >>> sorted(image[0, 0].tolist() for image in pictures)
-        [[10, 10, 10], [20, 20, 20], [30, 30, 30]]
+        >>> photographs = unseal(small_system().owner, small_system().publication.images)
+        >>> sorted(each.name for each in photographs)
+        ['a.jpg', 'b.jpg', 'c.jpg']
     """
     image_ids = [image.image_id for image in images]
     unknown = sum(image_id not in owner.image_ids for image_id in image_ids)
     if unknown:
         raise ValueError(f"images: must be published, got {unknown} that are not")
     keys = [_image_key(owner, image_id, owner.image_ids[image_id]) for image_id in image_ids]
-    return open_batch([image.sealed for image in images], keys=keys, image_ids=image_ids)
+    return open_photographs([image.sealed for image in images], keys=keys, image_ids=image_ids)
 
 
 def _image_key(owner: Owner, image_id: str, segment: int) -> bytes:
     return image_key(owner.image_master, image_id=image_id, epoch=owner.card.epoch, segment=segment)
 
 
-def _seal_images(
-    owner: Owner, images: Sequence[Picture], image_ids: Sequence[str], *, draw: Callable[[int], bytes], cipher: Cipher
+def _seal(
+    owner: Owner,
+    photographs: Sequence[Photograph],
+    image_ids: Sequence[str],
+    *,
+    draw: Callable[[int], bytes],
+    cipher: Cipher,
 ) -> tuple[SealedImage, ...]:
-    """The images of the next segment sealed, those of one shape together: the cipher's arrays pay off in batches."""
-    groups: dict[tuple, list[int]] = {}
-    for place, image in enumerate(images):
-        groups.setdefault(np.shape(image), []).append(place)
-    sealed: dict[int, bytes] = {}
-    for places in groups.values():
-        for start in range(0, len(places), SEAL_BATCH):
-            batch = places[start : start + SEAL_BATCH]
-            bodies = seal_batch(
-                np.stack([np.asarray(images[place]) for place in batch]),
-                keys=[_image_key(owner, image_ids[place], owner.segments) for place in batch],
-                nonces=[draw(NONCE_BYTES) for _ in batch],
-                image_ids=[image_ids[place] for place in batch],
-                cipher=cipher,
-            )
-            sealed.update(zip(batch, bodies, strict=True))
-    return tuple(SealedImage(image_id, sealed[place]) for place, image_id in enumerate(image_ids))
+    """The photographs of the next segment."""
+    keys = [_image_key(owner, image_id, owner.segments) for image_id in image_ids]
+    nonces = [draw(NONCE_BYTES) for _ in image_ids]
+    sealed = seal_photographs(photographs, keys=keys, nonces=nonces, image_ids=image_ids, cipher=cipher)
+    return tuple(map(SealedImage, image_ids, sealed))
+
+
+def _blank(model: Photograph) -> Photograph:
+    """A photograph that shows nothing, as long as another one."""
+    texts = sum(len(text.encode()) for text in model[1:])
+    return Photograph(bytes(len(model.data) + texts), "")
 
 
 def _lanes(card: Card, schemes: Sequence[str]) -> tuple[Layout, ...]:
@@ -628,11 +626,11 @@ def _check_services(cloud_key: bytes, authority_key: bytes, authority_sealing_ke
 
 
 def _check_batch(
-    owner: Owner, codes: Array, images: Sequence[Picture], image_ids: Sequence[str], schemes: Sequence[str]
+    owner: Owner, codes: Array, photographs: Sequence[Photograph], image_ids: Sequence[str], schemes: Sequence[str]
 ) -> None:
-    if not len(codes) == len(images) == len(image_ids) > 0:
+    if not len(codes) == len(photographs) == len(image_ids) > 0:
         raise ValueError(
-            f"codes, images and names: must be one of each per image, got {len(codes)}, {len(images)} and "
+            f"codes, photographs and names: must be one of each per image, got {len(codes)}, {len(photographs)} and "
             f"{len(image_ids)}"
         )
     if len(set(image_ids)) != len(image_ids):

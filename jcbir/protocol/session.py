@@ -32,10 +32,11 @@ from jcbir.protocol.messages import (
     ScoreReport,
     Sent,
 )
-from jcbir.protocol.owner import Delegation, Owner, Picture
+from jcbir.protocol.owner import Delegation, Owner
 from jcbir.protocol.server import Identity, Server
 from jcbir.protocol.user import Match, User, UserKeys
 from jcbir.ranking._scheme import Index
+from jcbir.sealing import Photograph
 from jcbir.typing import Array, Rows
 
 NOW = 1_800_000_000
@@ -146,7 +147,7 @@ def send(session: Session, message: Message, *, sender: str, receiver: str) -> t
 def publish(
     session: Session,
     codes: Bool[Array, "n k"],
-    images: Sequence[Picture],
+    photographs: Sequence[Photograph],
     names: Sequence[str],
     *,
     draw: Callable[[int], bytes],
@@ -158,7 +159,7 @@ def publish(
     Args:
         session: the session.
         codes: bool[n, k] hash codes of the images.
-        images: uint8[h, w, c] each.
+        photographs: what users get.
         names: their names.
         draw: source of secret bytes, `secrets.token_bytes`.
         phase: makes a context for each piece of work by its name, to time it.
@@ -168,12 +169,12 @@ def publish(
         The session.
 
     Example:
-        >>> codes, images = np.zeros((1, 16), bool), [np.zeros((2, 2, 3), np.uint8)]
-        >>> len(publish(small_system().session, codes, images, ["d"], draw=secrets.token_bytes).owner.image_ids)
+        >>> codes, photographs = np.zeros((1, 16), bool), [Photograph(b"...", "image/jpeg")]
+        >>> len(publish(small_system().session, codes, photographs, ["d"], draw=secrets.token_bytes).owner.image_ids)
         4
     """
     with phase("publish"):
-        own, publication, catalog = owner.publish(session.owner, codes, images, names, draw=draw, **options)
+        own, publication, catalog = owner.publish(session.owner, codes, photographs, names, draw=draw, **options)
     session, publication = send(session, publication, sender="owner", receiver="server")
     session, catalog = send(session, catalog, sender="owner", receiver="authority")
     with phase("accept"):
@@ -288,7 +289,7 @@ def search(
     # Made ahead of any query: they depend on nothing but the key.
     with phase("blinders"):
         needed = server.blinders_needed(session.server, query)
-        blinders = owner.blinder_stock(session.owner, needed, draw=draw, engine=engine)
+        blinders = owner.blinder_pool(session.owner, needed, draw=draw, engine=engine)
     with phase("score"):
         cloud, report = server.score_query(
             session.server, query, blinders=blinders, identity=session.cloud, now=now, engine=engine
@@ -370,9 +371,10 @@ def small_system() -> System:
     """
     draw = secrets.token_bytes
     key = generate_keys(bits=256, draw=draw, unsafe_small=True)
-    codes, images = np.eye(16, dtype=bool)[:3], [np.full((2, 2, 3), shade, np.uint8) for shade in (10, 20, 30)]
+    codes, names = np.eye(16, dtype=bool)[:3], ["a", "b", "c"]
+    photographs = [Photograph(name.encode(), "image/jpeg", f"{name}.jpg") for name in names]
     before = found(collection="photos", bits=16, secret=key, draw=draw)
-    before = publish(before, codes, images, ["a", "b", "c"], cipher="aes-gcm", sentinels=False, draw=draw)
+    before = publish(before, codes, photographs, names, cipher="aes-gcm", sentinels=False, draw=draw)
     before = admit(before, now=NOW, draw=draw)
     after, one = search(before, codes[1:2], top=2, now=NOW, draw=draw)
     said = {type(line.message): line.message for line in after.transcript}

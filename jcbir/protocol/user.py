@@ -10,22 +10,21 @@ from jaxtyping import Bool
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol._digests import digest
+from jcbir.protocol._grants import commit, hash_openings
 from jcbir.protocol._handover import CLAIM, seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
-from jcbir.protocol.grants import commit, hash_openings
 from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RolledBackError
 from jcbir.ranking._build import mask_query, trapdoors
 from jcbir.ranking._keys import KEY_KINDS, check_key
 from jcbir.ranking._sentinels import sentinel_codes
 from jcbir.ranking._table import plan
-from jcbir.sealing import HYBRID_SECRET_BYTES, open_batch, open_from, public_half
-from jcbir.typing import Array, Image
+from jcbir.sealing import HYBRID_SECRET_BYTES, Photograph, open_from, open_photographs, public_half
+from jcbir.typing import Array
 
 NONCE_BYTES = 16
 SALT_BYTES = 32
-OPEN_BATCH = 256
 ADMISSION_DOMAIN = "jcbir admission v2"
 
 
@@ -76,12 +75,12 @@ class Match:
     Attributes:
         image_id: pseudonym of the image.
         distance: Hamming distance of the codes (for `integer` the rank of the difference).
-        image: uint8[h, w, c], or None where the grant does not open images.
+        photograph: as the owner published it, or None where the grant does not open images.
     """
 
     image_id: str
     distance: int
-    image: Image | None
+    photograph: Photograph | None
 
 
 def make_keys(*, draw: Callable[[int], bytes], hybrid: bool = False) -> UserKeys:
@@ -275,8 +274,8 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
     Example:
         >>> from jcbir.protocol.session import small_system
         >>> _, matches = receive(small_system().user, small_system().delivery)
-        >>> [(match.distance, match.image.shape) for match in matches[0]]
-        [(0, (2, 2, 3)), (2, (2, 2, 3))]
+        >>> [(match.distance, match.photograph.name) for match in matches[0]]
+        [(0, 'b.jpg'), (2, ...)]
     """
     ranking = delivery.ranking
     check_signature(ranking, public=user.card.authority_key, refusal=ForgedReplyError)
@@ -285,10 +284,10 @@ def receive(user: User, delivery: Delivery) -> tuple[User, tuple[tuple[Match, ..
     latest = _check_head(user, delivery)
     info = digest(user.pending[ranking.nonce], domain=RESULTS_DOMAIN)
     results = read_results(open_from(user.keys.sealing_secret, ranking.sealed, info=info, aad=b""))
-    images = _open_images(results, {image.image_id: image.sealed for image in delivery.images})
+    photographs = _open_images(results, {image.image_id: image.sealed for image in delivery.images})
     matches = tuple(
         tuple(
-            Match(results.image_ids[place], int(distance), images[place] if images else None)
+            Match(results.image_ids[place], int(distance), photographs[place] if photographs else None)
             for place, distance in zip(places, distances, strict=True)
         )
         for places, distances in zip(results.order, results.distances, strict=True)
@@ -314,7 +313,7 @@ def _check_head(user: User, delivery: Delivery) -> int:
     return counter
 
 
-def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Image, ...]:
+def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Photograph, ...]:
     if not results.keys:
         return ()
     missing = [image_id for image_id in results.image_ids if image_id not in sealed]
@@ -324,9 +323,5 @@ def _open_images(results: Results, sealed: Mapping[str, bytes]) -> tuple[Image, 
         # Whoever opened an image before knows its key: that it opens does not say who sealed it.
         if not hmac.compare_digest(hashlib.sha256(sealed[image_id]).digest(), expected):
             raise IntegrityError(f"delivery: image {image_id} is not the one that the owner published")
-    images: list[Image] = []
-    for start in range(0, len(results.image_ids), OPEN_BATCH):
-        part = slice(start, start + OPEN_BATCH)
-        image_ids = results.image_ids[part]
-        images += open_batch([sealed[image_id] for image_id in image_ids], keys=results.keys[part], image_ids=image_ids)
-    return tuple(images)
+    image_ids = results.image_ids
+    return tuple(open_photographs([sealed[image_id] for image_id in image_ids], keys=results.keys, image_ids=image_ids))

@@ -5,6 +5,14 @@ from ._hpke import (
     public_half as public_half,
     seal_to as seal_to,
 )
+from ._photographs import (
+    Photograph as Photograph,
+    open_photograph as open_photograph,
+    open_photographs as open_photographs,
+    seal_photograph as seal_photograph,
+    seal_photographs as seal_photographs,
+    sealed_length as sealed_length,
+)
 from ._seal import (
     image_key as image_key,
     open_batch as open_batch,

@@ -1,13 +1,14 @@
-"""The sealed-image format: header, content, keys, and the AES-256-GCM that holds them together.
+"""The sealed format: header, content, keys, and the AES-256-GCM that holds them together.
 
-    header   "JCBI" | version 2 | algorithm | nonce (16) | id length (2) | id
+    header   "JCBI" | version: 2 an image's samples, 3 a photograph's file | algorithm | nonce (16) | id length (2) | id
     content  h | w | c (4 bytes each) | strips, each encrypted by the cipher | zeros up to a length of Padme
     chunk    2^24 bytes of the content (the last one: the rest), AES-256-GCM, 16 bytes of tag; GCM nonce: the chunk's
              number (12); associated data: header || number (4)
     keys     HKDF-SHA-256(ikm = image key, salt = nonce, info = "jcbir seal" || version || algorithm)
              -> cipher key || GCM key
 
-All integers are big-endian. The algorithm is the number of an `ImageCipher`.
+All integers are big-endian. The algorithm is the number of an `ImageCipher`. The samples of version 3 are what
+`jcbir.sealing._photographs` makes of a file.
 """
 
 import math
@@ -30,8 +31,11 @@ from jcbir.typing import check_whole
 Cipher = Literal["lorenz", "lorenz-reference50", "aes-gcm"] | ImageCipher
 """A record, or the name of one of `jcbir.cipher.CIPHERS`."""
 
-VERSION = 2
-"""Format version. Version 1 had extents in the clear and no padding."""
+IMAGE = 2
+"""Version whose samples are an image's. Version 1 had extents in the clear and no padding."""
+
+PHOTOGRAPH = 3
+"""Version whose samples are the file of a photograph, and what is said of it."""
 
 NONCE_BYTES = 16
 """Length of the nonce of a sealed image."""
@@ -48,6 +52,9 @@ STRIP_PIXELS = 1 << 22
 CHUNK_BYTES = 1 << 24
 """Content under one tag, at most."""
 
+BATCH_SAMPLES = 1 << 24
+"""Samples that a cipher is given at once, at most, where there is a choice."""
+
 EXTENTS = struct.Struct(">III")
 """What the content begins with."""
 
@@ -61,25 +68,29 @@ class Header(NamedTuple):
     """What a sealed image says of itself in the clear; authenticated, but only once it has been opened.
 
     Attributes:
+        version: `IMAGE` or `PHOTOGRAPH`.
         cipher: The cipher inside.
         nonce: 16 bytes.
         image_id: Id the image was sealed for.
     """
 
+    version: int
     cipher: ImageCipher
     nonce: bytes
     image_id: str
 
 
-def header(sealed: bytes, *, ciphers: Sequence[ImageCipher] = CIPHERS) -> Header:
-    """Header of a sealed image; not verified before the image is opened."""
+def header(sealed: bytes, *, version: int, ciphers: Sequence[ImageCipher] = CIPHERS) -> Header:
+    """Header of what is sealed in one version; not verified before it is opened."""
     if len(sealed) < FIXED_BYTES:
         raise FormatError(f"sealed: must be at least the {FIXED_BYTES} bytes of a header, got {len(sealed)}")
-    magic, version, algorithm, nonce, id_length = _FIXED.unpack_from(sealed)
-    if magic == _MAGIC and version == 1:
-        raise FormatError(f"sealed: must be of version {VERSION}, got 1, which an earlier jcbir wrote: publish anew")
-    if magic != _MAGIC or version != VERSION:
-        raise FormatError(f"sealed: must be a sealed image of version {VERSION}, got {bytes(sealed[:5])!r}")
+    magic, found, algorithm, nonce, id_length = _FIXED.unpack_from(sealed)
+    if magic == _MAGIC and found < version:
+        raise FormatError(
+            f"sealed: must be of version {version}, got {found}, which an earlier jcbir wrote: publish anew"
+        )
+    if magic != _MAGIC or found != version:
+        raise FormatError(f"sealed: must be a sealed image of version {version}, got {bytes(sealed[:5])!r}")
     by_code = {cipher.code: cipher for cipher in ciphers}
     name = bytes(sealed[FIXED_BYTES : FIXED_BYTES + id_length])
     if algorithm not in by_code or len(name) != id_length:
@@ -88,7 +99,7 @@ def header(sealed: bytes, *, ciphers: Sequence[ImageCipher] = CIPHERS) -> Header
         image_id = name.decode()
     except UnicodeDecodeError as error:
         raise FormatError(f"sealed: must have an image id in UTF-8, got {name!r}") from error
-    return Header(by_code[algorithm], nonce, image_id)
+    return Header(version, by_code[algorithm], nonce, image_id)
 
 
 def cipher_record(cipher: Cipher) -> ImageCipher:
@@ -125,7 +136,7 @@ def pack_header(head: Header) -> bytes:
     name = head.image_id.encode()
     if len(name) > 0xFFFF:
         raise ValueError(f"image_id: must be at most 65535 bytes of UTF-8, got {len(name)}")
-    return _FIXED.pack(_MAGIC, VERSION, head.cipher.code, head.nonce, len(name)) + name
+    return _FIXED.pack(_MAGIC, head.version, head.cipher.code, head.nonce, len(name)) + name
 
 
 def content_length(shape: tuple[int, ...]) -> int:
@@ -143,12 +154,12 @@ def read_extents(content: bytes | UInt8[np.ndarray, "n"]) -> tuple[int, int, int
     return shape
 
 
-def strip_keys(key: bytes, nonce: bytes, cipher: ImageCipher) -> tuple[bytes, bytes]:
+def strip_keys(key: bytes, head: Header) -> tuple[bytes, bytes]:
     """Cipher key and GCM key of one sealed image."""
     if len(key) != KEY_BYTES:
         raise ValueError(f"key: must be {KEY_BYTES} bytes, got {len(key)}")
-    info = b"jcbir seal" + bytes([VERSION, cipher.code])
-    pair = HKDF(SHA256(), 2 * KEY_BYTES, salt=nonce, info=info).derive(key)
+    info = b"jcbir seal" + bytes([head.version, head.cipher.code])
+    pair = HKDF(SHA256(), 2 * KEY_BYTES, salt=head.nonce, info=info).derive(key)
     return pair[:KEY_BYTES], pair[KEY_BYTES:]
 
 

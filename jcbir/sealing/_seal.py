@@ -1,4 +1,4 @@
-"""Images under seal: made and opened, whole, in batches and in strips; the layout is in `jcbir.sealing._format`."""
+"""Arrays under seal: made and opened, whole, in batches and in strips; the layout is in `jcbir.sealing._format`."""
 
 import itertools
 import math
@@ -12,9 +12,11 @@ from jaxtyping import UInt8
 from jcbir.cipher import CIPHERS, ImageCipher
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.sealing._format import (
+    BATCH_SAMPLES,
     CHUNK_BYTES,
     EXTENTS,
     FIXED_BYTES,
+    IMAGE,
     KEY_BYTES,
     TAG_BYTES,
     Cipher,
@@ -87,11 +89,8 @@ def seal(image: Image, *, key: bytes, nonce: bytes, image_id: str, cipher: Ciphe
         >>> np.array_equal(open_sealed(sealed, key=bytes(32), image_id="a"), photo)
         True
     """
-    array = _image_array(image)
-    shape = (array.shape[0], array.shape[1], array.shape[2])
-    rows = strip_rows(shape)
-    strips = (array[top : top + rows] for top in range(0, shape[0], rows))
-    return b"".join(seal_strips(strips, shape=shape, key=key, nonce=nonce, image_id=image_id, cipher=cipher))
+    head = Header(IMAGE, cipher_record(cipher), nonce, image_id)
+    return _seal_whole(_image_array(image), key=key, head=head)
 
 
 def seal_batch(
@@ -123,27 +122,42 @@ def seal_batch(
         2
     """
     check_array("images", images, kind="uint8", form="[b, h, w, c]", rank=4)
-    if not len(images) == len(keys) == len(nonces) == len(image_ids):
+    check_batch(len(images), keys=keys, nonces=nonces, image_ids=image_ids)
+    return seal_arrays(images, keys=keys, nonces=nonces, image_ids=image_ids, cipher=cipher, version=IMAGE)
+
+
+def check_batch(count: int, *, keys: Sequence[bytes], nonces: Sequence[bytes], image_ids: Sequence[str]) -> None:
+    """Refuse other numbers of keys, nonces and ids than images, and a nonce that repeats under its key."""
+    if not count == len(keys) == len(nonces) == len(image_ids):
         raise ValueError(
-            f"keys, nonces, image_ids: must be one an image, {len(images)} of each, "
+            f"keys, nonces, image_ids: must be one an image, {count} of each, "
             f"got {len(keys)}, {len(nonces)} and {len(image_ids)}"
         )
     if len(set(zip(keys, nonces, strict=True))) != len(keys):
         raise ValueError("nonces: must never repeat under one key, got a pair of key and nonce twice")
-    arrays = [_image_array(image) for image in np.asarray(images)]
+
+
+def seal_arrays(
+    images: Images,
+    *,
+    keys: Sequence[bytes],
+    nonces: Sequence[bytes],
+    image_ids: Sequence[str],
+    cipher: Cipher,
+    version: int,
+) -> list[bytes]:
+    """`seal_batch` without its checks, for any version."""
+    arrays, inside = [_image_array(image) for image in np.asarray(images)], cipher_record(cipher)
+    heads = [Header(version, inside, n, i) for n, i in zip(nonces, image_ids, strict=True)]
     shape = tuple(int(extent) for extent in np.shape(images)[1:])
     if not arrays or shape[0] > strip_rows(shape):
-        return [
-            seal(a, key=k, nonce=n, image_id=i, cipher=cipher)
-            for a, k, n, i in zip(arrays, keys, nonces, image_ids, strict=True)
-        ]
-    inside = cipher_record(cipher)
-    heads = [pack_header(Header(inside, n, i)) for n, i in zip(nonces, image_ids, strict=True)]
-    pairs = [strip_keys(k, n, inside) for k, n in zip(keys, nonces, strict=True)]
+        return [_seal_whole(array, key=key, head=head) for array, key, head in zip(arrays, keys, heads, strict=True)]
+    pairs = [strip_keys(key, head) for key, head in zip(keys, heads, strict=True)]
     bodies = _encrypted(inside, np.asarray(images), [pair[0] for pair in pairs], [strip_nonce(0)] * len(pairs))
+    packed = [pack_header(head) for head in heads]
     return [
         b"".join((h, *_lock_all([EXTENTS.pack(*shape), body.tobytes()], packed=h, gcm_key=p[1], shape=shape)))
-        for h, p, body in zip(heads, pairs, bodies, strict=True)
+        for h, p, body in zip(packed, pairs, bodies, strict=True)
     ]
 
 
@@ -203,28 +217,41 @@ def open_batch(
         >>> [image.shape for image in open_batch([sealed] * 2, keys=[bytes(32)] * 2, image_ids=["a"] * 2)]
         [(2, 2, 1), (2, 2, 1)]
     """
+    return open_arrays(sealed, keys=keys, image_ids=image_ids, ciphers=ciphers, version=IMAGE)
+
+
+def open_arrays(
+    sealed: Sequence[bytes],
+    *,
+    keys: Sequence[bytes],
+    image_ids: Sequence[str],
+    ciphers: Sequence[ImageCipher],
+    version: int,
+) -> list[UInt8[np.ndarray, "h w c"]]:
+    """`open_batch`, for any version."""
     if not len(sealed) == len(keys) == len(image_ids):
         raise ValueError(
             f"keys, image_ids: must be one a sealed image, {len(sealed)}, got {len(keys)} and {len(image_ids)}"
         )
-    out: list[np.ndarray | None] = [None] * len(sealed)
+    out: dict[int, np.ndarray] = {}
     groups: dict[tuple, list[tuple[int, bytes, np.ndarray]]] = {}
     for place, (whole, key, image_id) in enumerate(zip(sealed, keys, image_ids, strict=True)):
-        head = header(whole, ciphers=ciphers)
+        head = header(whole, ciphers=ciphers, version=version)
         found = _unlock_whole(whole, head, key, image_id)
         if found is None:
-            strips = open_strips([whole], key=key, image_id=image_id, ciphers=ciphers)
+            strips = _open_pieces([whole], key=key, image_id=image_id, ciphers=ciphers, version=version)
             out[place] = np.concatenate(list(strips))
             continue
         cipher_key, body = found
         groups.setdefault((head.cipher, body.shape), []).append((place, cipher_key, body))
-    for (cipher, _), members in groups.items():
-        bodies = np.stack([body for _, _, body in members])
-        secrets = [secret for _, secret, _ in members]
-        bodies = cipher.decrypt(bodies, keys=secrets, nonces=[strip_nonce(0)] * len(members))
-        for (place, _, _), body in zip(members, bodies, strict=True):
-            out[place] = body
-    return [image for image in out if image is not None]
+    for (cipher, shape), members in groups.items():
+        most = max(1, BATCH_SAMPLES // math.prod(shape))
+        for batch in (members[start : start + most] for start in range(0, len(members), most)):
+            bodies = np.stack([body for _, _, body in batch])
+            secrets = [secret for _, secret, _ in batch]
+            bodies = cipher.decrypt(bodies, keys=secrets, nonces=[strip_nonce(0)] * len(batch))
+            out.update(zip((place for place, _, _ in batch), bodies, strict=True))
+    return [out[place] for place in range(len(sealed))]
 
 
 def seal_strips(
@@ -258,26 +285,8 @@ def seal_strips(
         >>> b"".join(pieces) == seal(photo, key=bytes(32), nonce=bytes(16), image_id="a")
         True
     """
-    inside, rows = cipher_record(cipher), strip_rows(shape)
-    head = pack_header(Header(inside, nonce, image_id))
-    cipher_key, gcm_key = strip_keys(key, nonce, inside)
-
-    def parts() -> Iterator[bytes]:
-        yield EXTENTS.pack(*shape)
-        done = 0
-        for number, strip in enumerate(strips):
-            body = _image_array(strip)
-            expected = (min(rows, shape[0] - done), *shape[1:])
-            if body.shape != expected:
-                raise ValueError(f"strips: strip {number} must be {expected}, got {body.shape}")
-            done += len(body)
-            (body,) = _encrypted(inside, body[None], [cipher_key], [strip_nonce(number)])
-            yield body.tobytes()
-        if done != shape[0]:
-            raise ValueError(f"strips: must make up {shape[0]} rows, got {done}")
-
-    yield head
-    yield from _lock_all(parts(), packed=head, gcm_key=gcm_key, shape=shape)
+    head = Header(IMAGE, cipher_record(cipher), nonce, image_id)
+    return _seal_pieces(strips, shape=shape, key=key, head=head)
 
 
 def open_strips(
@@ -306,13 +315,52 @@ def open_strips(
         >>> [strip.shape for strip in open_strips([sealed[:9], sealed[9:]], key=bytes(32), image_id="a")]
         [(2, 2, 1)]
     """
+    return _open_pieces(pieces, key=key, image_id=image_id, ciphers=ciphers, version=IMAGE)
+
+
+def _seal_whole(array: np.ndarray, *, key: bytes, head: Header) -> bytes:
+    shape = (array.shape[0], array.shape[1], array.shape[2])
+    rows = strip_rows(shape)
+    strips = (array[top : top + rows] for top in range(0, shape[0], rows))
+    return b"".join(_seal_pieces(strips, shape=shape, key=key, head=head))
+
+
+def _seal_pieces(
+    strips: Iterable[Images | Image], *, shape: tuple[int, int, int], key: bytes, head: Header
+) -> Iterator[bytes]:
+    """`seal_strips`, for any version."""
+    rows, packed = strip_rows(shape), pack_header(head)
+    cipher_key, gcm_key = strip_keys(key, head)
+
+    def parts() -> Iterator[bytes]:
+        yield EXTENTS.pack(*shape)
+        done = 0
+        for number, strip in enumerate(strips):
+            body = _image_array(strip)
+            expected = (min(rows, shape[0] - done), *shape[1:])
+            if body.shape != expected:
+                raise ValueError(f"strips: must be {expected} at strip {number}, got {body.shape}")
+            done += len(body)
+            (body,) = _encrypted(head.cipher, body[None], [cipher_key], [strip_nonce(number)])
+            yield body.tobytes()
+        if done != shape[0]:
+            raise ValueError(f"strips: must make up {shape[0]} rows, got {done}")
+
+    yield packed
+    yield from _lock_all(parts(), packed=packed, gcm_key=gcm_key, shape=shape)
+
+
+def _open_pieces(
+    pieces: Iterable[bytes], *, key: bytes, image_id: str, ciphers: Sequence[ImageCipher], version: int
+) -> Iterator[UInt8[np.ndarray, "h w c"]]:
+    """`open_strips`, for any version."""
     held, source = bytearray(), iter(pieces)
     _pull(held, source, FIXED_BYTES)
     _pull(held, source, FIXED_BYTES + int.from_bytes(held[FIXED_BYTES - 2 : FIXED_BYTES], "big"))
-    head = header(bytes(held[: FIXED_BYTES + 0xFFFF]), ciphers=ciphers)
+    head = header(bytes(held[: FIXED_BYTES + 0xFFFF]), ciphers=ciphers, version=version)
     packed = pack_header(head)
     _check_id(head, image_id)
-    cipher_key, gcm_key = strip_keys(key, head.nonce, head.cipher)
+    cipher_key, gcm_key = strip_keys(key, head)
     del held[: len(packed)]
     content, opened, number = bytearray(), _unlock_all(held, source, packed=packed, gcm_key=gcm_key), 0
     _pull(content, opened, 1)
@@ -366,7 +414,7 @@ def _unlock_whole(sealed: bytes, head: Header, key: bytes, image_id: str) -> tup
         raise FormatError(f"sealed: must have more than {TAG_BYTES} bytes behind its header, got {len(locked)}")
     if len(locked) > CHUNK_BYTES + TAG_BYTES:
         return None
-    cipher_key, gcm_key = strip_keys(key, head.nonce, head.cipher)
+    cipher_key, gcm_key = strip_keys(key, head)
     content = unlock(gcm_key, 0, packed, locked)
     shape = read_extents(content.tobytes()[: EXTENTS.size])
     if shape[0] > strip_rows(shape):

@@ -17,8 +17,8 @@ from jcbir.models import Preprocessing, resnet_backbone, small
 from jcbir.protocol import authority, server, wire
 from jcbir.protocol.messages import Appointment, Catalog, Head, Publication, Revocation, Succession, Withdrawal
 from jcbir.ranking import KEY_KINDS
-from jcbir.storage.identities import read_identity
-from jcbir.storage.weights import write_weights
+from jcbir.storage._identities import read_identity
+from jcbir.storage._weights import write_weights
 
 PASSPHRASE = "correct horse battery"
 AUTHORITY_PASSPHRASE = "another horse altogether"
@@ -27,7 +27,7 @@ IDENTITIES = (
     "--cloud-identity", "jcbir-cloud/identity.public", "--authority-identity", "jcbir-authority/identity.public",
 )  # fmt: skip
 BITS = 16
-ADDRESSES = ("--cloud", "http://cloud", "--authority", "http://authority")
+ADDRESSES = ("--cloud", "https://cloud", "--authority", "https://authority")
 
 
 def write_network(path, *, bits=BITS, key=0):
@@ -113,7 +113,7 @@ class Services:
             raise ConnectionError(f"{url}: nobody answers")
         message = wire.from_bytes(wire.to_bytes(message))
         self.orders.append((url, type(message).__name__))
-        if url == "http://cloud":
+        if url == "https://cloud":
             take = {
                 Publication: server.accept,
                 Withdrawal: server.withdraw,
@@ -144,7 +144,7 @@ class Services:
     def fetch_health(self, url):
         if self.unreachable:
             raise ConnectionError(f"{url}: nobody answers")
-        return {"ok": True, "epoch": (self.cloud if url == "http://cloud" else self.holder).card.epoch}
+        return {"ok": True, "epoch": (self.cloud if url == "https://cloud" else self.holder).card.epoch}
 
     def recall(self, url, message):
         message = wire.from_bytes(wire.to_bytes(message))

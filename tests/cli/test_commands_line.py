@@ -16,8 +16,9 @@ from jcbir.cli.exit_codes import classify
 from jcbir.cli.passphrase import forget_passphrases
 from jcbir.models import Download, downloads
 from jcbir.protocol import owner, refusals
-from jcbir.storage import backbones
-from jcbir.storage.store import append_segment, create_store, open_store, remove_images
+from jcbir.sealing import sealed_length
+from jcbir.storage import _backbones as backbones
+from jcbir.storage._store import append_segment, create_store, open_store, remove_images
 
 
 def shell(*arguments, **options):
@@ -29,7 +30,7 @@ def test_every_command_has_its_function_and_its_help(capsys):
     for place in options.FUNCTIONS.values():
         module, function = place.split(":")
         assert callable(getattr(importlib.import_module(f"jcbir.cli.{module}"), function))
-    groups = {"owner": 12, "user": 4, "cloud": 2, "authority": 2, "serve": 2, "store": 4, "weights": 4}
+    groups = {"owner": 13, "user": 5, "cloud": 2, "authority": 2, "serve": 2, "store": 4, "weights": 4}
     assert sum(groups.values()) + 3 == len(options.FUNCTIONS)
     for words in ([], *([group] for group in groups), ["owner", "publish"], ["user", "query"], ["cost"], ["demo"]):
         with pytest.raises(SystemExit) as end:
@@ -186,7 +187,7 @@ def test_a_missing_extra_is_one_line(package, arguments):
 
 def test_the_process_of_the_cloud_loads_no_secret_code():
     probe = "import sys, jcbir.cli, jcbir.cli.serve_cloud; print(sorted(m for m in sys.modules if m in "
-    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage.keys', 'jcbir.protocol.owner', 'flax')))"
+    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage._keys', 'jcbir.protocol.owner', 'flax')))"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
 
@@ -215,9 +216,14 @@ def test_cost(capsys):
     by_name = {(row["scheme"], row["tables"]): row for row in found["schemes"]}
     assert by_name["bitsliced", None]["operations"]["decryptions"] == 3
     assert by_name["integer", None]["reply_bytes"] == 1000 * 512
+    # `integer` has no sentinels; of the others one in eleven at most has a picture of its own.
+    pictures = {scheme: row["pictures_bytes"] for (scheme, _), row in by_name.items()}
+    assert pictures["integer"] == 1000 * sealed_length(2_000_000)
+    assert pictures["integer"] < pictures["bitsliced"] < pictures["packed"] <= 1.1 * pictures["integer"]
     assert cli.run_command(["cost", "--images", "1000"]) == 0
     assert "bitsliced" in capsys.readouterr().out
     assert run(capsys, "cost", "--images", "0", status=2)["error"] == "mistake"
+    assert run(capsys, "cost", "--picture-bytes", "0", status=2)["error"] == "mistake"
 
 
 def test_store(capsys, tmp_path):

@@ -7,16 +7,15 @@ import secrets
 import shutil
 import unicodedata
 
+import PIL.Image
 import pytest
 from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
     BITS,
-    CLOUD_PASSPHRASE,
     IDENTITIES,
     PASSPHRASE,
     install_services,
-    make_identities,
     open_workspace,
     run,
     write_network,
@@ -34,21 +33,10 @@ from jcbir.protocol import owner
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.ranking import KEY_KINDS
-from jcbir.storage import identities, keys
-from jcbir.storage.cards import read_card
+from jcbir.storage import _keys as keys
+from jcbir.storage._cards import read_card
 
-
-@pytest.fixture(autouse=True)
-def quick(capsys, monkeypatch, tmp_path):
-    """A stored key instead of seconds of primes, the least scrypt, a passphrase in the environment, a folder."""
-    monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
-    monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
-    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
-    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
-    monkeypatch.setattr(identities, "WORK", 14)
-    monkeypatch.chdir(tmp_path)
-    make_identities(capsys)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture
@@ -69,11 +57,11 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 9)
     record = run(capsys, "owner", "publish", "album", "--segment", "4", *ADDRESSES)
     assert (record["published"], record["segments"], record["sent"], record["waiting"]) == (9, 3, 12, 0)
-    assert services.orders[:2] == [("http://cloud", "Publication"), ("http://authority", "Catalog")]
+    assert services.orders[:2] == [("https://cloud", "Publication"), ("https://authority", "Catalog")]
 
     assert run(capsys, "user", "init", "--hybrid")["hybrid"]
     granted = run(
-        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud"
+        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud"
     )  # fmt: skip
     assert granted["hybrid"]
     joined = run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
@@ -90,19 +78,87 @@ def test_photographs_in_query_out(capsys, tmp_path, found, services):
         assert asked.name in {names[m["image_id"]]["path"] for m in query["matches"] if m["distance"] == 0}
         for match in query["matches"]:
             original = album / names[match["image_id"]]["path"]
-            assert (read_image(match["file"]) == read_image(original)).all()
-    assert json.loads((tmp_path / "results" / "results.json").read_text())["queries"]
+            assert (tmp_path / match["file"]).read_bytes() == original.read_bytes()
+            assert (tmp_path / match["file"]).name == match["name"] == original.name
+        record = json.loads((tmp_path / "results" / asked.stem / "results.json").read_text())
+        assert [match["file"] for match in record["matches"]] == [match["name"] for match in query["matches"]]
 
-    # A second query into the same folder would mix two answers.
-    refused = run(capsys, "user", "query", photographs[2], photographs[7], "--out", "results", status=2)
-    assert refused["error"] == "mistake"
+    # A second query leaves the first answer alone.
+    before = {file: file.read_bytes() for file in (tmp_path / "results").rglob("*") if file.is_file()}
+    again = run(capsys, "user", "query", photographs[2], "--top", "1")
+    assert again["queries"][0]["folder"] == os.path.join("results", "a002-2")
+    assert before == {file: file.read_bytes() for file in before}
+
+
+def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, services):
+    album = tmp_path / "album"
+    album.mkdir()
+    noted = PIL.Image.Exif()
+    noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
+    noted.get_ifd(0x8825)[1] = "here"
+    for number, kind in enumerate(("jpg", "png", "bmp")):
+        options = {} if kind == "bmp" else {"exif": noted}
+        PIL.Image.new("RGB", (20, 16), (90 * number, 40, 200)).save(album / f"{number}.{kind}", **options)
+    (tmp_path / "captions.csv").write_text('\ufeffpath,caption\r\n0.jpg,"The four of us, at last"\r\n', "utf-8")
+    record = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", *ADDRESSES)
+    assert [row["path"] for row in record["reencoded"]] == ["2.bmp"] and record["published"] == 3
+    PIL.Image.new("RGB", (20, 16), (9, 9, 9)).save(album / "quiet.jpg", exif=noted)
+    run(capsys, "owner", "publish", "album", "--no-names", "--no-dates", *ADDRESSES)
+    PIL.Image.new("RGB", (20, 16), (99, 9, 9)).save(album / "whole.jpg", exif=noted)
+    run(capsys, "owner", "publish", "album", "--keep-metadata", *ADDRESSES)
+
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    answer = run(capsys, "user", "query", album / "0.jpg", "--top", "5")
+    names = run(capsys, "owner", "info", "--names")["names"]
+    told = {names[match["image_id"]]["path"]: match for match in answer["queries"][0]["matches"]}
+    date = "2024-05-01T12:30:00"
+    assert {path: (match["name"], match["taken"], match["caption"]) for path, match in told.items()} == {
+        "0.jpg": ("0.jpg", date, "The four of us, at last"),
+        "1.png": ("1.png", date, ""),
+        "2.bmp": ("2.jpg", "", ""),
+        "quiet.jpg": ("", "", ""),
+        "whole.jpg": ("whole.jpg", date, ""),
+    }
+    for path, match in told.items():
+        content = (tmp_path / match["file"]).read_bytes()
+        assert (content == (album / path).read_bytes()) == (path == "whole.jpg")
+        assert (b"here" in content) == (path == "whole.jpg")
+        if path != "2.bmp":
+            assert (read_image(tmp_path / match["file"]) == read_image(album / path)).all()
+    assert (tmp_path / told["quiet.jpg"]["file"]).name == "photograph.jpg"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a.jpg\n", "captions: must have a path and a caption in each row, got 1 cells in 1"),
+        (b"a.jpg,b,c\n", "captions: must have a path and a caption in each row, got 3 cells in 1"),
+        (b'a.jpg,"b\n', "captions: must be a CSV file in UTF-8"),
+        (b"\xff\xfe", "captions: must be a CSV file in UTF-8"),
+    ],
+)
+def test_captions_are_a_file_of_two_columns(capsys, tmp_path, found, content, said):
+    (tmp_path / "album").mkdir()
+    (tmp_path / "captions.csv").write_bytes(content)
+    refused = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", status=5)
+    assert said in refused["reason"]
+
+
+def test_a_caption_of_no_photograph_is_named(capsys, tmp_path, found):
+    write_photographs(tmp_path / "album", 1)
+    (tmp_path / "captions.csv").write_text("a000.png,here\n\nb\\none.png,nowhere\n")
+    assert run_command(["owner", "publish", "album", "--captions", "captions.csv", "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "captions: nothing at b/none.png" in told and "nothing at a000.png" not in told
 
 
 def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, services):
     album = write_photographs(tmp_path / "album", 5)
     run(capsys, "owner", "publish", "album", "--segment", "3", *ADDRESSES)
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     photograph, before = sorted(album.iterdir())[0], services.cloud
     answer = run(capsys, "user", "query", photograph, "--top", "1", "--out", "first", "--audit", "4")
@@ -278,7 +334,7 @@ def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
     assert not run(capsys, "owner", "status", *ADDRESSES)["cloud"]["in_step"]
     services.unreachable = True
     assert run(capsys, "owner", "status", *ADDRESSES)["cloud"] == {
-        "reachable": False, "in_step": False, "reason": "http://cloud: nobody answers",
+        "reachable": False, "in_step": False, "reason": "https://cloud: nobody answers",
     }  # fmt: skip
 
 
@@ -323,7 +379,7 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
     shutil.copy(tmp_path / "album" / "a000.png", tmp_path / "more" / "a000.png")
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     with open_workspace(tmp_path / "jcbir-owner") as workspace:
         services.owner_state = workspace.owner
@@ -396,7 +452,7 @@ def test_what_cannot_be_sent_waits_in_order(capsys, tmp_path, found, services):
     services.unreachable = True
     assert run(capsys, "owner", "send", *ADDRESSES, status=4)["error"] == "unreachable"
     services.unreachable = False
-    half = run(capsys, "owner", "send", "--cloud", "http://cloud")
+    half = run(capsys, "owner", "send", "--cloud", "https://cloud")
     assert (half["sent"], half["waiting"]) == (6, 6)
     assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
     assert [segment.number for segment in services.cloud.segments] == [0, 1, 2]
@@ -411,7 +467,7 @@ def test_revoked_and_rekeyed(capsys, tmp_path, found, services):
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     with open_workspace(tmp_path / "jcbir-owner") as workspace:
         services.owner_state = workspace.owner
-    ask = ("user", "query", "album/a000.png", "--cloud", "http://cloud", "--top", "1")
+    ask = ("user", "query", "album/a000.png", "--cloud", "https://cloud", "--top", "1")
     run(capsys, *ask, "--out", "one")
     assert run(capsys, *ask, "--scheme", "integer", "--out", "no", status=2)["error"] == "mistake"
     assert run(capsys, "owner", "revoke", "nobody", status=2)["error"] == "mistake"

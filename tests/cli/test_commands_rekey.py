@@ -10,11 +10,8 @@ import pytest
 from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
-    CLOUD_PASSPHRASE,
     IDENTITIES,
-    PASSPHRASE,
     install_services,
-    make_identities,
     open_workspace,
     run,
     write_network,
@@ -24,31 +21,21 @@ from paillier_vectors import stored_key
 
 from jcbir.cli import owner as owner_commands, publish as publishing, rekey as rekeying, workspace as workspaces
 from jcbir.cli.outbox import pending
-from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
-from jcbir.storage import identities, keys
-from jcbir.storage.cards import read_card
+from jcbir.storage import _keys as keys
+from jcbir.storage._cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
-ASK = ("user", "query", "album/a002.png", "album/a004.png", "--cloud", "http://cloud", "--top", "5")
+ASK = ("user", "query", "album/a002.png", "album/a004.png", "--cloud", "https://cloud", "--top", "5")
 
 
 class KilledError(BaseException):
     """Not an Exception: nothing may tidy up after it."""
 
 
-@pytest.fixture(autouse=True)
-def quick(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
-    monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
-    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
-    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
-    monkeypatch.setattr(identities, "WORK", 14)
-    monkeypatch.chdir(tmp_path)
-    make_identities(capsys)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def delegation_of(path):
@@ -88,7 +75,7 @@ def check_answers(capsys, services, out):
         assert asked in {names[m["image_id"]]["path"] for m in query["matches"] if m["distance"] == 0}
         for match in query["matches"]:
             original = workspaces.Path("album", names[match["image_id"]]["path"])
-            assert (read_image(match["file"]) == read_image(original)).all()
+            assert workspaces.Path(match["file"]).read_bytes() == original.read_bytes()
 
 
 def test_rekey_moves_everything(capsys, services):
@@ -245,7 +232,7 @@ def rekey(path, services, tick):
             workspace,
             lambda: owner.rekey(workspace.owner, draw=secrets.token_bytes),
             carriers={side: carrier(side) for side in ("cloud", "authority")},
-            fetch=lambda message: services.recall("http://cloud", message),
+            fetch=lambda message: services.recall("https://cloud", message),
             authority_passphrase=AUTHORITY_PASSPHRASE,
         )
 
@@ -254,7 +241,7 @@ def killed_runs(services, kill, tmp_path, limits):
     """Kill a run before its n-th change, for each n; whoever runs it again arrives at the next epoch, complete."""
     left, tick = kill
     source, cloud, holder = tmp_path / "jcbir-owner", services.cloud, services.holder
-    pictures = {file.name: read_image(file) for file in (tmp_path / "album").iterdir()}
+    pictures = {file.name: file.read_bytes() for file in (tmp_path / "album").iterdir()}
     reached = set()
     for limit in limits:
         path = tmp_path / f"killed-{limit}"
@@ -282,7 +269,8 @@ def killed_runs(services, kill, tmp_path, limits):
             names = publishing.published_names(workspace)
             images = [owner.SealedImage(each, services.cloud.images[each]) for each in services.living()]
             for image, opened in zip(images, owner.unseal(workspace.owner, images), strict=True):
-                assert (opened == pictures[names[image.image_id]["path"]]).all()
+                name = names[image.image_id]["path"]
+                assert (opened.data, opened.name) == (pictures[name], name)
             assert len(images) == 5
         shutil.rmtree(path)
     return reached

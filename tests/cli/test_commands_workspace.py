@@ -12,6 +12,7 @@ from paillier_vectors import stored_key
 from jcbir.cli import workspace as workspaces
 from jcbir.cli.outbox import deliver, pending, post
 from jcbir.protocol import owner, session, wire
+from jcbir.sealing import Photograph
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 
@@ -58,7 +59,7 @@ def prepared(tmp_path_factory):
     network = write_network(root / "net.safetensors")
     passphrases = {"passphrase": PASSPHRASE, "authority_passphrase": PASSPHRASE}
     workspaces.create_workspace(root / "home", state, settings, network, **passphrases, work=14)
-    images = [np.full((2, 2, 3), value, np.uint8) for value in (1, 2)]
+    images = [Photograph(text, "image/png") for text in (b"one", b"two")]
     codes = np.eye(16, dtype=bool)[:2]
     options = {"draw": secrets.token_bytes, "cipher": "aes-gcm"}
     return root / "home", [owner.publish(state, codes, images, ["a", "b"], **options) for _ in range(2)]

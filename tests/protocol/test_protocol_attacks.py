@@ -10,11 +10,11 @@ from hypothesis import given, settings, strategies as st
 from protocol_world import BITS, NOW, make_world, new_user, resign, score, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.protocol import authority, grants, owner, server, session, user
+from jcbir.protocol import _grants as grants, authority, owner, server, session, user
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog, SealedImage, Spending
 from jcbir.protocol.refusals import ForgedReplyError, OverBudgetError, ReplayedQueryError, StaleQueryError
-from jcbir.sealing import image_key, open_sealed, seal
+from jcbir.sealing import Photograph, image_key, open_photograph, seal_photograph
 
 DAY = authority.DAY_SECONDS
 MIDNIGHT = NOW - NOW % DAY
@@ -96,7 +96,7 @@ def test_rows_of_a_day_are_counted_to_the_last():
         authority.admit(holder, asked(world, CODES[:1], now=last)[1], now=last)
     assert refused.value.retry_after == 1
     holder, _ = authority.admit(holder, asked(world, CODES[:4], now=first)[1], now=first)
-    assert authority.spent_today(holder, world.me.grant.grant_id, now=first).rows == 4
+    assert authority._spent_today(holder, world.me.grant.grant_id, now=first).rows == 4
 
 
 def test_a_batch_beyond_the_day_is_refused_by_both_at_once():
@@ -134,7 +134,7 @@ def test_different_images_of_a_day_are_counted_and_nothing_is_sealed_beyond(monk
     missing = next(code for code in world.codes if code_finds_new(world, code, ranking))
     holder, (_, last), _ = answered_by(world, admitted, missing[None], top=1)
     assert len(last.image_ids) == 1
-    assert len(authority.spent_today(holder, world.me.grant.grant_id, now=NOW).image_ids) == 5
+    assert len(authority._spent_today(holder, world.me.grant.grant_id, now=NOW).image_ids) == 5
     # The next day all are new again.
     tomorrow = MIDNIGHT + DAY
     _, (_, fresh), _ = answered_by(world, holder, CODES[:1], top=4, now=tomorrow)
@@ -183,9 +183,9 @@ def test_what_the_journal_reads_back_is_what_was_spent(steps):
             rows[grant] = rows.get(grant, 0) + count
             images[grant] = images.get(grant, set()) | names
     for grant, day in days.items():
-        found = authority.spent_today(state, bytes([grant] * 16), now=day * DAY)
+        found = authority._spent_today(state, bytes([grant] * 16), now=day * DAY)
         assert (found.rows, found.image_ids) == (rows[grant], images[grant])
-        assert authority.spent_today(state, bytes([grant] * 16), now=(day + 1) * DAY).rows == 0
+        assert authority._spent_today(state, bytes([grant] * 16), now=(day + 1) * DAY).rows == 0
 
 
 def test_a_clock_that_steps_back_lets_no_replay_in():
@@ -252,7 +252,7 @@ def test_rate_can_be_spent_after_freshness():
         server.admit_query(cloud, query, now=NOW)
     with pytest.raises(ReplayedQueryError):
         authority.admit(holder, report, now=NOW)
-    assert authority.spent_today(holder, world.me.grant.grant_id, now=NOW).rows == 1
+    assert authority._spent_today(holder, world.me.grant.grant_id, now=NOW).rows == 1
 
 
 def test_who_opened_an_image_cannot_forge_it_for_others():
@@ -262,9 +262,9 @@ def test_who_opened_an_image_cannot_forge_it_for_others():
     image_id = found.ranking.image_ids[0]
     segment = world.own.image_ids[image_id]
     key = image_key(world.own.image_master, image_id=image_id, epoch=0, segment=segment)
-    lie = np.full((7, 9, 3), 13, np.uint8)
-    forged = seal(lie, key=key, nonce=secrets.token_bytes(16), image_id=image_id, cipher="aes-gcm")
-    np.testing.assert_array_equal(open_sealed(forged, key=key, image_id=image_id), lie)
+    lie = Photograph(b"a lie", "image/png")
+    forged = seal_photograph(lie, key=key, nonce=secrets.token_bytes(16), image_id=image_id, cipher="aes-gcm")
+    assert open_photograph(forged, key=key, image_id=image_id) == lie
     me, query = user.ask(world.me, world.codes[:1], top=1, now=NOW, draw=secrets.token_bytes)
     cloud, report = score(world, query)
     cloud = dataclasses.replace(cloud, images={**cloud.images, image_id: forged})
@@ -280,7 +280,7 @@ def test_a_withdrawn_image_is_not_served_again():
     old = world.cloud.images[owner.pseudonym(world.own, name)]
     own, withdrawal = owner.withdraw(world.own, [name])
     cloud, holder = server.withdraw(world.cloud, withdrawal), authority.withdraw(world.holder, withdrawal)
-    new = np.full((3, 3, 3), 99, np.uint8)
+    new = Photograph(b"new", "image/png")
     own, publication, catalog = owner.publish(own, code, [new], [name], cipher="aes-gcm", draw=secrets.token_bytes)
     cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
     world = world._replace(own=own, cloud=cloud, holder=holder)
@@ -291,7 +291,7 @@ def test_a_withdrawn_image_is_not_served_again():
     _, ranking = authority.answer(holder, report, now=NOW)
     assert ranking.image_ids == (owner.pseudonym(own, name),)
     honest = server.deliver(state, ranking)[1]
-    np.testing.assert_array_equal(user.receive(me, honest)[1][0][0].image, new)
+    assert user.receive(me, honest)[1][0][0].photograph == new
     served = dataclasses.replace(
         honest, images=(SealedImage(ranking.image_ids[0], cheating.images[ranking.image_ids[0]]),)
     )

@@ -34,7 +34,7 @@ def test_whole_buckets_are_fetched_and_only_results_open(size, code, top):
     found = search(world, query, scheme="packed", top=top)
     of, results = buckets(world, size), {match.image_id for match in found.matches[0]}
     assert set(found.ranking.image_ids) == set().union(*(of[name] for name in results))
-    assert len(results) == top and all(match.image is not None for match in found.matches[0])
+    assert len(results) == top and all(match.photograph is not None for match in found.matches[0])
     # Sentinels are fetched like images: that nobody ever opens them does not show.
     plain = search(covered(1), query, scheme="packed", top=top)
     assert [match.distance for match in found.matches[0]] == [match.distance for match in plain.matches[0]]

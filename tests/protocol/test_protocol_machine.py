@@ -24,14 +24,18 @@ from jcbir.protocol.refusals import (
     RolledBackError,
 )
 from jcbir.ranking._sentinels import sentinel_codes
+from jcbir.sealing import Photograph
 
-IMAGE = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
 SCHEMES = st.sampled_from(["packed", "bitsliced"])
 CODES = st.lists(st.integers(0, 2**BITS - 1), min_size=1, max_size=3)
 
 
 def bits_of(numbers):
     return np.array([[number >> place & 1 for place in range(BITS)] for number in numbers], bool)
+
+
+def picture(number):
+    return Photograph(number.to_bytes(2), "image/png", f"{number}.png")
 
 
 def travel(message):
@@ -71,7 +75,7 @@ class Machine(RuleBasedStateMachine):
         self.add([name], [number])
 
     def add(self, names, numbers):
-        images = [IMAGE + number % 200 for number in numbers]
+        images = [picture(number) for number in numbers]
         self.own, publication, catalog = owner.publish(
             self.own,
             bits_of(numbers),
@@ -147,7 +151,7 @@ class Machine(RuleBasedStateMachine):
         me, revoked = self.users[place]
         me, query = user.ask(me, bits_of(numbers), top=top, now=NOW, scheme=scheme, draw=secrets.token_bytes)
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+        blinders = owner.blinder_pool(self.own, count, draw=secrets.token_bytes)
         self.cloud, report = server.score_query(
             self.cloud, travel(query), blinders=blinders, identity=self.identity, now=NOW
         )
@@ -170,7 +174,7 @@ class Machine(RuleBasedStateMachine):
             return None
         me, query = user.ask(good[0], bits_of(numbers), top=top, now=NOW, draw=secrets.token_bytes)
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+        blinders = owner.blinder_pool(self.own, count, draw=secrets.token_bytes)
         cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=NOW)
         return me, cloud, query, report
 
@@ -264,7 +268,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(4):
             me, query = user.ask(me, bits_of(numbers), top=2, now=NOW, draw=secrets.token_bytes)
             count = server.blinders_needed(self.cloud, query)
-            blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+            blinders = owner.blinder_pool(self.own, count, draw=secrets.token_bytes)
             _, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=NOW)
             try:
                 holder, _ = authority.admit(holder, report, now=NOW)
@@ -279,7 +283,7 @@ class Machine(RuleBasedStateMachine):
                 continue
             images |= set(ranking.image_ids)
         assert rows <= 4 and len(images) <= 3
-        spent = authority.spent_today(holder, me.grant.grant_id, now=NOW)
+        spent = authority._spent_today(holder, me.grant.grant_id, now=NOW)
         assert (spent.rows, spent.image_ids) == (rows, images)
 
     def compare(self, numbers, top, matches):
@@ -291,7 +295,7 @@ class Machine(RuleBasedStateMachine):
             for match in row:
                 name = names[match.image_id]
                 assert match.distance == distances[name]
-                np.testing.assert_array_equal(match.image, IMAGE + self.living[name] % 200)
+                assert match.photograph == picture(self.living[name])
 
     @invariant()
     def server_holds_the_living(self):

@@ -35,7 +35,7 @@ def test_images_arrive_byte_for_byte(scheme):
     for row in search(world, draw_codes(2), scheme=scheme).matches:
         assert len(row) == TOP
         for match, position in zip(row, positions(world, row), strict=True):
-            np.testing.assert_array_equal(match.image, world.images[position])
+            assert match.photograph == world.images[position]
 
 
 def test_integer_orders_by_difference_of_masked_codes():
@@ -74,7 +74,7 @@ def test_lorenz_sealed_images_open():
     world = make_world(schemes=("bitsliced",), cipher="lorenz", label="lorenz world")
     for row in search(world, draw_codes(1), scheme="bitsliced", top=2).matches:
         for match, position in zip(row, positions(world, row), strict=True):
-            np.testing.assert_array_equal(match.image, world.images[position])
+            assert match.photograph == world.images[position]
 
 
 def test_withdrawn_images_are_never_found_and_can_come_back():
@@ -101,14 +101,14 @@ def test_withdrawn_images_are_never_found_and_can_come_back():
     )
     (row,) = search(back, code, scheme="packed", top=30).matches
     assert positions(world, row).count(3) == 1
-    np.testing.assert_array_equal(row[0].image, world.images[4])
+    assert row[0].photograph == world.images[4]
 
 
 def test_rank_right_alone_gives_no_image():
     world = make_world()
     me, *_ = new_user(world.own, rights=["rank"])
     found = search(world._replace(me=me), draw_codes(1), scheme="packed")
-    assert all(match.image is None for match in found.matches[0])
+    assert all(match.photograph is None for match in found.matches[0])
     assert found.ranking.image_ids == ()
     assert found.delivery.images == ()
 
@@ -149,7 +149,7 @@ def test_scores_are_fresh_each_time():
 def test_shares_of_segments_join_to_the_whole():
     world, codes = make_world(), draw_codes(2)
     _, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     shares, used = [], 0
     for number in (0, 1):
         needed = server.blinders_needed(world.cloud, query, segments=[number])

@@ -25,7 +25,7 @@ def test_open_inverts_seal(photo, cipher, image_id):
     sealed = sealing.seal(photo, key=KEY, nonce=NONCE, image_id=image_id, cipher=cipher)
     assert np.array_equal(sealing.open_sealed(sealed, key=KEY, image_id=image_id), photo)
     assert len(sealed) == 24 + len(image_id.encode()) + padded_length(12 + photo.size) + 16
-    assert layout.header(sealed) == (layout.cipher_record(cipher), NONCE, image_id)
+    assert layout.header(sealed, version=layout.IMAGE) == (layout.IMAGE, layout.cipher_record(cipher), NONCE, image_id)
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
@@ -66,7 +66,7 @@ def test_wrong_key_and_swapped_id():
 def test_algorithm_cannot_be_downgraded():
     sealed = bytearray(sealing.seal(PHOTO, key=KEY, nonce=NONCE, image_id="a"))
     sealed[5] = 2
-    assert layout.header(bytes(sealed)).cipher.name == "aes-gcm"
+    assert layout.header(bytes(sealed), version=layout.IMAGE).cipher.name == "aes-gcm"
     with pytest.raises(IntegrityError):
         sealing.open_sealed(bytes(sealed), key=KEY, image_id="a")
 
@@ -180,8 +180,9 @@ def test_what_an_earlier_version_sealed_is_refused_by_name():
 
 def locked(content):
     """Content of anybody's making under a good tag: the owner of the key is not always careful."""
-    head = layout.pack_header(layout.Header(layout.cipher_record("aes-gcm"), NONCE, "a"))
-    return head + layout.lock(layout.strip_keys(KEY, NONCE, layout.cipher_record("aes-gcm"))[1], 0, head, content)
+    head = layout.Header(layout.IMAGE, layout.cipher_record("aes-gcm"), NONCE, "a")
+    packed = layout.pack_header(head)
+    return packed + layout.lock(layout.strip_keys(KEY, head)[1], 0, packed, content)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from jcbir import models
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.models import read_torch
 from jcbir.models._pretrained import IMAGENET_TORCH
-from jcbir.storage import backbones, checkpoints, fetching
+from jcbir.storage import _backbones as backbones, _checkpoints as checkpoints
+from jcbir.storage._files import file_digest
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 CONTENT = bytes(range(256)) * 5000
@@ -103,7 +104,7 @@ def test_wrong_bytes_are_removed(server, known, tmp_path):
 
 def test_pins(known, tmp_path):
     known(source("http://127.0.0.1:9/", sha256=None), source("http://127.0.0.1:9/", name="pinned"))
-    with pytest.raises(ValueError, match="state the SHA-256"):
+    with pytest.raises(ValueError, match="sha256: must be stated"):
         backbones.fetch_weights("here/w", cache=tmp_path)
     with pytest.raises(ValueError, match="pinned to"):
         backbones.fetch_weights("pinned", sha256="1" * 64, cache=tmp_path)
@@ -286,4 +287,4 @@ def test_rubbish(tmp_path, suffix):
 
 def test_digest(tmp_path):
     (tmp_path / "a").write_bytes(CONTENT)
-    assert fetching.file_digest(tmp_path / "a") == DIGEST
+    assert file_digest(tmp_path / "a") == DIGEST

@@ -17,9 +17,9 @@ from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
 from jcbir.protocol.messages import Publication
 from jcbir.protocol.owner import announce
-from jcbir.storage import store as disk
-from jcbir.storage.load import load_server
-from jcbir.storage.maintenance import backup_store, compact_store, verify_store
+from jcbir.storage import _store as disk
+from jcbir.storage._load import load_server
+from jcbir.storage._maintenance import backup_store, compact_store, verify_store
 
 
 def publications(world):
@@ -60,7 +60,7 @@ def test_a_search_from_disk_equals_one_from_memory(filled, scheme):
     ):
         assert [(m.image_id, m.distance) for m in row] == [(m.image_id, m.distance) for m in expected]
         for match, other in zip(row, expected, strict=True):
-            np.testing.assert_array_equal(match.image, other.image)
+            assert match.photograph == other.photograph
 
 
 def test_every_byte_comes_back(filled):
@@ -120,7 +120,7 @@ def test_a_repeated_upload_is_no_error_and_another_one_is(filled):
     first, second = publications(world)
     with disk.open_store(filled, write=True) as store:
         assert not disk.append_segment(store, second)
-        with pytest.raises(ValueError, match="segment 0, the next one here is 2"):
+        with pytest.raises(ValueError, match="must be segment 2, the next one here, got segment 0"):
             disk.append_segment(store, dataclasses.replace(first, images=second.images[:1]))
         with pytest.raises(ValueError, match="10 are here"):
             disk.append_segment(store, dataclasses.replace(second, segment=2))
@@ -180,7 +180,7 @@ def test_readers_keep_what_they_have_while_a_writer_compacts(filled):
     # The old snapshot maps files that have no name any more.
     assert dict(before.cloud.images) == dict(world.cloud.images)
     found = search(before, world.codes[:1], scheme="packed", top=1).matches[0][0]
-    np.testing.assert_array_equal(found.image, world.images[0])
+    assert found.photograph == world.images[0]
     assert len(loaded(moved, filled).cloud.images) == 25
 
 
@@ -226,7 +226,7 @@ def test_backup_while_serving(filled, tmp_path):
     with disk.open_store(tmp_path / "backup", card=own.card) as copy:
         assert verify_store(copy).images == 30
     found = search(loaded(world, tmp_path / "backup"), world.codes[:1], scheme="packed", top=1).matches[0][0]
-    np.testing.assert_array_equal(found.image, world.images[0])
+    assert found.photograph == world.images[0]
 
 
 def test_what_a_crash_left_is_swept_up(filled):
@@ -295,8 +295,8 @@ def test_a_read_only_catalogue_is_a_clear_error(filled):
 
 def test_the_store_loads_no_secret_code():
     program = (
-        "import sys, jcbir.storage.store, jcbir.storage.load, jcbir.storage.maintenance\n"
-        "bad = [m for m in ('jcbir.paillier.secret', 'jcbir.cipher', 'jcbir.sealing', 'jcbir.storage.keys', "
+        "import sys, jcbir.storage._store, jcbir.storage._load, jcbir.storage._maintenance\n"
+        "bad = [m for m in ('jcbir.paillier.secret', 'jcbir.cipher', 'jcbir.sealing', 'jcbir.storage._keys', "
         "'jcbir.protocol.owner', 'flax') if m in sys.modules]\n"
         "sys.exit(repr(bad) if bad else 0)"
     )
@@ -357,8 +357,8 @@ def check_read_only(world, path):
     disk.create_store(path, world.own.card, unsafe_small=True)
     probe = """
 import os, sys
-from jcbir.storage.load import load_server
-from jcbir.storage.store import open_store
+from jcbir.storage._load import load_server
+from jcbir.storage._store import open_store
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -28,7 +28,16 @@ from jcbir.cli.network import LARGEST_BATCH, keep_programs, open_features, white
 from jcbir.cli.options import Demo
 from jcbir.cli.training import csq_head
 from jcbir.codes import binarize, pack, pairwise
-from jcbir.data import Sample, Split, class_folders, load_sample, read_image
+from jcbir.data import (
+    Sample,
+    Split,
+    class_folders,
+    decode_whole,
+    encode_jpeg,
+    load_sample,
+    published_file,
+    read_encoded,
+)
 from jcbir.hashing import encode_images
 from jcbir.hashing.heads import FEWEST, Whitening, fit_label_free
 from jcbir.metrics import mean_average_precision, precision_at, tally
@@ -39,6 +48,7 @@ from jcbir.protocol.leakage import describe
 from jcbir.protocol.session import Found, Session
 from jcbir.protocol.user import scheme_masking_key
 from jcbir.ranking import mask_index, plan, rank
+from jcbir.sealing import Photograph
 
 INTEGER_QUERIES = 1
 """The paper's scheme decrypts once per image and query: so many queries run encrypted, all by its rule in clear."""
@@ -119,7 +129,7 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
         session = sessions.publish(
             session,
             learned.database,
-            _pictures(options, sample.database),
+            _photographs(options, sample.database),
             sample.database.ids,
             schemes=schemes,
             draw=secrets.token_bytes,
@@ -196,14 +206,16 @@ def _load(options: Demo, console: Console) -> Sample:
     return sample
 
 
-def _pictures(options: Demo, split: Split) -> list[np.ndarray]:
+def _photographs(options: Demo, split: Split) -> list[Photograph]:
     """What is sealed: of a user's own photographs not the squares that the network sees, but the pictures, reduced."""
     if options.images is None:
-        return list(split.images)
-    pictures = []
+        pairs = zip(split.images, split.ids, strict=True)
+        return [Photograph(encode_jpeg(image), "image/jpeg", name) for image, name in pairs]
+    photographs = []
     for name in split.ids:
-        pictures.append(read_image(options.images / name, longest_side=PICTURE_SIDE))
-    return pictures
+        file = published_file(read_encoded(options.images / name), longest_side=PICTURE_SIDE)
+        photographs.append(Photograph(file.data, file.media_type, name, file.taken))
+    return photographs
 
 
 def _look(
@@ -344,7 +356,7 @@ def _same_order(left: Int32[np.ndarray, "q n"], right: Int32[np.ndarray, "q n"])
 def _draw(options: Demo, sample: Sample, session: Session, answer: Found, report: dict[str, Any]) -> None:
     names = {owner.pseudonym(session.owner, name): i for i, name in enumerate(sample.database.ids)}
     # One query of each of the first classes: the query split is balanced in every prefix, so the first are distinct.
-    asked = _pictures(options, sample.query)
+    asked = _photographs(options, sample.query)
     chosen = list(dict.fromkeys(int(label) for label in sample.query.labels))[:DRAWN]
     rows = []
     for label in chosen:
@@ -353,10 +365,10 @@ def _draw(options: Demo, sample: Sample, session: Session, answer: Found, report
         labels = sample.database.labels[[names[match.image_id] for match in matches]]
         rows.append(
             Answer(
-                asked[query],
+                decode_whole(asked[query].data),
                 answer.query.trapdoors[query].body.tobytes(),
                 [session.server.images[match.image_id] for match in matches],
-                [match.image for match in matches],
+                [decode_whole(match.photograph.data) for match in matches],
                 labels == label,
             )
         )

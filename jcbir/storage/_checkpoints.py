@@ -19,23 +19,7 @@ LARGEST = 2 << 30
 
 
 def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50") -> dict[str, np.ndarray]:
-    """Name to array of a `.safetensors`, `.pth`, `.bin`, `.h5`, TensorFlow.js `model.json` or npm `.tgz` file.
-
-    Args:
-        path: the file; its suffix says what it is.
-        folder: of the TensorFlow.js model inside an npm package.
-
-    Returns:
-        Arrays under the names of the library that wrote them.
-
-    Raises:
-        FormatError: another kind of file, or damaged, or larger than any network here.
-
-    Example:
-        >>> read_checkpoint("weights.txt")
-        Traceback (most recent call last):
-        jcbir.errors.FormatError: path must end in one of .safetensors, .pth, .bin, .h5, .json, .tgz; got weights.txt
-    """
+    """Name to array of a `.safetensors`, `.pth`, `.bin`, `.h5`, TensorFlow.js `model.json` or npm `.tgz` file."""
     path = pathlib.Path(path)
     readers = {
         ".safetensors": _read_safetensors,
@@ -46,29 +30,14 @@ def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50"
         ".tgz": lambda file: _read_npm(file, folder),
     }
     if path.suffix not in readers:
-        raise FormatError(f"path must end in one of {', '.join(readers)}; got {path}")
+        raise FormatError(f"path: must end in one of {', '.join(readers)}, got {path}")
     if path.stat().st_size > LARGEST:
-        raise FormatError(f"{path} must be at most {LARGEST} bytes; got {path.stat().st_size}")
+        raise FormatError(f"{path}: must be at most {LARGEST} bytes, got {path.stat().st_size}")
     return readers[path.suffix](path)
 
 
 def read_keras(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Keras weights in HDF5, named `layer/variable`; needs `h5py`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Arrays.
-
-    Raises:
-        FormatError: h5py is not installed, or the file is not HDF5.
-
-    Example:
-        >>> read_keras("none.h5")  # doctest: +IGNORE_EXCEPTION_DETAIL
-        Traceback (most recent call last):
-        jcbir.errors.FormatError: none.h5 ...
-    """
+    """Keras weights in HDF5, named `layer/variable`; needs `h5py`."""
     if importlib.util.find_spec("h5py") is None:
         raise FormatError(f"{path} needs h5py (`pip install jcbir[weights]`), or weights in safetensors")
     import h5py
@@ -114,11 +83,14 @@ def _read_npm(path: pathlib.Path, folder: str) -> dict[str, np.ndarray]:
     try:
         # One pass: gzip has no index, and going back would inflate the whole again.
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
-            members = (m for m in archive if m.isfile() and m.name.startswith(f"{folder}/"))
-            files = {m.name.removeprefix(f"{folder}/"): archive.extractfile(m).read() for m in members}
+            files = {
+                member.name.removeprefix(f"{folder}/"): file.read()
+                for member in archive
+                if member.isfile() and member.name.startswith(f"{folder}/") and (file := archive.extractfile(member))
+            }
         return read_tfjs(_json(files["model.json"], path), files.__getitem__)
     except (tarfile.TarError, EOFError, KeyError, OSError) as error:
-        raise FormatError(f"{path} must be an npm package with a model in {folder}; {error}") from error
+        raise FormatError(f"{path}: must be an npm package with a model in {folder}; {error}") from error
 
 
 def _json(content: bytes, path: pathlib.Path) -> dict:

@@ -1,4 +1,4 @@
-"""Pictures and weights: what is written comes back; what cannot be written is a clear error."""
+"""Weights: what is written comes back; what cannot be written is a clear error."""
 
 import json
 
@@ -7,27 +7,8 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, strategies as st
 
-from jcbir.data import decode_whole
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.storage import files, images, weights
-
-
-@given(
-    height=st.integers(1, 9), width=st.integers(1, 9), channels=st.sampled_from([1, 3, 4]), fill=st.integers(0, 2**32)
-)
-def test_png_round_trip(height, width, channels, fill):
-    image = np.random.default_rng(fill).integers(0, 256, (height, width, channels), np.uint8)
-    if channels == 4:
-        image[..., 3] = 255
-    expected = np.broadcast_to(image[..., :3] if channels > 1 else image, (height, width, 3))
-    np.testing.assert_array_equal(decode_whole(images.encode_image(image)), expected)
-
-
-def test_bad_images_to_write(unchecked):
-    for bad in (np.zeros((2, 2, 2), np.uint8), np.zeros((0, 2, 3), np.uint8), np.zeros((2, 2, 3), np.float32)):
-        with pytest.raises(ValueError, match="image: must be uint8"):
-            images.encode_image(bad)
-
+from jcbir.storage import _files as files, _weights as weights
 
 NAMES = st.text("abcdefg_0", min_size=1, max_size=5)
 LEAVES = st.sampled_from([np.ones(3, np.float32), np.zeros((2, 2), np.float32), np.arange(4, dtype=np.int32)])

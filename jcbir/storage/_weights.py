@@ -11,32 +11,18 @@ import numpy as np
 import safetensors.numpy
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.storage.files import write_file
+from jcbir.storage._files import write_file
 
 SEPARATOR = "/"
 METADATA_KEY = "jcbir"
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Turn a tree of variables into flat names: `{"params": {"stem": {"kernel": a}}}` to `{"params/stem/kernel": a}`.
-
-    Args:
-        variables: nested mappings with arrays as leaves.
-
-    Returns:
-        Flat name to NumPy array, sorted by name.
-
-    Raises:
-        ValueError: a name contains "/" or is empty.
-
-    Example:
-        >>> list(flatten({"params": {"stem": {"kernel": np.zeros(2)}}}))
-        ['params/stem/kernel']
-    """
+    """Turn a tree of variables into flat names: `{"params": {"stem": a}}` to `{"params/stem": a}`."""
     flat: dict[str, np.ndarray] = {}
     for name, value in variables.items():
         if not name or SEPARATOR in name:
-            raise ValueError(f"variables: a name must not be empty or contain {SEPARATOR!r}, got {name!r}")
+            raise ValueError(f"variables: must have names that are not empty, without {SEPARATOR!r}, got {name!r}")
         if isinstance(value, Mapping):
             flat.update({f"{name}{SEPARATOR}{inner}": leaf for inner, leaf in flatten(value).items()})
         else:
@@ -45,21 +31,7 @@ def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Turn flat names back into a tree.
-
-    Args:
-        flat: flat name to array.
-
-    Returns:
-        Nested dictionaries.
-
-    Raises:
-        FormatError: a name is both an array and a branch.
-
-    Example:
-        >>> unflatten({"params/stem/kernel": np.zeros(2)})["params"]["stem"]["kernel"].shape
-        (2,)
-    """
+    """Turn flat names back into a tree."""
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():
         *branches, last = name.split(SEPARATOR)
@@ -155,7 +127,7 @@ def read_weights(
 def _check_finite(flat: Mapping[str, np.ndarray]) -> None:
     bad = [name for name, leaf in flat.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
     if bad:
-        raise ValueError(f"weights: {len(bad)} arrays hold NaN or infinity, the first is {bad[0]!r}")
+        raise ValueError(f"weights: must be finite, got NaN or infinity in {len(bad)} arrays, the first is {bad[0]!r}")
 
 
 def _check_like(path: str | os.PathLike, flat: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:
@@ -168,6 +140,3 @@ def _check_like(path: str | os.PathLike, flat: Mapping[str, np.ndarray], like: M
             raise KeyMismatchError(
                 f"{path}: {name!r} is {theirs.dtype}{theirs.shape}, the network has {ours.dtype}{ours.shape}"
             )
-
-
-__all__ = ["flatten", "read_weights", "unflatten", "write_weights"]

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 
 from jcbir.errors import FormatError
 from jcbir.hashing import Batch, Progress, TrainState, fit, state_from_bytes, state_to_bytes
-from jcbir.storage.files import write_file
+from jcbir.storage._files import write_file
 from jcbir.typing import Array
 
 
@@ -140,4 +140,4 @@ def _read_lines(path: pathlib.Path, *, epochs: int) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:
-        raise FormatError(f"{path} must hold one JSON object a line, got {lines[-1][:80]!r}") from error
+        raise FormatError(f"{path}: must hold one JSON object a line, got {lines[-1][:80]!r}") from error

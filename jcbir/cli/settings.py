@@ -1,0 +1,144 @@
+"""What is given once: options in `jcbir.toml` of the working folder, in `JCBIR_...`, or in the file of a service.
+
+They are put behind what was typed, as if typed too, and only those that were not: the line wins over the environment,
+the environment over the file.
+
+    cloud = "https://cloud.example:8470"        # for all commands of owner and user, as JCBIR_CLOUD is
+    authority = "https://authority.example:8471"
+    certificate = "issuer.pem"
+
+    [owner]                                     # for all commands of the owner that have such an option
+    home = "/srv/photographs/owner"
+
+    [user.query]                                # for one command
+    top = 20
+"""
+
+import dataclasses
+import os
+import tomllib
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
+
+from tyro.conf import Positional
+
+from jcbir.cli import options
+from jcbir.errors import FormatError
+
+FILE = "jcbir.toml"
+SHARED = ("cloud", "authority", "certificate", "insecure-http", "timeout")
+"""Options that stand outside of any table, and in the environment: where the services are."""
+
+PARTIES = ("owner", "user")
+
+
+def complete(words: Sequence[str]) -> list[str]:
+    """The arguments of a command, and behind them the options that were given once."""
+    typed = {word[2:].split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
+    command = _find_command(words)
+    if command is None or typed & {"help", "tyro-print-completion", "tyro-write-completion"} or "-h" in words:
+        return list(words)
+    known = _option_names(command)
+    given = {**_from_file(words), **_from_environment(words), **_from_service_file(words, known)}
+    added = [_spell(name, value) for name, value in given.items() if name in known and name not in typed]
+    return [*words, *(word for line in added for word in line)]
+
+
+def _from_file(words: Sequence[str]) -> dict[str, Any]:
+    file = Path(FILE)
+    if not file.is_file():
+        return {}
+    tree, groups = _read(file), _commands()
+    tables = {name: tree.pop(name) for name in list(tree) if name in groups and isinstance(tree[name], dict)}
+    _check(file, tree, SHARED, "outside of a table")
+    found = dict(tree) if words[0] in PARTIES else {}
+    for group, table in tables.items():
+        commands = groups[group]
+        parts = {name: table.pop(name) for name in list(table) if name in commands and isinstance(table[name], dict)}
+        _check(file, table, {name for each in commands.values() for name in _option_names(each)}, f"in [{group}]")
+        for name, part in parts.items():
+            _check(file, part, _option_names(commands[name]), f"in [{group}.{name}]")
+        if group == words[0]:
+            found |= table | (parts.get(words[1], {}) if len(words) > 1 else {})
+    return found
+
+
+def _from_environment(words: Sequence[str]) -> dict[str, Any]:
+    if words[0] not in PARTIES:
+        return {}
+    named = {name: os.environ.get(f"JCBIR_{name.upper().replace('-', '_')}") for name in SHARED}
+    found: dict[str, Any] = {name: value for name, value in named.items() if value}
+    if "insecure-http" in found:
+        found["insecure-http"] = found["insecure-http"].lower() not in ("0", "false", "no")
+    return found
+
+
+def _from_service_file(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
+    if words[0] != "serve" or "--config" not in words[:-1]:
+        return {}
+    file = Path(words[words.index("--config") + 1])
+    if not file.is_file():
+        raise FileNotFoundError(f"config: must be a TOML file, got nothing at {str(file)!r}")
+    tree = _read(file)
+    _check(file, tree, known, "in it")
+    return tree
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return _dashed(tomllib.loads(file.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FormatError(f"{file}: must be TOML, got {error}") from None
+
+
+def _dashed(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The same with `_` in names as `-`, as options are spelled."""
+    return {
+        name.replace("_", "-"): _dashed(value) if isinstance(value, dict) else value for name, value in tree.items()
+    }
+
+
+def _check(file: Path, table: Mapping[str, Any], known: Sequence[str] | set[str], where: str) -> None:
+    for name, value in table.items():
+        if name not in known:
+            raise ValueError(f"{file}: {where} must be options, {', '.join(sorted(known))}, got {name!r}")
+        if not isinstance(value, str | int | float | list):
+            raise ValueError(f"{file}: {name} must be a text, a number, true, false or a list, got {value!r}")
+
+
+def _spell(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{name}"] if value else []
+    return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+
+
+def _commands() -> dict[str, dict[str, type]]:
+    """Commands by group and name; one without a group is its own."""
+    found: dict[str, dict[str, type]] = {}
+    for option in get_args(options.Command):
+        record, named = get_args(option)
+        union = typing.get_type_hints(record, include_extras=True).get("command", option)
+        members = (union,) if get_origin(union) is Annotated else get_args(union)
+        found[named.name] = {get_args(member)[1].name: get_args(member)[0] for member in members}
+    return found
+
+
+def _find_command(words: Sequence[str]) -> type | None:
+    group = words[0] if words else ""
+    commands = _commands().get(group, {})
+    return commands.get(words[1] if len(words) > 1 and words[1] in commands else group)
+
+
+def _option_names(record: type) -> list[str]:
+    """Options of a command, those of the records inside it included; what stands without a name is none."""
+    names: list[str] = []
+    hints = typing.get_type_hints(record, include_extras=True)
+    for field in dataclasses.fields(record):
+        hint = hints[field.name]
+        if dataclasses.is_dataclass(hint):
+            names += _option_names(hint)  # type: ignore[arg-type]
+        elif not set(getattr(hint, "__metadata__", ())) & set(get_args(Positional[int])[1:]):
+            names.append(field.name.replace("_", "-"))
+    return names
