@@ -65,7 +65,8 @@ def open_features(place: str | None, *, size: int) -> "models.Backbone":
 
 def whitening_of(features: "models.Backbone") -> "hashing.heads.Whitening | None":
     """What research photographs say of the features of the packaged network; None of others."""
-    return hashing.heads.research_whitening() if features.description.get("architecture") == "imagenet_resnet50" else None
+    packaged = features.description.get("architecture") == "imagenet_resnet50"
+    return hashing.heads.research_whitening() if packaged else None
 
 
 def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits: int) -> None:
