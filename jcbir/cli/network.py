@@ -110,9 +110,9 @@ def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> "mode
     return network
 
 
-def square(content: bytes, network: "models.Backbone") -> UInt8[np.ndarray, "s s 3"]:
-    """Decode a photograph as the network wants to see it: upright, the largest centered square, scaled."""
-    return data.decode_image(content, size=network.preprocessing.resize or network.preprocessing.size)
+def pixels_seen(network: "models.Backbone") -> int:
+    """Pixels a side of the squares that a photograph is decoded to."""
+    return network.preprocessing.resize or network.preprocessing.size
 
 
 class Hasher(NamedTuple):

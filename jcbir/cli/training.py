@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, UInt8
 
 from jcbir.cli.console import Advance
 from jcbir.cli.network import LARGEST_BATCH, open_features, whitening_of, write_network
+from jcbir.cli.reading import decoding_processes
 from jcbir.codes import binarize, pack, pairwise
 from jcbir.data import (
     Skipped,
@@ -81,7 +82,7 @@ def train_network(
         features, rows, unread = extract(source, network, size=size, advance=advance)
         learned, kept_out = keep_out(split_key, rows)
     else:
-        split, unread = load(source, size=size)
+        split, unread = load(source, size=size, processes=decoding_processes(len(source.ids)))
         rows = label_rows(split.labels, classes=len(source.names))
         learned, kept_out = keep_out(split_key, rows)
         network = tune_features(
@@ -138,7 +139,8 @@ def extract(
 ) -> tuple[Float[np.ndarray, "n d"], Labels, tuple[Skipped, ...]]:
     """Features and label rows of a source, a few photographs in memory at a time, and what could not be read."""
     parts, labels, skipped = [], [], []
-    for chunk in chunks(source, size=size, count=LARGEST_BATCH):
+    processes = decoding_processes(len(source.ids))
+    for chunk in chunks(source, size=size, count=LARGEST_BATCH, processes=processes):
         if len(chunk.split.images):
             parts.append(encode_images(network, chunk.split.images, batch=LARGEST_BATCH))
             labels.append(chunk.split.labels)

@@ -1,3 +1,4 @@
+from ._ahead import ahead as ahead
 from ._catalog import builder_source as builder_source, tfds_source as tfds_source
 from ._decode import (
     Description as Description,
