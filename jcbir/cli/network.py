@@ -67,6 +67,12 @@ def open_features(place: str | None, *, size: int) -> "models.Backbone":
     return models.resnet_backbone(module, models.widen(models.halve({**found.variables, "params": params})), seen)
 
 
+def whitening_of(features: "models.Backbone") -> "hashing.heads.Whitening | None":
+    """What research photographs say of the features of the packaged network; None of others."""
+    packaged = features.description.get("architecture") == "imagenet_resnet50"
+    return hashing.heads.research_whitening() if packaged else None
+
+
 def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits: int) -> None:
     """Write a hashing network for a collection that is still empty: its head knows research photographs only."""
     network = open_features(place, size=size)
@@ -74,7 +80,7 @@ def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits
         head = hashing.heads.general_head(bits=bits)
     else:
         features = hashing.encode_images(network, data.load_sample().train.images, batch=LARGEST_BATCH)
-        head = hashing.heads.fit_itq(jax.random.key(0), features, bits=bits)
+        head = hashing.heads.fit_label_free(jax.random.key(0), features, bits=bits)
     write_network(path, models.attach_head(network, head), {"head": GENERAL})
 
 
@@ -108,9 +114,9 @@ def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> "mode
     return network
 
 
-def square(content: bytes, network: "models.Backbone") -> UInt8[np.ndarray, "s s 3"]:
-    """Decode a photograph as the network wants to see it: upright, the largest centered square, scaled."""
-    return data.decode_image(content, size=network.preprocessing.resize or network.preprocessing.size)
+def pixels_seen(network: "models.Backbone") -> int:
+    """Pixels a side of the squares that a photograph is decoded to."""
+    return network.preprocessing.resize or network.preprocessing.size
 
 
 class Hasher(NamedTuple):

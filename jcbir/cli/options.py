@@ -71,8 +71,9 @@ class OwnerTrain:
     """File to write, safetensors."""
 
     labels: SomePath = None
-    """File with a line for each photograph, `path 0 1 0 ...`, a 0 or 1 a class, paths from the folder on; without it
-    the class folders are the labels."""
+    """File with a line for each photograph: `path label` by name (several as `path a;b`), the same as a CSV table with
+    or without header, or `path 0 1 0 ...`, a 0 or 1 a class; paths from the folder on. Without it the class folders are
+    the labels."""
 
     label_free: bool = False
     """Learn from the photographs alone, without labels."""

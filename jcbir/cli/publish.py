@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 import unicodedata
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -21,14 +22,15 @@ from jaxtyping import Bool
 
 from jcbir.cli.console import Advance, printable
 from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names
-from jcbir.cli.network import LARGEST_BATCH, square, write_network
+from jcbir.cli.network import LARGEST_BATCH, pixels_seen, whitening_of, write_network
 from jcbir.cli.outbox import post
+from jcbir.cli.reading import decoding_processes, prepare
 from jcbir.cli.workspace import NAMES, NETWORK, SETTINGS, Workspace, commit, write_settings
 from jcbir.codes import binarize, pack, unpack
-from jcbir.data import PictureFile, pictures_below, published_file, read_encoded
+from jcbir.data import PictureFile, PublishedFile, Source, ahead, chunks, pictures_below, read_encoded
 from jcbir.errors import FormatError
 from jcbir.hashing import encode_images, hash_images
-from jcbir.hashing.heads import FEWEST, fit_itq
+from jcbir.hashing.heads import FEWEST, fit_label_free
 from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
@@ -126,7 +128,7 @@ def publish_folder(
     segment: int | None = None,
     dry_run: bool = False,
     send: Callable[[Workspace], object] = lambda workspace: None,
-    advance: Advance | None = None,
+    advance: Advance = lambda done, total: None,
 ) -> tuple[Workspace, Outcome]:
     """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox.
 
@@ -140,27 +142,36 @@ def publish_folder(
     outcome.refused |= {each.path for each in listing.left_out}
     outcome.captioned += sorted(terms.captions.keys() - {file.id for file in files})
 
+    codes: list[np.ndarray] = []
+
+    def hash_batch() -> None:
+        if not dry_run and len(codes) < len(batch):
+            codes.extend(_codes(batch[len(codes) :], network, known))
+
     def settle(workspace: Workspace) -> Workspace:
+        hash_batch()
         if not dry_run:
             workspace = publish_segment(
                 workspace,
-                _codes(batch, network, known),
+                np.stack(codes),
                 [each.photograph for each in batch],
                 [each.entry for each in batch],
             )
             outcome.segments += 1
         outcome.published += len(batch)
         batch.clear()
+        codes.clear()
         return workspace
 
-    for number, found in enumerate(_new_photographs(workspace, files, network, terms, outcome)):
-        if advance is not None:
-            advance(number, len(files))
-        if found is not None:
+    # Closed at once where something fails or the owner interrupts: its processes end.
+    with contextlib.closing(_new_photographs(workspace, files, network, terms, outcome, advance)) as new:
+        for found in new:
             batch.append(found)
-        if len(batch) == most or sum(len(each.photograph.data) for each in batch) >= SEGMENT_BYTES:
-            workspace = settle(workspace)
-            send(workspace)
+            if len(batch) - len(codes) >= LARGEST_BATCH:
+                hash_batch()
+            if len(batch) == most or sum(len(each.photograph.data) for each in batch) >= SEGMENT_BYTES:
+                workspace = settle(workspace)
+                send(workspace)
     if batch:
         workspace = settle(workspace)
         send(workspace)
@@ -169,18 +180,15 @@ def publish_folder(
     return workspace, outcome
 
 
-def to_photograph(
-    content: bytes, path: str, *, terms: Terms, longest_side: int | None = None
-) -> tuple[Photograph, str]:
-    """A file as users get it, and why its picture was encoded anew though it is not reduced."""
-    file = published_file(content, longest_side=longest_side, keep_metadata=terms.metadata)
+def to_photograph(file: PublishedFile, path: str, *, terms: Terms) -> Photograph:
+    """A file as users get it."""
     if len(file.data) > MOST_BYTES:
         raise ValueError(f"must be at most {MOST_BYTES} bytes, got {len(file.data)}")
     name = PurePosixPath(path)
     if file.media_type == "image/jpeg" and name.suffix.lower() not in JPEG_SUFFIXES:
         name = name.with_suffix(".jpg")
     told = (name.name if terms.names else "", file.taken if terms.dates else "", terms.captions.get(path, ""))
-    return Photograph(file.data, file.media_type, *told), file.reencoded
+    return Photograph(file.data, file.media_type, *told)
 
 
 def read_captions(path: Path) -> dict[str, str]:
@@ -207,16 +215,27 @@ def fit_network(
     Fewer photographs than `FEWEST` leave the network as it is.
     """
     files = pictures_below(folder).pictures
-    squares: dict[str, np.ndarray] = {}
-    for file in files[:: max(1, -(-len(files) // MOST_FITTED))]:
-        # What cannot be read is named when it is to be published.
-        with contextlib.suppress(ValueError, OSError):
-            content = read_encoded(file.path)
-            squares[hashlib.sha256(content).hexdigest()] = square(content, features)
-    if len(squares) < FEWEST:
+    files = files[:: max(1, -(-len(files) // MOST_FITTED))]
+    names: dict[str, str] = {}
+
+    def read(position: int) -> bytes:
+        content = read_encoded(files[position].path)
+        names[files[position].id] = hashlib.sha256(content).hexdigest()
+        return content
+
+    # What cannot be read is named when it is to be published.
+    source = Source(read, np.zeros(len(files), np.int32), tuple(file.id for file in files), ("",))
+    found: dict[str, np.ndarray] = {}
+    decoded = chunks(source, size=pixels_seen(features), count=LARGEST_BATCH, processes=decoding_processes(len(files)))
+    for chunk in decoded if files else ():
+        if len(chunk.split.images):
+            rows = encode_images(features, chunk.split.images, batch=LARGEST_BATCH)
+            found |= {names[identity]: row for identity, row in zip(chunk.split.ids, rows, strict=True)}
+        advance(chunk.stop, len(files))
+    if len(found) < FEWEST:
         return workspace, {}
-    rows = encode_images(features, np.stack(list(squares.values())), batch=LARGEST_BATCH, progress=advance)
-    head = fit_itq(jax.random.key(0), rows, bits=workspace.owner.card.bits)
+    rows = np.stack(list(found.values()))
+    head = fit_label_free(jax.random.key(0), rows, bits=workspace.owner.card.bits, whitening=whitening_of(features))
     codes = np.asarray(binarize(project_head(head, rows)))
     with TemporaryDirectory() as place:
         file = Path(place, NETWORK)
@@ -229,7 +248,7 @@ def fit_network(
             SETTINGS: partial(write_settings, settings=settings),
         }
         workspace = commit(workspace, workspace.owner, writers)
-    return dataclasses.replace(workspace, settings=settings), dict(zip(squares, codes, strict=True))
+    return dataclasses.replace(workspace, settings=settings), dict(zip(found, codes, strict=True))
 
 
 def publish_segment(
@@ -319,44 +338,78 @@ def read_codes(entries: Sequence[Mapping[str, str]], *, bits: int) -> Bool[np.nd
 
 
 def _new_photographs(
-    workspace: Workspace, files: Sequence[PictureFile], network: Backbone, terms: Terms, outcome: Outcome
-) -> Iterator[Unpublished | None]:
-    """One item a file; None for those with nothing to publish."""
+    workspace: Workspace,
+    files: Sequence[PictureFile],
+    network: Backbone,
+    terms: Terms,
+    outcome: Outcome,
+    advance: Advance,
+) -> Iterator[Unpublished]:
+    """What is to be published, decoded ahead; `advance` tells how many files have been opened."""
     published = published_names(workspace)
-    for file in files:
-        path, spelled = file.id, str(file.path.relative_to(file.root))
-        place = {"path": path, "root": str(file.root.resolve()), **({"file": spelled} if spelled != path else {})}
-        try:
-            content = read_encoded(file.path)
-            name = hashlib.sha256(content).hexdigest()
-            if name in outcome.seen:
-                outcome.copies += 1
-                yield None
+    waiting: deque[Entry] = deque()
+    copies: list[Entry] = []
+    broken: dict[str, str] = {}
+
+    def refuse(path: str, reason: str) -> None:
+        outcome.skipped.append({"path": path, "reason": reason})
+        outcome.refused.add(path)
+
+    def contents() -> Iterator[bytes]:
+        begun: set[str] = set()
+        for number, file in enumerate(files):
+            advance(number, len(files))
+            path, spelled = file.id, str(file.path.relative_to(file.root))
+            place = {"path": path, "root": str(file.root.resolve()), **({"file": spelled} if spelled != path else {})}
+            try:
+                content = read_encoded(file.path)
+            except (ValueError, OSError) as error:
+                refuse(path, str(error))
+                if isinstance(error, OSError):
+                    outcome.unread.append(path)
                 continue
+            name = hashlib.sha256(content).hexdigest()
             image_id = protocol.pseudonym(workspace.owner, name)
-            if image_id in workspace.owner.image_ids:
+            if name in outcome.seen or name in begun:
+                copies.append({"sha256": name, **place})
+            elif image_id in workspace.owner.image_ids:
                 outcome.seen.add(name)
                 outcome.already += 1
                 entry = published.get(image_id, {"sha256": name})
                 # A copy elsewhere does not take the place of a photograph that is where it was.
                 if entry.get("path") is None or not _is_there(entry):
                     outcome.moved[image_id] = {**{k: v for k, v in entry.items() if k != "file"}, **place}
-                yield None
-                continue
-            photograph, reencoded = to_photograph(
-                content, path, terms=terms, longest_side=workspace.settings.longest_side
-            )
-            found = Unpublished({"sha256": name, **place}, square(photograph.data, network), photograph)
-            outcome.seen.add(name)
-            if reencoded:
-                outcome.reencoded.append({"path": path, "reason": reencoded})
-            yield found
-        except (ValueError, OSError) as error:
-            outcome.skipped.append({"path": path, "reason": str(error)})
-            if isinstance(error, OSError):
-                outcome.unread.append(path)
-            outcome.refused.add(path)
-            yield None
+            else:
+                begun.add(name)
+                waiting.append({"sha256": name, **place})
+                yield content
+
+    work = partial(
+        prepare,
+        size=pixels_seen(network),
+        longest_side=workspace.settings.longest_side,
+        keep_metadata=terms.metadata,
+    )
+    for _, prepared in ahead(work, contents(), processes=decoding_processes(len(files))):
+        entry = waiting.popleft()
+        try:
+            if isinstance(prepared, str):
+                raise ValueError(prepared)
+            file, squared = prepared
+            found = Unpublished(entry, squared, to_photograph(file, entry["path"], terms=terms))
+        except ValueError as error:
+            broken[entry["sha256"]] = str(error)
+            refuse(entry["path"], str(error))
+            continue
+        outcome.seen.add(entry["sha256"])
+        if file.reencoded:
+            outcome.reencoded.append({"path": entry["path"], "reason": file.reencoded})
+        yield found
+    for entry in copies:
+        if entry["sha256"] in broken:
+            refuse(entry["path"], broken[entry["sha256"]])
+        else:
+            outcome.copies += 1
 
 
 def _codes(

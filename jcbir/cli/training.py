@@ -11,21 +11,22 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from jcbir.cli.console import Advance
-from jcbir.cli.network import LARGEST_BATCH, open_features, write_network
+from jcbir.cli.network import LARGEST_BATCH, open_features, whitening_of, write_network
+from jcbir.cli.reading import decoding_processes
 from jcbir.codes import binarize, pack, pairwise
 from jcbir.data import (
     Skipped,
     Source,
     chunks,
-    list_file,
+    label_file,
     load,
     pictures_below,
     read_encoded,
     subset,
 )
-from jcbir.hashing import encode_images, fine_tune, linen_apply
+from jcbir.hashing import encode_images, fine_tune, linen_apply, resized_crop_and_flip
 from jcbir.hashing.centers import hash_centers, one_hot, semantic
-from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head
+from jcbir.hashing.heads import FEWEST, Whitening, fit_csq_head, fit_label_free, general_head
 from jcbir.metrics import mean_average_precision, precision_at, tally
 from jcbir.models import (
     Backbone,
@@ -74,14 +75,14 @@ def train_network(
         raise ValueError(f"epochs: must be at least 1, got {epochs}")
     if label_free and tune != "none":
         raise ValueError(f"tune: must be none without labels, got {tune!r}")
-    split_key, tune_key, csq_key, itq_key = jax.random.split(key, 4)
+    split_key, tune_key, csq_key, free_key = jax.random.split(key, 4)
     network = open_features(backbone, size=size)
     source, skipped = _photographs(folder, labels, classes=not label_free)
     if tune == "none":
         features, rows, unread = extract(source, network, size=size, advance=advance)
         learned, kept_out = keep_out(split_key, rows)
     else:
-        split, unread = load(source, size=size)
+        split, unread = load(source, size=size, processes=decoding_processes(len(source.ids)))
         rows = label_rows(split.labels, classes=len(source.names))
         learned, kept_out = keep_out(split_key, rows)
         network = tune_features(
@@ -90,10 +91,12 @@ def train_network(
         )  # fmt: skip
         features = encode_images(network, split.images, batch=LARGEST_BATCH, progress=advance)
     heads: dict[str, Head] = {}
+    # Of features that training has moved, research photographs say nothing.
+    whitening = whitening_of(network)
     if not label_free:
-        heads["trained"] = csq_head(csq_key, features[learned], rows[learned], bits=bits)
+        heads["trained"] = csq_head(csq_key, features[learned], rows[learned], bits=bits, whitening=whitening)
     if len(learned) >= FEWEST:
-        heads["label-free"] = fit_itq(itq_key, features[learned], bits=bits)
+        heads["label-free"] = fit_label_free(free_key, features[learned], bits=bits, whitening=whitening)
     elif label_free:
         raise ValueError(f"folder: must hold at least {FEWEST} photographs to learn from, got {len(learned)}")
     elif backbone is None and bits in (16, 32, 48, 64, 128):
@@ -118,9 +121,17 @@ def train_network(
     }
 
 
-def csq_head(key: jax.Array, features: Float[np.ndarray, "n d"], rows: Bool[np.ndarray, "n c"], *, bits: int) -> Head:
+def csq_head(
+    key: jax.Array,
+    features: Float[np.ndarray, "n d"],
+    rows: Bool[np.ndarray, "n c"],
+    *,
+    bits: int,
+    whitening: Whitening | None,
+) -> Head:
     """`fit_csq_head`, whatever the number of photographs: too few for label-free bits get none."""
-    return fit_csq_head(key, features, rows, bits=bits, itq_bits=None if len(features) >= FEWEST else 0)
+    label_free_bits = None if len(features) >= FEWEST else 0
+    return fit_csq_head(key, features, rows, bits=bits, label_free_bits=label_free_bits, whitening=whitening)
 
 
 def extract(
@@ -128,7 +139,8 @@ def extract(
 ) -> tuple[Float[np.ndarray, "n d"], Labels, tuple[Skipped, ...]]:
     """Features and label rows of a source, a few photographs in memory at a time, and what could not be read."""
     parts, labels, skipped = [], [], []
-    for chunk in chunks(source, size=size, count=LARGEST_BATCH):
+    processes = decoding_processes(len(source.ids))
+    for chunk in chunks(source, size=size, count=LARGEST_BATCH, processes=processes):
         if len(chunk.split.images):
             parts.append(encode_images(network, chunk.split.images, batch=LARGEST_BATCH))
             labels.append(chunk.split.labels)
@@ -230,6 +242,7 @@ def tune_features(
         batch=LARGEST_BATCH,
         rate=TUNING_RATE,
         trained=trainable(variables["params"], frozen=frozen),
+        augment=resized_crop_and_flip,
         progress=lambda step: advance(step.step, step.steps),
     )
     params = {name: leaves for name, leaves in tuned["params"].items() if not name.startswith("hash")}
@@ -241,7 +254,7 @@ def tune_features(
 def _photographs(folder: Path, labels: Path | None, *, classes: bool) -> tuple[Source, tuple[Skipped, ...]]:
     """What to learn from, copies left out, and the files that are not taken."""
     if labels is not None:
-        return _without_copies(list_file(labels, root=folder), ())
+        return _without_copies(label_file(labels, root=folder), ())
     listing = pictures_below(folder)
     files = [file for file in listing.pictures if "/" in file.id or not classes]
     beside = [file for file in listing.pictures if "/" not in file.id and classes]

@@ -1,3 +1,4 @@
+from ._ahead import ahead as ahead
 from ._catalog import builder_source as builder_source, tfds_source as tfds_source
 from ._decode import (
     Description as Description,
@@ -16,7 +17,13 @@ from ._folders import (
     folder as folder,
     pictures_below as pictures_below,
 )
-from ._lists import format_list as format_list, list_file as list_file, parse_list as parse_list
+from ._lists import (
+    format_list as format_list,
+    label_file as label_file,
+    list_file as list_file,
+    parse_labels as parse_labels,
+    parse_list as parse_list,
+)
 from ._packed import packed as packed
 from ._published import (
     PublishedFile as PublishedFile,

@@ -7,15 +7,15 @@ the key alone, never on the number of processes, and a run that stopped continue
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
+from itertools import islice
 from typing import NamedTuple
 
 import jax
 import numpy as np
 
+from jcbir.data._ahead import ahead
 from jcbir.data._decode import decode_image, read_encoded
 from jcbir.data._folders import pictures_below
 from jcbir.data._records import Labels, Skipped, Split
@@ -228,27 +228,10 @@ def chunks(source: Source, *, size: int, count: int, start: int = 0, processes: 
 
 
 def _chunks(source: Source, size: int, count: int, start: int, processes: int) -> Iterator[Chunk]:
-    decode = partial(_decode, size=size)
-    firsts = range(start, len(source.ids), count)
-    if not processes:
-        for first in firsts:
-            yield _chunk(source, size, first, [decode(_read(source, i)) for i in _span(source, first, count)])
-        return
-    # Spawned, not forked: a fork of a process that runs JAX can deadlock.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        waiting: list[tuple[int, list]] = []
-        ahead = -(-4 * processes // count) + 1
-        for first in firsts:
-            waiting.append((first, [pool.submit(decode, _read(source, i)) for i in _span(source, first, count)]))
-            if len(waiting) > ahead:
-                begun, futures = waiting.pop(0)
-                yield _chunk(source, size, begun, [future.result() for future in futures])
-        for begun, futures in waiting:
-            yield _chunk(source, size, begun, [future.result() for future in futures])
-
-
-def _span(source: Source, first: int, count: int) -> range:
-    return range(first, min(first + count, len(source.ids)))
+    files = (_read(source, i) for i in range(start, len(source.ids)))
+    decoded = ahead(partial(_decode, size=size), files, processes=processes)
+    for first in range(start, len(source.ids), count):
+        yield _chunk(source, size, first, [result for _, result in islice(decoded, count)])
 
 
 def _read(source: Source, position: int) -> bytes | str:

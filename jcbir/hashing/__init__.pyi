@@ -1,5 +1,11 @@
 from . import centers as centers, heads as heads, losses as losses, shallow as shallow
-from ._augment import crop_and_flip as crop_and_flip, random_crop as random_crop, random_flip as random_flip
+from ._augment import (
+    crop_and_flip as crop_and_flip,
+    random_crop as random_crop,
+    random_flip as random_flip,
+    random_resized_crop as random_resized_crop,
+    resized_crop_and_flip as resized_crop_and_flip,
+)
 from ._checkpoint import state_from_bytes as state_from_bytes, state_to_bytes as state_to_bytes
 from ._encode import encode as encode, encode_images as encode_images, hash_images as hash_images
 from ._optimizers import paper_adam as paper_adam, step_decay as step_decay, two_rates as two_rates

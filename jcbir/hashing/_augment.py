@@ -1,4 +1,4 @@
-"""Augmentation of image batches in JAX: a shifted crop and a mirror image, each a pure function of (key, images).
+"""Augmentation of image batches in JAX: crops and mirror images, each a pure function of (key, images).
 
 Values and dtype are kept, so uint8 photographs can be augmented before they are converted.
 """
@@ -92,3 +92,76 @@ def crop_and_flip(
     """
     first, second = jax.random.split(key)
     return random_flip(second, random_crop(first, images, padding=padding))
+
+
+def random_resized_crop(
+    key: jax.Array, images: Shaped[Array, "b h w c"], *, least: float = 0.35
+) -> Shaped[jax.Array, "b h w c"]:
+    """Cut a random rectangle out of each image and scale it to the whole size, bilinear and antialiased.
+
+    The area is uniform from `least` to 1 of the image's, the ratio of the sides log-uniform from 3/4 to 4/3, no side
+    longer than the image's; the place is uniform.
+
+    Args:
+        key: PRNG key.
+        images: a batch of uint8 or floating images.
+        least: smallest share of the area, above 0 and at most 1.
+
+    Returns:
+        The batch, same shape and dtype; uint8 is rounded.
+
+    Raises:
+        ValueError: `least` is out of range.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> random_resized_crop(jax.random.key(0), jnp.full((2, 8, 8, 3), 7, jnp.uint8))[0, 0, 0].tolist()
+        [7, 7, 7]
+
+    References:
+        Szegedy et al., Going deeper with convolutions, CVPR 2015, section 6.
+    """
+    if not 0 < least <= 1:
+        raise ValueError(f"least: must be above 0 and at most 1, got {least!r}")
+    images = jnp.asarray(images)
+    count, height, width, channels = images.shape
+    area_key, ratio_key, place_key = jax.random.split(key, 3)
+    area = jax.random.uniform(area_key, (count,), minval=least, maxval=1.0)
+    ratio = jnp.exp(jax.random.uniform(ratio_key, (count,), minval=-1.0, maxval=1.0) * jnp.log(jnp.float32(4 / 3)))
+    # Shares of the image's own sides.
+    sides = jnp.minimum(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], axis=-1), 1.0)
+    extent = jnp.array([height, width], jnp.float32)[None]
+    corners = jax.random.uniform(place_key, (count, 2)) * (1.0 - sides) * extent
+
+    def window(image: jax.Array, share: jax.Array, corner: jax.Array) -> jax.Array:
+        return jax.image.scale_and_translate(
+            image, (height, width, channels), (0, 1), 1.0 / share, -corner / share, method="linear", antialias=True
+        )
+
+    cut = jax.vmap(window)(images.astype(jnp.float32), sides, corners)
+    return (jnp.clip(jnp.round(cut), 0, 255) if images.dtype == jnp.uint8 else cut).astype(images.dtype)
+
+
+def resized_crop_and_flip(
+    key: jax.Array, images: Shaped[Array, "b h w c"], *, least: float = 0.35
+) -> Shaped[jax.Array, "b h w c"]:
+    """The usual augmentation of photographs: `random_resized_crop`, then `random_flip`.
+
+    Args:
+        key: PRNG key.
+        images: a batch of uint8 or floating images.
+        least: smallest share of the area.
+
+    Returns:
+        The batch, same shape and dtype.
+
+    Raises:
+        ValueError: as `random_resized_crop`.
+
+    Example:
+        >>> import jax, jax.numpy as jnp
+        >>> resized_crop_and_flip(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
+        (2, 8, 8, 3)
+    """
+    first, second = jax.random.split(key)
+    return random_flip(second, random_resized_crop(first, images, least=least))

@@ -488,11 +488,12 @@ def fine_tune(
     batch: int = 100,
     rate: float = 2e-3,
     trained: Any = None,
+    augment: Callable[[jax.Array, Any], Any] = crop_and_flip,
     progress: Callable[[Progress], None] | None = None,
 ) -> Any:
     """Train layers to place each image's code at its target: the driver around `fit` for who wants no other recipe.
 
-    AdamW on L_T = L_C + 0.05 L_Q, cosine learning rate with a short warm-up, random crops and mirror images.
+    AdamW on L_T = L_C + 0.05 L_Q, cosine learning rate with a short warm-up, augmented photographs.
 
     Args:
         key: PRNG key.
@@ -505,6 +506,7 @@ def fine_tune(
         batch: images per step.
         rate: highest learning rate.
         trained: a tree of booleans like the parameters, False for what stays as it is; None trains all.
+        augment: (key, images) -> images: `crop_and_flip` for small pictures, `resized_crop_and_flip` for photographs.
         progress: called after each step.
 
     Returns:
@@ -533,7 +535,7 @@ def fine_tune(
     if trained is not None:
         # Not only without gradient: weight decay would shrink what is frozen.
         optimizer = optax.partition({True: optimizer, False: optax.set_to_zero()}, trained)
-    step = functools.partial(train_step, apply=apply, loss=loss, optimizer=optimizer, augment=crop_and_flip)
+    step = functools.partial(train_step, apply=apply, loss=loss, optimizer=optimizer, augment=augment)
     state = init_state(key, variables, optimizer=optimizer)
     state, _ = fit(state, images, targets, step=step, epochs=epochs, batch=batch, progress=progress)
     return {"params": state.params, "batch_stats": state.batch_stats}

@@ -21,7 +21,7 @@ from command_world import (
 from jcbir.cli import publish as publishing, training
 from jcbir.cli.network import load_network, load_unfitted
 from jcbir.cli.publish import published_names
-from jcbir.data import format_list
+from jcbir.data import decode_image, format_list
 from jcbir.errors import IntegrityError
 from jcbir.models import halve, imagenet_resnet50, output_width
 from jcbir.protocol import owner
@@ -99,7 +99,8 @@ def test_codes_of_the_fit_are_those_of_the_network(capsys, tmp_path, found, serv
     with open_workspace(tmp_path / found["home"]) as workspace:
         entries = published_names(workspace).values()
         codes = publishing.read_codes(list(entries), bits=16)
-    squares = [publishing.square((tmp_path / "album" / entry["path"]).read_bytes(), network) for entry in entries]
+    size = publishing.pixels_seen(network)
+    squares = [decode_image((tmp_path / "album" / entry["path"]).read_bytes(), size=size) for entry in entries]
     again = publishing.hash_images(network, np.stack(squares))
     assert len(codes) == 48 and (codes != again).sum() <= 1
 

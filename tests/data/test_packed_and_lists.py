@@ -1,6 +1,7 @@
 """Packed sets and list files: round trips, and every misfit a FormatError that says what is wrong."""
 
 import codecs
+import csv
 import io
 import unicodedata
 
@@ -10,7 +11,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from jcbir.data import format_list, list_file, load, packed, parse_list
+from jcbir.data import format_list, label_file, list_file, load, packed, parse_labels, parse_list
 from jcbir.errors import FormatError
 
 
@@ -165,3 +166,64 @@ def test_lists_in_another_encoding_are_named(tmp_path, raw):
     (tmp_path / "words.txt").write_bytes(raw)
     with pytest.raises(FormatError, match=r"words\.txt: must be UTF-8"):
         list_file(tmp_path / "words.txt", root=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "rows"),
+    [
+        ("a.jpg sea\nb c.jpg sky\n", ("sea", "sky"), [[1, 0], [0, 1]]),
+        ("a.jpg\tsea\nb c.jpg\topen sky\n", ("open sky", "sea"), [[0, 1], [1, 0]]),
+        ("a.jpg,sea\r\n\r\nb c.jpg,sky\r\n", ("sea", "sky"), [[1, 0], [0, 1]]),
+        ("Image,Label\na.jpg,sea\nb c.jpg,sky\n", ("sea", "sky"), [[1, 0], [0, 1]]),
+        ("path label\na.jpg sea\nb\tc.jpg sky\n", ("sea", "sky"), [[1, 0], [0, 1]]),
+        ("a.jpg,sea;sky\nb c.jpg,sky\n", ("sea", "sky"), [[1, 1], [0, 1]]),
+        ("a.jpg,sea,sky\nb c.jpg,sky\n", ("sea", "sky"), [[1, 1], [0, 1]]),
+        ('"a,1.jpg","sea"\n"b c.jpg",sky\n', ("sea", "sky"), [[1, 0], [0, 1]]),
+        ("file,sky,sea\na.jpg,0,1\nb c.jpg,1,1\n", ("sky", "sea"), [[0, 1], [1, 1]]),
+        ("a.jpg 10\nb.jpg 9\n", ("9", "10"), [[0, 1], [1, 0]]),
+        ("a.jpg 0\nb.jpg 1\n", ("0", "1"), [[1, 0], [0, 1]]),
+        ("a.jpg 0 1\nb.jpg 1 1\n", ("0", "1"), [[0, 1], [1, 1]]),
+    ],
+)
+def test_labels_in_every_layout(text, names, rows):
+    ids, labels, found = parse_labels(text)
+    assert found == names
+    assert labels.astype(int).tolist() == rows
+    assert len(ids) == 2 and ids[0].startswith("a") and ids[1].endswith(".jpg")
+
+
+@given(
+    ids=st.lists(st.text("abcxyz,;\"' ./_-9", min_size=1, max_size=8).map(lambda t: f"p{t}q"), min_size=1, unique=True),
+    data=st.data(),
+)
+def test_a_table_that_csv_writes_is_read_back(ids, data):
+    words = st.lists(st.sampled_from(["sea", "open sky", "a,b", "7"]), min_size=1, max_size=3, unique=True)
+    labels = [data.draw(words) for _ in ids]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(
+        [["file", "labels"], *zip(ids, map(";".join, labels), strict=True)]
+    )
+    found, rows, names = parse_labels(stream.getvalue())
+    assert found == tuple(ids)
+    assert [{names[i] for i in np.flatnonzero(row)} for row in rows] == [set(each) for each in labels]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "at least one line"),
+        ("file,label\n", "a header only"),
+        ("a.jpg\nb.jpg sea\n", r"labels\.csv: line 1: must be a path and a label, got 'a.jpg'"),
+        ("a.jpg,sea\n\nb.jpg,\n", r"labels\.csv: line 3: must be a path and a label, got 'b.jpg' and no label"),
+        ("a.jpg,sea\n,sky\n", r"labels\.csv: line 2: must be a path and a label"),
+        ("a.jpg,sea\nb.jpg sky\n", r"labels\.csv: line 2: must be a path and a label, got 'b.jpg sky'"),
+        ('a.jpg,sea\n"b.jpg,sky\n', r"labels\.csv: line 2: must be a row of a table"),
+        ("file,sky,sea\na.jpg,0,1\nb.jpg,1\n", r"labels\.csv: line 3: must be a path and 2 zeros and ones, got 1"),
+        ("a.jpg 0 1\n\nb.jpg 1\n", r"labels\.csv: line 3: must be a path and 2 zeros and ones"),
+        ("a.jpg sea\na.jpg sky\n", r"labels\.csv: text: must name each file once, got 'a.jpg' again"),
+    ],
+)
+def test_labels_that_are_refused_name_file_and_line(tmp_path, text, message):
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(FormatError, match=message):
+        label_file(tmp_path / "labels.csv", root=tmp_path)

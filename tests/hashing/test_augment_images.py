@@ -48,3 +48,35 @@ def test_no_padding_is_the_identity(images):
 def test_padding_beyond_the_image_is_refused(images, padding):
     with pytest.raises(ValueError, match="padding: must be from 0 to 6"):
         hashing.random_crop(jax.random.key(0), images, padding=padding)
+
+
+def test_a_resized_crop_is_a_rectangle_of_the_image_of_the_wanted_area_and_ratio():
+    rows, columns = np.meshgrid(np.arange(40.0), np.arange(60.0), indexing="ij")
+    ramps = np.stack([rows, columns, np.ones_like(rows)], -1).astype(np.float32)
+    crops = np.asarray(hashing.random_resized_crop(jax.random.key(0), np.repeat(ramps[None], 200, 0), least=0.3))
+    # Away from the border, where the triangle of the filter is cut, a ramp stays a ramp: its slope is the share.
+    inner = crops[:, 5:-5, 5:-5]
+    slopes = [np.diff(inner[..., axis], axis=1 + axis) for axis in (0, 1)]
+    for slope in slopes:
+        np.testing.assert_allclose(
+            slope, slope[:, :1, :1].repeat(slope.shape[1], 1).repeat(slope.shape[2], 2), atol=2e-3
+        )
+    high, wide = (slope[:, 0, 0] for slope in slopes)
+    np.testing.assert_allclose(crops[..., 2], 1, atol=1e-5)
+    assert (high * wide > 0.29).all() and (high * wide <= 1.001).all() and (high * wide).std() > 0.1
+    assert (wide / high < 4 / 3 + 0.01).all() and (wide / high > 3 / 4 - 0.01).all()
+    first = inner[:, 0, 0, 0] - (5.5 * high - 0.5)
+    assert (first > -1e-2).all() and (first < 40 * (1 - high) + 1e-2).all() and first.std() > 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_a_resized_crop_keeps_dtype_shape_and_range(images, dtype):
+    batch = images.astype(dtype)
+    eager = hashing.resized_crop_and_flip(jax.random.key(5), batch)
+    assert eager.shape == batch.shape and eager.dtype == dtype
+    jitted = jax.jit(hashing.resized_crop_and_flip)(jax.random.key(5), batch)
+    np.testing.assert_allclose(np.asarray(eager, float), np.asarray(jitted, float), atol=1)
+    assert 20 < np.asarray(eager).std() < np.asarray(batch).std()
+    for least in (0.0, 1.01, float("nan")):
+        with pytest.raises(ValueError, match="least: must be above 0 and at most 1"):
+            hashing.random_resized_crop(jax.random.key(0), batch, least=least)

@@ -8,7 +8,17 @@ from hypothesis import given, settings
 
 from jcbir.codes import binarize, pack, pairwise
 from jcbir.hashing import encode
-from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_itq, general_head, itq_rotations, principal_axes
+from jcbir.hashing.heads import (
+    FEWEST,
+    Whitening,
+    fit_csq_head,
+    fit_label_free,
+    fit_whitening,
+    general_head,
+    itq_rotations,
+    principal_axes,
+    research_whitening,
+)
 from jcbir.models import Head, project_head
 
 KEY = jax.random.key(0)
@@ -63,7 +73,7 @@ def test_rotations_are_orthogonal(entropy):
 
 def test_bits_are_balanced():
     features, _ = clouds(1, count=400, classes=16)
-    share = bits_of(fit_itq(KEY, features, bits=32), features).mean(0)
+    share = bits_of(fit_label_free(KEY, features, bits=32), features).mean(0)
     assert (share > 0.15).all() and (share < 0.85).all()
     assert abs(share.mean() - 0.5) < 0.06
 
@@ -72,7 +82,10 @@ def test_order_of_photographs_does_not_matter():
     features, labels = clouds(2, spread=0.2)
     turned = np.random.default_rng(0).permutation(len(features))
     codes = [
-        [bits_of(head, features) for head in (fit_itq(KEY, f, bits=16), fit_csq_head(KEY, f, y, bits=16, itq_bits=0))]
+        [
+            bits_of(head, features)
+            for head in (fit_label_free(KEY, f, bits=16), fit_csq_head(KEY, f, y, bits=16, label_free_bits=0))
+        ]
         for f, y in ((features, labels), (features[turned], labels[turned]))
     ]
     np.testing.assert_array_equal(codes[0][1], codes[1][1])
@@ -84,14 +97,17 @@ def test_order_of_photographs_does_not_matter():
 def test_the_length_of_a_feature_does_not_matter():
     features, labels = clouds(3)
     longer = features * np.random.default_rng(0).uniform(0.5, 20, (len(features), 1)).astype(np.float32)
-    for head in (fit_itq(KEY, features, bits=16), fit_csq_head(KEY, features, labels, bits=16, itq_bits=0)):
+    for head in (
+        fit_label_free(KEY, features, bits=16),
+        fit_csq_head(KEY, features, labels, bits=16, label_free_bits=0),
+    ):
         np.testing.assert_allclose(project_head(head, longer), project_head(head, features), atol=1e-5)
 
 
 def test_fits_repeat_with_and_without_64_bits():
     features, labels = clouds(4)
     for fit in (
-        lambda: fit_itq(KEY, features, bits=16),
+        lambda: fit_label_free(KEY, features, bits=16),
         lambda: fit_csq_head(KEY, features, labels, bits=16),
     ):
         plain, again = fit(), fit()
@@ -105,13 +121,13 @@ def test_fits_repeat_with_and_without_64_bits():
 
 def test_another_key_is_another_head():
     features, _ = clouds(5)
-    heads = [fit_itq(jax.random.key(n), features, bits=16) for n in range(2)]
+    heads = [fit_label_free(jax.random.key(n), features, bits=16) for n in range(2)]
     assert np.abs(heads[0].projection - heads[1].projection).max() > 0.01
 
 
 def test_logits_are_the_formula():
     features, _ = clouds(6, count=30)
-    head = fit_itq(KEY, features, bits=16)
+    head = fit_label_free(KEY, features, bits=16)
     unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
     np.testing.assert_allclose(project_head(head, features), unit @ head.projection + head.bias, atol=1e-5)
 
@@ -126,7 +142,7 @@ def test_distances_of_packed_codes_are_those_of_the_bits():
 
 def test_near_features_have_near_codes():
     features, labels = clouds(8, spread=0.1)
-    codes = bits_of(fit_itq(KEY, features, bits=32), features)
+    codes = bits_of(fit_label_free(KEY, features, bits=32), features)
     apart = (codes[:, None] != codes[None]).sum(-1)
     same = labels[:, None] == labels[None]
     assert apart[same].mean() * 4 < apart[~same].mean()
@@ -143,14 +159,14 @@ def test_class_bits_find_classes_that_label_free_bits_do_not():
         apart = (bits_of(head, features[held])[:, None] != bits_of(head, features[train])[None]).sum(-1)
         return (labels[train][apart.argmin(1)] == labels[held]).mean()
 
-    assert hits(fit_csq_head(KEY, features[train], labels[train], bits=16, itq_bits=0)) > 0.9
-    assert hits(fit_itq(KEY, features[train], bits=16)) < 0.7
+    assert hits(fit_csq_head(KEY, features[train], labels[train], bits=16, label_free_bits=0)) > 0.9
+    assert hits(fit_label_free(KEY, features[train], bits=16)) < 0.7
 
 
 def test_label_free_bits_tell_photographs_of_a_class_apart():
     features, labels = clouds(10, spread=0.3)
     alone, beside = (
-        len(np.unique(bits_of(fit_csq_head(KEY, features, labels, bits=32, itq_bits=n), features), axis=0))
+        len(np.unique(bits_of(fit_csq_head(KEY, features, labels, bits=32, label_free_bits=n), features), axis=0))
         for n in (0, 12)
     )
     assert alone < beside
@@ -174,9 +190,64 @@ def test_rows_with_several_labels_lie_between():
 @pytest.mark.parametrize("bits", [16, 32, 48, 64, 128])
 def test_general_head(bits):
     head = general_head(bits=bits)
-    half = head.projection[:, : bits // 2].astype(np.float64)
-    np.testing.assert_allclose(half.T @ half, np.eye(bits // 2), atol=1e-4)
     assert head.projection.shape == (2048, bits) and head.bias.shape == (bits,)
+    # No bit is another one's copy, nor is one without weight.
+    lengths = np.linalg.norm(head.projection, axis=0)
+    alike = np.abs((head.projection.T @ head.projection) / lengths[:, None] / lengths[None])
+    assert lengths.min() > 0 and (alike - np.eye(bits)).max() < 0.99
+
+
+def test_research_whitening_takes_less_and_less_away_along_orthonormal_axes():
+    axes, share = research_whitening()
+    np.testing.assert_allclose(axes.T @ axes, np.eye(axes.shape[1]), atol=1e-2)
+    assert (share >= 0).all() and (share < 1).all() and (np.diff(share) <= 0).all()
+
+
+@given(SEEDS, st.integers(2, 12))
+@settings(max_examples=10)
+def test_whitening_brings_the_loudest_directions_within_classes_down_to_one_level(entropy, directions):
+    features, labels = clouds(entropy, count=200)
+    axes, share = fit_whitening(features, labels, directions=directions)
+    np.testing.assert_allclose(axes.T @ axes, np.eye(directions), atol=1e-8)
+    unit = features.astype(np.float64) / np.linalg.norm(features.astype(np.float64), axis=1, keepdims=True)
+    white = unit - (unit @ axes * share) @ axes.T
+    apart = np.concatenate([white[labels == label] - white[labels == label].mean(0) for label in range(4)])
+    spread = np.sqrt((apart @ axes).T @ (apart @ axes))[np.arange(directions), np.arange(directions)]
+    # 50 photographs of each class: the weights of all classes are one.
+    np.testing.assert_allclose(spread, spread[-1], rtol=1e-6)
+    rest = np.linalg.svd(apart, compute_uv=False)
+    np.testing.assert_allclose(rest[0], spread[-1], rtol=1e-6)
+
+
+def test_a_whitening_is_part_of_the_head():
+    features, labels = clouds(13)
+    whitening = fit_whitening(features, labels, directions=6)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    head = fit_label_free(KEY, features, bits=16, whitening=whitening)
+    # What it takes away wholly, the head does not see.
+    blind = fit_label_free(KEY, features, bits=16, whitening=Whitening(whitening.axes, np.ones(6)))
+    moved = unit + 0.1 * (whitening.axes @ np.random.default_rng(0).normal(size=6)).astype(np.float32)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    seen = [np.asarray(u) @ blind.projection for u in (unit, moved)]
+    np.testing.assert_allclose(*seen, atol=1e-4 * np.abs(seen[0]).max())
+    assert (bits_of(head, moved / lengths) != bits_of(head, unit)).any()
+
+
+def test_learning_neighbors_keeps_more_of_them_than_itq():
+    """Of the ten nearest by cosine, how many are among the ten nearest by code."""
+    features, _ = clouds(14, count=300, classes=30, width=64, spread=0.5)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    unit -= unit.mean(0)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    wanted = np.argsort(-(unit @ unit.T), axis=1)[:, 1:11]
+
+    def kept(steps: int) -> float:
+        codes = bits_of(fit_label_free(KEY, features, bits=32, steps=steps), features)
+        apart = (codes[:, None] != codes[None]).sum(-1) + 1000 * np.eye(300, dtype=int)
+        found = np.argsort(apart, axis=1, kind="stable")[:, :10]
+        return float(np.mean([len(np.intersect1d(*pair)) for pair in zip(wanted, found, strict=True)]))
+
+    assert kept(100) > kept(0) + 0.5
 
 
 FEATURES, LABELS = clouds(0)
@@ -185,25 +256,32 @@ FEATURES, LABELS = clouds(0)
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: fit_itq(KEY, FEATURES[: FEWEST - 1], bits=8), "features: must be of at least 24 .*general_head"),
-        (lambda: fit_itq(KEY, FEATURES, bits=0), "bits: must be a whole number of at least 1"),
-        (lambda: fit_itq(KEY, FEATURES, bits=16, components=25), "components: must be a whole number from 1 to 24"),
         (
-            lambda: fit_itq(KEY, FEATURES[:24], bits=16, components=24),
-            "components: must be a whole number from 1 to 23",
+            lambda: fit_label_free(KEY, FEATURES[: FEWEST - 1], bits=8),
+            "features: must be of at least 24 .*general_head",
         ),
-        (lambda: fit_itq(KEY, FEATURES, bits=16, components=0), "components: must be a whole number from 1 to 24"),
-        (lambda: fit_itq(KEY, FEATURES.astype(int), bits=16), r"features: must be floating \[n d\], got int64"),
-        (lambda: fit_itq(KEY, FEATURES[0], bits=16), r"features: must be floating \[n d\], got float32"),
-        (lambda: fit_itq(KEY, np.where(FEATURES > 1, np.nan, FEATURES), bits=16), "features: must be finite"),
-        (lambda: fit_itq(KEY, FEATURES * (np.arange(120) > 3)[:, None], bits=16), "other than zero, got 4"),
+        (lambda: fit_label_free(KEY, FEATURES, bits=0), "bits: must be a whole number of at least 1"),
+        (lambda: fit_label_free(KEY, FEATURES, bits=16, steps=-1), "steps: must be a whole number of at least 0"),
+        (lambda: fit_label_free(KEY, FEATURES, bits=16, rate=-0.1), "rate: must be finite and at least 0, got -0.1"),
+        (
+            lambda: fit_label_free(KEY, FEATURES, bits=16, whitening=research_whitening()),
+            "whitening: must be of 24 features, got 2048",
+        ),
+        (lambda: fit_whitening(FEATURES, LABELS[:-1]), "labels: must be 120 integers"),
+        (lambda: fit_whitening(FEATURES, LABELS * 1.0), "labels: must be 120 integers"),
+        (lambda: fit_whitening(FEATURES, LABELS, directions=25), "directions: must be a whole number from 1 to 24"),
+        (lambda: fit_whitening(FEATURES, np.arange(120), directions=1), "directions: must be"),
+        (lambda: fit_label_free(KEY, FEATURES.astype(int), bits=16), r"features: must be floating \[n d\], got int64"),
+        (lambda: fit_label_free(KEY, FEATURES[0], bits=16), r"features: must be floating \[n d\], got float32"),
+        (lambda: fit_label_free(KEY, np.where(FEATURES > 1, np.nan, FEATURES), bits=16), "features: must be finite"),
+        (lambda: fit_label_free(KEY, FEATURES * (np.arange(120) > 3)[:, None], bits=16), "other than zero, got 4"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS[:-1], bits=16), "labels: must be 120 integers"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 1.0, bits=16), "labels: must be 120 integers"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS - 1, bits=16), "labels: must be class numbers from 0, got -1"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS * 0, bits=16), "labels: must be of at least 2 classes"),
         (
-            lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, itq_bits=16),
-            "itq_bits: must be a whole number from 0 to 15",
+            lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, label_free_bits=16),
+            "label_free_bits: must be a whole number from 0 to 15",
         ),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, smoothing=0.5), "smoothing: must be"),
         (lambda: fit_csq_head(KEY, FEATURES, LABELS, bits=16, steps=0), "steps: must be a whole number of at least 1"),
@@ -220,23 +298,26 @@ def test_what_is_refused(call, words, unchecked):
 
 
 @pytest.mark.parametrize(("photographs", "components"), [(30, 10), (60, 16), (240, 30), (500, 48)])
-def test_a_small_collection_gets_few_components(photographs, components):
+def test_itq_starts_a_small_collection_with_few_components(photographs, components):
     features = np.random.default_rng(photographs).normal(size=(photographs, 96)).astype(np.float32)
-    head = fit_itq(KEY, features, bits=64)
+    head = fit_label_free(KEY, features, bits=64, steps=0)
     assert np.linalg.matrix_rank(head.projection, tol=1e-4) == components
 
 
 @pytest.mark.parametrize("bits", [16.0, True, "16", 0])
 def test_a_length_that_is_no_whole_number_is_refused(bits, unchecked):
     features, labels = clouds(0)
-    for fit in (lambda: fit_itq(KEY, features, bits=bits), lambda: fit_csq_head(KEY, features, labels, bits=bits)):
+    for fit in (
+        lambda: fit_label_free(KEY, features, bits=bits),
+        lambda: fit_csq_head(KEY, features, labels, bits=bits),
+    ):
         with pytest.raises(ValueError, match="bits: must be a whole number"):
             fit()
     with pytest.raises(ValueError, match="bits: must be"):
         general_head(bits=bits)
 
 
-@pytest.mark.parametrize("option", [{"steps": 3.5}, {"itq_bits": 4.0}, {"itq_bits": 16}, {"steps": True}])
+@pytest.mark.parametrize("option", [{"steps": 3.5}, {"label_free_bits": 4.0}, {"label_free_bits": 16}, {"steps": True}])
 def test_counts_that_are_no_whole_numbers_are_refused(option, unchecked):
     features, labels = clouds(0)
     with pytest.raises(ValueError, match=f"{next(iter(option))}: must be a whole number"):

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from jcbir.cli.console import CommandConsole, answer, printable
 from jcbir.cli.demo.picture import Answer, contact_sheet
-from jcbir.cli.network import LARGEST_BATCH, keep_programs, open_features
+from jcbir.cli.network import LARGEST_BATCH, keep_programs, open_features, whitening_of
 from jcbir.cli.options import Demo
 from jcbir.cli.training import csq_head
 from jcbir.codes import binarize, pack, pairwise
@@ -39,7 +39,7 @@ from jcbir.data import (
     read_encoded,
 )
 from jcbir.hashing import encode_images
-from jcbir.hashing.heads import FEWEST, fit_itq
+from jcbir.hashing.heads import FEWEST, Whitening, fit_label_free
 from jcbir.metrics import mean_average_precision, precision_at, tally
 from jcbir.models import Backbone, Head, project_head
 from jcbir.paillier.secret import generate_keys
@@ -115,9 +115,12 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
         with _timed(seconds, "load photographs"):
             sample = _load(options, console)
         with _timed(seconds, "look at photographs"):
-            features, scratch_features = _look(options, sample, console)
+            network = open_features(options.backbone, size=options.size)
+            features, scratch_features = _look(options, network, sample, console)
         with _timed(seconds, "fit hash heads"):
-            learned, label_free, scratch = _fit(options, sample, features, scratch_features)
+            learned, label_free, scratch = _fit(
+                options, sample, features, scratch_features, whitening=whitening_of(network)
+            )
         with _timed(seconds, "make keys"):
             key = generate_keys(bits=options.modulus_bits, draw=secrets.token_bytes)
         schemes = ("bitsliced", "packed", "integer")
@@ -215,9 +218,10 @@ def _photographs(options: Demo, split: Split) -> list[Photograph]:
     return photographs
 
 
-def _look(options: Demo, sample: Sample, console: Console) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+def _look(
+    options: Demo, network: Backbone, sample: Sample, console: Console
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
     """Features of all photographs, by the network and by the same one not pretrained, on two threads."""
-    network = open_features(options.backbone, size=options.size)
     networks = (network, _not_pretrained(network, seed=options.seed))
     images = np.concatenate([split.images for split in (sample.train, sample.database, sample.query)])
     starts = range(0, len(images), LARGEST_BATCH)
@@ -263,7 +267,12 @@ def _not_pretrained(network: Backbone, *, seed: int) -> Backbone:
 
 
 def _fit(
-    options: Demo, sample: Sample, features: Float[np.ndarray, "n d"], scratch: Float[np.ndarray, "n d"]
+    options: Demo,
+    sample: Sample,
+    features: Float[np.ndarray, "n d"],
+    scratch: Float[np.ndarray, "n d"],
+    *,
+    whitening: Whitening | None,
 ) -> tuple[Hashed, Hashed | None, Hashed]:
     """Codes by a head learned from labels, by one without them where photographs are enough, by one on `scratch`."""
     key, count = jax.random.key(options.seed), len(sample.train.ids)
@@ -274,11 +283,13 @@ def _fit(
         return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
 
     learned, compared = (
-        hashed(csq_head(key, given[:count], rows, bits=options.bits), given) for given in (features, scratch)
+        hashed(csq_head(key, given[:count], rows, bits=options.bits, whitening=white), given)
+        for given, white in ((features, whitening), (scratch, None))
     )
     if count < FEWEST:
         return learned, None, compared
-    return learned, hashed(fit_itq(key, features[:count], bits=options.bits), features), compared
+    head = fit_label_free(key, features[:count], bits=options.bits, whitening=whitening)
+    return learned, hashed(head, features), compared
 
 
 def _evaluate(
