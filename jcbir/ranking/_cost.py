@@ -172,7 +172,8 @@ def cost(
     Example:
         >>> from jcbir.paillier.public import PublicKey
         >>> public = PublicKey(n=49 * 2**2042 + 1, g=2)
-        >>> predicted = cost(public, scheme="bitsliced", count=100_000, bits=64, group=2)
+        >>> from jcbir.ranking._bitsliced import BITSLICED
+        >>> predicted = cost(public, scheme=BITSLICED.name, count=100_000, bits=64, group=2)
         >>> predicted.operations.decryptions, predicted.reply_bytes
         (295, 151040)
 

@@ -53,7 +53,8 @@ def open_scores(
         >>> from jcbir.paillier.secret import encrypt, generate_keys
         >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
         >>> from jcbir.ranking import Scores, plan
-        >>> layout = plan(key.public, scheme="bitsliced", count=2, bits=8)
+        >>> from jcbir.ranking._bitsliced import BITSLICED
+        >>> layout = plan(key.public, scheme=BITSLICED.name, count=2, bits=8)
         >>> scores = Scores(layout, key.public.fingerprint, encrypt(key, [3 + 5 * 9], draw=secrets.token_bytes))
         >>> open_scores(key, scores).tolist()
         [3, 5]

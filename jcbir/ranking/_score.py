@@ -52,7 +52,8 @@ def score(
         >>> seal = lambda rows: encrypt(key, rows, draw=secrets.token_bytes)
         >>> from jcbir.paillier import blinders
         >>> from jcbir.ranking import build_index, plan, trapdoor
-        >>> layout = plan(key.public, scheme="packed", count=3, bits=8)
+        >>> from jcbir.ranking._packed import PACKED
+        >>> layout = plan(key.public, scheme=PACKED.name, count=3, bits=8)
         >>> index = build_index(np.eye(8, dtype=bool)[:3], layout, encrypt=seal, public=key.public)
         >>> query = trapdoor(np.arange(8) > 3, layout, encrypt=seal, public=key.public)
         >>> fresh = blinders(key.public, layout.blocks, draw=secrets.token_bytes)
@@ -97,7 +98,8 @@ def prepare(public: Any, index: Index, *, group: int = 2, engine: str = "auto") 
         >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
         >>> seal = lambda rows: encrypt(key, rows, draw=secrets.token_bytes)
         >>> from jcbir.ranking import build_index, plan
-        >>> layout = plan(key.public, scheme="bitsliced", count=3, bits=8)
+        >>> from jcbir.ranking._bitsliced import BITSLICED
+        >>> layout = plan(key.public, scheme=BITSLICED.name, count=3, bits=8)
         >>> index = build_index(np.eye(8, dtype=bool)[:3], layout, encrypt=seal, public=key.public)
         >>> len(prepare(key.public, index).table) == 2 * len(index.ciphertexts)
         True

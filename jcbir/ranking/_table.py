@@ -42,7 +42,7 @@ def plan(public: Any, *, scheme: str, count: int, bits: int, base: int | None = 
     Example:
         >>> from jcbir.paillier.public import PublicKey
         >>> toy = PublicKey(n=3**16, g=3**16 + 1)  # not a key anyone holds: only its size matters here
-        >>> plan(toy, scheme="packed", count=5, bits=8).blocks
+        >>> plan(toy, scheme=PACKED.name, count=5, bits=8).blocks
         3
 
     References:
