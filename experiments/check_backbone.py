@@ -27,7 +27,7 @@ from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir import models
 from jcbir.metrics import convention
 from jcbir.models import Backbone, halve, shapes, widen
-from jcbir.storage.backbones import load_backbone
+from jcbir.storage import load_backbone
 
 # Positions of imagenette's classes, in its own order, among the 1000 sorted WordNet names.
 IMAGENET = np.array([0, 217, 482, 491, 497, 566, 569, 571, 574, 701])

@@ -38,7 +38,7 @@ from jcbir.data import (
 )
 from jcbir.hashing import encode
 from jcbir.models import Backbone, bundled, run, untrained
-from jcbir.storage.backbones import load_backbone
+from jcbir.storage import load_backbone
 
 Dataset = Literal["bundled", "imagenette", "corel5k", "cifar10", "imagenet100", "coco80", "nuswide21", "nuswide21-m"]
 LISTED = ("imagenet100", "coco80", "nuswide21", "nuswide21-m")

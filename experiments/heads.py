@@ -38,7 +38,7 @@ from jcbir.models import Head, imagenet_record, imagenet_resnet50, project_head
 class Config:
     """Which photographs.
 
-    Fields:
+    Attributes:
         imagenette: the packed photographs.
         caltech: the packed photographs of Caltech-101.
         folder: where features are kept.

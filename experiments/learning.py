@@ -39,7 +39,7 @@ from jcbir.codes import pack, pairwise
 from jcbir.hashing import TrainState, crop_and_flip, encode, init_state, linen_apply, step_decay, two_rates
 from jcbir.metrics import Tally, average_precision, convention, mean_average_precision, tally
 from jcbir.models import Backbone, attach, preprocess, resnet_module
-from jcbir.storage.runs import best_state, train_run
+from jcbir.storage import best_state, train_run
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Learning:
         source: their file or folder; not needed for `bundled`.
         size: pixels a side the photographs are decoded to.
         features: folder of frozen features (`tune="head"`), filled where it is empty; None keeps them beside the runs.
-        backbone: `bundled`, `untrained`, or a name or file that `jcbir.storage.backbones.load_backbone` knows.
+        backbone: `bundled`, `untrained`, or a name or file that `jcbir.storage.load_backbone` knows.
         tune: a head on frozen features, or all layers.
         frozen: with all layers, how many leading parts (stem, then stages) stay as they are.
         bits: code lengths.

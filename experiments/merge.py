@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from experiments import table2_methods
-from jcbir.storage.files import write_file
+from jcbir.storage import write_file
 
 LISTED = ("bits", "methods")
 LARGEST = ("date", "load", "load_at_start")

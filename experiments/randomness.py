@@ -39,7 +39,7 @@ import numpy as np
 from experiments.reference_cipher import published_bytes
 from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.cipher import keystream
-from jcbir.storage.files import write_file
+from jcbir.storage import write_file
 
 STREAM = 1 << 20
 SUSPECT = 1e-4

@@ -30,7 +30,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 import jax
 import tyro
 
-from jcbir.storage.files import write_file
+from jcbir.storage import write_file
 
 Scale = Literal["smoke", "cpu", "full"]
 Config = TypeVar("Config")

@@ -31,8 +31,7 @@ from jcbir.protocol import owner, user
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
-from jcbir.storage.keys import write_secret
-from jcbir.storage.store import create_store
+from jcbir.storage import create_store, write_secret
 
 SCHEME = "bitsliced"
 HOUR = 3600

@@ -23,7 +23,7 @@ def main(side: str, folder: str, port: str, workers: str, *upstream: str) -> Non
     else:
         from jcbir.protocol.owner import Delegation
         from jcbir.service.authority import AuthoritySettings, create_app
-        from jcbir.storage.keys import read_secret
+        from jcbir.storage import read_secret
 
         delegation = read_secret(root / "delegation", passphrase=sys.stdin.readline().strip(), expect=Delegation)
         app = create_app(AuthoritySettings(delegation, root / "journal", workers=int(workers), client_rate=UNLIMITED))

@@ -28,9 +28,7 @@ from jcbir.protocol import owner, user
 from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
-from jcbir.storage.keys import write_secret
-from jcbir.storage.maintenance import compact_store, verify_store
-from jcbir.storage.store import create_store, open_store
+from jcbir.storage import compact_store, create_store, open_store, verify_store, write_secret
 
 SCHEMES = ("bitsliced", "packed")
 PICTURE = np.arange(24 * 24 * 3, dtype=np.uint32).astype(np.uint8).reshape(24, 24, 3)

@@ -37,7 +37,7 @@ class Networks:
     Attributes:
         where: scale and places.
         learn: what every network learns from.
-        backbones: names that `jcbir.storage.backbones.load_backbone` knows, `bundled` or `untrained`.
+        backbones: names that `jcbir.storage.load_backbone` knows, `bundled` or `untrained`.
         method: what they learn by; `csq_labels` takes the codes of label rows as targets (several labels a photograph).
     """
 

@@ -26,7 +26,7 @@ from experiments import learning
 from experiments.learning import IMAGENETTE, SMOKE, Learn, Learning
 from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.models import attach, resnet_backbone, resnet_module
-from jcbir.storage.weights import write_weights
+from jcbir.storage import write_weights
 
 
 @dataclass(frozen=True)

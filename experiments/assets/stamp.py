@@ -9,7 +9,7 @@ that commit (`experiments.running.tree_state`), and its reports say that they co
 import json
 
 from experiments.running import ROOT, STAMP, modules_digest, tree_state
-from jcbir.storage.files import write_file
+from jcbir.storage import write_file
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.attacks.parties import UNLIMITED, collection, refuses
 from jcbir.paillier import blinders, from_ints, public
-from jcbir.protocol import authority, grants, server, session, user
+from jcbir.protocol import _grants as grants, authority, server, session, user
 from jcbir.protocol._digests import digest, score_blocks
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, read_results
 from jcbir.protocol._signatures import sign

@@ -11,8 +11,8 @@ from jcbir.paillier import blinders, public
 from jcbir.paillier.secret import decrypt
 from jcbir.protocol import authority, owner, server, session, user
 from jcbir.protocol._digests import score_blocks
+from jcbir.protocol._grants import commit
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.grants import commit
 from jcbir.protocol.leakage import authority_view
 from jcbir.protocol.messages import Query, ScoreReport
 from jcbir.protocol.refusals import ForgedScoresError

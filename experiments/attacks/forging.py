@@ -56,7 +56,7 @@ def withdrawn_picture() -> dict[str, float]:
     cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
     state = session.Session(own, cloud, system.cloud, holder, (dataclasses.replace(system.user, pending={}),))
     asked, query = session.ask(state, code, top=1, now=NOW, draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(own, server.blinders_needed(cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(own, server.blinders_needed(cloud, query), draw=secrets.token_bytes)
     cloud, report = server.score_query(cloud, query, blinders=blinders, identity=system.cloud, now=NOW)
     _, delivery = server.deliver(cloud, authority.answer(holder, report, now=NOW)[1])
     served = _serve(delivery, image_id, old)

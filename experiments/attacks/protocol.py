@@ -22,7 +22,7 @@ from experiments.running import Scale, Where, begin, command_line, finish
 class Config:
     """Sizes of the attacks.
 
-    Fields:
+    Attributes:
         where: scale and places.
         key_bits: bits of the Paillier modulus.
         stranger_count: images whose keys the stranger asks for.

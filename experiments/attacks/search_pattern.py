@@ -24,7 +24,7 @@ COVER = 4
 class Watched(NamedTuple):
     """What the cloud saw in one epoch.
 
-    Fields:
+    Attributes:
         queries: the masked queries.
         fetched: places of the images that each of them fetched.
     """

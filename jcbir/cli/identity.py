@@ -8,7 +8,7 @@ from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.passphrase import AUTHORITY_VARIABLE, CLOUD_VARIABLE, read_passphrase
 from jcbir.protocol import authority, server
 from jcbir.protocol._signatures import Identity
-from jcbir.storage import identities
+from jcbir.storage import _identities as identities
 
 SECRET, PUBLIC = "identity.secret", "identity.public"
 

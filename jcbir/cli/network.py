@@ -29,9 +29,8 @@ from jcbir.models import (
 from jcbir.protocol._signatures import check_signature, sign
 from jcbir.protocol.messages import Card
 from jcbir.protocol.refusals import ForgedReplyError
-from jcbir.storage.backbones import load_backbone
-from jcbir.storage.fetching import file_digest
-from jcbir.storage.weights import read_weights, write_weights
+from jcbir.storage import load_backbone, read_weights, write_weights
+from jcbir.storage._files import file_digest
 
 LARGEST_BATCH = 32
 """Photographs that the network sees at once: more are no faster, and take more memory."""

@@ -43,11 +43,9 @@ from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
-from jcbir.storage import keys
-from jcbir.storage.cards import card_fingerprint, write_card
-from jcbir.storage.fetching import file_digest
-from jcbir.storage.files import PRIVATE, write_file
-from jcbir.storage.identities import read_public
+from jcbir.storage import _keys as keys, card_fingerprint, write_card, write_file
+from jcbir.storage._files import PRIVATE, file_digest
+from jcbir.storage._identities import read_public
 
 ENROLLMENT_BYTES = 1 << 16
 IN_FORCE = "in force"

@@ -30,7 +30,8 @@ from jcbir.models import Backbone, attach_head, project_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
 from jcbir.ranking import SCHEMES, plan
-from jcbir.storage.files import PRIVATE, write_file
+from jcbir.storage import write_file
+from jcbir.storage._files import PRIVATE
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""

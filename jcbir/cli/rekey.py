@@ -34,8 +34,8 @@ from jcbir.errors import FormatError
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.messages import Card, Recall, Recalled
 from jcbir.protocol.owner import Owner, announce
-from jcbir.storage.cards import read_card
-from jcbir.storage.files import sync_folder
+from jcbir.storage import read_card
+from jcbir.storage._files import sync_folder
 
 EPOCH = "next-epoch"
 Fetch = Callable[[Recall], Recalled]

@@ -7,9 +7,7 @@ from jcbir.cli.serve_cloud import announce, check_listening
 from jcbir.protocol.authority import appoint
 from jcbir.protocol.owner import Delegation
 from jcbir.service.authority import AuthoritySettings, create_app
-from jcbir.storage.identities import read_identity
-from jcbir.storage.journal import load_authority, open_journal
-from jcbir.storage.keys import read_secret
+from jcbir.storage import load_authority, open_journal, read_identity, read_secret
 
 
 def authority(command: options.ServeAuthority, console: CommandConsole) -> None:

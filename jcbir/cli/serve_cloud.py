@@ -9,14 +9,14 @@ from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer
 from jcbir.cli.passphrase import CLOUD_VARIABLE, forget_passphrases, read_passphrase
 from jcbir.errors import KeyMismatchError
-from jcbir.protocol.grants import same_collection
+from jcbir.protocol._grants import same_collection
 from jcbir.protocol.messages import Card
 from jcbir.service.client import check_url
 from jcbir.service.cloud import CloudSettings, create_app
 from jcbir.service.serving import check_certificate, serve
-from jcbir.storage.cards import card_fingerprint, read_card
-from jcbir.storage.identities import read_identity
-from jcbir.storage.store import DATABASE, create_store, open_store
+from jcbir.storage._cards import card_fingerprint, read_card
+from jcbir.storage._identities import read_identity
+from jcbir.storage._store import DATABASE, create_store, open_store
 
 
 def cloud(command: options.ServeCloud, console: CommandConsole) -> None:

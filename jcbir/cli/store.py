@@ -2,9 +2,7 @@
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer
-from jcbir.storage.cards import card_fingerprint
-from jcbir.storage.maintenance import backup_store, compact_store, verify_store
-from jcbir.storage.store import open_store
+from jcbir.storage import backup_store, card_fingerprint, compact_store, open_store, verify_store
 
 
 def info(command: options.StoreInfo, console: CommandConsole) -> None:

@@ -25,11 +25,15 @@ from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
 from jcbir.protocol.messages import Admission
-from jcbir.storage import keys
-from jcbir.storage.cards import card_fingerprint, write_card
-from jcbir.storage.files import write_file
-from jcbir.storage.images import write_image
-from jcbir.storage.keys import read_secret, write_secret
+from jcbir.storage import (
+    _keys as keys,
+    card_fingerprint,
+    read_secret,
+    write_card,
+    write_file,
+    write_image,
+    write_secret,
+)
 
 KEYS, ENROLLMENT, MEMBER = "user.secret", "enrollment.jcbir", "member.secret"
 RESULTS, HEAD = "results.json", "head.json"

@@ -4,7 +4,8 @@ from rich.table import Column, Table
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer, progress
-from jcbir.storage.backbones import cache_folder, check_weights, convert_weights, fetch_weights, list_weights
+from jcbir.storage import check_weights, convert_weights, fetch_weights, list_weights
+from jcbir.storage._backbones import cache_folder
 
 
 def show(command: options.WeightsList, console: CommandConsole) -> None:

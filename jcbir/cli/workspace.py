@@ -21,9 +21,9 @@ from typing import Any
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.owner import Owner, delegate
-from jcbir.storage.cards import write_card
-from jcbir.storage.files import PRIVATE, locked, sync_folder, write_file
-from jcbir.storage.keys import WORK, read_secret, write_secret
+from jcbir.storage import read_secret, write_card, write_file, write_secret
+from jcbir.storage._files import PRIVATE, locked, sync_folder
+from jcbir.storage._keys import WORK
 
 SECRET, CARD, DELEGATION = "owner.secret", "collection.public", "authority.secret"
 NETWORK, SETTINGS, GRANTS = "network.safetensors", "settings.json", "grants.json"

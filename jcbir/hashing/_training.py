@@ -28,7 +28,7 @@ from jcbir.typing import Array
 class TrainState(NamedTuple):
     """All that a training step reads and changes, as one pytree.
 
-    Fields:
+    Attributes:
         step: steps taken so far, an int32 scalar.
         params: trained parameters.
         batch_stats: running statistics of BatchNorm, {} for a network without.
@@ -46,7 +46,7 @@ class TrainState(NamedTuple):
 class Batch(NamedTuple):
     """What one step learns from.
 
-    Fields:
+    Attributes:
         images: as `apply` wants them, after augmentation; usually uint8[b h w c].
         targets: what the loss compares with, any pytree with leading axis b: centers, labels, ...
     """
@@ -58,7 +58,7 @@ class Batch(NamedTuple):
 class Progress(NamedTuple):
     """What `fit` reports after every step; the receiver owns the clock.
 
-    Fields:
+    Attributes:
         step: steps taken in all, counting those before a resume.
         steps: steps the run will have taken at its end.
         epoch: number of the epoch the step belongs to, from 0.

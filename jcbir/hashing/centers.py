@@ -280,7 +280,7 @@ _BLOCK = 512
 class Separation(NamedTuple):
     """How far apart the rows of a center table are, over all pairs of different rows, in bits.
 
-    Fields:
+    Attributes:
         minimum: the smallest Hamming distance.
         mean: the mean distance.
         maximum: the largest distance.

@@ -20,7 +20,7 @@ from jcbir.typing import Array
 class LinearHash(NamedTuple):
     """Hash functions `sign((x - mean) projection)`.
 
-    Fields:
+    Attributes:
         mean: `Float[d]`.
         projection: `Float[d k]`.
     """
@@ -32,7 +32,7 @@ class LinearHash(NamedTuple):
 class KernelHash(NamedTuple):
     """Hash functions `sign((exp(-|x - a|^2 / (2 variance)) - mean) projection + bias)`, a the anchors.
 
-    Fields:
+    Attributes:
         anchors: `Float[m d]`.
         variance: `Float[]`, the squared width of the Gaussian.
         mean: `Float[m]`, kernel values averaged over the training items.
@@ -50,7 +50,7 @@ class KernelHash(NamedTuple):
 class Fitted(NamedTuple):
     """What a fit returns.
 
-    Fields:
+    Attributes:
         hash: parameters for `project`.
         objective: `Float[t]`, what the method minimizes, in the order of its steps; empty where nothing is minimized.
     """

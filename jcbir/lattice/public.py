@@ -336,9 +336,6 @@ def check_fingerprint(public: PublicKey, fingerprint: str, *, name: str) -> None
         fingerprint: what the thing carries.
         name: what to call it in the error.
 
-    Returns:
-        Nothing.
-
     Raises:
         KeyMismatchError: the fingerprint is another key's.
 

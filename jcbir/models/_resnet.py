@@ -20,7 +20,7 @@ from jcbir.typing import Array
 class Outputs(NamedTuple):
     """What one apply gives; a head that the module does not have is None.
 
-    Fields:
+    Attributes:
         features: last map, after its ReLU and before pooling, [b h w c].
         pooled: its mean over the pixels, float32 [b c].
         logits: class scores, float32 [b classes].
@@ -108,7 +108,7 @@ class ResNet(nn.Module):
 
     $y = \mathrm{ReLU}(F(x) + s(x))$ per block, $s$ the identity, or a strided 1x1 convolution where the shape changes.
 
-    Fields:
+    Attributes:
         stages: blocks in each stage.
         block: `"basic"` (two 3x3) or `"bottleneck"` (1x1, 3x3, 1x1).
         width: channels of the stem and of the first stage's inner convolutions.

@@ -10,10 +10,18 @@ from jaxtyping import Int32
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol._digests import digest, score_blocks
+from jcbir.protocol._grants import (
+    check_grant,
+    check_order,
+    check_request,
+    check_revocation,
+    check_successor,
+    hash_openings,
+    note_answered,
+)
 from jcbir.protocol._handover import CLAIM, Delegation, open_delegation, open_openings, sealing_secret
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
-from jcbir.protocol.grants import check_grant, check_request, check_successor, hash_openings, note_answered
 from jcbir.protocol.messages import (
     Appointment,
     Card,
@@ -33,7 +41,6 @@ from jcbir.protocol.refusals import (
     ForgedScoresError,
     OutOfStepError,
     OverBudgetError,
-    StaleQueryError,
 )
 from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt
 from jcbir.ranking._scheme import Layout
@@ -151,7 +158,7 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol.grants.check_successor`.
+        RefusalError: see `jcbir.protocol._grants.check_successor`.
         IntegrityError: it was sealed to another authority.
         FormatError: what it holds is no delegation of that card.
 
@@ -193,7 +200,7 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
         >>> catalog(appoint(system.delegation, system.authority.identity), system.catalog)
         Authority('photos', epoch 0, 1 segments, redacted)
     """
-    _check_order(authority, message)
+    check_order(authority.card, message)
     if len(message.hashes) != len(message.image_ids):
         raise ValueError(f"catalog: must have {len(message.image_ids)} hashes, got {len(message.hashes)}")
     places, count = message.sentinels, len(message.image_ids)
@@ -226,7 +233,7 @@ def take_head(authority: Authority, message: Head) -> Authority:
         >>> take_head(system.authority, owner.head(system.owner, now=example.NOW)[1]).head
         1
     """
-    _check_order(authority, message)
+    check_order(authority.card, message)
     for number, part in enumerate(message.parts):
         known = authority.catalogs.get(number)
         if known is not None and hashlib.sha256(b"".join(known.hashes)).digest() != part.images_hash:
@@ -254,7 +261,7 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
         >>> list(withdraw(system.authority, owner.withdraw(system.owner, ["a"])[1]).withdrawn.values())
         [1]
     """
-    _check_order(authority, withdrawal)
+    check_order(authority.card, withdrawal)
     bounds = {name: max(withdrawal.segments, authority.withdrawn.get(name, 0)) for name in withdrawal.image_ids}
     return dataclasses.replace(authority, withdrawn={**authority.withdrawn, **bounds})
 
@@ -281,9 +288,7 @@ def revoke(authority: Authority, revocation: Revocation) -> Authority:
         >>> revoke(system.authority, revocation).revocation_serial
         1
     """
-    _check_order(authority, revocation)
-    if revocation.serial < authority.revocation_serial:
-        raise StaleQueryError(f"revocation: list {revocation.serial}, list {authority.revocation_serial} is in force")
+    check_revocation(authority.card, revocation, serial=authority.revocation_serial)
     return dataclasses.replace(authority, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
 
 
@@ -305,7 +310,7 @@ def admit(
 
     Raises:
         ForgedReplyError: the card's server did not sign it.
-        RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        RefusalError: in the form that names the reason; see `jcbir.protocol._grants.check_request`.
         OverBudgetError: more query images than the grant allows on this day.
         EmptyCollectionError: nothing is published yet.
         OutOfStepError: the server scored other segments than the owner's catalogs name.
@@ -331,7 +336,7 @@ def admit(
     _check_shape(authority, report)
     answered = note_answered(authority.answered, request.nonce, issued=request.issued, now=now)
     grant, spending = request.grant, Spending(request.grant.grant_id, now // DAY_SECONDS, request.queries, ())
-    rows = spent_today(authority, grant.grant_id, now=now).rows
+    rows = _spent_today(authority, grant.grant_id, now=now).rows
     if rows + request.queries > grant.queries_per_day:
         raise OverBudgetError(
             f"queries: {rows} of {grant.queries_per_day} were answered today, {request.queries} more are asked",
@@ -340,22 +345,8 @@ def admit(
     return spend(dataclasses.replace(authority, answered=answered, seen=now), spending), spending
 
 
-def spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
-    """Say what a grant has used up on the day of `now`.
-
-    Args:
-        authority: state.
-        grant_id: the grant.
-        now: seconds since 1970.
-
-    Returns:
-        Rows and images of that day.
-
-    Example:
-        >>> from jcbir.protocol.session import NOW, small_system
-        >>> spent_today(small_system().authority, bytes(16), now=NOW).rows
-        0
-    """
+def _spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
+    """Say what a grant has used up on the day of `now`."""
     day = now // DAY_SECONDS
     held = authority.spent.get(grant_id, Spent(day))
     return held if held.day == day else Spent(day)
@@ -374,7 +365,7 @@ def spend(authority: Authority, spending: Spending) -> Authority:
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
         >>> again = spend(small_system().authority, Spending(bytes(16), NOW // DAY_SECONDS, 3, ("a",)))
-        >>> spent_today(again, bytes(16), now=NOW).rows
+        >>> again.spent[bytes(16)].rows
         3
     """
     held = authority.spent.get(spending.grant_id, Spent(spending.day))
@@ -441,26 +432,8 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
     return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
 
 
-def split_plaintexts(report: ScoreReport, plaintexts: Rows) -> list[list[tuple[Layout, np.ndarray]]]:
-    """Say which decrypted rows belong to which query and segment.
-
-    Args:
-        report: from the server.
-        plaintexts: a plaintext for each of `ciphertext_rows(authority, report)`.
-
-    Returns:
-        For each query and segment the layout and its rows: what `decode` and `leakage` of a scheme take.
-
-    Raises:
-        ValueError: another number of rows.
-
-    Example:
-        >>> from jcbir.protocol.session import small_system
-        >>> system = small_system()
-        >>> [[(layout, rows)]] = split_plaintexts(system.report, decrypt_report(system.authority, system.report))
-        >>> layout.count, len(rows)
-        (3, 1)
-    """
+def _split_plaintexts(report: ScoreReport, plaintexts: Rows) -> list[list[tuple[Layout, np.ndarray]]]:
+    """Say which decrypted rows belong to which query and segment."""
     counts = [len(scores.ciphertexts) for row in report.scores for scores in row]
     if len(plaintexts) != sum(counts):
         raise ValueError(f"plaintexts: must be {sum(counts)} rows, got {len(plaintexts)}")
@@ -492,7 +465,7 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
         [0, 2, 2]
     """
     dead, public = _dead(authority, report.segments), authority.card.public.key
-    decoded = [decode_scores(pieces, public=public) for pieces in split_plaintexts(report, plaintexts)]
+    decoded = [decode_scores(pieces, public=public) for pieces in _split_plaintexts(report, plaintexts)]
     _check_sentinels(authority, report, decoded)
     return tuple(np.where(dead, np.int32(DEAD), distances) for distances in decoded)
 
@@ -594,7 +567,7 @@ def answer(authority: Authority, report: ScoreReport, *, now: int, engine: str =
 
 def _spend_images(authority: Authority, grant: Grant, chosen: Sequence[str], now: int) -> Spending:
     """What opening these images takes from the day's budget; an image opened before on that day costs nothing."""
-    opened = spent_today(authority, grant.grant_id, now=now).image_ids
+    opened = _spent_today(authority, grant.grant_id, now=now).image_ids
     fresh = tuple(image_id for image_id in chosen if image_id not in opened)
     if len(opened) + len(fresh) > grant.images_per_day:
         raise OverBudgetError(
@@ -664,13 +637,6 @@ def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
         dead[list(part.sentinels)] = True
         parts.append(dead)
     return np.concatenate(parts)
-
-
-def _check_order(authority: Authority, message: Catalog | Head | Withdrawal | Revocation) -> None:
-    here = (authority.card.collection, authority.card.epoch)
-    if (message.collection, message.epoch) != here:
-        raise ForeignCollectionError(f"message for {message.collection!r} epoch {message.epoch}, this is {here}")
-    check_signature(message, public=authority.card.owner_key, refusal=ForgedReplyError)
 
 
 def _check_segments(authority: Authority, report: ScoreReport, settled: int) -> None:

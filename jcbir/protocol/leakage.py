@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jcbir.protocol.authority import Authority, decrypt_report, split_plaintexts
+from jcbir.protocol.authority import Authority, _split_plaintexts, decrypt_report
 from jcbir.protocol.messages import Delivery, Enrollment, Publication, Query, ScoreReport, Sent
 from jcbir.ranking._scheme import Seen, Trapdoor
 from jcbir.ranking._table import SCHEMES
@@ -62,7 +62,7 @@ def server_view(transcript: Sequence[Sent]) -> ServerView:
         >>> server_view([]).images
         0
     """
-    received = [line.message for line in transcript if line.receiver == "server"]
+    received = views(transcript, party="server")
     publications = [message for message in received if isinstance(message, Publication)]
     sealed = {image.image_id: len(image.sealed) for message in publications for image in message.images}
     fetched: Counter[str] = Counter()
@@ -97,7 +97,7 @@ def authority_view(transcript: Sequence[Sent], holder: Authority) -> AuthorityVi
     reports = [line.message for line in transcript if isinstance(line.message, ScoreReport)]
     rows: dict[str, list] = {}
     for report in reports:
-        opened = split_plaintexts(report, decrypt_report(holder, report))
+        opened = _split_plaintexts(report, decrypt_report(holder, report))
         rows.setdefault(report.request.scheme, []).extend(opened)
     public = holder.card.public.key
     seen = {scheme: SCHEMES[scheme].leakage.authority(items, public) for scheme, items in rows.items()}

@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jcbir.protocol._digests import digest, index_leaves
+from jcbir.protocol._grants import RIGHTS
 from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
 from jcbir.protocol._merkle import merkle_root
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
-from jcbir.protocol.grants import RIGHTS
 from jcbir.protocol.messages import (
     DEFAULT_SCHEME,
     Admission,
@@ -301,13 +301,13 @@ def segment_capacity(owner: Owner, positions: int, *, schemes: Sequence[str]) ->
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> segment_capacity(small_system().owner, 100, schemes=["packed", "integer"])
+        >>> segment_capacity(small_system().owner, 100, schemes=[DEFAULT_SCHEME, "integer"])
         95
     """
     return count_beside(positions, _lanes(owner.card, schemes))
 
 
-def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
+def blinder_pool(owner: Owner, count: int, *, draw: Callable[[int], bytes], engine: str = "auto") -> Rows:
     """Make blinders for the server with the secret key, many times faster than the server could.
 
     Args:
@@ -322,7 +322,7 @@ def blinder_stock(owner: Owner, count: int, *, draw: Callable[[int], bytes], eng
     Example:
         >>> import secrets
         >>> from jcbir.protocol.session import small_system
-        >>> blinder_stock(small_system().owner, 2, draw=secrets.token_bytes).shape
+        >>> blinder_pool(small_system().owner, 2, draw=secrets.token_bytes).shape
         (2, 64)
     """
     kind = SECRET_KEY_KINDS[owner.card.public.kind]

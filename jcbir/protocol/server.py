@@ -4,7 +4,7 @@ Nothing imported here, directly or not, can decrypt, open an image, or hash one;
 """
 
 import dataclasses
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,17 @@ from jaxtyping import UInt8
 from jcbir.errors import KeyMismatchError
 from jcbir.padding import padded_length
 from jcbir.protocol._digests import index_leaves, score_blocks
-from jcbir.protocol._merkle import leaf_hashes, merkle_path
-from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
-from jcbir.protocol.grants import (
+from jcbir.protocol._grants import (
     check_commitment,
     check_issued,
+    check_order,
     check_request,
+    check_revocation,
     check_successor,
     note_answered,
 )
+from jcbir.protocol._merkle import leaf_hashes, merkle_path
+from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
 from jcbir.protocol.messages import (
     Audit,
     Block,
@@ -44,7 +46,6 @@ from jcbir.protocol.refusals import (
     EmptyCollectionError,
     ForeignCollectionError,
     ForgedReplyError,
-    StaleQueryError,
     TamperedQueryError,
 )
 from jcbir.ranking._scheme import Index, Scores, Shapes
@@ -158,7 +159,11 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
         >>> check_publication(Server(small_system().server.card), small_system().publication).number
         0
     """
-    _check_card(server, publication.card)
+    card, here = publication.card, (server.card.collection, server.card.epoch)
+    if (card.collection, card.epoch) != here:
+        raise ForeignCollectionError(f"message for {card.collection!r} epoch {card.epoch}, this is {here}")
+    if card != server.card:
+        raise ForeignCollectionError(f"publication: keys of another system ({card.public.fingerprint[:16]})")
     check_signature(publication, public=server.card.owner_key, refusal=ForgedReplyError)
     number = server.segments[-1].number + 1 if server.segments else 0
     if publication.segment != number:
@@ -233,8 +238,7 @@ def take_head(server: Server, message: Head) -> Server:
         >>> take_head(system.server, owner.head(system.owner, now=NOW)[1]).head.counter
         1
     """
-    _check_place(server, message.collection, message.epoch)
-    check_signature(message, public=server.card.owner_key, refusal=ForgedReplyError)
+    check_order(server.card, message)
     known = 0 if server.head is None else server.head.counter
     return dataclasses.replace(server, head=message) if message.counter > known else server
 
@@ -285,8 +289,7 @@ def check_withdrawal(server: Server, withdrawal: Withdrawal) -> frozenset[str]:
         >>> len(check_withdrawal(system.server, owner.withdraw(system.owner, ["a"])[1]))
         1
     """
-    _check_place(server, withdrawal.collection, withdrawal.epoch)
-    check_signature(withdrawal, public=server.card.owner_key, refusal=ForgedReplyError)
+    check_order(server.card, withdrawal)
     later = {name for segment in server.segments if segment.number >= withdrawal.segments for name in segment.image_ids}
     return frozenset(withdrawal.image_ids) - later
 
@@ -314,10 +317,7 @@ def revoke(server: Server, revocation: Revocation) -> Server:
         >>> revoke(system.server, revocation).revocation_serial
         1
     """
-    _check_place(server, revocation.collection, revocation.epoch)
-    check_signature(revocation, public=server.card.owner_key, refusal=ForgedReplyError)
-    if revocation.serial < server.revocation_serial:
-        raise StaleQueryError(f"revocation: list {revocation.serial}, list {server.revocation_serial} is in force")
+    check_revocation(server.card, revocation, serial=server.revocation_serial)
     return dataclasses.replace(server, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
 
 
@@ -333,7 +333,7 @@ def admit_query(server: Server, query: Query, *, now: int) -> Server:
         The new state.
 
     Raises:
-        RefusalError: in the form that names the reason; see `jcbir.protocol.grants.check_request`.
+        RefusalError: in the form that names the reason; see `jcbir.protocol._grants.check_request`.
         EmptyCollectionError: nothing is published yet.
         ValueError: no index of that scheme.
 
@@ -390,7 +390,7 @@ def succeed(server: Server, succession: Succession) -> Server:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol.grants.check_successor`.
+        RefusalError: see `jcbir.protocol._grants.check_successor`.
 
     Example:
         >>> import secrets
@@ -430,8 +430,7 @@ def admit_recall(server: Server, message: Recall, *, now: int) -> Server:
         >>> asked.nonce in admit_recall(system.server, asked, now=NOW).answered
         True
     """
-    _check_place(server, message.collection, message.epoch)
-    check_signature(message, public=server.card.owner_key, refusal=ForgedReplyError)
+    check_order(server.card, message)
     now = max(now, server.seen)
     check_issued(message.issued, now=now, name="recall")
     answered = note_answered(server.answered, message.nonce, issued=message.issued, now=now)
@@ -792,15 +791,3 @@ def _indexes(server: Server, scheme: str, segments: Sequence[int] | None) -> lis
     if missing:
         raise ValueError(f"segments: must be among the {len(known)} published, got {missing}")
     return [_index(known[number], scheme) for number in numbers]
-
-
-def _check_place(server: Server, collection: str, epoch: int) -> None:
-    here: Collection[object] = (server.card.collection, server.card.epoch)
-    if (collection, epoch) != here:
-        raise ForeignCollectionError(f"message for {collection!r} epoch {epoch}, this is {here}")
-
-
-def _check_card(server: Server, card: Card) -> None:
-    _check_place(server, card.collection, card.epoch)
-    if card != server.card:
-        raise ForeignCollectionError(f"publication: keys of another system ({card.public.fingerprint[:16]})")

@@ -288,7 +288,7 @@ def search(
     # Made ahead of any query: they depend on nothing but the key.
     with phase("blinders"):
         needed = server.blinders_needed(session.server, query)
-        blinders = owner.blinder_stock(session.owner, needed, draw=draw, engine=engine)
+        blinders = owner.blinder_pool(session.owner, needed, draw=draw, engine=engine)
     with phase("score"):
         cloud, report = server.score_query(
             session.server, query, blinders=blinders, identity=session.cloud, now=now, engine=engine

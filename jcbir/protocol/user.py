@@ -10,10 +10,10 @@ from jaxtyping import Bool
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol._digests import digest
+from jcbir.protocol._grants import commit, hash_openings
 from jcbir.protocol._handover import CLAIM, seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
-from jcbir.protocol.grants import commit, hash_openings
 from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RolledBackError
 from jcbir.ranking._build import mask_query, trapdoors

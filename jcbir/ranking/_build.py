@@ -39,7 +39,8 @@ def mask_index(codes: Bool[Array, "n k"], layout: Layout, *, masking_key: bytes)
     Example:
         >>> from jcbir.paillier.public import PublicKey
         >>> from jcbir.ranking import plan
-        >>> layout = plan(PublicKey(n=3**33, g=2), scheme="packed", count=3, bits=8)
+        >>> from jcbir.ranking._packed import PACKED
+        >>> layout = plan(PublicKey(n=3**33, g=2), scheme=PACKED.name, count=3, bits=8)
         >>> mask_index(np.zeros((3, 8), bool), layout, masking_key=bytes(32)).shape
         (3, 8)
 
@@ -65,7 +66,8 @@ def mask_query(codes: Bool[Array, "q k"], layout: Layout, *, masking_key: bytes)
     Example:
         >>> from jcbir.paillier.public import PublicKey
         >>> from jcbir.ranking import plan
-        >>> layout = plan(PublicKey(n=3**33, g=2), scheme="packed", count=3, bits=8)
+        >>> from jcbir.ranking._packed import PACKED
+        >>> layout = plan(PublicKey(n=3**33, g=2), scheme=PACKED.name, count=3, bits=8)
         >>> mask_query(np.zeros((1, 8), bool), layout, masking_key=bytes(32)).shape
         (1, 4, 8)
 
@@ -99,7 +101,8 @@ def build_index(codes: Bool[Array, "n k"], layout: Layout, *, encrypt: Encrypt, 
         >>> seal = lambda rows: encrypt(key, rows, draw=secrets.token_bytes)
         >>> from jcbir.ranking import plan
         >>> codes = np.eye(8, dtype=bool)[:3]
-        >>> layout = plan(key.public, scheme="packed", count=3, bits=8)
+        >>> from jcbir.ranking._packed import PACKED
+        >>> layout = plan(key.public, scheme=PACKED.name, count=3, bits=8)
         >>> index = build_index(codes, layout, encrypt=seal, public=key.public)
         >>> len(index.ciphertexts) == index.layout.blocks
         True
@@ -137,7 +140,8 @@ def trapdoor(
         >>> from jcbir.paillier.public import PublicKey
         >>> from jcbir.ranking import plan
         >>> public = PublicKey(n=9**4 + 2, g=9**4 + 3)
-        >>> layout = plan(public, scheme="bitsliced", count=1, bits=8)
+        >>> from jcbir.ranking._bitsliced import BITSLICED
+        >>> layout = plan(public, scheme=BITSLICED.name, count=1, bits=8)
         >>> trapdoor(np.arange(8) > 3, layout, public=public).body.tolist()
         [[15]]
 
@@ -167,7 +171,8 @@ def trapdoors(
         >>> from jcbir.paillier.public import PublicKey
         >>> from jcbir.ranking import plan
         >>> public = PublicKey(n=9**4 + 2, g=9**4 + 3)
-        >>> layout = plan(public, scheme="bitsliced", count=1, bits=8)
+        >>> from jcbir.ranking._bitsliced import BITSLICED
+        >>> layout = plan(public, scheme=BITSLICED.name, count=1, bits=8)
         >>> [door.body.tolist() for door in trapdoors(np.eye(8, dtype=bool)[:2], layout, public=public)]
         [[[128]], [[64]]]
 

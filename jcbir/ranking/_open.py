@@ -53,7 +53,8 @@ def open_scores(
         >>> from jcbir.paillier.secret import encrypt, generate_keys
         >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
         >>> from jcbir.ranking import Scores, plan
-        >>> layout = plan(key.public, scheme="bitsliced", count=2, bits=8)
+        >>> from jcbir.ranking._bitsliced import BITSLICED
+        >>> layout = plan(key.public, scheme=BITSLICED.name, count=2, bits=8)
         >>> scores = Scores(layout, key.public.fingerprint, encrypt(key, [3 + 5 * 9], draw=secrets.token_bytes))
         >>> open_scores(key, scores).tolist()
         [3, 5]
@@ -107,8 +108,11 @@ def decrypt_scores(
     """Decrypt scores without reading them."""
     check_fingerprint(secret.public, scores.fingerprint, name="scores")
     check_layout(secret.public, scores.layout)
+    kind = SECRET_KEY_KINDS[find_scheme(scores.layout.scheme).key_kind]
+    if kind.open is not None:
+        prepared = kind.prepare(secret, scores.layout, hint)
+        return kind.open(secret, [prepared], scores.ciphertexts, opening)
     rows = rows_to_decrypt(scores, hint=hint, opening=opening)
     if decrypt is not None:
         return decrypt(rows)
-    kind = SECRET_KEY_KINDS[find_scheme(scores.layout.scheme).key_kind]
     return in_filled_batches(lambda part, engine: kind.decrypt(secret, part, engine=engine), rows, engine=engine)

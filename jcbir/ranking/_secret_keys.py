@@ -1,13 +1,20 @@
 """Kinds of secret keys: what the owner and the authority do with theirs. The server cannot import this module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jcbir.errors import FormatError
+from jcbir.lattice import secret as lattice
+from jcbir.lattice._sampling import SEED_BYTES
+from jcbir.lattice.public import PublicKey as LatticeKey, Reply, check_public
 from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import SecretKey, check_secret, decrypt, encrypt, generate_keys, owner_blinders
-from jcbir.ranking._keys import Fields, check_fields
+from jcbir.ranking._keys import KEY_KINDS, Fields, check_fields
+from jcbir.ranking._lattice import DISTANCE
+from jcbir.ranking._scheme import Layout
 from jcbir.typing import Rows
 
 
@@ -24,7 +31,13 @@ class SecretKeyKind(NamedTuple):
         encrypt: `encrypt(secret, rows, draw=, engine=)`: plaintext rows to ciphertext rows, as the owner can.
         blinders: `blinders(secret, count, draw=, engine=)`: blinders, as the owner can make them.
         decrypt: `decrypt(secret, rows, engine=)`: ciphertext rows to plaintext rows. Each row is a score, followed by
-            its block's hint and its query's opening where the scheme has them.
+            its block's hint and its query's opening where the scheme has them. Not called where there is `open`.
+        prepare: None, or `prepare(secret, layout, hint)`: what opens the scores of one segment, made once from its hint
+            and held in memory; its `name` says of which segment it is.
+        open: None, or `open(secret, prepared, rows, opening)`: all score rows of one query, segment after segment, to
+            opened rows, where those of a query are opened together. IntegrityError for rows that no honest server
+            sends: nothing more is to be opened for it then.
+        renew: None, or `renew(secret, draw=)`: the key pair of the next epoch, where no key may serve two.
     """
 
     name: str
@@ -35,6 +48,9 @@ class SecretKeyKind(NamedTuple):
     encrypt: Callable[..., Rows]
     blinders: Callable[..., Rows]
     decrypt: Callable[..., Rows]
+    prepare: Callable[..., Any] | None = None
+    open: Callable[..., Rows] | None = None
+    renew: Callable[..., Any] | None = None
 
 
 _FACTORS = [f"{name}_{part}" for name in "pq" for part in StructuredPrime._fields]
@@ -72,5 +88,77 @@ PAILLIER = SecretKeyKind(
     decrypt=decrypt,
 )
 
-SECRET_KEY_KINDS = {kind.name: kind for kind in (PAILLIER,)}
+
+def _lattice_key(public: LatticeKey, fields: Fields) -> lattice.SecretKey:
+    check_fields(fields, name="secret key", types={"master": bytes})
+    if len(fields["master"]) != SEED_BYTES:
+        raise FormatError(f"secret key: must have a master of {SEED_BYTES} bytes, got {len(fields['master'])}")
+    return lattice.SecretKey(public, fields["master"])
+
+
+def _check_lattice(secret: lattice.SecretKey, *, unsafe_small: bool = False) -> None:
+    check_public(secret.public, unsafe_small=unsafe_small)
+
+
+def _generate_lattice(*, draw: Callable[[int], bytes], bits: int, **_: Any) -> lattice.SecretKey:
+    """`bits` is the length of the codes."""
+    return lattice.generate_key(bits=bits, draw=draw)
+
+
+def _encrypt_codes(
+    secret: lattice.SecretKey, rows: np.ndarray, *, draw: Callable[[int], bytes], engine: str = "auto"
+) -> np.ndarray:
+    """Packed codes to blocks. Behind each block its hint: name and nonce of the segment, and what the leaf calls so."""
+    codes = np.unpackbits(rows, axis=1, count=secret.public.parameters.bits).astype(bool)
+    # The authority knows the names of all segments and refuses one that comes again.
+    index, segment = lattice.encrypt_index(secret, codes, draw=draw, used=())
+    names = np.frombuffer(segment.name + segment.nonce, np.uint8)
+    return np.concatenate([index.rows, np.tile(names, (len(index.rows), 1)), segment.hints], axis=1)
+
+
+def _prepare_segment(secret: lattice.SecretKey, layout: Layout, hint: Rows | None) -> lattice.PreparedSegment:
+    expected = (layout.blocks, 2 * SEED_BYTES + secret.public.parameters.hint_bytes)
+    if hint is None or hint.shape != expected:
+        raise FormatError(f"hint: must be {expected} bytes, got {None if hint is None else hint.shape}")
+    names, nonces, hints = np.split(hint, [SEED_BYTES, 2 * SEED_BYTES], axis=1)
+    if (names != names[0]).any() or (nonces != nonces[0]).any():
+        raise FormatError("hint: must be of one segment, got blocks of several")
+    name, nonce, hints = names[0].tobytes(), nonces[0].tobytes(), np.ascontiguousarray(hints)
+    return lattice.prepare(secret, lattice.Segment(secret.public.fingerprint, name, layout.count, nonce, hints))
+
+
+def _open_query(
+    secret: lattice.SecretKey, prepared: Sequence[lattice.PreparedSegment], rows: np.ndarray, opening: np.ndarray | None
+) -> np.ndarray:
+    v = secret.public.parameters
+    if opening is None or opening.shape[-1] != SEED_BYTES:
+        raise FormatError(f"opening: must be {SEED_BYTES} bytes, got {None if opening is None else opening.shape}")
+    shared = v.reply_shared_bytes // v.reply_block_bytes
+    # Whose scores these are, the signed report says.
+    segments = tuple((segment.name, len(segment.sentinels)) for segment in prepared)
+    reply = Reply(secret.public.fingerprint, b"", segments, rows[shared:], rows[:shared].reshape(-1))
+    one_time = lattice.QuerySecret(opening.tobytes(), b"")
+    distances = lattice.open_distances(secret, prepared, reply, one_time, answered=())
+    return distances.astype(DISTANCE).view(np.uint8).reshape(-1, DISTANCE.itemsize)
+
+
+def _decrypt_nothing(*_: Any, **__: Any) -> Rows:
+    raise ValueError("rows: must be opened a query at a time, got single ones")
+
+
+LATTICE = SecretKeyKind(
+    name="lattice",
+    generate=_generate_lattice,
+    to_fields=lambda secret: {"master": secret.master},
+    from_fields=_lattice_key,
+    check=_check_lattice,
+    encrypt=_encrypt_codes,
+    blinders=lambda secret, count, **options: KEY_KINDS["lattice"].blinders(secret.public, count, **options),
+    decrypt=_decrypt_nothing,
+    prepare=_prepare_segment,
+    open=_open_query,
+    renew=lambda secret, *, draw: lattice.generate_key(bits=secret.public.parameters.bits, draw=draw),
+)
+
+SECRET_KEY_KINDS = {kind.name: kind for kind in (PAILLIER, LATTICE)}
 """The secret half of every kind of key, by name."""

@@ -6,10 +6,11 @@ from jcbir.errors import KeyMismatchError
 from jcbir.ranking._bitsliced import BITSLICED
 from jcbir.ranking._integer import INTEGER
 from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._lattice import LATTICE
 from jcbir.ranking._packed import PACKED
 from jcbir.ranking._scheme import MAX_BITS, MIN_BITS, Layout, Scheme, check_whole
 
-SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED, BITSLICED)}
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED, BITSLICED, LATTICE)}
 """Every ranking scheme, by name."""
 
 
@@ -25,11 +26,11 @@ def plan(public: Any, *, scheme: str, count: int, bits: int, base: int | None = 
 
     Args:
         public: the key the codes will be encrypted under, of the scheme's kind.
-        scheme: `integer` (the paper's Eq. 8), `packed` or `bitsliced`.
+        scheme: `integer` (the paper's Eq. 8), `packed`, `bitsliced` or `lattice`.
         count: images N, at least 1.
         bits: code length k, 8..512.
         base: base of the digits. `packed`: 3 (default) or 4. `bitsliced`: `bits + 1` (default: the most lanes) up to
-            65536; 256 gives byte lanes. `integer`: 2.
+            65536; 256 gives byte lanes. `integer`: 2. `lattice`: `bits + 1`.
 
     Returns:
         The layout; `blocks = ceil(count / lanes)`.
@@ -41,7 +42,7 @@ def plan(public: Any, *, scheme: str, count: int, bits: int, base: int | None = 
     Example:
         >>> from jcbir.paillier.public import PublicKey
         >>> toy = PublicKey(n=3**16, g=3**16 + 1)  # not a key anyone holds: only its size matters here
-        >>> plan(toy, scheme="packed", count=5, bits=8).blocks
+        >>> plan(toy, scheme=PACKED.name, count=5, bits=8).blocks
         3
 
     References:

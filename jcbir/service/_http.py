@@ -181,8 +181,101 @@ class Pace(NamedTuple):
     slowest: float
 
 
+class Rate(NamedTuple):
+    """How often something may be asked.
+
+    Attributes:
+        per_second: requests a second in the long run; 0 switches the limit off.
+        burst: requests at once after a pause.
+    """
+
+    per_second: float
+    burst: float
+
+
+class Buckets:
+    """Token buckets by name; the ones not used longest are forgotten first.
+
+    Attributes:
+        rate: of each bucket.
+    """
+
+    def __init__(self, rate: Rate, *, most: int = MOST_KEYS) -> None:
+        self.rate = rate
+        self._most = most
+        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def spend(self, name: str, now: float) -> float:
+        """Take one token: 0 if there was one, else the seconds until there is."""
+        if not self.rate.per_second:
+            return 0.0
+        level, since = self._levels.pop(name, (self.rate.burst, now))
+        level = min(self.rate.burst, level + max(0.0, now - since) * self.rate.per_second)
+        allowed = level >= 1
+        self._levels[name] = (level - 1 if allowed else level, now)
+        if len(self._levels) > self._most:
+            self._levels.popitem(last=False)
+        return 0.0 if allowed else (1 - level) / self.rate.per_second
+
+
+class Limits:
+    """What one process takes at once and of one client or grant; more is declined before it is read or begun.
+
+    Attributes:
+        budget: of the bodies.
+        pending: queries or reports at hand.
+    """
+
+    def __init__(self, *, body_budget: int, client_rate: Rate, grant_rate: Rate, pace: Pace, most_pending: int) -> None:
+        self.budget, self.pending = Budget(body_budget), 0
+        self._clients, self._grants = Buckets(client_rate), Buckets(grant_rate)
+        self._pace, self._most_pending = pace, most_pending
+
+    def count_client(self, request: Request) -> None:
+        """Count a request of its address, or decline it: the address asks too often."""
+        _spend(self._clients, client_name(request.scope))
+
+    def count_grant(self, asked: messages.Request) -> None:
+        """Count a query of its grant, or decline it."""
+        _spend(self._grants, asked.grant.grant_id.hex())
+
+    def receive(self, request: Request, kind: type, limit: int) -> AbstractAsyncContextManager[Any]:
+        """Read one message of a client that does not ask too often; it is at hand for the length of a block."""
+        self.count_client(request)
+        return _receive_message(request, kind=kind, limit=limit, pace=self._pace, budget=self.budget)
+
+    @contextlib.asynccontextmanager
+    async def receive_asked(
+        self, request: Request, kind: type, limit: int, *, check: Callable[[messages.Request], None]
+    ) -> AsyncIterator[Any]:
+        """Read a query or a report and have it pending for the length of a block, if not too many are already."""
+        self.count_client(request)
+        self._check_room()
+        reading = _receive_message(request, kind=kind, limit=limit, pace=self._pace, budget=self.budget, check=check)
+        async with reading as message:
+            # Others came in while this one arrived.
+            self._check_room()
+            asked = message.request
+            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
+            self.pending += 1
+            try:
+                yield message
+            finally:
+                self.pending -= 1
+
+    def _check_room(self) -> None:
+        if self.pending >= self._most_pending:
+            raise DeclinedError(429, "busy", f"{self.pending} requests are at hand already", retry_after=1.0)
+
+
+def _spend(buckets: Buckets, name: str) -> None:
+    wait = buckets.spend(name, time.monotonic())
+    if wait:
+        raise DeclinedError(429, "too-often", "slow down", retry_after=wait)
+
+
 @contextlib.asynccontextmanager
-async def receive_message(
+async def _receive_message(
     request: Request,
     *,
     kind: type,
@@ -277,43 +370,6 @@ def _declined(error: Exception) -> DeclinedError:
     return DeclinedError(500, "internal", "an error inside the service; see its log")
 
 
-class Rate(NamedTuple):
-    """How often something may be asked.
-
-    Attributes:
-        per_second: requests a second in the long run; 0 switches the limit off.
-        burst: requests at once after a pause.
-    """
-
-    per_second: float
-    burst: float
-
-
-class Buckets:
-    """Token buckets by name; the ones not used longest are forgotten first.
-
-    Attributes:
-        rate: of each bucket.
-    """
-
-    def __init__(self, rate: Rate, *, most: int = MOST_KEYS) -> None:
-        self.rate = rate
-        self._most = most
-        self._levels: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def spend(self, name: str, now: float) -> float:
-        """Take one token: 0 if there was one, else the seconds until there is."""
-        if not self.rate.per_second:
-            return 0.0
-        level, since = self._levels.pop(name, (self.rate.burst, now))
-        level = min(self.rate.burst, level + max(0.0, now - since) * self.rate.per_second)
-        allowed = level >= 1
-        self._levels[name] = (level - 1 if allowed else level, now)
-        if len(self._levels) > self._most:
-            self._levels.popitem(last=False)
-        return 0.0 if allowed else (1 - level) / self.rate.per_second
-
-
 Handler = Callable[[Request], Awaitable[Reply]]
 
 
@@ -350,18 +406,6 @@ def build_app(
     app = Starlette(routes=routes, middleware=[watch], exception_handlers=handlers, lifespan=lifespan)
     app.router.redirect_slashes = False
     return app
-
-
-def limit_client(request: Request, buckets: Buckets, now: float) -> None:
-    """Refuse an address that asks too often."""
-    limit_name(client_name(request.scope), buckets, now)
-
-
-def limit_name(name: str, buckets: Buckets, now: float) -> None:
-    """Refuse a name that asks too often."""
-    wait = buckets.spend(name, now)
-    if wait:
-        raise DeclinedError(429, "too-often", "slow down", retry_after=wait)
 
 
 class _Endpoint:

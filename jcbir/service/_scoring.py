@@ -20,8 +20,8 @@ from jcbir.protocol import server, wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.ranking._scheme import Shapes
 from jcbir.service._pool import run_worker
-from jcbir.storage.load import load_server
-from jcbir.storage.store import open_store
+from jcbir.storage._load import load_server
+from jcbir.storage._store import open_store
 from jcbir.typing import Rows
 
 _MEASURED_BLINDERS, _MEASURED_PRODUCTS = 16, 256

@@ -11,6 +11,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,22 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.protocol import authority, messages, wire
+from jcbir.protocol._grants import check_request
 from jcbir.protocol.authority import Authority, Delegation, Identity
-from jcbir.protocol.grants import check_request
 from jcbir.protocol.messages import Appointment, Catalog, Head, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForgedScoresError, RefusalError
 from jcbir.service._decrypting import DecryptionPool, start
 from jcbir.service._http import (
-    Buckets,
-    Budget,
     DeclinedError,
+    Limits,
     Pace,
     Rate,
     Reply,
     Work,
     build_app,
-    limit_client,
-    limit_name,
-    receive_message,
 )
 from jcbir.service._telemetry import Telemetry, log_event
-from jcbir.storage import journal as memory
+from jcbir.storage import _journal as memory
 from jcbir.typing import Rows
 
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
@@ -114,11 +111,11 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
     holder = _Holder(settings, clock)
     return build_app(
         {
-            "/v1/catalogs": holder.answer_catalog,
-            "/v1/withdrawals": holder.answer_withdrawal,
-            "/v1/revocations": holder.answer_revocation,
-            "/v1/appointments": holder.answer_appointment,
-            "/v1/heads": holder.answer_head,
+            "/v1/catalogs": partial(holder.order, Catalog),
+            "/v1/withdrawals": partial(holder.order, Withdrawal),
+            "/v1/revocations": partial(holder.order, Revocation),
+            "/v1/appointments": partial(holder.order, Appointment),
+            "/v1/heads": partial(holder.order, Head),
             "/v1/reports": holder.answer_report,
         },
         {},
@@ -139,9 +136,11 @@ class _Holder:
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
         self.telemetry = Telemetry("jcbir_authority", times=False)
-        self.budget, self.work = Budget(settings.body_budget), Work(settings.work_seconds)
-        self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
-        self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
+        self.work, self.ready, self.ordering = Work(settings.work_seconds), False, asyncio.Lock()
+        self.limits = Limits(
+            body_budget=settings.body_budget, client_rate=settings.client_rate, grant_rate=settings.grant_rate,
+            pace=settings.pace, most_pending=settings.most_pending,
+        )  # fmt: skip
         self.pools = contextlib.AsyncExitStack()
         self.since: dict[int, float] = {}
 
@@ -156,12 +155,12 @@ class _Holder:
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
             self.state = memory.load_authority(self.journal, authority.appoint(delegation, self.settings.identity))
             self.since = dict.fromkeys(self.state.catalogs, -math.inf)
-            stack.push_async_callback(self._close)
+            stack.push_async_callback(lambda: self.pools.aclose())
             await self._replace()
-            self.telemetry.gauge("pending_reports", lambda: self.pending)
+            self.telemetry.gauge("pending_reports", lambda: self.limits.pending)
             self.telemetry.gauge("waiting_jobs", lambda: self.decryption.workers.waiting)
             self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
-            self.telemetry.gauge("body_bytes", lambda: self.budget.used)
+            self.telemetry.gauge("body_bytes", lambda: self.limits.budget.used)
             self.ready = True
             log_event("started", segments=len(self.state.catalogs), workers=self.decryption.workers.count)
             yield
@@ -173,55 +172,18 @@ class _Holder:
             return {"ok": False}
         return {
             "ok": True, "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
-            "pending": self.pending,
+            "pending": self.limits.pending,
         }  # fmt: skip
-
-    async def answer_catalog(self, request: Request) -> Reply:
-        """POST /v1/catalogs."""
-        return await self._order(request, Catalog)
-
-    async def answer_withdrawal(self, request: Request) -> Reply:
-        """POST /v1/withdrawals."""
-        return await self._order(request, Withdrawal)
-
-    async def answer_revocation(self, request: Request) -> Reply:
-        """POST /v1/revocations."""
-        return await self._order(request, Revocation)
-
-    async def answer_appointment(self, request: Request) -> Reply:
-        """POST /v1/appointments."""
-        return await self._order(request, Appointment)
-
-    async def answer_head(self, request: Request) -> Reply:
-        """POST /v1/heads."""
-        return await self._order(request, Head)
 
     async def answer_report(self, request: Request) -> Reply:
         """POST /v1/reports: check, note, decrypt, rank."""
-        limit_client(request, self.clients, time.monotonic())
-        self._check_room()
         now = int(self.clock())
 
         def check(asked: messages.Request) -> None:
             check_request(asked, card=self.state.card, now=now, revoked=self.state.revoked)
 
-        async with self._receive(request, ScoreReport, self.settings.report_bytes, check=check) as report:
-            # Others came in while this one arrived.
-            self._check_room()
-            asked = report.request
-            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
-            self.pending += 1
-            try:
-                return Reply(await asyncio.to_thread(wire.to_bytes, await self._answer(report)))
-            finally:
-                self.pending -= 1
-
-    def _check_room(self) -> None:
-        if self.pending >= self.settings.most_pending:
-            raise DeclinedError(429, "busy", f"{self.pending} reports are at hand already", retry_after=1.0)
-
-    def _receive(self, request: Request, kind: type, limit: int, **options: Any) -> Any:
-        return receive_message(request, kind=kind, limit=limit, pace=self.settings.pace, budget=self.budget, **options)
+        async with self.limits.receive_asked(request, ScoreReport, self.settings.report_bytes, check=check) as report:
+            return Reply(await asyncio.to_thread(wire.to_bytes, await self._answer(report)))
 
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)
@@ -242,7 +204,7 @@ class _Holder:
         asked, now = report.request, int(self.clock())
         state, spending = authority.admit(self.state, report, now=now, settled=settled)
         # A replay never gets here, so it cannot spend what is the grant's.
-        limit_name(asked.grant.grant_id.hex(), self.grants, time.monotonic())
+        self.limits.count_grant(asked)
         memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending)
         self.state = state
 
@@ -263,10 +225,10 @@ class _Holder:
         self.state = state
         return ranking
 
-    async def _order(self, request: Request, kind: type) -> Reply:
-        limit_client(request, self.clients, time.monotonic())
+    async def order(self, kind: type, request: Request) -> Reply:
+        """POST /v1/catalogs and the like: what the owner orders."""
         # An order is judged by the state that the one before it left.
-        async with self._receive(request, kind, self.settings.order_bytes) as order, self.ordering:
+        async with self.limits.receive(request, kind, self.settings.order_bytes) as order, self.ordering:
             await self._step(self._take, order)
             self.since = {number: self.since.get(number, time.monotonic()) for number in self.state.catalogs}
             former = await self._replace() if self.decryption.public != self.state.card.public.key else None
@@ -300,6 +262,3 @@ class _Holder:
         )
         former, self.pools = self.pools, stack
         return former
-
-    async def _close(self) -> None:
-        await self.pools.aclose()

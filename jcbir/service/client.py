@@ -134,9 +134,6 @@ def check_url(url: str, *, insecure_http: bool = False) -> None:
         url: where a service is.
         insecure_http: allow it nevertheless, with a warning.
 
-    Returns:
-        Nothing.
-
     Raises:
         ValueError: plain http to another machine, or neither http nor https.
 
@@ -351,19 +348,8 @@ def recall(link: Link, message: Recall) -> Recalled:
     return wire.from_bytes(_call(link, "POST", "/v1/recalls", wire.to_bytes(message)), expect=Recalled)
 
 
-def rebuild_error(refusal: Refusal) -> ValueError:
-    """Make the error of a refusal again.
-
-    Args:
-        refusal: as a service sent it.
-
-    Returns:
-        The protocol's error with that code; `FormatError` for "malformed"; else `DeclinedRequestError`.
-
-    Example:
-        >>> rebuild_error(Refusal("stale-query", "too late"))
-        StaleQueryError('too late')
-    """
+def _rebuild_error(refusal: Refusal) -> ValueError:
+    """Make the error of a refusal again."""
     for error in REFUSALS:
         if error.code == refusal.code:
             return error(refusal.reason, retry_after=refusal.retry_after or None)
@@ -380,7 +366,7 @@ def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:
             return body
         refusal = _read_refusal(link, status, body)
         if status not in _PATIENT or refusal.code == OverBudgetError.code:
-            raise rebuild_error(refusal)
+            raise _rebuild_error(refusal)
         if time.monotonic() + pause > deadline:
             raise BusyError(f"{link.url}: busy for {link.timeout:g} s: {refusal.reason}")
         time.sleep(pause)

@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +20,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.protocol import messages, server, wire
+from jcbir.protocol._grants import check_grant, check_request
 from jcbir.protocol._signatures import check_signature
-from jcbir.protocol.grants import check_grant, check_request
 from jcbir.protocol.messages import (
     Audit,
     Delivery,
@@ -38,23 +39,19 @@ from jcbir.protocol.refusals import ForgedReplyError, TamperedQueryError
 from jcbir.protocol.server import Identity, Server
 from jcbir.service._authority_client import ask_authority, open_authority
 from jcbir.service._http import (
-    Buckets,
-    Budget,
     DeclinedError,
+    Limits,
     Pace,
     Rate,
     Reply,
     Work,
     build_app,
-    limit_client,
-    limit_name,
-    receive_message,
     reply_with,
 )
 from jcbir.service._scoring_pool import ScoringPool, finish, start
 from jcbir.service._telemetry import Telemetry, log_event
-from jcbir.storage import store as disk
-from jcbir.storage.load import load_server
+from jcbir.storage import _store as disk
+from jcbir.storage._load import load_server
 from jcbir.typing import Rows
 
 LOOK_SECONDS = 5.0
@@ -196,11 +193,11 @@ def create_app(
     cloud = _Cloud(settings, clock, transport)
     return build_app(
         {
-            "/v1/publications": cloud.answer_publication,
-            "/v1/withdrawals": cloud.answer_withdrawal,
-            "/v1/revocations": cloud.answer_revocation,
-            "/v1/successions": cloud.answer_succession,
-            "/v1/heads": cloud.answer_head,
+            "/v1/publications": partial(cloud.order, Publication),
+            "/v1/withdrawals": partial(cloud.order, Withdrawal),
+            "/v1/revocations": partial(cloud.order, Revocation),
+            "/v1/successions": partial(cloud.order, Succession),
+            "/v1/heads": partial(cloud.order, Head),
             "/v1/audits": cloud.answer_audit,
             "/v1/recalls": cloud.answer_recall,
             "/v1/queries": cloud.answer_query,
@@ -226,9 +223,11 @@ class _Cloud:
     ) -> None:
         self.settings, self.clock, self.transport = settings, clock, transport
         self.telemetry = Telemetry("jcbir_cloud")
-        self.budget, self.work = Budget(settings.body_budget), Work(settings.work_seconds)
-        self.clients, self.grants = Buckets(settings.client_rate), Buckets(settings.grant_rate)
-        self.pending, self.ready, self.ordering = 0, False, asyncio.Lock()
+        self.work, self.ready, self.ordering = Work(settings.work_seconds), False, asyncio.Lock()
+        self.limits = Limits(
+            body_budget=settings.body_budget, client_rate=settings.client_rate, grant_rate=settings.grant_rate,
+            pace=settings.pace, most_pending=settings.most_pending,
+        )  # fmt: skip
         self.pools = contextlib.AsyncExitStack()
         self.recent = Recent(settings.audit_seconds, settings.audit_bytes)
 
@@ -253,7 +252,7 @@ class _Cloud:
                     transport=self.transport,
                 )
             )
-            stack.push_async_callback(self._close)
+            stack.push_async_callback(lambda: self.pools.aclose())
             await self._replace()
             stack.push_async_callback(finish, asyncio.create_task(self._keep_looking()))
             self._gauges()
@@ -268,43 +267,22 @@ class _Cloud:
             return {"ok": False}
         return {
             "ok": True, "segments": len(self.state.segments), "images": len(self.state.images),
-            "epoch": self.state.card.epoch, "pending": self.pending,
+            "epoch": self.state.card.epoch, "pending": self.limits.pending,
         }  # fmt: skip
 
     async def answer_card(self, request: Request) -> Reply:
         """GET /v1/card."""
-        limit_client(request, self.clients, time.monotonic())
+        self.limits.count_client(request)
         return reply_with(self.state.card)
-
-    async def answer_publication(self, request: Request) -> Reply:
-        """POST /v1/publications."""
-        return await self._order(request, Publication, self.settings.publication_bytes, self._publish)
-
-    async def answer_withdrawal(self, request: Request) -> Reply:
-        """POST /v1/withdrawals."""
-        return await self._order(request, Withdrawal, self.settings.order_bytes, self._withdraw)
-
-    async def answer_revocation(self, request: Request) -> Reply:
-        """POST /v1/revocations."""
-        return await self._order(request, Revocation, self.settings.order_bytes, self._revoke)
-
-    async def answer_succession(self, request: Request) -> Reply:
-        """POST /v1/successions."""
-        return await self._order(request, Succession, self.settings.order_bytes, self._succeed)
-
-    async def answer_head(self, request: Request) -> Reply:
-        """POST /v1/heads."""
-        return await self._order(request, Head, self.settings.order_bytes, self._take_head)
 
     async def answer_audit(self, request: Request) -> Reply:
         """POST /v1/audits: show how some blocks of a recent answer were computed."""
-        limit_client(request, self.clients, time.monotonic())
-        async with self._receive(request, Audit, self.settings.query_bytes) as audit:
+        async with self.limits.receive(request, Audit, self.settings.query_bytes) as audit:
             scored = self.recent.find(audit.nonce, time.monotonic())
-            grant = scored.query.request.grant
-            check_signature(audit, public=grant.signing_key, refusal=TamperedQueryError)
+            asked = scored.query.request
+            check_signature(audit, public=asked.grant.signing_key, refusal=TamperedQueryError)
             # Each makes this process hash whole segments.
-            limit_name(grant.grant_id.hex(), self.grants, time.monotonic())
+            self.limits.count_grant(asked)
             opened = await asyncio.to_thread(self._open, scored, audit)
             return Reply(await asyncio.to_thread(wire.to_bytes, opened))
 
@@ -321,9 +299,8 @@ class _Cloud:
 
     async def answer_recall(self, request: Request) -> Reply:
         """POST /v1/recalls: the owner takes back sealed images."""
-        limit_client(request, self.clients, time.monotonic())
         most = self.settings.recalled_bytes
-        async with self._receive(request, Recall, self.settings.order_bytes) as recall:
+        async with self.limits.receive(request, Recall, self.settings.order_bytes) as recall:
             state = await self._step(self._admit_recall, recall)
             await asyncio.get_running_loop().run_in_executor(self.writer, self._note_recall, recall)
             recalled = await asyncio.to_thread(server.recalled, state, recall, most_bytes=most)
@@ -331,30 +308,13 @@ class _Cloud:
 
     async def answer_query(self, request: Request) -> Reply:
         """POST /v1/queries: check, score, have it ranked, deliver."""
-        limit_client(request, self.clients, time.monotonic())
-        self._check_room()
         now = int(self.clock())
 
         def check(asked: messages.Request) -> None:
             check_request(asked, card=self.state.card, now=now, revoked=self.state.revoked)
 
-        async with self._receive(request, Query, self.settings.query_bytes, check=check) as query:
-            # Others came in while this one arrived.
-            self._check_room()
-            asked = query.request
-            request.scope["jcbir"] = {"grant": asked.grant.grant_id.hex(), "queries": asked.queries}
-            self.pending += 1
-            try:
-                return Reply(await asyncio.to_thread(wire.to_bytes, await self._search(query)))
-            finally:
-                self.pending -= 1
-
-    def _check_room(self) -> None:
-        if self.pending >= self.settings.most_pending:
-            raise DeclinedError(429, "busy", f"{self.pending} queries are at hand already", retry_after=1.0)
-
-    def _receive(self, request: Request, kind: type, limit: int, **options: Any) -> Any:
-        return receive_message(request, kind=kind, limit=limit, pace=self.settings.pace, budget=self.budget, **options)
+        async with self.limits.receive_asked(request, Query, self.settings.query_bytes, check=check) as query:
+            return Reply(await asyncio.to_thread(wire.to_bytes, await self._search(query)))
 
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.stepper, step, *arguments)
@@ -389,7 +349,7 @@ class _Cloud:
     def _admit(self, query: Query) -> Server:
         state = server.admit_query(self.state, query, now=int(self.clock()))
         # A replay never gets here, so it cannot spend what is the grant's.
-        limit_name(query.request.grant.grant_id.hex(), self.grants, time.monotonic())
+        self.limits.count_grant(query.request)
         self.state = state
         return state
 
@@ -408,9 +368,17 @@ class _Cloud:
     def _abandon(self, nonce: bytes) -> None:
         self.state = server.abandon_query(self.state, nonce)
 
-    async def _order(self, request: Request, kind: type, limit: int, act: Callable[[Any], str]) -> Reply:
-        limit_client(request, self.clients, time.monotonic())
-        async with self._receive(request, kind, limit) as order:
+    async def order(self, kind: type, request: Request) -> Reply:
+        """POST /v1/publications and the like: what the owner orders."""
+        limit = self.settings.publication_bytes if kind is Publication else self.settings.order_bytes
+        act: Callable[[Any], str] = {
+            Publication: self._publish,
+            Withdrawal: self._withdraw,
+            Revocation: self._revoke,
+            Succession: self._succeed,
+            Head: self._take_head,
+        }[kind]
+        async with self.limits.receive(request, kind, limit) as order:
             run = asyncio.get_running_loop().run_in_executor
             # An order is judged by the state that the one before it left.
             async with self.ordering:
@@ -491,20 +459,17 @@ class _Cloud:
             start(
                 self.state.card, store=asked.store, scorer=asked.scorer, workers=asked.workers, engine=asked.engine,
                 ray_address=asked.ray_address, job_seconds=asked.job_seconds, blinder_pool=asked.blinder_pool,
-                idle=lambda: not self.pending, telemetry=self.telemetry,
+                idle=lambda: not self.limits.pending, telemetry=self.telemetry,
             )
         )  # fmt: skip
         former, self.pools = self.pools, stack
         return former
 
-    async def _close(self) -> None:
-        await self.pools.aclose()
-
     def _gauges(self) -> None:
-        self.telemetry.gauge("pending_queries", lambda: self.pending)
+        self.telemetry.gauge("pending_queries", lambda: self.limits.pending)
         self.telemetry.gauge("work_seconds", lambda: self.work.used)
         self.telemetry.gauge("waiting_jobs", lambda: self.scoring.workers.waiting)
         self.telemetry.gauge("worker_deaths", lambda: self.scoring.workers.deaths)
         self.telemetry.gauge("blinder_pool", lambda: self.scoring.blinders.count)
-        self.telemetry.gauge("body_bytes", lambda: self.budget.used)
+        self.telemetry.gauge("body_bytes", lambda: self.limits.budget.used)
         self.telemetry.gauge("images", lambda: len(self.state.images))

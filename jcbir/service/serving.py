@@ -40,9 +40,6 @@ def serve(
         drain_seconds: most seconds that shutting down waits for requests at hand.
         most_connections: connections beyond are answered 503.
 
-    Returns:
-        Nothing.
-
     Raises:
         ValueError: see `check_certificate`.
 
@@ -53,59 +50,13 @@ def serve(
         ...
         FileNotFoundError: [Errno 2] no such file: 'no/such.pem'
     """
-    config = server_config(
-        app, host=host, port=port, certificate=certificate, private_key=private_key, header_seconds=header_seconds,
-        idle_seconds=idle_seconds, drain_seconds=drain_seconds, most_connections=most_connections,
-    )  # fmt: skip
-    allow_files()
-    uvicorn.Server(config).run()
-
-
-def server_config(
-    app: ASGIApp,
-    *,
-    host: str,
-    port: int,
-    certificate: str | os.PathLike | None = None,
-    private_key: str | os.PathLike | None = None,
-    header_seconds: float = HEADER_SECONDS,
-    idle_seconds: int = 10,
-    drain_seconds: int = 30,
-    most_connections: int = 1024,
-) -> uvicorn.Config:
-    """Configure uvicorn; the arguments are those of `serve`.
-
-    Args:
-        app: the application.
-        host: as in `serve`.
-        port: as in `serve`.
-        certificate: as in `serve`.
-        private_key: as in `serve`.
-        header_seconds: as in `serve`.
-        idle_seconds: as in `serve`.
-        drain_seconds: as in `serve`.
-        most_connections: as in `serve`.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        ValueError: see `check_certificate`.
-
-    Example:
-        >>> from starlette.applications import Starlette
-        >>> server_config(Starlette(), host="127.0.0.1", port=8443, private_key="cloud.key")
-        Traceback (most recent call last):
-        ...
-        ValueError: certificate: TLS needs both a certificate and a private key file
-    """
     check_certificate(certificate, private_key)
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
         loop="asyncio",
-        http=hasty_protocol(header_seconds),
+        http=_hasty_protocol(header_seconds),
         ws="none",
         lifespan="on",
         ssl_certfile=None if certificate is None else str(Path(certificate)),
@@ -119,6 +70,8 @@ def server_config(
         limit_concurrency=most_connections,
         h11_max_incomplete_event_size=16384,
     )
+    _allow_files()
+    uvicorn.Server(config).run()
 
 
 def check_certificate(certificate: str | os.PathLike | None, private_key: str | os.PathLike | None) -> None:
@@ -127,9 +80,6 @@ def check_certificate(certificate: str | os.PathLike | None, private_key: str | 
     Args:
         certificate: PEM file with the certificate chain, or None for no TLS.
         private_key: PEM file with its private key, or None.
-
-    Returns:
-        Nothing.
 
     Raises:
         ValueError: one without the other, or they are no certificate and the private key of it.
@@ -157,35 +107,17 @@ def check_certificate(certificate: str | os.PathLike | None, private_key: str | 
         ) from None
 
 
-def allow_files() -> int:
-    """Let this process, and the workers it starts, open as many files as the system lets them; each map holds one.
-
-    Returns:
-        How many that are.
-
-    Example:
-        >>> allow_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        True
-    """
+def _allow_files() -> int:
+    """Let this process, and the workers it starts, open as many files as the system lets them; each map holds one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     return most
 
 
-def hasty_protocol(header_seconds: float) -> type[asyncio.Protocol]:
+def _hasty_protocol(header_seconds: float) -> type[asyncio.Protocol]:
     """Make an HTTP/1.1 protocol that closes connections whose headers do not arrive in time.
 
     uvicorn by itself waits forever for the rest of a header.
-
-    Args:
-        header_seconds: most seconds from connecting, or from the last answer, to the end of the headers.
-
-    Returns:
-        The protocol class for uvicorn.
-
-    Example:
-        >>> hasty_protocol(5.0).__name__
-        'HastyProtocol'
     """
 
     class HastyProtocol(H11Protocol):

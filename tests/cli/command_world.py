@@ -17,8 +17,8 @@ from jcbir.models import Preprocessing, resnet_backbone, small
 from jcbir.protocol import authority, server, wire
 from jcbir.protocol.messages import Appointment, Catalog, Head, Publication, Revocation, Succession, Withdrawal
 from jcbir.ranking import KEY_KINDS
-from jcbir.storage.identities import read_identity
-from jcbir.storage.weights import write_weights
+from jcbir.storage._identities import read_identity
+from jcbir.storage._weights import write_weights
 
 PASSPHRASE = "correct horse battery"
 AUTHORITY_PASSPHRASE = "another horse altogether"

@@ -16,8 +16,8 @@ from jcbir.cli.exit_codes import classify
 from jcbir.cli.passphrase import forget_passphrases
 from jcbir.models import Download, downloads
 from jcbir.protocol import owner, refusals
-from jcbir.storage import backbones
-from jcbir.storage.store import append_segment, create_store, open_store, remove_images
+from jcbir.storage import _backbones as backbones
+from jcbir.storage._store import append_segment, create_store, open_store, remove_images
 
 
 def shell(*arguments, **options):
@@ -186,7 +186,7 @@ def test_a_missing_extra_is_one_line(package, arguments):
 
 def test_the_process_of_the_cloud_loads_no_secret_code():
     probe = "import sys, jcbir.cli, jcbir.cli.serve_cloud; print(sorted(m for m in sys.modules if m in "
-    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage.keys', 'jcbir.protocol.owner', 'flax')))"
+    probe += "('jcbir.paillier.secret', 'jcbir.sealing', 'jcbir.storage._keys', 'jcbir.protocol.owner', 'flax')))"
     found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
 

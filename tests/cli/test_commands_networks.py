@@ -8,11 +8,8 @@ import pytest
 from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
-    CLOUD_PASSPHRASE,
     IDENTITIES,
-    PASSPHRASE,
     install_services,
-    make_identities,
     open_workspace,
     run,
     write_features,
@@ -20,33 +17,27 @@ from command_world import (
     write_network,
     write_photographs,
 )
-from paillier_vectors import stored_key
 
-from jcbir.cli import owner as owner_commands, publish as publishing, training
+from jcbir.cli import publish as publishing, training
 from jcbir.cli.network import load_network, load_unfitted
 from jcbir.cli.publish import published_names
 from jcbir.data import format_list
 from jcbir.errors import IntegrityError
 from jcbir.models import halve, imagenet_resnet50, output_width
 from jcbir.protocol import owner
-from jcbir.storage import identities, keys
-from jcbir.storage.fetching import file_digest
-from jcbir.storage.weights import read_weights, write_weights
+from jcbir.storage import _keys as keys
+from jcbir.storage._files import file_digest
+from jcbir.storage._weights import read_weights, write_weights
 
 SMALL = ("--backbone", "features.safetensors", "--size", "16")
 
 
-@pytest.fixture(autouse=True)
-def quick(capsys, monkeypatch, tmp_path):
-    """A stored key instead of seconds of primes, the least scrypt, passphrases in the environment, a small network."""
-    monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
-    monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
-    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
-    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
-    monkeypatch.setattr(identities, "WORK", 14)
-    monkeypatch.chdir(tmp_path)
-    make_identities(capsys)
+pytestmark = pytest.mark.usefixtures("features")
+
+
+@pytest.fixture
+def features(quick, tmp_path):
+    """A small network in place of a ResNet50."""
     write_features(tmp_path / "features.safetensors")
 
 

@@ -12,11 +12,9 @@ from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
     BITS,
-    CLOUD_PASSPHRASE,
     IDENTITIES,
     PASSPHRASE,
     install_services,
-    make_identities,
     open_workspace,
     run,
     write_network,
@@ -34,21 +32,10 @@ from jcbir.protocol import owner
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
 from jcbir.ranking import KEY_KINDS
-from jcbir.storage import identities, keys
-from jcbir.storage.cards import read_card
+from jcbir.storage import _keys as keys
+from jcbir.storage._cards import read_card
 
-
-@pytest.fixture(autouse=True)
-def quick(capsys, monkeypatch, tmp_path):
-    """A stored key instead of seconds of primes, the least scrypt, a passphrase in the environment, a folder."""
-    monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
-    monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
-    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
-    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
-    monkeypatch.setattr(identities, "WORK", 14)
-    monkeypatch.chdir(tmp_path)
-    make_identities(capsys)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -10,11 +10,8 @@ import pytest
 from command_world import (
     ADDRESSES,
     AUTHORITY_PASSPHRASE,
-    CLOUD_PASSPHRASE,
     IDENTITIES,
-    PASSPHRASE,
     install_services,
-    make_identities,
     open_workspace,
     run,
     write_network,
@@ -27,8 +24,8 @@ from jcbir.cli.outbox import pending
 from jcbir.data import read_image
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
-from jcbir.storage import identities, keys
-from jcbir.storage.cards import read_card
+from jcbir.storage import _keys as keys
+from jcbir.storage._cards import read_card
 
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 REKEY = ("owner", "rekey", *ADDRESSES)
@@ -39,16 +36,7 @@ class KilledError(BaseException):
     """Not an Exception: nothing may tidy up after it."""
 
 
-@pytest.fixture(autouse=True)
-def quick(capsys, monkeypatch, tmp_path):
-    monkeypatch.setattr(keys, "WORK", 14)
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
-    monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
-    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
-    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
-    monkeypatch.setattr(identities, "WORK", 14)
-    monkeypatch.chdir(tmp_path)
-    make_identities(capsys)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def delegation_of(path):

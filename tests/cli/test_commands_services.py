@@ -43,10 +43,10 @@ from jcbir.protocol import server, user, wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import RefusalError
 from jcbir.service import client
-from jcbir.storage.identities import read_identity
-from jcbir.storage.keys import read_secret
-from jcbir.storage.load import load_server
-from jcbir.storage.store import open_store
+from jcbir.storage._identities import read_identity
+from jcbir.storage._keys import read_secret
+from jcbir.storage._load import load_server
+from jcbir.storage._store import open_store
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "jcbir"]
@@ -182,7 +182,7 @@ def place(tmp_path_factory):
     """A collection of five images at a cloud and an authority, and a user; its folder is the current one."""
     root = tmp_path_factory.mktemp("services")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        patch.setattr("jcbir.storage.keys.WORK", 14)
+        patch.setattr("jcbir.storage._keys.WORK", 14)
         patch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
         for name, phrase in PASSPHRASES.items():
             patch.setenv(name, phrase)

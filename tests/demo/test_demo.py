@@ -11,7 +11,7 @@ from PIL import Image
 
 from jcbir.cli.main import run_command
 from jcbir.models import Preprocessing, resnet_backbone, small
-from jcbir.storage.weights import write_weights
+from jcbir.storage._weights import write_weights
 
 KEYS = {
     "map_plain",

@@ -23,8 +23,8 @@ from experiments import (
     tuned_backbone,
 )
 from jcbir.models import bundled
-from jcbir.storage.backbones import load_backbone
-from jcbir.storage.fetching import file_digest
+from jcbir.storage._backbones import load_backbone
+from jcbir.storage._files import file_digest
 
 pytestmark = pytest.mark.slow
 MODULES = {

@@ -11,7 +11,7 @@ import numpy as np
 
 from jcbir import hashing
 from jcbir.hashing import centers, losses
-from jcbir.storage import runs
+from jcbir.storage import _runs as runs
 
 EPOCHS = 6
 

@@ -17,7 +17,7 @@ import pytest
 from jcbir import hashing
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.hashing._checkpoint import _plain
-from jcbir.storage import runs
+from jcbir.storage import _runs as runs
 
 SCRIPT = pathlib.Path(__file__).with_name("interrupted_run.py")
 ROOT = SCRIPT.parents[2]

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from protocol_world import BITS, NOW, make_world, new_user, resign, score, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.protocol import authority, grants, owner, server, session, user
+from jcbir.protocol import _grants as grants, authority, owner, server, session, user
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog, SealedImage, Spending
 from jcbir.protocol.refusals import ForgedReplyError, OverBudgetError, ReplayedQueryError, StaleQueryError
@@ -96,7 +96,7 @@ def test_rows_of_a_day_are_counted_to_the_last():
         authority.admit(holder, asked(world, CODES[:1], now=last)[1], now=last)
     assert refused.value.retry_after == 1
     holder, _ = authority.admit(holder, asked(world, CODES[:4], now=first)[1], now=first)
-    assert authority.spent_today(holder, world.me.grant.grant_id, now=first).rows == 4
+    assert authority._spent_today(holder, world.me.grant.grant_id, now=first).rows == 4
 
 
 def test_a_batch_beyond_the_day_is_refused_by_both_at_once():
@@ -134,7 +134,7 @@ def test_different_images_of_a_day_are_counted_and_nothing_is_sealed_beyond(monk
     missing = next(code for code in world.codes if code_finds_new(world, code, ranking))
     holder, (_, last), _ = answered_by(world, admitted, missing[None], top=1)
     assert len(last.image_ids) == 1
-    assert len(authority.spent_today(holder, world.me.grant.grant_id, now=NOW).image_ids) == 5
+    assert len(authority._spent_today(holder, world.me.grant.grant_id, now=NOW).image_ids) == 5
     # The next day all are new again.
     tomorrow = MIDNIGHT + DAY
     _, (_, fresh), _ = answered_by(world, holder, CODES[:1], top=4, now=tomorrow)
@@ -183,9 +183,9 @@ def test_what_the_journal_reads_back_is_what_was_spent(steps):
             rows[grant] = rows.get(grant, 0) + count
             images[grant] = images.get(grant, set()) | names
     for grant, day in days.items():
-        found = authority.spent_today(state, bytes([grant] * 16), now=day * DAY)
+        found = authority._spent_today(state, bytes([grant] * 16), now=day * DAY)
         assert (found.rows, found.image_ids) == (rows[grant], images[grant])
-        assert authority.spent_today(state, bytes([grant] * 16), now=(day + 1) * DAY).rows == 0
+        assert authority._spent_today(state, bytes([grant] * 16), now=(day + 1) * DAY).rows == 0
 
 
 def test_a_clock_that_steps_back_lets_no_replay_in():
@@ -252,7 +252,7 @@ def test_rate_can_be_spent_after_freshness():
         server.admit_query(cloud, query, now=NOW)
     with pytest.raises(ReplayedQueryError):
         authority.admit(holder, report, now=NOW)
-    assert authority.spent_today(holder, world.me.grant.grant_id, now=NOW).rows == 1
+    assert authority._spent_today(holder, world.me.grant.grant_id, now=NOW).rows == 1
 
 
 def test_who_opened_an_image_cannot_forge_it_for_others():

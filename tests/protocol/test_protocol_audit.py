@@ -236,7 +236,7 @@ def test_a_rollback_is_noticed():
 
     def deliver(me, head, told):
         me, query = user.ask(me, CODES[:1], top=1, now=NOW, draw=secrets.token_bytes)
-        blinders = owner.blinder_stock(world.own, server.blinders_needed(cloud, query), draw=secrets.token_bytes)
+        blinders = owner.blinder_pool(world.own, server.blinders_needed(cloud, query), draw=secrets.token_bytes)
         state, report = server.score_query(cloud, query, blinders=blinders, identity=world.identity, now=NOW)
         _, ranking = authority.answer(dataclasses.replace(world.holder, head=told), report, now=NOW)
         return user.receive(me, server.deliver(dataclasses.replace(state, head=head), ranking)[1])[0]

@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
         me, revoked = self.users[place]
         me, query = user.ask(me, bits_of(numbers), top=top, now=NOW, scheme=scheme, draw=secrets.token_bytes)
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+        blinders = owner.blinder_pool(self.own, count, draw=secrets.token_bytes)
         self.cloud, report = server.score_query(
             self.cloud, travel(query), blinders=blinders, identity=self.identity, now=NOW
         )
@@ -170,7 +170,7 @@ class Machine(RuleBasedStateMachine):
             return None
         me, query = user.ask(good[0], bits_of(numbers), top=top, now=NOW, draw=secrets.token_bytes)
         count = server.blinders_needed(self.cloud, query)
-        blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+        blinders = owner.blinder_pool(self.own, count, draw=secrets.token_bytes)
         cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=NOW)
         return me, cloud, query, report
 
@@ -264,7 +264,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(4):
             me, query = user.ask(me, bits_of(numbers), top=2, now=NOW, draw=secrets.token_bytes)
             count = server.blinders_needed(self.cloud, query)
-            blinders = owner.blinder_stock(self.own, count, draw=secrets.token_bytes)
+            blinders = owner.blinder_pool(self.own, count, draw=secrets.token_bytes)
             _, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=NOW)
             try:
                 holder, _ = authority.admit(holder, report, now=NOW)
@@ -279,7 +279,7 @@ class Machine(RuleBasedStateMachine):
                 continue
             images |= set(ranking.image_ids)
         assert rows <= 4 and len(images) <= 3
-        spent = authority.spent_today(holder, me.grant.grant_id, now=NOW)
+        spent = authority._spent_today(holder, me.grant.grant_id, now=NOW)
         assert (spent.rows, spent.image_ids) == (rows, images)
 
     def compare(self, numbers, top, matches):

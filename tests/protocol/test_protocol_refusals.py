@@ -8,7 +8,7 @@ import pytest
 from protocol_world import BITS, NOW, make_world, new_user, resign, score, search
 
 from jcbir.errors import FormatError, KeyMismatchError
-from jcbir.protocol import authority, grants, owner, refusals, server, session, user
+from jcbir.protocol import _grants as grants, authority, owner, refusals, server, session, user
 from jcbir.protocol._signatures import sign
 
 DAY = 86400

@@ -149,7 +149,7 @@ def test_scores_are_fresh_each_time():
 def test_shares_of_segments_join_to_the_whole():
     world, codes = make_world(), draw_codes(2)
     _, query = user.ask(world.me, codes, top=3, now=NOW, scheme="bitsliced", draw=secrets.token_bytes)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
     shares, used = [], 0
     for number in (0, 1):
         needed = server.blinders_needed(world.cloud, query, segments=[number])

@@ -101,7 +101,7 @@ def own_index(world, scheme, codes):
     masked = mask_index(codes, layout, masking_key=bytes(32))
 
     def seal(rows):
-        return encrypt(public, rows, blinders=owner.blinder_stock(world.own, len(rows), draw=secrets.token_bytes))
+        return encrypt(public, rows, blinders=owner.blinder_pool(world.own, len(rows), draw=secrets.token_bytes))
 
     return build_index(masked, layout, encrypt=seal, public=public)
 
@@ -126,7 +126,7 @@ def cheats(world, scheme):
     invented = score(world._replace(cloud=dataclasses.replace(world.cloud, segments=tuple(segments))), query)[1]
     public, first = world.own.card.public.key, row[0]
     numbers = np.zeros((len(first.ciphertexts), first.layout.plaintext_bytes), np.uint8)
-    made_up = encrypt(public, numbers, blinders=owner.blinder_stock(world.own, len(numbers), draw=secrets.token_bytes))
+    made_up = encrypt(public, numbers, blinders=owner.blinder_pool(world.own, len(numbers), draw=secrets.token_bytes))
     return honest, {
         "another query": resign(world, honest, scores=instead.scores),
         "one block of another query": resign(world, honest, scores=((first._replace(ciphertexts=mixed), *row[1:]),)),

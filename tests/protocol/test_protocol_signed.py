@@ -265,7 +265,7 @@ def test_what_is_drawn_afresh_differs():
     assert len(set(bodies)) == len(bodies)
     recalls = {owner.recall(world.own, ["a"], now=NOW, draw=secrets.token_bytes).nonce for _ in range(3)}
     assert len(recalls) == 3
-    blinders = owner.blinder_stock(world.own, 8, draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, 8, draw=secrets.token_bytes)
     assert len(np.unique(blinders, axis=0)) == 8
 
 

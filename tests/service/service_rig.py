@@ -17,7 +17,7 @@ from jcbir.service import authority as authority_service, cloud as cloud_service
 from jcbir.service._http import Rate
 from jcbir.service._pool import Pool
 from jcbir.service.client import ROUTES
-from jcbir.storage import store as disk
+from jcbir.storage import _store as disk
 
 OFF = Rate(0.0, 0.0)
 

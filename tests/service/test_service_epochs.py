@@ -17,7 +17,7 @@ from jcbir.protocol import audit, owner, user, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Delivery, Opened, Recalled
 from jcbir.protocol.owner import announce
-from jcbir.storage.store import open_store
+from jcbir.storage._store import open_store
 
 CODES = random_codes(2)
 

@@ -172,9 +172,9 @@ def test_every_refusal_has_a_status_and_comes_back_as_itself():
     for error in REFUSALS:
         reply = exchange.refuse(error("because"))
         assert 400 <= reply.status < 500 or reply.status == 503
-        again = client.rebuild_error(wire.from_bytes(reply.body, expect=Refusal))
+        again = client._rebuild_error(wire.from_bytes(reply.body, expect=Refusal))
         assert type(again) is error and str(again) == "because"
-    assert isinstance(client.rebuild_error(Refusal("malformed", "x")), FormatError)
+    assert isinstance(client._rebuild_error(Refusal("malformed", "x")), FormatError)
     unknown = exchange.refuse(RuntimeError("a secret detail"))
     assert unknown.status == 500 and b"secret" not in unknown.body
     assert b"/home" not in exchange.refuse(OSError(28, "full", "/home/x")).body
@@ -324,16 +324,16 @@ def test_client_sends_orders_only(unchecked):
 
 def test_tls_needs_both_files():
     with pytest.raises(ValueError, match="both"):
-        serving.server_config(lambda: None, host="127.0.0.1", port=0, certificate="a.pem")
+        serving.serve(lambda: None, host="127.0.0.1", port=0, certificate="a.pem")
 
 
 def test_a_service_may_open_as_many_files_as_the_system_allows():
     probe = """
 import resource
-from jcbir.service.serving import allow_files
+from jcbir.service.serving import _allow_files
 most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
-raise SystemExit(0 if allow_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most > 64 else 1)
+raise SystemExit(0 if _allow_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0] == most > 64 else 1)
 """
     assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
 

@@ -54,7 +54,7 @@ def report_of(rig, query):
     """What a careless cloud would send: the scores of an honest query under this request."""
     world = rig.world
     _, honest = rig.ask(CODES)
-    blinders = owner.blinder_stock(world.own, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, honest), draw=secrets.token_bytes)
     options = {"blinders": blinders, "identity": world.identity, "now": NOW}
     report = server.score_query(world.cloud, honest, **options)[1]
     return dataclasses.replace(signed_again(rig, report, request=query.request), openings=query.openings)

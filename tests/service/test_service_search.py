@@ -14,8 +14,8 @@ from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, server, user, wire
 from jcbir.protocol.messages import Delivery
-from jcbir.storage.maintenance import compact_store
-from jcbir.storage.store import open_store
+from jcbir.storage._maintenance import compact_store
+from jcbir.storage._store import open_store
 
 CODES = random_codes(2)
 
@@ -229,7 +229,7 @@ def test_a_query_on_its_way_while_segments_come_is_answered(tmp_path):
     def report_of(state):
         _, query = rig.ask(CODES)
         count = server.blinders_needed(state, query)
-        blinders = owner.blinder_stock(world.own, count, draw=os.urandom)
+        blinders = owner.blinder_pool(world.own, count, draw=os.urandom)
         return server.score_query(state, query, blinders=blinders, identity=world.identity, now=NOW)[1]
 
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:

@@ -106,7 +106,7 @@ def test_cloud_process_loads_no_secret_code():
     probe = """
 import sys
 import jcbir.service.cloud, jcbir.service._scoring, jcbir.service.serving
-banned = ("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.storage.keys", "jcbir.models", "flax")
+banned = ("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.storage._keys", "jcbir.models", "flax")
 raise SystemExit(" ".join(name for name in banned if name in sys.modules) or 0)
 """
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)

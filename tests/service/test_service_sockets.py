@@ -26,7 +26,7 @@ from jcbir.protocol import user, wire
 from jcbir.protocol.messages import Catalog, Publication
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.service import client
-from jcbir.storage.store import create_store
+from jcbir.storage._store import create_store
 
 HERE = pathlib.Path(__file__).parent
 CODES = random_codes(2)

@@ -14,9 +14,9 @@ import time
 
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Publication, Revocation, Succession, Withdrawal
-from jcbir.storage import store as disk
-from jcbir.storage.load import load_server
-from jcbir.storage.maintenance import compact_store, verify_store
+from jcbir.storage import _store as disk
+from jcbir.storage._load import load_server
+from jcbir.storage._maintenance import compact_store, verify_store
 
 
 def steps(folder):

@@ -20,7 +20,8 @@ from jcbir import models
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.models import read_torch
 from jcbir.models._pretrained import IMAGENET_TORCH
-from jcbir.storage import backbones, checkpoints, fetching
+from jcbir.storage import _backbones as backbones, _checkpoints as checkpoints
+from jcbir.storage._files import file_digest
 
 VECTORS = pathlib.Path(__file__).parent.parent / "vectors" / "backbone"
 CONTENT = bytes(range(256)) * 5000
@@ -286,4 +287,4 @@ def test_rubbish(tmp_path, suffix):
 
 def test_digest(tmp_path):
     (tmp_path / "a").write_bytes(CONTENT)
-    assert fetching.file_digest(tmp_path / "a") == DIGEST
+    assert file_digest(tmp_path / "a") == DIGEST

@@ -8,8 +8,8 @@ import pytest
 
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.protocol import authority, server
-from jcbir.storage.identities import read_identity, write_identity
-from jcbir.storage.secret_files import MINIMUM_WORK
+from jcbir.storage._identities import read_identity, write_identity
+from jcbir.storage._secret_files import MINIMUM_WORK
 
 MAKE = {"cloud": server.make_identity, "authority": authority.make_identity}
 
@@ -51,8 +51,8 @@ def test_altered_or_of_another_version(tmp_path):
 def test_reading_an_identity_loads_no_other_secret_code():
     probe = """
 import sys
-import jcbir.storage.identities
-banned = ("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.storage.keys", "jcbir.models", "flax")
+import jcbir.storage._identities
+banned = ("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.storage._keys", "jcbir.models", "flax")
 raise SystemExit(" ".join(name for name in banned if name in sys.modules) or 0)
 """
     run = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)

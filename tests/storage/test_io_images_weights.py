@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from jcbir.data import decode_whole
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.storage import files, images, weights
+from jcbir.storage import _files as files, _images as images, _weights as weights
 
 
 @given(

@@ -14,7 +14,7 @@ from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog, Spending
 from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import ForgedReplyError, OverBudgetError, ReplayedQueryError
-from jcbir.storage import journal as memory
+from jcbir.storage import _journal as memory
 
 SPENDING = Spending(bytes(16), NOW // authority.DAY_SECONDS, 1, ())
 

@@ -16,9 +16,9 @@ from jcbir.paillier.secret import SecretKey
 from jcbir.protocol import authority, owner, server, user
 from jcbir.protocol._digests import digest
 from jcbir.ranking._keys import tag_key
-from jcbir.storage import keys, secret_files
-from jcbir.storage.secret_files import MINIMUM_WORK
-from jcbir.storage.store import create_store
+from jcbir.storage import _cards, _keys as keys, _secret_files as secret_files
+from jcbir.storage._secret_files import MINIMUM_WORK
+from jcbir.storage._store import create_store
 
 PASSPHRASE = "correct horse battery"
 WORK = MINIMUM_WORK
@@ -51,10 +51,10 @@ def test_the_system_works_from_its_files(tmp_path):
     world = make_world()
     for name, holder in (("own", world.own), ("authority", owner.delegate(world.own)), ("me", world.me)):
         write(tmp_path / name, holder)
-    keys.write_card(tmp_path / "card", world.own.card)
-    card = keys.read_card(tmp_path / "card", unsafe_small=True)
+    _cards.write_card(tmp_path / "card", world.own.card)
+    card = _cards.read_card(tmp_path / "card", unsafe_small=True)
     assert card == world.own.card
-    assert keys.card_fingerprint(card) == keys.card_fingerprint(world.own.card)
+    assert _cards.card_fingerprint(card) == _cards.card_fingerprint(world.own.card)
     cloud = dataclasses.replace(world.cloud, card=card)
     delegation = keys.read_secret(
         tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation, unsafe_small=True
@@ -70,7 +70,7 @@ def test_the_system_works_from_its_files(tmp_path):
 def test_no_secret_byte_stands_in_a_file(tmp_path):
     world = make_world()
     write(tmp_path / "own", world.own)
-    keys.write_card(tmp_path / "card", world.own.card)
+    _cards.write_card(tmp_path / "card", world.own.card)
     content = (tmp_path / "own").read_bytes() + (tmp_path / "card").read_bytes()
     own = world.own
     prime = own.secret.p.prime
@@ -90,12 +90,12 @@ def test_wrong_passphrase_and_wrong_kind(tmp_path):
         keys.read_secret(tmp_path / "me", passphrase="another horse", expect=user.User)
     with pytest.raises(FormatError, match="must hold a secret Owner"):
         keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=owner.Owner)
-    keys.write_card(tmp_path / "card", world.own.card)
+    _cards.write_card(tmp_path / "card", world.own.card)
     (tmp_path / "card").chmod(0o600)
     with pytest.raises(FormatError, match="must be a secret file"):
         keys.read_secret(tmp_path / "card", passphrase=PASSPHRASE, expect=user.User)
     with pytest.raises(FormatError, match="not a public file"):
-        keys.read_card(tmp_path / "me", unsafe_small=True)
+        _cards.read_card(tmp_path / "me", unsafe_small=True)
 
 
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), cut=st.booleans())
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_noticed(tmp_path, place, flip, cut):
     if not path.exists():
         write(path, make_world().me.keys)
         (tmp_path / "good").write_bytes(path.read_bytes())
-        keys.write_card(tmp_path / "card", make_world().own.card)
+        _cards.write_card(tmp_path / "card", make_world().own.card)
     good = (tmp_path / "good").read_bytes()
     spot = int(place * len(good))
     bad = good[:spot] if cut else good[:spot] + bytes([good[spot] ^ flip]) + good[spot + 1 :]
@@ -116,7 +116,7 @@ def test_a_damaged_file_is_noticed(tmp_path, place, flip, cut):
     spot = int(place * len(card))
     (tmp_path / "bad").write_bytes(card[:spot] if cut else card[:spot] + bytes([card[spot] ^ flip]) + card[spot + 1 :])
     with pytest.raises(FormatError):
-        keys.read_card(tmp_path / "bad", unsafe_small=True)
+        _cards.read_card(tmp_path / "bad", unsafe_small=True)
 
 
 def test_a_file_that_others_may_read_is_refused(tmp_path):
@@ -212,11 +212,11 @@ def test_weak_keys_are_refused_at_every_door(tmp_path):
     weak = {251 * 257: "must have 2048", prime: "got a prime", 3 * prime: "multiple of 3"}
     for place, (n, reason) in enumerate(weak.items()):
         card = dataclasses.replace(world.own.card, public=tag_key(PublicKey(n, n + 1)))
-        keys.write_card(tmp_path / f"{place}", card)
+        _cards.write_card(tmp_path / f"{place}", card)
         own = dataclasses.replace(world.own, card=card)
         admission = owner.admit(own, user.enroll(world.me.keys), now=NOW, draw=secrets.token_bytes)[1]
         doors = (
-            lambda path=tmp_path / f"{place}": keys.read_card(path),
+            lambda path=tmp_path / f"{place}": _cards.read_card(path),
             lambda path=tmp_path / f"store-{place}", card=card: create_store(path, card),
             lambda admission=admission: user.join(world.me.keys, admission, owner_key=world.own.card.owner_key),
         )

@@ -17,9 +17,9 @@ from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
 from jcbir.protocol.messages import Publication
 from jcbir.protocol.owner import announce
-from jcbir.storage import store as disk
-from jcbir.storage.load import load_server
-from jcbir.storage.maintenance import backup_store, compact_store, verify_store
+from jcbir.storage import _store as disk
+from jcbir.storage._load import load_server
+from jcbir.storage._maintenance import backup_store, compact_store, verify_store
 
 
 def publications(world):
@@ -295,8 +295,8 @@ def test_a_read_only_catalogue_is_a_clear_error(filled):
 
 def test_the_store_loads_no_secret_code():
     program = (
-        "import sys, jcbir.storage.store, jcbir.storage.load, jcbir.storage.maintenance\n"
-        "bad = [m for m in ('jcbir.paillier.secret', 'jcbir.cipher', 'jcbir.sealing', 'jcbir.storage.keys', "
+        "import sys, jcbir.storage._store, jcbir.storage._load, jcbir.storage._maintenance\n"
+        "bad = [m for m in ('jcbir.paillier.secret', 'jcbir.cipher', 'jcbir.sealing', 'jcbir.storage._keys', "
         "'jcbir.protocol.owner', 'flax') if m in sys.modules]\n"
         "sys.exit(repr(bad) if bad else 0)"
     )
@@ -357,8 +357,8 @@ def check_read_only(world, path):
     disk.create_store(path, world.own.card, unsafe_small=True)
     probe = """
 import os, sys
-from jcbir.storage.load import load_server
-from jcbir.storage.store import open_store
+from jcbir.storage._load import load_server
+from jcbir.storage._store import open_store
 if os.getuid() == 0:
     os.setgid(65534)
     os.setuid(65534)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jcbir.models import run
-from jcbir.storage.backbones import load_backbone
+from jcbir.storage._backbones import load_backbone
 
 SIZE = 96
 

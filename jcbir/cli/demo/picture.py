@@ -19,7 +19,7 @@ RIGHT, WRONG, INK, PAPER = (34, 139, 84), (200, 50, 47), (40, 40, 44), (255, 255
 class Answer(NamedTuple):
     """One query and its answer.
 
-    Fields:
+    Attributes:
         query: the user's photograph.
         trapdoor: the bytes that the server got for it.
         sealed: the results as the server holds them, best first.

@@ -14,13 +14,13 @@ from collections.abc import Iterator
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, wire
+from jcbir.protocol._grants import WINDOW_SECONDS, same_collection
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.authority import Authority
-from jcbir.protocol.grants import WINDOW_SECONDS, same_collection
 from jcbir.protocol.messages import Appointment, Card, Catalog, Head, Revocation, Spending, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
-from jcbir.storage.database import connect, explained, transaction
-from jcbir.storage.files import locked
+from jcbir.storage._database import connect, explained, read_meta, read_seen, transaction, write_meta
+from jcbir.storage._files import locked
 
 VERSION = 2
 Order = Catalog | Withdrawal | Revocation
@@ -93,9 +93,6 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
         journal: open.
         order: a catalog, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
 
-    Returns:
-        Nothing.
-
     Example:
         >>> import tempfile
         >>> from jcbir.protocol.session import small_system
@@ -111,47 +108,13 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
 
 
 def keep_head(journal: sqlite3.Connection, head: Head) -> None:
-    """Keep the owner's latest head; when this returns, it is on the disk.
-
-    Args:
-        journal: open.
-        head: checked by `jcbir.protocol.authority.take_head`, and the latest.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import audited_system, small_system
-        >>> system, folder = small_system(), tempfile.TemporaryDirectory()
-        >>> with folder as path, open_journal(f"{path}/journal.sqlite", system.delegation.card) as journal:
-        ...     keep_head(journal, audited_system().head)
-        ...     load_authority(journal, authority.appoint(system.delegation, system.authority.identity)).head
-        1
-    """
+    """Keep the owner's latest head; when this returns, it is on the disk."""
     with transaction(journal):
-        journal.execute("INSERT OR REPLACE INTO meta VALUES ('head', ?)", [wire.to_bytes(head)])
+        write_meta(journal, "head", wire.to_bytes(head))
 
 
 def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> None:
-    """Turn to the next epoch; when this returns, that is on the disk. Only earlier appointments are kept beside it.
-
-    Args:
-        journal: open.
-        appointment: already taken up by `jcbir.protocol.authority.succeed`.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import dataclasses, tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> card = small_system().owner.card
-        >>> with open_journal(f"{tempfile.mkdtemp()}/journal.sqlite", card) as journal:
-        ...     keep_appointment(journal, Appointment(dataclasses.replace(card, epoch=1), b"sealed", bytes(64)))
-        ...     journal.execute("SELECT name FROM meta WHERE name LIKE 'appointment-%'").fetchall()
-        [('appointment-0000000001',)]
-    """
+    """Turn to the next epoch; when this returns, that is on the disk. Only earlier appointments are kept beside it."""
     with transaction(journal):
         _begin_anew(journal, appointment.card)
         name = f"appointment-{appointment.card.epoch:010d}"
@@ -159,64 +122,21 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
 
 
 def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: int, spending: Spending) -> None:
-    """Note a request as answered and what it spends, before its answer leaves; forget those too old to be asked again.
-
-    Args:
-        journal: open.
-        nonce: the request's name.
-        issued: its time of issue, seconds since 1970.
-        now: seconds since 1970.
-        spending: from `jcbir.protocol.authority.admit`.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ReplayedQueryError: it was answered before.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import NOW, small_system
-        >>> card, folder = small_system().delegation.card, tempfile.TemporaryDirectory()
-        >>> with folder as path, open_journal(f"{path}/journal.sqlite", card) as journal:
-        ...     for _ in range(2):
-        ...         note_answer(journal, bytes(4), issued=NOW, now=NOW, spending=Spending(bytes(16), 0, 1, ()))
-        Traceback (most recent call last):
-        ...
-        jcbir.protocol.refusals.ReplayedQueryError: query: 00000000 was answered before
-    """
+    """Note a request as answered and what it spends, before its answer leaves; forget those too old to be asked."""
     try:
         with transaction(journal):
             # Two windows: a clock that steps back by less than one does not bring a request to life again.
             journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
             # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
-            seen = max(now, _seen(journal))
-            journal.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", [seen.to_bytes(8)])
+            write_meta(journal, "seen", max(now, read_seen(journal)).to_bytes(8))
             _spend(journal, spending)
     except sqlite3.IntegrityError:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before") from None
 
 
 def note_spending(journal: sqlite3.Connection, spending: Spending) -> None:
-    """Note what an answer spends, before it leaves; budgets are of a day, so what is older than the day before goes.
-
-    Args:
-        journal: open.
-        spending: from `jcbir.protocol.authority.rank`.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> card, folder = small_system().delegation.card, tempfile.TemporaryDirectory()
-        >>> with folder as path, open_journal(f"{path}/journal.sqlite", card) as journal:
-        ...     note_spending(journal, Spending(bytes(16), 3, 0, ("a", "b")))
-        ...     journal.execute("SELECT count(*) FROM opened").fetchone()
-        (2,)
-    """
+    """Note what an answer spends, before it leaves; budgets are of a day, so what is older than the day before goes."""
     with transaction(journal):
         _spend(journal, spending)
 
@@ -253,8 +173,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         # The key file may have been replaced by a later epoch's meanwhile.
         if appointment.card.epoch > state.card.epoch:
             state = authority.succeed(state, appointment)
-    (card,) = journal.execute("SELECT value FROM meta WHERE name = 'card'").fetchone()
-    held = read_plain(wire.CARD, card, name="card")
+    held = read_plain(wire.CARD, read_meta(journal, "card") or b"", name="card")
     if state.card != held:
         raise KeyMismatchError(f"journal: of epoch {held.epoch}, the key is of epoch {state.card.epoch}")
     take = {Catalog: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
@@ -263,26 +182,20 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         if type(order) not in take:
             raise FormatError(f"journal: a {type(order).__name__} is no order")
         state = take[type(order)](state, order)
-    kept = journal.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
+    kept = read_meta(journal, "head")
     if kept is not None:
-        state = authority.take_head(state, wire.from_bytes(kept[0], expect=Head))
+        state = authority.take_head(state, wire.from_bytes(kept, expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    state = dataclasses.replace(state, answered=answered, seen=_seen(journal))
+    state = dataclasses.replace(state, answered=answered, seen=read_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
         state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
     return state
 
 
-def _seen(journal: sqlite3.Connection) -> int:
-    """The latest time at which a request was answered, seconds since 1970."""
-    kept = journal.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
-    return int.from_bytes(kept[0]) if kept else 0
-
-
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     """Another epoch: what was ordered and answered in the old one is void."""
-    journal.execute("UPDATE meta SET value = ? WHERE name = 'card'", [write_plain(wire.CARD, card)])
+    write_meta(journal, "card", write_plain(wire.CARD, card))
     journal.execute("DELETE FROM answered")
     journal.execute("DELETE FROM orders")
     journal.execute("DELETE FROM meta WHERE name = 'head'")

@@ -1,4 +1,4 @@
-"""Upkeep of a store: reclaim what is deleted, check every byte, copy it while it serves."""
+"""Maintenance of a store: reclaim what is deleted, check every byte, copy it while it serves."""
 
 import contextlib
 import dataclasses
@@ -8,10 +8,11 @@ import pathlib
 import shutil
 
 from jcbir.errors import IntegrityError
-from jcbir.storage.database import connect, explained, retry_missing, transaction
-from jcbir.storage.load import read_indexes
-from jcbir.storage.segments import Written, hash_file, map_segment, segment_name, write_segment
-from jcbir.storage.store import DATABASE, SEGMENTS, Store, check_writable, segment_path
+from jcbir.storage._database import connect, explained, retry_missing, transaction
+from jcbir.storage._files import file_digest
+from jcbir.storage._load import read_indexes
+from jcbir.storage._segments import Written, map_segment, segment_name, write_segment
+from jcbir.storage._store import DATABASE, SEGMENTS, Store, check_writable, segment_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +46,7 @@ def compact_store(store: Store) -> int:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.storage.store import append_segment, create_store, open_store, remove_images
+        >>> from jcbir.storage._store import append_segment, create_store, open_store, remove_images
         >>> from jcbir.protocol import session as example, owner
         >>> system = example.small_system()
         >>> with tempfile.TemporaryDirectory() as path:
@@ -79,7 +80,7 @@ def verify_store(store: Store) -> Health:
 
     Example:
         >>> import tempfile
-        >>> from jcbir.storage.store import append_segment, create_store, open_store
+        >>> from jcbir.storage._store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
         ...     create_store(path, small_system().server.card, unsafe_small=True)
@@ -98,7 +99,7 @@ def verify_store(store: Store) -> Health:
             path = segment_path(store, number, generation)
             if number != expected or not path.exists():
                 raise IntegrityError(f"{store.path}: segment {expected} is missing")
-            if path.stat().st_size != size or hash_file(path) != sha256:
+            if path.stat().st_size != size or file_digest(path) != sha256.hex():
                 raise IntegrityError(f"{path}: the content is not what was written")
             _check_places(store, number, size)
             total += size
@@ -115,15 +116,12 @@ def backup_store(store: Store, target: str | os.PathLike) -> None:
         store: open for reading or writing.
         target: a folder that is empty or not there.
 
-    Returns:
-        Nothing.
-
     Raises:
         FileExistsError: the folder is not empty.
 
     Example:
         >>> import tempfile
-        >>> from jcbir.storage.store import create_store, open_store
+        >>> from jcbir.storage._store import create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     create_store(f"{folder}/store", small_system().server.card, unsafe_small=True)

@@ -19,23 +19,7 @@ LARGEST = 2 << 30
 
 
 def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50") -> dict[str, np.ndarray]:
-    """Name to array of a `.safetensors`, `.pth`, `.bin`, `.h5`, TensorFlow.js `model.json` or npm `.tgz` file.
-
-    Args:
-        path: the file; its suffix says what it is.
-        folder: of the TensorFlow.js model inside an npm package.
-
-    Returns:
-        Arrays under the names of the library that wrote them.
-
-    Raises:
-        FormatError: another kind of file, or damaged, or larger than any network here.
-
-    Example:
-        >>> read_checkpoint("weights.txt")
-        Traceback (most recent call last):
-        jcbir.errors.FormatError: path must end in one of .safetensors, .pth, .bin, .h5, .json, .tgz; got weights.txt
-    """
+    """Name to array of a `.safetensors`, `.pth`, `.bin`, `.h5`, TensorFlow.js `model.json` or npm `.tgz` file."""
     path = pathlib.Path(path)
     readers = {
         ".safetensors": _read_safetensors,
@@ -53,22 +37,7 @@ def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50"
 
 
 def read_keras(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Keras weights in HDF5, named `layer/variable`; needs `h5py`.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Arrays.
-
-    Raises:
-        FormatError: h5py is not installed, or the file is not HDF5.
-
-    Example:
-        >>> read_keras("none.h5")  # doctest: +IGNORE_EXCEPTION_DETAIL
-        Traceback (most recent call last):
-        jcbir.errors.FormatError: none.h5 ...
-    """
+    """Keras weights in HDF5, named `layer/variable`; needs `h5py`."""
     if importlib.util.find_spec("h5py") is None:
         raise FormatError(f"{path} needs h5py (`pip install jcbir[weights]`), or weights in safetensors")
     import h5py

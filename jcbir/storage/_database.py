@@ -40,25 +40,7 @@ _DISK = {
 
 @contextlib.contextmanager
 def explained(path: str | os.PathLike) -> Iterator[None]:
-    """Turn what SQLite raises into errors that name the file and what is wrong.
-
-    Args:
-        path: the store.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        OSError: the disk is full, read-only or broken.
-        FormatError: the file is no database, or damaged.
-
-    Example:
-        >>> with explained("here"):
-        ...     raise sqlite3.DatabaseError("file is not a database")
-        Traceback (most recent call last):
-        ...
-        jcbir.errors.FormatError: here: file is not a database
-    """
+    """Turn what SQLite raises into errors that name the file and what is wrong."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -71,25 +53,7 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
 
 
 def connect(path: str | os.PathLike, *, write: bool) -> sqlite3.Connection:
-    """Open a database: write-ahead log, every commit flushed to the disk before it returns.
-
-    Args:
-        path: the SQLite file.
-        write: whether it may be changed, and made where there is none.
-
-    Returns:
-        The connection, in explicit transactions.
-
-    Raises:
-        FileNotFoundError: there is none, and it is not to be made.
-
-    Example:
-        >>> import tempfile
-        >>> database = connect(f"{tempfile.mkdtemp()}/catalogue.sqlite", write=True)
-        >>> database.execute("PRAGMA journal_mode").fetchone(), database.execute("PRAGMA synchronous").fetchone()
-        (('wal',), (2,))
-        >>> database.close()
-    """
+    """Open a database: write-ahead log, every commit flushed to the disk before it returns."""
     if not write and not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "no store", os.fspath(path))
     # SQLite takes a relative path that begins with `file:` for a URI.
@@ -106,22 +70,7 @@ def connect(path: str | os.PathLike, *, write: bool) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Do all of a block or nothing of it.
-
-    Args:
-        database: the connection.
-
-    Yields:
-        Nothing.
-
-    Example:
-        >>> database = sqlite3.connect(":memory:", isolation_level=None)
-        >>> with transaction(database):
-        ...     _ = database.execute("CREATE TABLE t (a)")
-        >>> database.execute("SELECT count(*) FROM t").fetchone()
-        (0,)
-        >>> database.close()
-    """
+    """Do all of a block or nothing of it."""
     database.execute("BEGIN IMMEDIATE")
     done = False
     try:
@@ -133,23 +82,24 @@ def transaction(database: sqlite3.Connection) -> Iterator[None]:
             database.execute("ROLLBACK")
 
 
+def read_meta(database: sqlite3.Connection, name: str) -> bytes | None:
+    """The value of that name in the table `meta`; None where there is none."""
+    found = database.execute("SELECT value FROM meta WHERE name = ?", [name]).fetchone()
+    return None if found is None else found[0]
+
+
+def write_meta(database: sqlite3.Connection, name: str, value: bytes) -> None:
+    """Put a value into the table `meta`, over what is there."""
+    database.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", [name, value])
+
+
+def read_seen(database: sqlite3.Connection) -> int:
+    """The latest time at which a request was answered, seconds since 1970; 0 before the first."""
+    return int.from_bytes(read_meta(database, "seen") or b"")
+
+
 def retry_missing(action: Callable[[], Result], *, attempts: int = 5) -> Result:
-    """Repeat what a compaction pulled a file away from: the database that was read was the one before.
-
-    Args:
-        action: reads the database and then the files it names.
-        attempts: how often.
-
-    Returns:
-        What the action returns.
-
-    Raises:
-        FileNotFoundError: the file is really missing.
-
-    Example:
-        >>> retry_missing(lambda: 1)
-        1
-    """
+    """Repeat what a compaction pulled a file away from: the database that was read was the one before."""
     for _ in range(attempts - 1):
         with contextlib.suppress(FileNotFoundError):
             return action()

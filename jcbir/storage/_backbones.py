@@ -26,15 +26,16 @@ from jcbir.models import (
     run,
     widen,
 )
-from jcbir.storage.checkpoints import read_checkpoint
-from jcbir.storage.fetching import Progress, fetch_hub, fetch_npm, fetch_url, file_digest, verify
-from jcbir.storage.weights import read_weights, write_weights
+from jcbir.storage._checkpoints import read_checkpoint
+from jcbir.storage._fetching import Progress, fetch_hub, fetch_npm, fetch_url, verify
+from jcbir.storage._files import file_digest
+from jcbir.storage._weights import read_weights, write_weights
 
 
 class Check(NamedTuple):
     """What `check_weights` found.
 
-    Fields:
+    Attributes:
         sha256: of the file.
         parameters: how many.
         classes: width of the classification head.
@@ -52,15 +53,7 @@ class Check(NamedTuple):
 
 
 def cache_folder() -> pathlib.Path:
-    """Where fetched weights live.
-
-    Returns:
-        `$JCBIR_CACHE`, else `$XDG_CACHE_HOME/jcbir`, else `~/.cache/jcbir`; not created here.
-
-    Example:
-        >>> cache_folder().is_absolute()
-        True
-    """
+    """Where fetched weights live."""
     stated = os.environ.get("JCBIR_CACHE")
     if stated:
         return pathlib.Path(stated).absolute()

@@ -6,6 +6,9 @@
 
 Apart from the schemas of what they hold, so that a service which has only a signing key loads no other secret code.
 Python can neither wipe nor lock memory: a secret that was read stays in the process's memory until it ends.
+
+References:
+    Percival and Josefsson, RFC 7914 (2016), scrypt. Saint-Andre and Melnikov, RFC 8265 (2017), section 4, passphrases.
 """
 
 import contextlib
@@ -20,7 +23,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from jcbir.errors import FormatError, IntegrityError
-from jcbir.storage.files import PRIVATE, write_file
+from jcbir.storage._files import PRIVATE, write_file
 
 MAGIC = b"JCBS"
 VERSION = 2
@@ -41,35 +44,7 @@ def write_content(
     work: int = WORK,
     replace: bool = False,
 ) -> None:
-    """Write the content of a secret file.
-
-    Args:
-        path: where; mode 0600, atomically.
-        content: what it holds.
-        kind: what that is.
-        passphrase: at least 8 letters, written in Unicode's composed form (NFC); None leaves the protection to the
-            file's mode.
-        draw: source of random bytes, `secrets.token_bytes`.
-        work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
-        replace: whether an existing file may be replaced.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ValueError: a short passphrase, one that is no Unicode text, or work out of range.
-        FileExistsError: the file exists and may not be replaced.
-
-    Example:
-        >>> import secrets, tempfile
-        >>> path = f"{tempfile.mkdtemp()}/secret"
-        >>> write_content(path, b"content", kind=9, passphrase=None, draw=secrets.token_bytes)
-        >>> read_content(path, kind=9, name="key", passphrase=None)
-        b'content'
-
-    References:
-        Percival and Josefsson, RFC 7914 (2016). Saint-Andre and Melnikov, RFC 8265 (2017), section 4.
-    """
+    """Write the content of a secret file."""
     composed = spellings(passphrase)[0]
     if composed is not None:
         # An accent that has no composed form is no letter of its own.
@@ -85,32 +60,7 @@ def write_content(
 
 
 def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: str | None) -> bytes:
-    """Read the content of a secret file.
-
-    Args:
-        path: the file.
-        kind: what it must hold.
-        name: what that is called, for errors.
-        passphrase: the one it was written with, or None.
-
-    Returns:
-        The content.
-
-    Raises:
-        FormatError: not a secret file of this version and kind, or one under a passphrase where there is none.
-        IntegrityError: wrong passphrase, or the file was altered; the two cannot be told apart.
-        PermissionError: others may read the file.
-
-    Example:
-        >>> import tempfile
-        >>> path = pathlib.Path(tempfile.mkdtemp(), "secret")
-        >>> _ = path.write_bytes(b"JCBP")
-        >>> path.chmod(0o600)
-        >>> read_content(path, kind=9, name="key", passphrase=None)
-        Traceback (most recent call last):
-        ...
-        jcbir.errors.FormatError: ...secret: must be a secret file of version 2, got another file
-    """
+    """Read the content of a secret file."""
     mode = os.stat(path).st_mode & 0o777
     if mode & 0o077:
         raise PermissionError(f"{path}: mode must let nobody else read a secret, as 600 does, got {mode:o}")
@@ -137,21 +87,7 @@ def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: s
 
 
 def spellings(passphrase: str | None) -> list[str | None]:
-    """Spell a passphrase as it may have been written: composed, then as it was typed, as earlier versions wrote it.
-
-    Args:
-        passphrase: as somebody typed it; None stays None.
-
-    Returns:
-        One or two spellings, the composed one (NFC) first.
-
-    Raises:
-        ValueError: no Unicode text.
-
-    Example:
-        >>> [len(spelling) for spelling in spellings("cafe" + chr(0x301))]
-        [4, 5]
-    """
+    """Spell a passphrase as it may have been written: composed, then as it was typed, as earlier versions wrote it."""
     if passphrase is None:
         return [None]
     try:

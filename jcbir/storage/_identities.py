@@ -3,7 +3,6 @@
 Apart from the owner's and the users' key files, so that the cloud can read its own and loads no other secret code.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -12,8 +11,9 @@ from collections.abc import Callable
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.protocol._schema import octets, read_plain, record, write_plain
 from jcbir.protocol._signatures import Identity, verifying_key
-from jcbir.storage.files import write_file
-from jcbir.storage.secret_files import WORK, read_content, write_content
+from jcbir.storage._cards import spoken
+from jcbir.storage._files import write_file
+from jcbir.storage._secret_files import WORK, read_content, write_content
 
 KINDS = {"cloud": 6, "authority": 7}
 """Whose identity it is, and the kind of its file."""
@@ -41,9 +41,6 @@ def write_identity(
         passphrase: at least 8 characters; None for a service that must start without a person.
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost.
-
-    Returns:
-        Nothing.
 
     Raises:
         ValueError: no such side, or a short passphrase.
@@ -91,43 +88,13 @@ def read_identity(path: str | os.PathLike, *, side: str, passphrase: str | None)
 
 
 def write_public(path: str | os.PathLike, identity: Identity, *, side: str) -> None:
-    """Write what the owner needs of an identity: a line of JSON, without its secret.
-
-    Args:
-        path: where.
-        identity: the identity.
-        side: "cloud" or "authority".
-
-    Example:
-        >>> import tempfile
-        >>> path = f"{tempfile.mkdtemp()}/identity.public"
-        >>> write_public(path, Identity(bytes(32), bytes(31) + b"a"), side="cloud")
-        >>> read_public(path, side="cloud")
-        (b'...a', b'')
-    """
+    """Write what the owner needs of an identity: a line of JSON, without its secret."""
     plain = {"side": side, "public": identity.public.hex(), "sealing_key": identity.sealing_key.hex()}
     write_file(path, json.dumps(plain).encode() + b"\n")
 
 
 def read_public(path: str | os.PathLike, *, side: str) -> tuple[bytes, bytes]:
-    """Read what an owner needs of a service's identity.
-
-    Args:
-        path: the file.
-        side: whose it must be, "cloud" or "authority".
-
-    Returns:
-        Ed25519 public key of 32 bytes, and HPKE key of 32 (b"" for a cloud).
-
-    Raises:
-        FormatError: not the public file of such an identity.
-
-    Example:
-        >>> read_public("no/such.public", side="cloud")
-        Traceback (most recent call last):
-        ...
-        FileNotFoundError: [Errno 2] No such file or directory: 'no/such.public'
-    """
+    """Read what an owner needs of a service's identity."""
     wanted = FormatError(f"{path}: must be the identity.public of `jcbir {side} init`, got something else")
     if os.stat(path).st_size > MAXIMUM_PUBLIC_BYTES:
         raise wanted
@@ -143,22 +110,8 @@ def read_public(path: str | os.PathLike, *, side: str) -> tuple[bytes, bytes]:
 
 
 def identity_fingerprint(public: bytes, sealing_key: bytes, *, side: str) -> str:
-    """Compute what service and owner compare over the telephone to know that they hold the same identity.
-
-    Args:
-        public: Ed25519 public key.
-        sealing_key: HPKE public key, b"" for a cloud.
-        side: "cloud" or "authority".
-
-    Returns:
-        SHA-256 of all three as eight groups of four hexadecimal digits (128 bits).
-
-    Example:
-        >>> len(identity_fingerprint(bytes(32), b"", side="cloud"))
-        39
-    """
-    shown = hashlib.sha256(b"jcbir identity v1\0" + side.encode() + b"\0" + public + sealing_key).hexdigest()[:32]
-    return " ".join(shown[start : start + 4] for start in range(0, 32, 4))
+    """Compute what service and owner compare over the telephone to know that they hold the same identity."""
+    return spoken(b"jcbir identity v1\0" + side.encode() + b"\0" + public + sealing_key)
 
 
 def _kind(side: str) -> int:

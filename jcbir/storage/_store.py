@@ -18,14 +18,14 @@ from collections.abc import Iterator
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
+from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol._schema import read_plain, write_plain
-from jcbir.protocol.grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Card, Head, Publication, Recall, Revocation, Succession, Withdrawal
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.ranking._keys import check_key
-from jcbir.storage.database import SCHEMA, VERSION, connect, explained, transaction
-from jcbir.storage.files import locked, sync_folder
-from jcbir.storage.segments import Written, segment_name, write_segment
+from jcbir.storage._database import SCHEMA, VERSION, connect, explained, read_seen, transaction, write_meta
+from jcbir.storage._files import locked, sync_folder
+from jcbir.storage._segments import Written, segment_name, write_segment
 
 DATABASE, SEGMENTS, LOCK = "catalogue.sqlite", "segments", "writer.lock"
 
@@ -56,9 +56,6 @@ def create_store(path: str | os.PathLike, card: Card, *, unsafe_small: bool = Fa
         path: a folder that is empty or not there.
         card: the collection.
         unsafe_small: permit a key so short that anyone can break it, for tests.
-
-    Returns:
-        Nothing.
 
     Raises:
         ValueError: the card's key is visibly weak.
@@ -185,31 +182,8 @@ def append_segment(store: Store, publication: Publication) -> bool:
 
 
 def remove_images(store: Store, withdrawal: Withdrawal) -> int:
-    """Mark images as gone; when this returns, that is on the disk.
-
-    Args:
-        store: open for writing.
-        withdrawal: checked by `jcbir.protocol.server.withdraw`.
-
-    Returns:
-        How many were there.
-
-    Raises:
-        OSError: the disk is full or read-only; nothing is changed.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol import session as example, owner
-        >>> system = example.small_system()
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, system.server.card, unsafe_small=True)
-        ...     with open_store(path, write=True) as store:
-        ...         _ = append_segment(store, system.publication)
-        ...         remove_images(store, owner.withdraw(system.owner, ["a", "b"])[1])
-        2
-    """
-    check_writable(store)
-    with explained(store.path), transaction(store.database):
+    """Mark images as gone; when this returns, that is on the disk."""
+    with _changing(store):
         before = store.database.total_changes
         store.database.executemany(
             "UPDATE images SET gone = 1 WHERE image_id = ? AND segment < ? AND gone = 0",
@@ -219,65 +193,18 @@ def remove_images(store: Store, withdrawal: Withdrawal) -> int:
 
 
 def keep_revocation(store: Store, revocation: Revocation) -> None:
-    """Keep the revocation list in force; when this returns, it is on the disk.
-
-    Args:
-        store: open for writing.
-        revocation: checked by `jcbir.protocol.server.revoke`.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.storage.load import load_server
-        >>> from jcbir.protocol.session import small_system
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card, unsafe_small=True)
-        ...     with open_store(path, write=True) as store:
-        ...         keep_revocation(store, Revocation("photos", 0, 3, (bytes(16),), bytes(64)))
-        ...         load_server(store).revocation_serial
-        3
-    """
-    check_writable(store)
-    with explained(store.path), transaction(store.database):
-        store.database.execute("INSERT OR REPLACE INTO meta VALUES ('revocation', ?)", [wire.to_bytes(revocation)])
+    """Keep the revocation list in force; when this returns, it is on the disk."""
+    with _changing(store):
+        write_meta(store.database, "revocation", wire.to_bytes(revocation))
 
 
 def note_recall(store: Store, recall: Recall, *, now: int) -> None:
-    """Note a recall as answered, before its answer leaves; forget those too old to be asked again.
-
-    Args:
-        store: open for writing.
-        recall: checked by `jcbir.protocol.server.admit_recall`.
-        now: seconds since 1970.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ReplayedQueryError: it was answered before.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import NOW, small_system
-        >>> from jcbir.storage.load import load_server
-        >>> asked = Recall("photos", 0, NOW, bytes(16), ("a",))
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card, unsafe_small=True)
-        ...     with open_store(path, write=True) as store:
-        ...         note_recall(store, asked, now=NOW)
-        ...         load_server(store).answered == {bytes(16): NOW}
-        True
-    """
-    check_writable(store)
+    """Note a recall as answered, before its answer leaves; forget those too old to be asked again."""
     try:
-        with explained(store.path), transaction(store.database):
+        with _changing(store):
             store.database.execute("DELETE FROM recalled WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
             store.database.execute("INSERT INTO recalled VALUES (?, ?)", [recall.nonce, recall.issued])
-            kept = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
-            seen = max(now, int.from_bytes(kept[0]) if kept else 0)
-            store.database.execute("INSERT OR REPLACE INTO meta VALUES ('seen', ?)", [seen.to_bytes(8)])
+            write_meta(store.database, "seen", max(now, read_seen(store.database)).to_bytes(8))
     except FormatError as error:
         if isinstance(error.__cause__, sqlite3.IntegrityError):
             raise ReplayedQueryError(f"recall: {recall.nonce.hex()} was answered before") from None
@@ -285,117 +212,42 @@ def note_recall(store: Store, recall: Recall, *, now: int) -> None:
 
 
 def keep_head(store: Store, head: Head) -> None:
-    """Keep the owner's latest head; when this returns, it is on the disk.
-
-    Args:
-        store: open for writing.
-        head: checked by `jcbir.protocol.server.take_head`, and the latest.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import audited_system
-        >>> from jcbir.storage.load import load_server
-        >>> shown = audited_system()
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, shown.server.card, unsafe_small=True)
-        ...     with open_store(path, write=True) as store:
-        ...         keep_head(store, shown.head)
-        ...         load_server(store).head == shown.head
-        True
-    """
-    check_writable(store)
-    with explained(store.path), transaction(store.database):
-        store.database.execute("INSERT OR REPLACE INTO meta VALUES ('head', ?)", [wire.to_bytes(head)])
+    """Keep the owner's latest head; when this returns, it is on the disk."""
+    with _changing(store):
+        write_meta(store.database, "head", wire.to_bytes(head))
 
 
 def turn_store(store: Store, succession: Succession) -> Store:
-    """Turn to the next epoch: the card is the new one, all segments are gone; when this returns, that is on the disk.
-
-    Args:
-        store: open for writing.
-        succession: checked by `jcbir.protocol.server.succeed`.
-
-    Returns:
-        The store of the new epoch, on the same connection. Who opened it before must open it anew.
-
-    Raises:
-        OSError: the disk is full or read-only; nothing is changed.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> path = f"{tempfile.mkdtemp()}/store"
-        >>> card = small_system().owner.card
-        >>> create_store(path, card, unsafe_small=True)
-        >>> with open_store(path, write=True) as store:
-        ...     turn_store(store, Succession(dataclasses.replace(card, epoch=1))).card.epoch
-        1
-    """
-    check_writable(store)
+    """Turn to the next epoch: the card is the new one, all segments are gone; then that is on the disk."""
     # Another identity: a segment file of the old epoch never passes for one of the new.
     turned = dataclasses.replace(store, card=succession.card, store_id=secrets.token_bytes(32))
     with explained(store.path):
-        with transaction(store.database):
+        with _changing(store):
             for table in ("segments", "indexes", "images", "recalled"):
                 store.database.execute(f"DELETE FROM {table}")
             store.database.execute("DELETE FROM meta WHERE name IN ('revocation', 'head')")
-            meta = {"card": write_plain(wire.CARD, turned.card), "store": turned.store_id}
-            store.database.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+            write_meta(store.database, "card", write_plain(wire.CARD, turned.card))
+            write_meta(store.database, "store", turned.store_id)
         _sweep(turned)
     return turned
 
 
 def segment_path(store: Store, number: int, generation: int) -> pathlib.Path:
-    """Locate a segment file.
-
-    Args:
-        store: the store.
-        number: number of the segment.
-        generation: counts compactions.
-
-    Returns:
-        Its path.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card, unsafe_small=True)
-        ...     with open_store(path) as store:
-        ...         str(segment_path(store, 3, 0).relative_to(path))
-        'segments/00000003-0000.seg'
-    """
+    """Locate a segment file."""
     return store.path / SEGMENTS / segment_name(number, generation)
 
 
 def check_writable(store: Store) -> None:
-    """Refuse a store that is open for reading only.
-
-    Args:
-        store: the store.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        PermissionError: it is.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.protocol.session import small_system
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card, unsafe_small=True)
-        ...     with open_store(path) as store:
-        ...         check_writable(store)
-        Traceback (most recent call last):
-        ...
-        PermissionError: ...: open for reading; pass write=True
-    """
+    """Refuse a store that is open for reading only."""
     if not store.writable:
         raise PermissionError(f"{store.path}: open for reading; pass write=True")
+
+
+@contextlib.contextmanager
+def _changing(store: Store) -> Iterator[None]:
+    check_writable(store)
+    with explained(store.path), transaction(store.database):
+        yield
 
 
 def _sweep(store: Store) -> None:

@@ -1,31 +1,22 @@
-"""Key files of owner and users: secret ones under a passphrase; public ones (`jcbir.storage.cards`) never share a file.
-
-How a secret file looks is said in `jcbir.storage.secret_files`; this module knows what it holds.
-"""
+"""Key files of owner and users, under a passphrase: what they hold; `_secret_files` says how such a file looks."""
 
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jcbir.paillier.secret import SecretKey
-from jcbir.protocol._handover import DELEGATION, SECRET_KEY as SECRET_KEY, Delegation
+from jcbir.protocol._handover import DELEGATION, SECRET_KEY, Delegation
 from jcbir.protocol._schema import Codec, Reader, many, octets, read_plain, record, text, whole, write_plain
 from jcbir.protocol.owner import Owner
 from jcbir.protocol.user import User, UserKeys
 from jcbir.protocol.wire import CARD, GRANT, PART
 from jcbir.ranking._keys import tag_key
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
-from jcbir.storage.cards import card_fingerprint as card_fingerprint, read_card as read_card, write_card as write_card
-from jcbir.storage.secret_files import MAXIMUM_BYTES, WORK, read_content, write_content
+from jcbir.storage._secret_files import MAXIMUM_BYTES, WORK, read_content, write_content
 
 
 class _Place(NamedTuple):
-    """Where an image was published.
-
-    Attributes:
-        image_id: its pseudonym.
-        segment: the segment.
-    """
+    """Where an image was published."""
 
     image_id: str
     segment: int
@@ -99,9 +90,6 @@ def write_secret(
         draw: source of random bytes, `secrets.token_bytes`.
         work: log2 of scrypt's cost; 17 takes 128 MiB and some tenths of a second.
         replace: whether an existing file may be replaced.
-
-    Returns:
-        Nothing.
 
     Raises:
         ValueError: no such secret, a short passphrase, or work out of range.

@@ -6,26 +6,12 @@ import os
 import numpy as np
 import PIL.Image
 
-from jcbir.storage.files import write_file
+from jcbir.storage._files import write_file
 from jcbir.typing import Image
 
 
 def encode_image(image: Image) -> bytes:
-    """Encode an image as PNG, lossless.
-
-    Args:
-        image: uint8[h, w, c], c of 1 (gray), 3 (RGB) or 4 (RGBA).
-
-    Returns:
-        Bytes of the file.
-
-    Raises:
-        ValueError: another number of channels, or an empty image.
-
-    Example:
-        >>> encode_image(np.zeros((4, 6, 3), np.uint8))[1:4]
-        b'PNG'
-    """
+    """Encode an image as PNG, lossless."""
     array = np.asarray(image)
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size or array.dtype != np.uint8:
         raise ValueError(f"image: must be uint8[h, w, 1, 3 or 4], got {array.dtype}{list(array.shape)}")

@@ -17,7 +17,7 @@ from jaxtyping import Shaped
 
 from jcbir.errors import FormatError
 from jcbir.hashing import Batch, Progress, TrainState, fit, state_from_bytes, state_to_bytes
-from jcbir.storage.files import write_file
+from jcbir.storage._files import write_file
 from jcbir.typing import Array
 
 

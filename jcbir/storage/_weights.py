@@ -11,28 +11,14 @@ import numpy as np
 import safetensors.numpy
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.storage.files import write_file
+from jcbir.storage._files import write_file
 
 SEPARATOR = "/"
 METADATA_KEY = "jcbir"
 
 
 def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Turn a tree of variables into flat names: `{"params": {"stem": {"kernel": a}}}` to `{"params/stem/kernel": a}`.
-
-    Args:
-        variables: nested mappings with arrays as leaves.
-
-    Returns:
-        Flat name to NumPy array, sorted by name.
-
-    Raises:
-        ValueError: a name contains "/" or is empty.
-
-    Example:
-        >>> list(flatten({"params": {"stem": {"kernel": np.zeros(2)}}}))
-        ['params/stem/kernel']
-    """
+    """Turn a tree of variables into flat names: `{"params": {"stem": a}}` to `{"params/stem": a}`."""
     flat: dict[str, np.ndarray] = {}
     for name, value in variables.items():
         if not name or SEPARATOR in name:
@@ -45,21 +31,7 @@ def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Turn flat names back into a tree.
-
-    Args:
-        flat: flat name to array.
-
-    Returns:
-        Nested dictionaries.
-
-    Raises:
-        FormatError: a name is both an array and a branch.
-
-    Example:
-        >>> unflatten({"params/stem/kernel": np.zeros(2)})["params"]["stem"]["kernel"].shape
-        (2,)
-    """
+    """Turn flat names back into a tree."""
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():
         *branches, last = name.split(SEPARATOR)
@@ -168,6 +140,3 @@ def _check_like(path: str | os.PathLike, flat: Mapping[str, np.ndarray], like: M
             raise KeyMismatchError(
                 f"{path}: {name!r} is {theirs.dtype}{theirs.shape}, the network has {ours.dtype}{ours.shape}"
             )
-
-
-__all__ = ["flatten", "read_weights", "unflatten", "write_weights"]

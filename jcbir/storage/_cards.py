@@ -13,7 +13,7 @@ from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.messages import Card
 from jcbir.protocol.wire import CARD
 from jcbir.ranking._keys import check_key
-from jcbir.storage.files import write_file
+from jcbir.storage._files import write_file
 
 VERSION = 2
 MAXIMUM_BYTES = 1 << 16
@@ -27,9 +27,6 @@ def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> 
         path: where.
         card: the collection.
         replace: whether an existing file may be replaced.
-
-    Returns:
-        Nothing.
 
     Example:
         >>> import tempfile
@@ -91,5 +88,10 @@ def card_fingerprint(card: Card) -> str:
         >>> len(card_fingerprint(small_system().owner.card))
         39
     """
-    shown = hashlib.sha256(b"jcbir card v2\0" + write_plain(CARD, card)).hexdigest()[:32]
+    return spoken(b"jcbir card v2\0" + write_plain(CARD, card))
+
+
+def spoken(content: bytes) -> str:
+    """SHA-256 of a content as two people read it out: eight groups of four hexadecimal digits (128 bits)."""
+    shown = hashlib.sha256(content).hexdigest()[:32]
     return " ".join(shown[start : start + 4] for start in range(0, 32, 4))

