@@ -262,13 +262,12 @@ def _decoded(public_key: public.PublicKey, row: np.ndarray, s: np.ndarray) -> np
     """The codes of a block, bool[w L, K] by place, if s is its secret: c - a s = m + t e is then small."""
     v = public_key.parameters
     c = unpack(row, (len(v.primes), v.polys, v.degree), primes=v.primes, name="row")[0].astype(np.uint64)
-    residues = []
+    primes, columns = v.primes[:KEEP], np.array(v.primes[:KEEP], np.uint64)[:, None, None]
     with jax.enable_x64(True):
-        for p, a, values in zip(v.primes[:KEEP], public.expand(public_key), c, strict=False):
-            right = np.asarray(transform(s[None], p, degree=v.degree)).astype(np.uint64)
-            mu = (values + np.uint64(p) - a.astype(np.uint64) * right % np.uint64(p)) % np.uint64(p)
-            residues.append(np.asarray(transform(mu, p, degree=v.degree, inverse=True)).astype(object))
-    p, other = v.primes[:KEEP]
+        right = np.asarray(transform(s[None, None], primes, degree=v.degree)).astype(np.uint64)
+        mu = (c[:KEEP] + columns - public.expand(public_key)[:KEEP].astype(np.uint64) * right % columns) % columns
+        residues = np.asarray(transform(mu, primes, degree=v.degree, inverse=True)).astype(object)
+    p, other = primes
     mu = residues[0] + p * ((residues[1] - residues[0]) * pow(p, -1, other) % other)
     mu = np.where(mu > p * other // 2, mu - p * other, mu)
     if np.abs(mu).max() > 22 * v.t:
