@@ -14,6 +14,16 @@ SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED
 """Every ranking scheme, by name."""
 
 
+DEFAULT_SCHEME = "packed"
+"""What is offered and asked where nobody says which, if the keys are for it."""
+
+
+def schemes_for(kind: str) -> tuple[str, ...]:
+    """Every ranking scheme for keys of a kind, the one that is the default first."""
+    fitting = [name for name, scheme in SCHEMES.items() if scheme.key_kind == kind]
+    return tuple(sorted(fitting, key=lambda name: name != DEFAULT_SCHEME))
+
+
 def find_scheme(name: str) -> Scheme:
     """The scheme of a name, or ValueError."""
     if name not in SCHEMES:
