@@ -87,8 +87,9 @@ def check_whole(name: str, value: object, *, low: int, high: int | None = None) 
         ...
         ValueError: top: must be a whole number of at least 1, got 10.0
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if whole and low <= value and (high is None or value <= high):
-        return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        number = int(value)
+        if low <= number and (high is None or number <= high):
+            return number
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise ValueError(f"{name}: must be a whole number {bounds}, got {value!r}")

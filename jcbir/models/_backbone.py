@@ -81,7 +81,7 @@ def output_width(backbone: Backbone) -> int:
     inputs = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     found = jax.eval_shape(backbone.apply, backbone.variables, inputs)
     if getattr(found, "ndim", None) != 2 or len(found) != 1:
-        raise ValueError(f"backbone: its apply must give an array of one row a photograph, got {found}")
+        raise ValueError(f"backbone: must give by its apply an array of one row a photograph, got {found}")
     return found.shape[1]
 
 

@@ -111,15 +111,15 @@ def _variables(about: dict[str, Any]) -> dict[str, Any]:
     encoded = _asset(about["file"])
     digest = hashlib.sha256(encoded).hexdigest()
     if digest != about["sha256"]:
-        raise IntegrityError(f"{about['file']} must have SHA-256 {about['sha256']}; got {digest}")
+        raise IntegrityError(f"{about['file']}: must have SHA-256 {about['sha256']}, got {digest}")
     try:
         tensors = safetensors.numpy.load(encoded)
     except safetensors.SafetensorError as error:
-        raise FormatError(f"{about['file']} must be a safetensors file: {error}") from error
+        raise FormatError(f"{about['file']}: must be a safetensors file: {error}") from error
     leaves = {name: jnp.asarray(tensor.astype(np.float32)) for name, tensor in tensors.items()}
     variables = flax.traverse_util.unflatten_dict(leaves, sep="/")
     if set(variables) != {"params", "batch_stats"}:
-        raise FormatError(f"{about['file']} must hold params and batch_stats; got {sorted(variables)}")
+        raise FormatError(f"{about['file']}: must hold params and batch_stats, got {sorted(variables)}")
     return variables
 
 

@@ -148,7 +148,7 @@ def network(
         '1x1'
     """
     if depth not in _MAKERS or (layout != "torch" and depth < 50):
-        raise ValueError(f"depth must be 18, 34, 50 or 101 (50 or 101 for Keras); got {depth} for {layout}")
+        raise ValueError(f"depth: must be 18, 34, 50 or 101 (50 or 101 for Keras), got {depth} for {layout}")
     if layout == "torch":
         return _MAKERS[depth](classes=classes), IMAGENET_TORCH
     epsilon = 1e-3 if layout == "keras" else 1.001e-5

@@ -167,11 +167,11 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
     check_signature(publication, public=server.card.owner_key, refusal=ForgedReplyError)
     number = server.segments[-1].number + 1 if server.segments else 0
     if publication.segment != number:
-        raise ValueError(f"publication: segment {publication.segment}, the next one here is {number}")
+        raise ValueError(f"publication: must be segment {number}, the next one here, got segment {publication.segment}")
     image_ids = tuple(image.image_id for image in publication.images)
     taken = server.images.keys() & set(image_ids)
     if taken or len(set(image_ids)) != len(image_ids):
-        raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
+        raise ValueError(f"publication: must have new and different pseudonyms, got {len(taken)} that are here already")
     schemes = [index.layout.scheme for index in publication.indexes]
     if not schemes or len(set(schemes)) != len(schemes):
         raise ValueError(f"publication: must have indexes of different schemes, at least one, got {schemes}")
@@ -183,7 +183,7 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
         expected = (len(image_ids), server.card.bits, shape)
         if (index.layout.count, index.layout.bits, index.ciphertexts.shape) != expected:
             raise ValueError(
-                f"publication: an index must have (codes, bits, ciphertexts) {expected}, got {index.layout}"
+                f"publication: must have indexes of (codes, bits, ciphertexts) {expected}, got {index.layout}"
             )
     return prepare_segment(server.card, publication.segment, publication.indexes, image_ids, tables=tables)
 
@@ -685,7 +685,9 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
         raise ForgedReplyError(f"ranking: request {ranking.nonce.hex()} does not wait for one")
     missing = [image_id for image_id in ranking.image_ids if image_id not in server.images]
     if missing:
-        raise ValueError(f"ranking: {len(missing)} of {len(ranking.image_ids)} images are not here any more; ask again")
+        raise ValueError(
+            f"ranking: must name images that are here, got {len(missing)} of {len(ranking.image_ids)} gone; ask again"
+        )
     images = tuple(SealedImage(image_id, server.images[image_id]) for image_id in ranking.image_ids)
     length = sum(len(image.sealed) for image in images)
     delivery = Delivery(ranking, images, server.head, bytes(padded_length(length) - length))

@@ -13,7 +13,7 @@ from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import SecretKey, decrypt
 from jcbir.protocol._handover import SECRET_KEY
 from jcbir.protocol._schema import read_plain, write_plain
-from jcbir.service._pool import InFlight, Pool, run_worker
+from jcbir.service._pool import InFlight, Pool, pack, run_worker
 from jcbir.typing import Rows
 
 # Jobs of fewer rows cost more in pipes than they win.
@@ -51,7 +51,7 @@ class DecryptionPool:
 async def start(secret: SecretKey, *, workers: int, engine: str, job_seconds: float) -> AsyncIterator[DecryptionPool]:
     """Start workers for the length of a block; "auto" is the number engine, which does not compile in mid-query."""
     name = engines.choose_engine("auto", count=1) if engine == "auto" else engine
-    hello = msgpack.packb([write_plain(SECRET_KEY, secret), name])
+    hello = pack(write_plain(SECRET_KEY, secret), name)
     async with Pool("jcbir.service._decrypting", hello, count=workers, job_seconds=job_seconds) as pool:
         rows = np.zeros((LEAST_ROWS, secret.public.ciphertext_bytes), np.uint8)
         # One is an encryption of zero, and takes as long to decrypt as any other.

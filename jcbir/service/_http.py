@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -319,7 +319,7 @@ async def _receive_message(
         budget.used -= held
 
 
-async def _pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, pace: Pace) -> AsyncGenerator[bytes, None]:
     """The pieces of a body, or TimeoutError."""
     started, size = time.monotonic(), 0
     pieces = request.stream().__aiter__()

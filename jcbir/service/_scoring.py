@@ -19,7 +19,7 @@ from jcbir.paillier.public import PublicKey
 from jcbir.protocol import server, wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.ranking._scheme import Shapes
-from jcbir.service._pool import run_worker
+from jcbir.service._pool import pack, run_worker
 from jcbir.storage._load import load_server
 from jcbir.storage._store import open_store
 from jcbir.typing import Rows
@@ -80,8 +80,8 @@ class Worker:
             case ["blind", count]:
                 return make_blinders(self.state.card.public.key, count).tobytes()
             case ["measure"]:
-                return msgpack.packb(measure(self.state.card.public.key))
-        raise ValueError("job: must be one of score, blind and measure")
+                return pack(*measure(self.state.card.public.key))
+        raise ValueError("job: must be one of score, blind and measure, got another")
 
     def _score(self, body: bytes, segments: list[int], blinders: bytes) -> bytes:
         if not {segment.number for segment in self.state.segments}.issuperset(segments):

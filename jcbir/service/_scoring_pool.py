@@ -16,7 +16,7 @@ from jcbir.protocol.messages import Card, Query
 from jcbir.protocol.server import Server
 from jcbir.ranking._scheme import Shapes
 from jcbir.ranking._table import find_scheme
-from jcbir.service._pool import BACKGROUND, InFlight, Pool
+from jcbir.service._pool import BACKGROUND, InFlight, Pool, pack
 from jcbir.service._scoring import Pace, Part, predict, split_query
 from jcbir.service._telemetry import Telemetry
 from jcbir.typing import Rows
@@ -113,7 +113,7 @@ class ScoringPool:
         numbers = [state.segments[position].number for position in part.segments]
         async with self._turns:
             body = await asyncio.to_thread(wire.to_bytes, dataclasses.replace(query, trapdoors=trapdoors))
-            return await self.workers.run(msgpack.packb(["score", body, numbers, blinders]))
+            return await self.workers.run(pack("score", body, numbers, blinders))
 
     async def _blind(self, count: int) -> bytes:
         """Take blinders from the pool, and have what is missing made by all workers."""
@@ -124,7 +124,7 @@ class ScoringPool:
         most = max(1, int(PART_SECONDS / self.pace.blinder))
         size = min(most, max(1, -(-missing // self.workers.count)))
         jobs = (min(size, missing - start) for start in range(0, missing, size))
-        made = await asyncio.gather(*(self.workers.run(msgpack.packb(["blind", job])) for job in jobs))
+        made = await asyncio.gather(*(self.workers.run(pack("blind", job)) for job in jobs))
         return b"".join([ready, *made])
 
 
@@ -143,7 +143,7 @@ async def start(
     telemetry: Telemetry,
 ) -> AsyncIterator[ScoringPool]:
     """Start workers for the length of a block, and make blinders ahead while nothing else waits."""
-    hello = msgpack.packb([str(store.resolve()), wire.to_bytes(card), engine])
+    hello = pack(str(store.resolve()), wire.to_bytes(card), engine)
     async with contextlib.AsyncExitStack() as stack:
         if scorer == "ray":
             from jcbir.service._cluster import Cluster
@@ -154,10 +154,10 @@ async def start(
         else:
             raise ValueError(f"scorer: must be 'pool' or 'ray', got {scorer!r}")
         await stack.enter_async_context(made)
-        pace = Pace(*msgpack.unpackb(await made.run(msgpack.packb(["measure"]))))
+        pace = Pace(*msgpack.unpackb(await made.run(pack("measure"))))
 
         async def make(count: int) -> bytes:
-            return await made.run(msgpack.packb(["blind", count]), priority=BACKGROUND)
+            return await made.run(pack("blind", count), priority=BACKGROUND)
 
         public = card.public.key
         width = public.ciphertext_bytes + blinding.randomness_bytes(public)
