@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from paillier_vectors import stored_key
 
+from jcbir.lattice.secret import generate_key
 from jcbir.protocol import authority, owner, server, session, user
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
@@ -59,7 +60,8 @@ def make_world(
     codes = numbers.random((30, BITS)) > 0.5
     images = [numbers.integers(0, 256, (4 + i % 3, 5, 3), np.uint8) for i in range(30)]
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
-    state = session.found(collection="photos", bits=BITS, secret=stored_key(key), draw=draw)
+    pair = generate_key(bits=BITS, draw=draw) if key == "lattice" else stored_key(key)
+    state = session.found(collection="photos", bits=BITS, secret=pair, draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
         state = session.publish(
             state,

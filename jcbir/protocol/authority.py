@@ -43,7 +43,6 @@ from jcbir.protocol.refusals import (
     OutOfStepError,
     OverBudgetError,
     ReplayedQueryError,
-    StaleQueryError,
     TamperedQueryError,
 )
 from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt

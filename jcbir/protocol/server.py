@@ -48,6 +48,7 @@ from jcbir.protocol.refusals import (
     ForgedReplyError,
     TamperedQueryError,
 )
+from jcbir.ranking._keys import KEY_KINDS
 from jcbir.ranking._scheme import Index, Scores, Shapes, score_rows
 from jcbir.ranking._score import prepare, score
 from jcbir.ranking._table import check_layout, find_scheme
@@ -720,7 +721,7 @@ def open_blocks(
 
     Raises:
         TamperedQueryError: the query's user did not sign the audit, or it is of another query.
-        ValueError: a place that the answer does not have.
+        ValueError: a place that the answer does not have, or a key kind that has no audits.
 
     Example:
         >>> from jcbir.protocol import audit as auditing, user
@@ -733,6 +734,9 @@ def open_blocks(
         >>> len(opened.blocks)
         2
     """
+    kind = KEY_KINDS[server.card.public.kind]
+    if kind.blind is None:
+        raise ValueError(f"audit: must be of a collection with keys of a kind with audits, got {kind.name}")
     if audit.nonce != query.request.nonce:
         raise TamperedQueryError("audit: names another query")
     check_signature(audit, public=query.request.grant.signing_key, refusal=TamperedQueryError)
