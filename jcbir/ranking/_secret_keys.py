@@ -24,7 +24,8 @@ class SecretKeyKind(NamedTuple):
 
     Attributes:
         name: of the kind.
-        generate: `generate(draw=, bits=, ...)`: a fresh secret key.
+        generate: `generate(draw=, bits=, code_bits=, ...)`: a fresh secret key with a modulus of `bits`, for codes of
+            `code_bits`; a kind takes what it depends on.
         to_fields: `to_fields(secret)`: what the public half does not say, as whole numbers and bytes by name. SECRET.
         from_fields: `from_fields(public, fields)`: the key back, or FormatError without a word of the secret.
         check: `check(secret, unsafe_small=)`: refuses a key pair that decrypts wrongly or is weak; a short one passes
@@ -81,9 +82,13 @@ def _check_paillier(secret: SecretKey, *, unsafe_small: bool = False) -> None:
         check_secret(secret)
 
 
+def _generate_paillier(*, code_bits: int = 0, **options: Any) -> SecretKey:
+    return generate_keys(**options)
+
+
 PAILLIER = SecretKeyKind(
     name="paillier",
-    generate=generate_keys,
+    generate=_generate_paillier,
     to_fields=_paillier_fields,
     from_fields=_paillier_key,
     check=_check_paillier,
@@ -104,9 +109,8 @@ def _check_lattice(secret: lattice.SecretKey, *, unsafe_small: bool = False) -> 
     check_public(secret.public, unsafe_small=unsafe_small)
 
 
-def _generate_lattice(*, draw: Callable[[int], bytes], bits: int, **_: Any) -> lattice.SecretKey:
-    """`bits` is the length of the codes."""
-    return lattice.generate_key(bits=bits, draw=draw)
+def _generate_lattice(*, draw: Callable[[int], bytes], code_bits: int, **_: Any) -> lattice.SecretKey:
+    return lattice.generate_key(bits=code_bits, draw=draw)
 
 
 def _encrypt_codes(

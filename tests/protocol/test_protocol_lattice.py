@@ -43,7 +43,7 @@ def publish(state, part, **options):
 @functools.cache
 def world(*, sentinels=True, cover=1):
     """Thirty images in two segments, one user."""
-    key = SECRET_KEY_KINDS["lattice"].generate(bits=BITS, draw=DRAW)
+    key = SECRET_KEY_KINDS["lattice"].generate(code_bits=BITS, draw=DRAW)
     state = session.found(collection="photos", bits=BITS, secret=key, draw=DRAW)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
         state = publish(state, part, sentinels=sentinels)
@@ -170,7 +170,7 @@ def test_openings_of_another_request_are_refused():
 
 
 def test_a_segments_nonce_is_taken_once():
-    key = SECRET_KEY_KINDS["lattice"].generate(bits=BITS, draw=DRAW)
+    key = SECRET_KEY_KINDS["lattice"].generate(code_bits=BITS, draw=DRAW)
     state = session.found(collection="photos", bits=BITS, secret=key, draw=DRAW)
     holder, own = state.authority, state.owner
     catalogs = []
@@ -210,7 +210,7 @@ def largest_difference(public, one, two):
 
 def test_two_builds_share_nothing():
     """Of one secret used twice c - c' is m - m' + t (e - e'), and small; of errors used twice m - m' is left."""
-    key = SECRET_KEY_KINDS["lattice"].generate(bits=BITS, draw=DRAW)
+    key = SECRET_KEY_KINDS["lattice"].generate(code_bits=BITS, draw=DRAW)
     own = session.found(collection="photos", bits=BITS, secret=key, draw=DRAW).owner
 
     def build(own, names, draw):
