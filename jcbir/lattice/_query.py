@@ -102,9 +102,6 @@ def one_time(seed: bytes, v: Parameters) -> np.ndarray:
 @functools.partial(jax.jit, static_argnames="v")
 def _encrypt_query(u, nu, public_values, v: Parameters):
     """uint32[primes, g, n]."""
-    both = jnp.concatenate([u[None].astype(jnp.int64), nu])
-    rows = []
-    for p, a in zip(v.primes, public_values, strict=True):
-        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
-        rows.append(rem(a.astype(jnp.uint64) * values[:1] + values[1:], p).astype(jnp.uint32))
-    return jnp.stack(rows)
+    both = jnp.concatenate([u[None].astype(jnp.int64), nu])[None]
+    values = transform(both, v.primes, degree=v.degree).astype(jnp.uint64)
+    return rem(public_values.astype(jnp.uint64) * values[:, :1] + values[:, 1:], v.primes).astype(jnp.uint32)

@@ -34,7 +34,7 @@ from jcbir.lattice._query import (
     encrypt_query as encrypt_query,
     one_time,
 )
-from jcbir.lattice._ring import centered, inner, rem, switch, transform
+from jcbir.lattice._ring import centered, column, inner, rem, switch, transform
 from jcbir.lattice._sampling import derive
 from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
@@ -357,14 +357,13 @@ def _encrypt(symbols, e, s, public_values, v: Parameters):
         total = sum(symbols[:, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
         m = centered(jnp.mod(total, v.t), v.t).reshape(v.width, v.polys, v.kappa)
         mu = jnp.swapaxes(m, 0, 1).reshape(v.polys, v.degree) + v.t * e.astype(jnp.int64)
-        body, hints = [], []
-        for p, a in zip(v.primes, public_values, strict=True):
-            values, s_values = (transform(x, p, degree=v.degree).astype(jnp.uint64) for x in (mu, s[None]))
-            body.append(rem(a.astype(jnp.uint64) * s_values + values, p).astype(jnp.uint32).reshape(v.padded, v.width))
-            hints.append(transform(inner(a, values, p), p, degree=v.degree, inverse=True))
-        switched = switch(hints, v.primes, v.t, keep=KEEP)
-        kept = [transform(x, p, degree=v.degree) for x, p in zip(switched, v.primes[:KEEP], strict=True)]
-        return jnp.stack(body), jnp.stack(kept)
+        both = jnp.concatenate([s[None].astype(jnp.int64), mu])[None]
+        values = transform(both, v.primes, degree=v.degree).astype(jnp.uint64)
+        body = rem(public_values.astype(jnp.uint64) * values[:, :1] + values[:, 1:], v.primes).astype(jnp.uint32)
+        hint = inner(public_values, values[:, 1:], v.primes)[:, None]
+        hint = switch(transform(hint, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)
+        kept = transform(hint, v.primes[:KEEP], degree=v.degree)[:, 0]
+        return body.reshape(len(v.primes), v.padded, v.width), kept
 
     return jax.lax.map(block, (symbols, e, s))
 
@@ -372,38 +371,34 @@ def _encrypt(symbols, e, s, public_values, v: Parameters):
 @functools.partial(jax.jit, static_argnames="v")
 def _values_with(s, hints, v: Parameters):
     """uint32[b, 2, 2, n]: values of the secrets beside the hints."""
-    values = jnp.stack([transform(s, p, degree=v.degree) for p in v.primes[:KEEP]], axis=1)
+    values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
     return jnp.stack([values, jnp.asarray(hints)], axis=1)
 
 
 @functools.partial(jax.jit, static_argnames="v")
 def _open_shared(u, shared, v: Parameters):
     """uint32[2, 2, n]: values of Q and u, divided by kappa."""
-    pairs = []
-    for i, p in enumerate(v.primes[:KEEP]):
-        both = jnp.stack([shared[i].astype(jnp.int64), u.astype(jnp.int64)])
-        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
-        pairs.append(rem(values * jnp.uint64(pow(v.kappa, -1, p)), p).astype(jnp.uint32))
-    return jnp.stack(pairs, axis=1)
+    primes = v.primes[:KEEP]
+    both = jnp.stack([shared.astype(jnp.int64), jnp.broadcast_to(u.astype(jnp.int64), shared.shape)], axis=1)
+    values = transform(both, primes, degree=v.degree).astype(jnp.uint64)
+    return rem(values * column([pow(v.kappa, -1, p) for p in primes], 3), primes).astype(jnp.uint32)
 
 
 @functools.partial(jax.jit, static_argnames="v")
 def _open(chunk, pair, rows, v: Parameters):
     """The largest |phase|, and int32[b, width, L] digits; the highest is not reduced, so an excess shows."""
-    terms, p, second = 2 * v.kappa, *v.primes[:KEEP]
+    primes, (p, second) = v.primes[:KEEP], v.primes[:KEEP]
+    pair = pair.reshape(KEEP, 2 * v.kappa, v.width)
 
-    def block(inputs):
-        values, row = inputs
-        phases = []
-        for i, prime in enumerate(v.primes[:KEEP]):
-            share = inner(values[:, i].reshape(terms, v.width), pair[:, i].reshape(terms, v.width), prime)
-            share = transform(share, prime, degree=v.degree, inverse=True)
-            phases.append(rem(row[i].astype(jnp.uint64) + jnp.uint64(prime) - share.astype(jnp.uint64), prime))
-        return jnp.stack(phases)
+    def block(values):
+        return inner(jnp.swapaxes(values, 0, 1).reshape(pair.shape), pair, primes)
 
-    x, y = jnp.moveaxis(jax.lax.map(block, (chunk, rows)), 1, 0)
+    shares = jnp.swapaxes(jax.lax.map(block, chunk), 0, 1)
+    shares = transform(shares, primes, degree=v.degree, inverse=True).astype(jnp.uint64)
+    rows = jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
+    x, y = rem(rows + column(primes, 3) - shares, primes)
     # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
-    lifted = rem(rem(y + jnp.uint64(2 * second) - x, second) * jnp.uint64(pow(p, -1, second)), second)
+    lifted = rem((y + jnp.uint64(2 * second) - x)[None] * jnp.uint64(pow(p, -1, second)), (second,))[0]
     phase = centered(x + jnp.uint64(p) * lifted, p * second)
     half = v.padded // 2 * sum(v.base**lane for lane in range(v.lanes))
     total = jnp.mod(phase + half, v.t)
