@@ -147,3 +147,15 @@ def positions(world: World, row) -> list:
 def expected_order(world: World, code: np.ndarray, *, top: int = TOP) -> list:
     distances = (world.codes ^ code).sum(axis=1)
     return np.argsort(distances, kind="stable")[:top].tolist()
+
+
+def numbers_of(value):
+    """The integers of a secret record, as bytes in both orders and as digits."""
+    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from numbers_of(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from numbers_of(item)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
+        width = (value.bit_length() + 7) // 8
+        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"), str(value).encode())

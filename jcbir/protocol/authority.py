@@ -168,7 +168,7 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol._grants.check_successor`.
+        RefusalError: not signed by the owner, or not of the epoch after this one; see `jcbir.protocol.refusals`.
         IntegrityError: it was sealed to another authority.
         FormatError: what it holds is no delegation of that card.
 
@@ -327,7 +327,7 @@ def admit(
 
     Raises:
         ForgedReplyError: the card's server did not sign it.
-        RefusalError: in the form that names the reason; see `jcbir.protocol._grants.check_request`.
+        RefusalError: in the form that names the reason; see `jcbir.protocol.refusals`.
         OverBudgetError: more query images than the grant allows on this day.
         EmptyCollectionError: nothing is published yet.
         OutOfStepError: the server scored other segments than the owner's catalogs name.

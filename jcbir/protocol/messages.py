@@ -47,7 +47,7 @@ class SealedImage:
 
     Attributes:
         image_id: keyed pseudonym of the image's name; says nothing of the name.
-        sealed: the authenticated envelope.
+        sealed: the image under seal, as `jcbir.sealing` makes it.
     """
 
     image_id: str

@@ -334,7 +334,7 @@ def admit_query(server: Server, query: Query, *, now: int) -> Server:
         The new state.
 
     Raises:
-        RefusalError: in the form that names the reason; see `jcbir.protocol._grants.check_request`.
+        RefusalError: in the form that names the reason; see `jcbir.protocol.refusals`.
         EmptyCollectionError: nothing is published yet.
         ValueError: no index of that scheme.
 
@@ -391,7 +391,7 @@ def succeed(server: Server, succession: Succession) -> Server:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol._grants.check_successor`.
+        RefusalError: not signed by the owner, or not of the epoch after this one; see `jcbir.protocol.refusals`.
 
     Example:
         >>> import secrets
