@@ -192,20 +192,20 @@ def test_a_segments_nonce_is_taken_once():
 
 def largest_difference(public, one, two):
     """log2 of the largest coefficient of c_0 - c'_0, and of a_1 (c_0 - c'_0) - a_0 (c_1 - c'_1), modulo q."""
-    v, lifted = public.parameters, [0, 0]
+    v = public.parameters
     rows = [
         unpack(index.ciphertexts[:1], (len(v.primes), v.polys, v.degree), primes=v.primes, name="index")[0].astype(int)
         for index in (one, two)
     ]
-    for i, p in enumerate(v.primes):
-        a, apart = expand(public)[i].astype(int), (rows[0][i] - rows[1][i]) % p
-        mixed = (a[1] * apart[0] - a[0] * apart[1]) % p
-        with jax.enable_x64(True):
-            both = np.asarray(transform(np.stack([apart[0], mixed]), p, degree=v.degree, inverse=True))
-        weight = v.q // p * pow(v.q // p, -1, p)
-        lifted = [part + row.astype(object) * weight for part, row in zip(lifted, both, strict=True)]
-    centered = [np.minimum(part % v.q, -part % v.q) for part in lifted]
-    return [math.log2(max(part.max(), 1)) for part in centered]
+    a, apart = expand(public).astype(int), rows[0] - rows[1]
+    both = np.stack([apart[:, 0], a[:, 1] * apart[:, 0] - a[:, 0] * apart[:, 1]], axis=1)
+    with jax.enable_x64(True):
+        residues = np.asarray(
+            transform(both % np.array(v.primes)[:, None, None], v.primes, degree=v.degree, inverse=True)
+        )
+    weights = np.array([v.q // p * pow(v.q // p, -1, p) for p in v.primes], object)[:, None, None]
+    lifted = (residues.astype(object) * weights).sum(axis=0) % v.q
+    return [math.log2(max(part.max(), 1)) for part in np.minimum(lifted, v.q - lifted)]
 
 
 def test_two_builds_share_nothing():
