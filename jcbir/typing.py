@@ -3,21 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Integer, UInt8, UInt32
+from jaxtyping import Bool, UInt8
 
 Array = jax.Array | np.ndarray
 
 Codes = Bool[Array, "*b k"]
 """0/1 codes of k bits, leading axes batch."""
-
-PackedCodes = UInt32[Array, "*b w"]
-"""Codes in ceil(k/32) words, most significant bit first."""
-
-Logits = Float[Array, "*b k"]
-"""Real-valued outputs of a hash head; a bit is `logit >= 0`."""
-
-Distances = Integer[Array, "*b n"]
-"""Integer Hamming distances of n database items."""
 
 Rows = UInt8[np.ndarray, "n w"]
 """n big-endian numbers of w bytes each: plaintexts or ciphertexts at rest."""
@@ -87,8 +78,9 @@ def check_whole(name: str, value: object, *, low: int, high: int | None = None) 
         ...
         ValueError: top: must be a whole number of at least 1, got 10.0
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if whole and low <= value and (high is None or value <= high):
-        return int(value)
+    if isinstance(value, int | np.integer) and not isinstance(value, bool):
+        number = int(value)
+        if low <= number and (high is None or number <= high):
+            return number
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise ValueError(f"{name}: must be a whole number {bounds}, got {value!r}")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from paillier_vectors import stored_key
 
+from jcbir.lattice.secret import generate_key
 from jcbir.protocol import authority, owner, server, session, user
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
@@ -17,7 +18,7 @@ from jcbir.protocol.messages import Catalog
 from jcbir.protocol.session import Found, Session
 from jcbir.ranking import SCHEMES as TABLE
 
-SCHEMES = tuple(TABLE)
+SCHEMES = tuple(name for name, scheme in TABLE.items() if scheme.key_kind == "paillier")
 NOW = 1_800_000_000
 BITS = 16
 SPLIT = 20
@@ -59,7 +60,8 @@ def make_world(
     codes = numbers.random((30, BITS)) > 0.5
     images = [numbers.integers(0, 256, (4 + i % 3, 5, 3), np.uint8) for i in range(30)]
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
-    state = session.found(collection="photos", bits=BITS, secret=stored_key(key), draw=draw)
+    pair = generate_key(bits=BITS, draw=draw) if key == "lattice" else stored_key(key)
+    state = session.found(collection="photos", bits=BITS, secret=pair, draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):
         state = session.publish(
             state,
@@ -145,3 +147,15 @@ def positions(world: World, row) -> list:
 def expected_order(world: World, code: np.ndarray, *, top: int = TOP) -> list:
     distances = (world.codes ^ code).sum(axis=1)
     return np.argsort(distances, kind="stable")[:top].tolist()
+
+
+def numbers_of(value):
+    """The integers of a secret record, as bytes in both orders and as digits."""
+    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
+        yield from numbers_of(getattr(value, field.name))
+    if isinstance(value, tuple):
+        for item in value:
+            yield from numbers_of(item)
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
+        width = (value.bit_length() + 7) // 8
+        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"), str(value).encode())

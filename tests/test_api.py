@@ -17,6 +17,10 @@ BANNED_PARAMETERS = {"rng", "data", "tmp", "seed", "args"}
 BANNED_PREFIXES = ("get_", "do_", "util", "helper")
 BANNED_MODULES = {"utils", "util", "helpers", "misc", "common"}
 OPTIONAL = {"gmpy2", "h5py", "haiku", "httpx", "huggingface_hub", "ray", "starlette", "tensorflow_datasets", "uvicorn"}
+# Raise what is wrong with a file, for the caller that puts it behind the file's name (the last, Python's own words).
+REASONS = {"models/_readers.py", "data/_decode.py", "data/_folders.py", "paillier/_integers.py"}
+# Commands tell a person what to do next.
+SPOKEN = {"cli", "__pycache__", "py.typed"}
 # The command line is documented by `--help`, and nobody imports it.
 UNDOCUMENTED = "jcbir.cli"
 
@@ -109,6 +113,29 @@ def test_names():
         function = parameter.values[0]
         assert not function.__name__.startswith(BANNED_PREFIXES), function.__qualname__
         assert len(function.__name__.strip("_").split("_")) <= 4, function.__qualname__
+
+
+def raised_texts(path):
+    """The text of every ValueError raised with one, its expressions as `{}`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            kind, text = node.exc.func, node.exc.args[0]
+            if (
+                isinstance(kind, ast.Name)
+                and kind.id == "ValueError"
+                and isinstance(text, ast.Constant | ast.JoinedStr)
+            ):
+                parts = text.values if isinstance(text, ast.JoinedStr) else [text]
+                yield node.lineno, "".join(part.value if isinstance(part, ast.Constant) else "{}" for part in parts)
+
+
+@pytest.mark.parametrize("package", [path.name for path in sorted(ROOT.iterdir()) if path.name not in SPOKEN])
+def test_one_error_grammar(package):
+    place = ROOT / package
+    for path in [place] if place.suffix == ".py" else place.rglob("*.py"):
+        if path.relative_to(ROOT).as_posix() not in REASONS:
+            for line, text in raised_texts(path):
+                assert re.fullmatch(r"(?s)[^:]+: (.* )?must .+[,;] got .+", text), f"{path}:{line}: {text}"
 
 
 def test_no_assert_and_no_pickle():

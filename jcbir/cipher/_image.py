@@ -334,11 +334,11 @@ def _run(
     if engine == "jax":
         size = max(1, _ON_DEVICE // (height * width * channels))
         parts = [slice(begin, begin + size) for begin in range(0, count, size)]
-        seeds = [batch_seeds(keys[p], nonces[p], shape=shape[1:], order=order) for p in parts]
+        seeds = [batch_seeds(keys[p], nonces[p], shape=(height, width, channels), order=order) for p in parts]
         results = [_transform(images[p], s, order=order, forward=forward) for p, s in zip(parts, seeds, strict=True)]
         return np.concatenate([np.asarray(r) for r in results])
     steps = chain(order).stages
-    secrets = _stream_keys(keys, nonces, shape[1:], order)
+    secrets = _stream_keys(keys, nonces, (height, width, channels), order)
     chosen: keystream.Engine = engine if engine != "auto" else "compiled" if np.size(images) >= _LARGE else "numpy"
     planes = np.ascontiguousarray(np.moveaxis(np.asarray(images), -1, 1)).reshape(-1, height, width)
     out = np.empty_like(planes)
@@ -357,7 +357,7 @@ def _run(
 
 
 def _chain_planes(
-    planes: Array,
+    planes: np.ndarray,
     secrets: list[bytes],
     channels: list[int],
     steps: tuple[Stage, ...],

@@ -43,6 +43,8 @@ from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
+from jcbir.ranking import SCHEMES, SECRET_KEY_KINDS
+from jcbir.ranking._table import modulus_length
 from jcbir.storage import _keys as keys, card_fingerprint, write_card, write_file
 from jcbir.storage._files import PRIVATE, file_digest
 from jcbir.storage._identities import read_public
@@ -98,8 +100,7 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
         if command.network is None:
             found_network(network, place=command.backbone, size=command.size, bits=command.bits)
         bits = output_width(load_network(network))
-        note(console, f"making a {command.modulus_bits}-bit Paillier key")
-        secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
+        secret = _make_key(command, bits, console)
         state = protocol.create(
             collection=command.collection,
             bits=bits,
@@ -329,6 +330,9 @@ def rekey(command: options.OwnerRekey, console: CommandConsole) -> None:
         services["authority_key"], services["authority_sealing_key"] = keys_of
     second = authority_passphrase(command.authority_passphrase_file)
     with _opened(command.place) as workspace:
+        kind = workspace.owner.card.public.kind
+        if command.modulus_bits is not None and SECRET_KEY_KINDS[kind].renew is not None:
+            raise ValueError(f"modulus_bits: must be left out for {kind} keys, got {command.modulus_bits}")
 
         def make() -> protocol.Owner:
             secret = None
@@ -458,6 +462,8 @@ def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
 def _check_init(command: options.OwnerInit) -> None:
     if not command.schemes or len(set(command.schemes)) != len(command.schemes):
         raise ValueError(f"schemes: must be different ones, at least one, got {command.schemes}")
+    if len(_key_kinds(command.schemes)) > 1:
+        raise ValueError(f"schemes: must be for keys of one kind, and lattice stands alone, got {command.schemes}")
     if command.longest_side is not None and command.longest_side < 1:
         raise ValueError(f"longest_side: must be at least 1 pixel, got {command.longest_side}")
     if not 1 <= len(command.collection) <= 100:
@@ -466,13 +472,27 @@ def _check_init(command: options.OwnerInit) -> None:
         raise FileNotFoundError(f"network: must be a file of `jcbir owner train`, got {str(command.network)!r}")
 
 
+def _make_key(command: options.OwnerInit, bits: int, console: CommandConsole) -> Any:
+    """A key of the kind that the schemes need; one of the codes' length leaves nothing to choose."""
+    (kind,) = _key_kinds(command.schemes)
+    if SECRET_KEY_KINDS[kind].renew is not None:
+        note(console, f"making a {kind} key")
+        return SECRET_KEY_KINDS[kind].generate(code_bits=bits, draw=secrets.token_bytes)
+    note(console, f"making a {command.modulus_bits}-bit Paillier key")
+    return generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
+
+
+def _key_kinds(schemes: Sequence[str]) -> set[str]:
+    return {SCHEMES[name].key_kind for name in schemes}
+
+
 def _describe(state: protocol.Owner) -> dict[str, Any]:
     card = state.card
     return {
         "collection": card.collection,
         "epoch": card.epoch,
         "bits": card.bits,
-        "modulus_bits": card.public.key.bits,
+        "modulus_bits": modulus_length(card.public, bits=card.bits),
         "fingerprint": card_fingerprint(card),
     }
 

@@ -25,6 +25,7 @@ from jcbir.models import Backbone, output_width
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
 from jcbir.protocol.messages import Admission
+from jcbir.ranking import KEY_KINDS
 from jcbir.storage import (
     _keys as keys,
     card_fingerprint,
@@ -98,6 +99,9 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     url = command.cloud or _kept_url(home)
     check_addresses(cloud=url)
     member, network = _open_member(command.place)
+    kind = KEY_KINDS[member.card.public.kind]
+    if command.audit and kind.blind is None:
+        raise ValueError(f"audit: must be left out in a collection with {kind.name} keys, got {command.audit}")
     squares = [_square(*each, network) for each in zip(command.images, contents, strict=True)]
     keep_programs()
     codes = hash_images(network, np.stack(squares))
@@ -122,7 +126,7 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
             check_opened(member.card, message, delivery.ranking, delivery.head, opened, audit=asked)
     record = {
         "collection": member.card.collection,
-        "scheme": command.scheme,
+        "scheme": message.request.scheme,
         "head": member.head,
         "audited": command.audit,
         "queries": [_write_matches(*each) for each in zip(command.images, folders, found, strict=True)],

@@ -99,7 +99,7 @@ def builder_source(
         pictures = builder.as_data_source(split, decoders={image: tfds.decode.SkipDecoding()})
     except (AssertionError, NotImplementedError, FileNotFoundError) as error:
         raise ValueError(
-            f"{builder.name}: must be prepared as array_record or parquet (`prepare=True`): {error}"
+            f"{builder.name}: must be prepared as array_record or parquet (`prepare=True`), got {error}"
         ) from error
     stated = builder.info.splits[split].num_examples
     if len(pictures) != stated:
@@ -124,7 +124,9 @@ def _tensorflow_datasets() -> ModuleType:
     try:
         import tensorflow_datasets
     except ModuleNotFoundError as error:
-        raise ValueError("sets of the catalog need the package tensorflow-datasets") from error
+        raise ValueError(
+            "name: must be a set that this machine can read, got one that needs the package tensorflow-datasets"
+        ) from error
     return tensorflow_datasets
 
 

@@ -269,7 +269,7 @@ def _cifar10_sample(ids: Sequence[str], labels: np.ndarray) -> dict[str, list[in
         wanted = [f"{entry['part']}/{position:05d}" for position in entry["positions"]]
         members = [index[identity] for identity in wanted if identity in index]
         if labels[members].tolist() != entry["labels"][: len(members)]:
-            raise ValueError(f"labels: must be those of CIFAR-10; the {part} list of cifar10-sample has others")
+            raise ValueError(f"labels: must be those of CIFAR-10, got others in the {part} list of cifar10-sample")
         parts[part] = members
     return parts
 

@@ -56,7 +56,7 @@ def random_crop(key: jax.Array, images: Shaped[Array, "b h w c"], *, padding: in
     count, height, width, channels = images.shape
     if not 0 <= padding < min(height, width):
         raise ValueError(
-            f"padding must be from 0 to {min(height, width) - 1} for {height} x {width} images, got {padding}"
+            f"padding: must be from 0 to {min(height, width) - 1} for {height} x {width} images, got {padding}"
         )
     margin = (padding, padding)
     padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode="reflect")

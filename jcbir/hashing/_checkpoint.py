@@ -65,17 +65,17 @@ def state_from_bytes(content: bytes, *, like: TrainState, about: Mapping[str, An
         stored = safetensors.numpy.load(content)
         metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
     except (safetensors.SafetensorError, ValueError) as error:
-        raise FormatError(f"content must be a safetensors file of {len(content)} bytes: {error}") from error
+        raise FormatError(f"content: must be a safetensors file of {len(content)} bytes: {error}") from error
     if _VERSION not in metadata:
-        raise FormatError(f"content must be a training state of version {_VERSION}, got metadata {sorted(metadata)}")
+        raise FormatError(f"content: must be a training state of version {_VERSION}, got metadata {sorted(metadata)}")
     wanted = json.dumps(dict(about or {}), sort_keys=True)
     if metadata[_VERSION] != wanted:
-        raise KeyMismatchError(f"checkpoint must be of the run {wanted}, got one of {metadata[_VERSION]}")
+        raise KeyMismatchError(f"checkpoint: must be of the run {wanted}, got one of {metadata[_VERSION]}")
     expected = _flatten(like)
     for name in sorted(expected.keys() | stored.keys()):
         found, right = stored.get(name), expected.get(name)
         if found is None or right is None or found.shape != right.shape or found.dtype != right.dtype:
-            raise KeyMismatchError(f"checkpoint must hold {name} as {_kind(right)}, got {_kind(found)}")
+            raise KeyMismatchError(f"checkpoint: must hold {name} as {_kind(right)}, got {_kind(found)}")
     paths, tree = jax.tree_util.tree_flatten_with_path(like)
     leaves = [_restore(leaf, stored[_name(path)]) for path, leaf in paths]
     return jax.tree.unflatten(tree, leaves)

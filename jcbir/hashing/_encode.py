@@ -51,7 +51,7 @@ def encode(
     check_whole("batch", batch, low=1)
     total = len(images)
     if total == 0:
-        raise ValueError("images must hold at least one image, got none")
+        raise ValueError("images: must hold at least one image, got none")
     compiled = apply if hasattr(apply, "lower") else jax.jit(apply)
     parts = []
     for start in range(0, total, batch):
@@ -64,7 +64,7 @@ def encode(
     broken = ~np.isfinite(logits).all(axis=-1)
     if broken.any():
         raise ValueError(
-            f"logits must be finite, got NaN or infinity for {broken.sum()} of {total} images, first image "
+            f"logits: must be finite, got NaN or infinity for {broken.sum()} of {total} images, first image "
             f"{int(broken.argmax())}: the weights or the images are damaged"
         )
     return logits

@@ -239,12 +239,14 @@ def fit(
     """
     total = len(images)
     if total == 0:
-        raise ValueError("images must hold at least one image, got none")
+        raise ValueError("images: must hold at least one image, got none")
     if batch < 1:
-        raise ValueError(f"batch must be at least 1, got {batch}")
+        raise ValueError(f"batch: must be at least 1, got {batch}")
     for path, leaf in jax.tree.leaves_with_path(targets):
         if len(leaf) != total:
-            raise ValueError(f"targets{jax.tree_util.keystr(path)} must have {total} rows like images, got {len(leaf)}")
+            raise ValueError(
+                f"targets{jax.tree_util.keystr(path)}: must have {total} rows like images, got {len(leaf)}"
+            )
     batch = min(batch, total)
     per_epoch = total // batch
     compiled = step if hasattr(step, "lower") else jax.jit(step)
@@ -352,7 +354,7 @@ def _check_finite(tree: Any, *, name: str) -> None:
         broken = int((~np.isfinite(np.asarray(leaf, np.float32))).sum())
         if broken:
             where = f"{name}{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{where} must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
+            raise ValueError(f"{where}: must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
 
 
 def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:
@@ -362,6 +364,6 @@ def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:
 def _check_loss(loss: float, step: int, epoch: int) -> None:
     if not np.isfinite(loss):
         raise ValueError(
-            f"loss must stay finite, got {loss} at step {step} of epoch {epoch}: lower the learning rate, or look for "
+            f"loss: must stay finite, got {loss} at step {step} of epoch {epoch}: lower the learning rate, or look for "
             "NaN in the images and targets; the state of the last checkpoint is still good"
         )

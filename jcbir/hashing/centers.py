@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Key, UInt64
 
-from jcbir.hashing.shallow import LinearHash, itq
+from jcbir.hashing.shallow import KernelHash, LinearHash, itq
 from jcbir.typing import Array
 
 # Rejection of duplicate rows converges geometrically unless nearly every balanced row is asked for.
@@ -56,9 +56,9 @@ def hadamard(classes: int, bits: int) -> Bool[np.ndarray, "c k"]:
         Wang et al., Secure Content Based Image Retrieval Scheme, CMC 75(3), 2023, eq. 1.
     """
     if bits < 1 or bits & (bits - 1):
-        raise ValueError(f"bits must be a power of two for Hadamard centers, got {bits}")
+        raise ValueError(f"bits: must be a power of two for Hadamard centers, got {bits}")
     if not 1 <= classes <= 2 * bits:
-        raise ValueError(f"classes must be between 1 and 2 * bits = {2 * bits} for Hadamard centers, got {classes}")
+        raise ValueError(f"classes: must be between 1 and 2 * bits = {2 * bits} for Hadamard centers, got {classes}")
     matrix = np.ones((1, 1), np.int8)
     while len(matrix) < bits:
         matrix = np.kron(np.array([[1, 1], [1, -1]], np.int8), matrix)
@@ -92,10 +92,10 @@ def bernoulli(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray, "c
         Yuan et al., Central Similarity Quantization for Efficient Image and Video Retrieval, CVPR 2020, algorithm 1.
     """
     if bits < 2 or bits % 2:
-        raise ValueError(f"bits must be even for balanced centers, got {bits}")
+        raise ValueError(f"bits: must be even for balanced centers, got {bits}")
     if not 1 <= classes <= math.comb(bits, bits // 2):
         bound = math.comb(bits, bits // 2)
-        raise ValueError(f"classes must be between 1 and C(bits, bits/2) = {bound} balanced rows, got {classes}")
+        raise ValueError(f"classes: must be between 1 and C(bits, bits/2) = {bound} balanced rows, got {classes}")
     if classes > 0.9 * math.comb(bits, bits // 2):
         return _all_balanced(key, bits)[:classes]
     rows = np.zeros((0, bits), bool)
@@ -180,14 +180,14 @@ def semantic(
     """
     classes, bits = centers.shape
     if labels.shape[-1] != classes:
-        raise ValueError(f"labels must have {classes} columns, one per center, got shape {labels.shape}")
+        raise ValueError(f"labels: must have {classes} columns, one per center, got shape {labels.shape}")
     settled = jnp.arange(bits) % 2 == 0 if ties is None else jnp.asarray(ties)
     if settled.shape != (bits,):
-        raise ValueError(f"ties must have shape ({bits},), one bit per column of centers, got {settled.shape}")
+        raise ValueError(f"ties: must have shape ({bits},), one bit per column of centers, got {settled.shape}")
     signs = jnp.where(jnp.asarray(centers), 1.0, -1.0).astype(jnp.float32)
     if weights is not None:
         if np.shape(weights) != (classes,):
-            raise ValueError(f"weights must have shape ({classes},), one a center, got {np.shape(weights)}")
+            raise ValueError(f"weights: must have shape ({classes},), one a center, got {np.shape(weights)}")
         signs = signs * jnp.asarray(weights, jnp.float32)[:, None]
     votes = jnp.asarray(labels).astype(jnp.float32) @ signs
     return jnp.where(votes == 0, jnp.broadcast_to(settled, votes.shape), votes > 0)
@@ -229,28 +229,6 @@ def distinct(centers: Bool[np.ndarray, "c k"]) -> Bool[np.ndarray, "d k"]:
     """
     _, first = np.unique(np.packbits(centers, axis=1), axis=0, return_index=True)
     return centers[np.sort(first)]
-
-
-def class_targets(labels: Integer[np.ndarray, " n"], centers: Bool[np.ndarray, "c k"]) -> Bool[np.ndarray, "n k"]:
-    """The hash center of each label.
-
-    Args:
-        labels: class numbers 0 to c - 1.
-        centers: one center a class.
-
-    Returns:
-        One center an image.
-
-    Raises:
-        ValueError: a label outside the classes that have a center.
-
-    Example:
-        >>> class_targets(np.array([1, 0], np.int32), np.eye(2, 8, dtype=bool)).argmax(axis=1).tolist()
-        [1, 0]
-    """
-    if labels.min() < 0 or labels.max() >= len(centers):
-        raise ValueError(f"labels: must be 0 to {len(centers) - 1}, got {labels.min()} to {labels.max()}")
-    return centers[labels]
 
 
 def _all_balanced(key: jax.Array, bits: int) -> np.ndarray:
@@ -312,7 +290,7 @@ def separation(centers: Bool[np.ndarray, "c k"]) -> Separation:
     """
     count = len(centers)
     if count < 2:
-        raise ValueError(f"centers must have at least two rows to be apart, got {count}")
+        raise ValueError(f"centers: must have at least two rows to be apart, got {count}")
     # A column with a ones adds a * (count - a) to the sum over pairs: the mean needs no pairs at all.
     ones = centers.sum(axis=0, dtype=np.int64)
     mean = float((ones * (count - ones)).sum() / (count * (count - 1) // 2))
@@ -363,9 +341,9 @@ def separated_centers(key: jax.Array, classes: int, *, bits: int, tries: int = 6
         Hocquenghem, Codes correcteurs d'erreurs, Chiffres 2, 1959.
     """
     if not 2 <= bits <= 512:
-        raise ValueError(f"bits must be from 2 to 512, got {bits}")
+        raise ValueError(f"bits: must be from 2 to 512, got {bits}")
     if not 1 <= classes <= 2 ** min(bits, 20):
-        raise ValueError(f"classes must be from 1 to 2^min(bits, 20) = {2 ** min(bits, 20)}, got {classes}")
+        raise ValueError(f"classes: must be from 1 to 2^min(bits, 20) = {2 ** min(bits, 20)}, got {classes}")
     rows = max(1, (classes - 1).bit_length())
     if bits & (bits - 1) == 0:
         words = _words(_generator(bits, rows))
@@ -400,7 +378,7 @@ def _best_of(key: jax.Array, classes: int, *, bits: int, rows: int, tries: int) 
             if (found.minimum, found.mean) > score:
                 best, score = words, (found.minimum, found.mean)
     if best is None:
-        raise ValueError(f"tries must be larger than {tries} to find {classes} different rows of {bits} bits")
+        raise ValueError(f"tries: must be larger to find {classes} different rows of {bits} bits, got {tries}")
     return best
 
 
@@ -474,7 +452,9 @@ def _pack64(centers: np.ndarray) -> UInt64[np.ndarray, "c w"]:
     return np.packbits(np.pad(centers, ((0, 0), (0, padding))), axis=1).view(np.uint64)
 
 
-def label_codes(key: Key[Array, ""], labels: Bool[Array, "n c"], *, bits: int, iterations: int = 50) -> LinearHash:
+def label_codes(
+    key: Key[Array, ""], labels: Bool[Array, "n c"], *, bits: int, iterations: int = 50
+) -> LinearHash | KernelHash:
     """A hash of label rows whose Hamming distances follow how many labels two rows share.
 
     bit_k = [(y - mean y) . p_k >= 0], p_k the rotated principal components of the training label rows. Targets of a
@@ -508,5 +488,5 @@ def label_codes(key: Key[Array, ""], labels: Bool[Array, "n c"], *, bits: int, i
     """
     classes = labels.shape[-1]
     if not 1 <= bits <= classes:
-        raise ValueError(f"bits must be from 1 to {classes}, the number of classes, got {bits}")
+        raise ValueError(f"bits: must be from 1 to {classes}, the number of classes, got {bits}")
     return itq(key, jnp.asarray(labels).astype(jnp.float32), bits=bits, iterations=iterations).hash

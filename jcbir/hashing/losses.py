@@ -41,7 +41,7 @@ def central_similarity(logits: Float[Array, "*b k"], targets: Bool[Array, "*b k"
         Yuan et al., Central Similarity Quantization, CVPR 2020, eq. 4. Wang et al., CMC 75(3), 2023, eq. 3.
     """
     if logits.shape != targets.shape:
-        raise ValueError(f"targets must have the shape of logits {logits.shape}, got {targets.shape}")
+        raise ValueError(f"targets: must have the shape of logits {logits.shape}, got {targets.shape}")
     # log(1 + exp(x)) with x = 2u for a 0 bit and -2u for a 1 bit: no logarithm of a rounded probability.
     return jax.nn.softplus(2.0 * jnp.where(jnp.asarray(targets), -logits, logits)).mean(axis=-1)
 
@@ -198,7 +198,7 @@ def _label_shares(labels: Labels, *, classes: int) -> Float[jax.Array, "b c"]:
     if labels.ndim == 1:
         return jax.nn.one_hot(labels, classes, dtype=jnp.float32)
     if labels.shape[-1] != classes:
-        raise ValueError(f"labels must have {classes} columns, got {labels.shape[-1]}")
+        raise ValueError(f"labels: must have {classes} columns, got {labels.shape[-1]}")
     rows = labels.astype(jnp.float32)
     return rows / jnp.maximum(rows.sum(axis=-1, keepdims=True), 1.0)
 

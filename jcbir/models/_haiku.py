@@ -58,7 +58,7 @@ def to_haiku(
         elif path[-1] == "kernel" or path[-2] == "fc":
             params.setdefault(layer, {})["w" if path[-1] == "kernel" else "b"] = array
         else:
-            raise FormatError(f"variables must have a place in Haiku's network; {'/'.join(path)} has none")
+            raise FormatError(f"variables: must have a place in Haiku's network; {'/'.join(path)} has none")
     return params, state
 
 
@@ -86,7 +86,8 @@ def from_haiku(params: Mapping[str, Any], state: Mapping[str, Any], module: ResN
     left = {(layer, leaf): a for layer, leaves in params.items() for leaf, a in leaves.items()}
     left |= {(layer, "average"): leaves["average"] for layer, leaves in state.items()}
     filled, missing, misshapen = {}, [], []
-    for path, wanted in flatten_dict(shapes(module)).items():
+    expected: dict[tuple[str, ...], Any] = flatten_dict(shapes(module))
+    for path, wanted in expected.items():
         source = _haiku_source(path, network)
         if source not in left:
             missing.append("/".join(source))
@@ -124,7 +125,7 @@ def _haiku_layer(path: tuple[str, ...], network: str) -> str:
     if len(path) == 3 and layer in ("bn1", "conv1"):
         return f"{network}/~/initial_{'batchnorm' if layer == 'bn1' else 'conv'}"
     if len(path) != 4 or not path[1].startswith("layer"):
-        raise FormatError(f"variables must have a place in Haiku's network; {'/'.join(path)} has none")
+        raise FormatError(f"variables: must have a place in Haiku's network; {'/'.join(path)} has none")
     stage, block = path[1][5:].split("_")
     if layer.startswith("downsample"):
         inner = "shortcut_conv" if layer == "downsample_0" else "shortcut_batchnorm"

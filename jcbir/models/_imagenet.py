@@ -74,15 +74,19 @@ def imagenet_record() -> dict[str, Any]:
     return json.loads(_asset("resnet50.json"))
 
 
-def _variables(about: dict[str, Any]) -> dict[str, Any]:
-    encoded = _asset(about["file"])
+def asset_tensors(encoded: bytes, about: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors of a file inside the package, if it is the one that its record speaks of."""
     digest = hashlib.sha256(encoded).hexdigest()
     if digest != about["sha256"]:
         raise IntegrityError(f"{about['file']}: must have SHA-256 {about['sha256']}, got {digest}")
     try:
-        tensors = safetensors.numpy.load(encoded)
+        return safetensors.numpy.load(encoded)
     except safetensors.SafetensorError as error:
         raise FormatError(f"{about['file']}: must be a safetensors file, got {error}") from error
+
+
+def _variables(about: dict[str, Any]) -> dict[str, Any]:
+    tensors = asset_tensors(_asset(about["file"]), about)
     factors = {name.removesuffix("/factor"): tensors.pop(name) for name in list(tensors) if name.endswith("/factor")}
     if set(factors) != {name for name, tensor in tensors.items() if tensor.dtype == np.int8}:
         raise FormatError(f"{about['file']}: must hold a factor for each int8 kernel, got {len(factors)} factors")

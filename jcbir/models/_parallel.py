@@ -36,7 +36,7 @@ def split_batch(tree: Any, *, devices: Sequence[Any] | None = None) -> Any:
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         if np.ndim(leaf) == 0 or leaf.shape[0] % mesh.size:
             where = jax.tree_util.keystr(path) or "array"
-            raise ValueError(f"batch must be a multiple of {mesh.size} devices; got {where} of shape {np.shape(leaf)}")
+            raise ValueError(f"batch: must be a multiple of {mesh.size} devices, got {where} of shape {np.shape(leaf)}")
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 

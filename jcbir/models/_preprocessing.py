@@ -62,12 +62,12 @@ def preprocess(images: UInt8[Array, "b h w 3"], preprocessing: Preprocessing) ->
         (2, 32, 32, 3)
     """
     if images.dtype != jnp.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images must be uint8 [b h w 3], RGB 0 to 255; got {images.dtype} {images.shape}")
+        raise ValueError(f"images: must be uint8 [b h w 3], RGB 0 to 255, got {images.dtype} {images.shape}")
     pixels = jnp.asarray(images).astype(jnp.float32)
     if preprocessing.resize is not None:
         pixels = _resize_crop(pixels, preprocessing)
     if pixels.shape[1:3] != (preprocessing.size, preprocessing.size):
-        raise ValueError(f"images must be {preprocessing.size} px a side without `resize`; got {images.shape[1:3]}")
+        raise ValueError(f"images: must be {preprocessing.size} px a side without `resize`, got {images.shape[1:3]}")
     if preprocessing.channels == "bgr":
         pixels = pixels[..., ::-1]
     mean = np.asarray(preprocessing.mean, np.float32).reshape(1, 1, 1, 3)
@@ -102,7 +102,7 @@ def _resize_crop(pixels: jax.Array, preprocessing: Preprocessing) -> jax.Array:
     batch, height, width, _ = pixels.shape
     size, shorter = preprocessing.size, preprocessing.resize or preprocessing.size
     if shorter < size:
-        raise ValueError(f"preprocessing.resize must be at least size {size}; got {shorter}")
+        raise ValueError(f"preprocessing.resize: must be at least size {size}, got {shorter}")
     factor = shorter / min(height, width)
     target = (batch, max(shorter, round(height * factor)), max(shorter, round(width * factor)), 3)
     if target[1:3] != (height, width):

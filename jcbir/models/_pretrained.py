@@ -162,7 +162,8 @@ def _fill(
 ) -> dict[str, Any]:
     left = {name: np.asarray(a) for name, a in tensors.items() if not name.startswith(tuple(ignore))}
     filled, missing, misshapen = {}, [], []
-    for path, wanted in flatten_dict(shapes(module)).items():
+    expected: dict[Path, Any] = flatten_dict(shapes(module))
+    for path, wanted in expected.items():
         names, turn = pull(path)
         found = [name for name in names if name in left]
         if not found:

@@ -50,5 +50,6 @@ def _halve_leaf(path: Any, leaf: Any) -> np.ndarray:
         return array.astype(np.float32)
     limit = float(np.finfo(np.float16).max)
     if not np.all(np.abs(array) <= limit):
-        raise ValueError(f"{jax.tree_util.keystr(path)} must be finite and within {limit} to be stored in float16")
+        largest = np.abs(array).max()
+        raise ValueError(f"{jax.tree_util.keystr(path)}: must be finite and within {limit} for float16, got {largest}")
     return array.astype(np.float16)

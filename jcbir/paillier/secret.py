@@ -367,7 +367,7 @@ def _decrypt_integers(
         sound = [x and y for x, y in zip(sound, whole, strict=True)]
     plaintexts = residues[0]
     if len(sides) == 2:
-        plaintexts = _join(*residues, sides[0][0], sides[1][0], engine=engine)
+        plaintexts = _join(residues[0], residues[1], sides[0][0], sides[1][0], engine=engine)
     agrees = [all(m * base % n == found[i] for n, base, found in checks) for i, m in enumerate(plaintexts)]
     return rows.from_ints(map(int, plaintexts), width=secret.public.plaintext_bytes), sound, agrees
 
@@ -411,7 +411,7 @@ def _blinded(
         integers.fixed_base_powers(h, side, square, engine=name)
         for h, side, square in zip(generators, exponents, squares, strict=True)
     ]
-    joined = _join(*powers, *squares, engine=name)
+    joined = _join(powers[0], powers[1], squares[0], squares[1], engine=name)
     _check_joined([c % squares[0] == x and c % squares[1] == y for c, x, y in zip(joined, *powers, strict=True)])
     fresh = rows.from_ints(map(int, joined), width=width)
     return public_half.encrypt(PublicKey(public.n, public.n + 1), plaintexts, blinders=fresh, engine=name)

@@ -7,7 +7,7 @@ encoding only, and what is built of a body never exceeds `building_room` of its 
 
 import operator
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgpack
 import numpy as np
@@ -273,7 +273,7 @@ def record(kind: Callable[..., Any], /, **fields: Codec) -> Codec:
 
 def write_plain(codec: Codec, value: Any) -> bytes:
     """Write a value as msgpack; ValueError where it breaks a limit of its schema."""
-    return msgpack.packb(codec.pack(value), use_bin_type=True)
+    return cast(bytes, msgpack.packb(codec.pack(value), use_bin_type=True))
 
 
 def read_plain(codec: Codec, body: bytes | memoryview, *, name: str, room: int | None = None) -> Any:

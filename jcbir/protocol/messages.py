@@ -15,9 +15,6 @@ from jaxtyping import UInt8
 from jcbir.ranking._keys import TaggedKey
 from jcbir.ranking._scheme import Index, Scores, Trapdoor
 
-DEFAULT_SCHEME = "packed"
-"""What is offered and asked where nobody says which."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Card:
@@ -50,7 +47,7 @@ class SealedImage:
 
     Attributes:
         image_id: keyed pseudonym of the image's name; says nothing of the name.
-        sealed: the authenticated envelope.
+        sealed: the image under seal, as `jcbir.sealing` makes it.
     """
 
     image_id: str

@@ -48,7 +48,8 @@ from jcbir.protocol.refusals import (
     ForgedReplyError,
     TamperedQueryError,
 )
-from jcbir.ranking._scheme import Index, Scores, Shapes
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._scheme import Index, Scores, Shapes, score_rows
 from jcbir.ranking._score import prepare, score
 from jcbir.ranking._table import check_layout, find_scheme
 
@@ -167,11 +168,11 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
     check_signature(publication, public=server.card.owner_key, refusal=ForgedReplyError)
     number = server.segments[-1].number + 1 if server.segments else 0
     if publication.segment != number:
-        raise ValueError(f"publication: segment {publication.segment}, the next one here is {number}")
+        raise ValueError(f"publication: must be segment {number}, the next one here, got segment {publication.segment}")
     image_ids = tuple(image.image_id for image in publication.images)
     taken = server.images.keys() & set(image_ids)
     if taken or len(set(image_ids)) != len(image_ids):
-        raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
+        raise ValueError(f"publication: must have new and different pseudonyms, got {len(taken)} that are here already")
     schemes = [index.layout.scheme for index in publication.indexes]
     if not schemes or len(set(schemes)) != len(schemes):
         raise ValueError(f"publication: must have indexes of different schemes, at least one, got {schemes}")
@@ -183,7 +184,7 @@ def check_publication(server: Server, publication: Publication, *, tables: bool 
         expected = (len(image_ids), server.card.bits, shape)
         if (index.layout.count, index.layout.bits, index.ciphertexts.shape) != expected:
             raise ValueError(
-                f"publication: an index must have (codes, bits, ciphertexts) {expected}, got {index.layout}"
+                f"publication: must have indexes of (codes, bits, ciphertexts) {expected}, got {index.layout}"
             )
     return prepare_segment(server.card, publication.segment, publication.indexes, image_ids, tables=tables)
 
@@ -333,7 +334,7 @@ def admit_query(server: Server, query: Query, *, now: int) -> Server:
         The new state.
 
     Raises:
-        RefusalError: in the form that names the reason; see `jcbir.protocol._grants.check_request`.
+        RefusalError: in the form that names the reason; see `jcbir.protocol.refusals`.
         EmptyCollectionError: nothing is published yet.
         ValueError: no index of that scheme.
 
@@ -390,7 +391,7 @@ def succeed(server: Server, succession: Succession) -> Server:
         The state of the new epoch; the old one for a repeated message.
 
     Raises:
-        RefusalError: see `jcbir.protocol._grants.check_successor`.
+        RefusalError: not signed by the owner, or not of the epoch after this one; see `jcbir.protocol.refusals`.
 
     Example:
         >>> import secrets
@@ -544,7 +545,8 @@ def score_share(
         engine: arithmetic engine.
 
     Returns:
-        uint8[q, b, w]: for each trapdoor the ciphertexts of all scores, segment after segment.
+        uint8[q, b, w]: for each trapdoor the ciphertexts of all scores, segment after segment; before those of the
+            collection's first segment what all segments share, in a scheme that has such rows.
 
     Raises:
         ValueError: too few blinders, no index of that scheme or no such segment, or a trapdoor that does not fit.
@@ -564,10 +566,11 @@ def score_share(
     indexes = _indexes(server, query.request.scheme, segments)
     public, used, rows = server.card.public.key, 0, []
     for trapdoor in query.trapdoors:
-        for index in indexes:
+        for number, index in zip(segments, indexes, strict=True):
             fresh = blinders[used : used + _shapes(index).blinders]
             used += len(fresh)
-            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine).ciphertexts)
+            first = number == server.segments[0].number
+            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine, share=first).ciphertexts)
     return np.concatenate(rows).reshape(len(query.trapdoors), -1, rows[0].shape[1])
 
 
@@ -599,11 +602,12 @@ def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"],
             f"identity: must be the card's {server.card.cloud_key.hex()}, got {identity.public.hex()}"
         )
     indexes = _indexes(server, query.request.scheme, None)
-    shapes = [_shapes(index).scores for index in indexes]
-    expected = (len(query.trapdoors), sum(count for count, _ in shapes), shapes[0][1])
+    shapes = [_shapes(index) for index in indexes]
+    counts = score_rows(shapes)
+    expected = (len(query.trapdoors), sum(counts), shapes[0].scores[1])
     if rows.shape != expected:
         raise ValueError(f"rows: must be uint8{list(expected)}, got {rows.dtype}{list(rows.shape)}")
-    ends = np.cumsum([count for count, _ in shapes])[:-1]
+    ends = np.cumsum(counts)[:-1]
     scores = tuple(
         tuple(
             Scores(index.layout, index.fingerprint, part)
@@ -682,7 +686,9 @@ def deliver(server: Server, ranking: Ranking) -> tuple[Server, Delivery]:
         raise ForgedReplyError(f"ranking: request {ranking.nonce.hex()} does not wait for one")
     missing = [image_id for image_id in ranking.image_ids if image_id not in server.images]
     if missing:
-        raise ValueError(f"ranking: {len(missing)} of {len(ranking.image_ids)} images are not here any more; ask again")
+        raise ValueError(
+            f"ranking: must name images that are here, got {len(missing)} of {len(ranking.image_ids)} gone; ask again"
+        )
     images = tuple(SealedImage(image_id, server.images[image_id]) for image_id in ranking.image_ids)
     length = sum(len(image.sealed) for image in images)
     delivery = Delivery(ranking, images, server.head, bytes(padded_length(length) - length))
@@ -715,7 +721,7 @@ def open_blocks(
 
     Raises:
         TamperedQueryError: the query's user did not sign the audit, or it is of another query.
-        ValueError: a place that the answer does not have.
+        ValueError: a place that the answer does not have, or a key kind that has no audits.
 
     Example:
         >>> from jcbir.protocol import audit as auditing, user
@@ -728,6 +734,9 @@ def open_blocks(
         >>> len(opened.blocks)
         2
     """
+    kind = KEY_KINDS[server.card.public.kind]
+    if kind.blind is None:
+        raise ValueError(f"audit: must be of a collection with keys of a kind with audits, got {kind.name}")
     if audit.nonce != query.request.nonce:
         raise TamperedQueryError("audit: names another query")
     check_signature(audit, public=query.request.grant.signing_key, refusal=TamperedQueryError)

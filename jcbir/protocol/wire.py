@@ -302,12 +302,12 @@ def to_bytes(message: Any) -> bytes:
         b'JCBM\\x02\\x0c'
     """
     if type(message) not in MESSAGES:
-        raise ValueError(f"message: expected a record of jcbir.protocol.messages, got {type(message).__name__}")
+        raise ValueError(f"message: must be a record of jcbir.protocol.messages, got {type(message).__name__}")
     kind, codec, limit = MESSAGES[type(message)]
     body = write_plain(codec, message)
     if len(body) > limit:
         raise ValueError(
-            f"message: a {type(message).__name__} has at most {limit} bytes, got {len(body)}; send less at once"
+            f"message: must be at most {limit} bytes for a {type(message).__name__}, got {len(body)}; send less at once"
         )
     header = HEADER.pack(MAGIC, VERSION, kind, 0, len(body))
     return b"".join([header, body, _checksum(header, body)])

@@ -11,10 +11,14 @@ import numpy as np
 
 from jcbir.errors import FormatError
 from jcbir.lattice import _query as lattice, public as lattice_public
+from jcbir.lattice._parameters import CHUNKS
 from jcbir.lattice._sampling import SEED_BYTES
+from jcbir.paillier import _engines as engines
 from jcbir.paillier._blinding import blinders, draw_randomness, raise_randomness
 from jcbir.paillier.public import PublicKey, check_public, encrypt
 from jcbir.typing import Rows
+
+MEASURED_PRODUCTS = 256
 
 Fields = Mapping[str, int | bytes]
 
@@ -35,6 +39,8 @@ class KeyKind(NamedTuple):
         randomness: `randomness(public, count, draw=)`: what blinders are made of, one row each, or None where a search
             under such keys cannot be audited.
         blind: `blind(public, randomness, engine=)`: the blinders of it, which encrypt zero whatever it is.
+        row_seconds: `row_seconds(public, clock=)`: how long this process takes for a row of an index and a query, once
+            it has compiled what there is to compile; None where nobody serves such keys.
         opening_name: `opening_name(opening)`: what the authority notes of a query's opening, so that none comes twice;
             None where it may.
     """
@@ -49,6 +55,7 @@ class KeyKind(NamedTuple):
     encrypt: Callable[..., Rows]
     randomness: Callable[..., Rows] | None = None
     blind: Callable[..., Rows] | None = None
+    row_seconds: Callable[..., float] | None = None
     opening_name: Callable[..., bytes] | None = None
 
 
@@ -94,6 +101,16 @@ def _check_paillier(public: PublicKey, *, unsafe_small: bool = False) -> None:
         check_public(public)
 
 
+def _product_seconds(public: PublicKey, *, clock: Callable[[], float]) -> float:
+    number = engines.number_type(engines.choose_engine("auto", count=1))
+    modulus = number(public.n_squared)
+    product = factor = modulus // 3
+    start = clock()
+    for _ in range(MEASURED_PRODUCTS):
+        product = product * factor % modulus
+    return (clock() - start) / MEASURED_PRODUCTS
+
+
 PAILLIER = KeyKind(
     name="paillier",
     key_type=PublicKey,
@@ -105,6 +122,7 @@ PAILLIER = KeyKind(
     encrypt=encrypt,
     randomness=draw_randomness,
     blind=raise_randomness,
+    row_seconds=_product_seconds,
 )
 
 
@@ -136,6 +154,19 @@ def _encrypt_queries(
     return np.stack(made)
 
 
+def _block_seconds(public: lattice_public.PublicKey, *, clock: Callable[[], float]) -> float:
+    """Of zeros, in chunks of every size, so that no query compiles."""
+    v, blocks = public.parameters, sum(CHUNKS)
+    rows = np.zeros((blocks, v.block_bytes), np.uint8)
+    part = lattice_public.prepare(public, lattice_public.Index(public.fingerprint, bytes(SEED_BYTES), rows))
+    query = lattice_public.Query(public.fingerprint, np.zeros(v.query_bytes, np.uint8))
+    lattice_public.score_shared(public, query)
+    lattice_public.score_blocks(public, part, query, draw=bytes)
+    start = clock()
+    lattice_public.score_blocks(public, part, query, draw=bytes)
+    return (clock() - start) / blocks
+
+
 LATTICE = KeyKind(
     name="lattice",
     key_type=lattice_public.PublicKey,
@@ -145,6 +176,7 @@ LATTICE = KeyKind(
     blinder_bytes=lambda public: 2 * SEED_BYTES,
     blinders=_draw_seeds,
     encrypt=_encrypt_queries,
+    row_seconds=_block_seconds,
     opening_name=lambda opening: lattice.QuerySecret(opening.tobytes(), b"").name,
 )
 

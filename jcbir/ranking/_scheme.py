@@ -154,6 +154,11 @@ class Shapes(NamedTuple):
         return self.scores[0] if self.opened is None else self.opened
 
 
+def score_rows(shapes: Sequence[Shapes]) -> list[int]:
+    """Rows of the scores of each segment of an index: what they share stands before the first."""
+    return [shape.scores[0] + (0 if place else shape.shared) for place, shape in enumerate(shapes)]
+
+
 @dataclasses.dataclass(frozen=True)
 class Operations:
     """Rows worked on, per index or per query.

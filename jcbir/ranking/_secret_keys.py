@@ -7,7 +7,8 @@ import numpy as np
 
 from jcbir.errors import FormatError
 from jcbir.lattice import secret as lattice
-from jcbir.lattice._sampling import SEED_BYTES
+from jcbir.lattice._parameters import CHUNKS
+from jcbir.lattice._sampling import SEED_BYTES, derive
 from jcbir.lattice.public import PublicKey as LatticeKey, Reply, check_public
 from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.public import PublicKey
@@ -23,7 +24,8 @@ class SecretKeyKind(NamedTuple):
 
     Attributes:
         name: of the kind.
-        generate: `generate(draw=, bits=, ...)`: a fresh secret key.
+        generate: `generate(draw=, bits=, code_bits=, ...)`: a fresh secret key with a modulus of `bits`, for codes of
+            `code_bits`; a kind takes what it depends on.
         to_fields: `to_fields(secret)`: what the public half does not say, as whole numbers and bytes by name. SECRET.
         from_fields: `from_fields(public, fields)`: the key back, or FormatError without a word of the secret.
         check: `check(secret, unsafe_small=)`: refuses a key pair that decrypts wrongly or is weak; a short one passes
@@ -37,6 +39,8 @@ class SecretKeyKind(NamedTuple):
         open: None, or `open(secret, prepared, rows, opening)`: all score rows of one query, segment after segment, to
             opened rows, where those of a query are opened together. IntegrityError for rows that no honest server
             sends: nothing more is to be opened for it then.
+        row_seconds: None, or `row_seconds(secret, clock=)`: how long `open` takes for a score row in this process, once
+            it has compiled what there is to compile.
         renew: None, or `renew(secret, draw=)`: the key pair of the next epoch, where no key may serve two.
     """
 
@@ -50,6 +54,7 @@ class SecretKeyKind(NamedTuple):
     decrypt: Callable[..., Rows]
     prepare: Callable[..., Any] | None = None
     open: Callable[..., Rows] | None = None
+    row_seconds: Callable[..., float] | None = None
     renew: Callable[..., Any] | None = None
 
 
@@ -77,9 +82,13 @@ def _check_paillier(secret: SecretKey, *, unsafe_small: bool = False) -> None:
         check_secret(secret)
 
 
+def _generate_paillier(*, code_bits: int = 0, **options: Any) -> SecretKey:
+    return generate_keys(**options)
+
+
 PAILLIER = SecretKeyKind(
     name="paillier",
-    generate=generate_keys,
+    generate=_generate_paillier,
     to_fields=_paillier_fields,
     from_fields=_paillier_key,
     check=_check_paillier,
@@ -100,9 +109,8 @@ def _check_lattice(secret: lattice.SecretKey, *, unsafe_small: bool = False) -> 
     check_public(secret.public, unsafe_small=unsafe_small)
 
 
-def _generate_lattice(*, draw: Callable[[int], bytes], bits: int, **_: Any) -> lattice.SecretKey:
-    """`bits` is the length of the codes."""
-    return lattice.generate_key(bits=bits, draw=draw)
+def _generate_lattice(*, draw: Callable[[int], bytes], code_bits: int, **_: Any) -> lattice.SecretKey:
+    return lattice.generate_key(bits=code_bits, draw=draw)
 
 
 def _encrypt_codes(
@@ -142,6 +150,21 @@ def _open_query(
     return distances.astype(DISTANCE).view(np.uint8).reshape(-1, DISTANCE.itemsize)
 
 
+def _open_seconds(secret: lattice.SecretKey, *, clock: Callable[[], float]) -> float:
+    """Of zeros, which open as if every distance were half of the longest, in chunks of every size."""
+    v, blocks, nonce = secret.public.parameters, sum(CHUNKS), bytes(SEED_BYTES)
+    hints = np.zeros((blocks, v.hint_bytes), np.uint8)
+    name = derive(nonce, "segment name")
+    segment = lattice.Segment(secret.public.fingerprint, name, blocks * v.images, nonce, hints)
+    prepared = [lattice.prepare(secret, segment)]
+    rows = np.zeros((v.reply_shared_bytes // v.reply_block_bytes + blocks, v.reply_block_bytes), np.uint8)
+    opening = np.zeros((1, SEED_BYTES), np.uint8)
+    _open_query(secret, prepared, rows, opening)
+    start = clock()
+    _open_query(secret, prepared, rows, opening)
+    return (clock() - start) / len(rows)
+
+
 def _decrypt_nothing(*_: Any, **__: Any) -> Rows:
     raise ValueError("rows: must be opened a query at a time, got single ones")
 
@@ -157,6 +180,7 @@ LATTICE = SecretKeyKind(
     decrypt=_decrypt_nothing,
     prepare=_prepare_segment,
     open=_open_query,
+    row_seconds=_open_seconds,
     renew=lambda secret, *, draw: lattice.generate_key(bits=secret.public.parameters.bits, draw=draw),
 )
 

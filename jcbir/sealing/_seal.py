@@ -269,7 +269,7 @@ def seal_strips(
             body = _image_array(strip)
             expected = (min(rows, shape[0] - done), *shape[1:])
             if body.shape != expected:
-                raise ValueError(f"strips: strip {number} must be {expected}, got {body.shape}")
+                raise ValueError(f"strips: must be {expected} at strip {number}, got {body.shape}")
             done += len(body)
             (body,) = _encrypted(inside, body[None], [cipher_key], [strip_nonce(number)])
             yield body.tobytes()

@@ -7,10 +7,9 @@ under the same path. What travels is what travels to a local worker: the public 
 import asyncio
 import functools
 
-import msgpack
 import ray
 
-from jcbir.service._pool import DEATHS, URGENT
+from jcbir.service._pool import DEATHS, URGENT, pack
 from jcbir.service._scoring import Worker, open_worker
 
 
@@ -43,7 +42,7 @@ class Cluster:
         Cluster.blocks += 1
         self._task = ray.remote(num_cpus=1, max_retries=DEATHS)(score_job)
         # A store that a worker cannot open shows at the start, not at the first query.
-        await self.run(msgpack.packb(["blind", 0]))
+        await self.run(pack("blind", 0))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ import json
 import math
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -28,6 +28,7 @@ from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import (
     EmptyCollectionError,
     ForeignCollectionError,
+    HaltedError,
     OutOfStepError,
     OverBudgetError,
     RefusalError,
@@ -47,6 +48,7 @@ _STATUSES: Mapping[type[RefusalError], int] = MappingProxyType(
         StaleQueryError: 409,
         EmptyCollectionError: 409,
         OverBudgetError: 429,
+        HaltedError: 503,
         OutOfStepError: 503,
     }
 )
@@ -319,7 +321,7 @@ async def _receive_message(
         budget.used -= held
 
 
-async def _pieces(request: Request, pace: Pace) -> AsyncIterator[bytes]:
+async def _pieces(request: Request, pace: Pace) -> AsyncGenerator[bytes, None]:
     """The pieces of a body, or TimeoutError."""
     started, size = time.monotonic(), 0
     pieces = request.stream().__aiter__()

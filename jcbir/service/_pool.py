@@ -12,7 +12,9 @@ import signal
 import struct
 import sys
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
+
+import msgpack
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.service._telemetry import log_event
@@ -177,6 +179,11 @@ class Pool:
         for process in self.processes.values():
             await _end(process)
         self.processes.clear()
+
+
+def pack(*parts: Any) -> bytes:
+    """What a worker is told, or tells, as bytes."""
+    return cast(bytes, msgpack.packb(parts))
 
 
 def run_worker(prepare: Callable[[bytes], Callable[[bytes], bytes]]) -> None:

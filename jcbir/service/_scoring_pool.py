@@ -10,13 +10,13 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from jcbir.paillier import _blinding as blinding
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.protocol.server import Server
-from jcbir.ranking._scheme import Shapes
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._scheme import Shapes, score_rows
 from jcbir.ranking._table import find_scheme
-from jcbir.service._pool import BACKGROUND, InFlight, Pool
+from jcbir.service._pool import BACKGROUND, InFlight, Pool, pack
 from jcbir.service._scoring import Pace, Part, predict, split_query
 from jcbir.service._telemetry import Telemetry
 from jcbir.typing import Rows
@@ -88,7 +88,8 @@ class ScoringPool:
 
     async def score(self, state: Server, query: Query) -> tuple[Rows, Rows]:
         """Have a query scored in parts: its rows as `server.finish_query` takes them, and the blinders' randomness."""
-        shapes, width = _shapes(state, query), state.card.public.key.ciphertext_bytes
+        shapes, kind = _shapes(state, query), KEY_KINDS[state.card.public.kind]
+        width = kind.blinder_bytes(state.card.public.key)
         parts = split_query(shapes, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
         made = await self._blind(sum(part.blinders for part in parts))
         fresh = np.frombuffer(made, np.uint8).reshape(-1, self.blinders.width)
@@ -98,22 +99,24 @@ class ScoringPool:
             jobs.append(self._score(state, query, part, share[:, :width].tobytes()))
             shares.append(share[:, width:])
             used += part.blinders
-        starts = np.cumsum([0, *(shape.scores[0] for shape in shapes)])
-        rows = np.empty((len(query.trapdoors), starts[-1], width), np.uint8)
-        randomness = np.empty((*rows.shape[:2], fresh.shape[1] - width), np.uint8)
+        starts = np.cumsum([0, *score_rows(shapes)])
+        firsts = np.cumsum([0, *(shape.blinders for shape in shapes)])
+        rows = np.empty((len(query.trapdoors), starts[-1], shapes[0].scores[1]), np.uint8)
+        randomness = np.empty((len(rows), firsts[-1], fresh.shape[1] - width), np.uint8)
         for part, share, answer in zip(parts, shares, await asyncio.gather(*jobs), strict=True):
             place = slice(starts[part.segments.start], starts[part.segments.stop])
             some = slice(part.trapdoors.start, part.trapdoors.stop)
-            rows[some, place] = np.frombuffer(answer, np.uint8).reshape(len(part.trapdoors), -1, width)
-            randomness[some, place] = share.reshape(len(part.trapdoors), -1, share.shape[1])
-        return rows, randomness.reshape(-1, randomness.shape[2])
+            rows[some, place] = np.frombuffer(answer, np.uint8).reshape(len(part.trapdoors), -1, rows.shape[2])
+            uses = slice(firsts[part.segments.start], firsts[part.segments.stop])
+            randomness[some, uses] = share.reshape(len(part.trapdoors), uses.stop - uses.start, share.shape[1])
+        return rows, randomness.reshape(len(rows) * firsts[-1], randomness.shape[2])
 
     async def _score(self, state: Server, query: Query, part: Part, blinders: bytes) -> bytes:
         trapdoors = query.trapdoors[part.trapdoors.start : part.trapdoors.stop]
         numbers = [state.segments[position].number for position in part.segments]
         async with self._turns:
             body = await asyncio.to_thread(wire.to_bytes, dataclasses.replace(query, trapdoors=trapdoors))
-            return await self.workers.run(msgpack.packb(["score", body, numbers, blinders]))
+            return await self.workers.run(pack("score", body, numbers, blinders))
 
     async def _blind(self, count: int) -> bytes:
         """Take blinders from the pool, and have what is missing made by all workers."""
@@ -124,7 +127,7 @@ class ScoringPool:
         most = max(1, int(PART_SECONDS / self.pace.blinder))
         size = min(most, max(1, -(-missing // self.workers.count)))
         jobs = (min(size, missing - start) for start in range(0, missing, size))
-        made = await asyncio.gather(*(self.workers.run(msgpack.packb(["blind", job])) for job in jobs))
+        made = await asyncio.gather(*(self.workers.run(pack("blind", job)) for job in jobs))
         return b"".join([ready, *made])
 
 
@@ -143,7 +146,7 @@ async def start(
     telemetry: Telemetry,
 ) -> AsyncIterator[ScoringPool]:
     """Start workers for the length of a block, and make blinders ahead while nothing else waits."""
-    hello = msgpack.packb([str(store.resolve()), wire.to_bytes(card), engine])
+    hello = pack(str(store.resolve()), wire.to_bytes(card), engine)
     async with contextlib.AsyncExitStack() as stack:
         if scorer == "ray":
             from jcbir.service._cluster import Cluster
@@ -154,13 +157,12 @@ async def start(
         else:
             raise ValueError(f"scorer: must be 'pool' or 'ray', got {scorer!r}")
         await stack.enter_async_context(made)
-        pace = Pace(*msgpack.unpackb(await made.run(msgpack.packb(["measure"]))))
+        pace = Pace(*msgpack.unpackb(await made.run(pack("measure"))))
 
         async def make(count: int) -> bytes:
-            return await made.run(msgpack.packb(["blind", count]), priority=BACKGROUND)
+            return await made.run(pack("blind", count), priority=BACKGROUND)
 
-        public = card.public.key
-        width = public.ciphertext_bytes + blinding.randomness_bytes(public)
+        width = len(await made.run(pack("blind", 1)))
         blinders = BlinderPool(make, width=width, target=blinder_pool, idle=idle)
         stack.push_async_callback(finish, asyncio.create_task(blinders.keep_filling()))
         pool = ScoringPool(card, made, pace, blinders, telemetry)

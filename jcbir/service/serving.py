@@ -89,12 +89,12 @@ def check_certificate(certificate: str | os.PathLike | None, private_key: str | 
         >>> check_certificate("cloud.pem", None)
         Traceback (most recent call last):
         ...
-        ValueError: certificate: TLS needs both a certificate and a private key file
+        ValueError: certificate: must come with a private key file, and it with a certificate, got one of them
     """
     if certificate is None and private_key is None:
         return
     if certificate is None or private_key is None:
-        raise ValueError("certificate: TLS needs both a certificate and a private key file")
+        raise ValueError("certificate: must come with a private key file, and it with a certificate, got one of them")
     for file in (certificate, private_key):
         # The library's error would not name it.
         if not os.path.exists(file):
@@ -102,9 +102,7 @@ def check_certificate(certificate: str | os.PathLike | None, private_key: str | 
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
     except ssl.SSLError as error:
-        raise ValueError(
-            f"certificate: {certificate} and {private_key} do not belong together ({error.reason})"
-        ) from None
+        raise ValueError(f"certificate: must belong to {private_key}, got {certificate} ({error.reason})") from None
 
 
 def _allow_files() -> int:

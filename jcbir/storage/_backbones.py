@@ -104,11 +104,11 @@ def fetch_weights(
     Example:
         >>> fetch_weights("timm/resnet101.tv_in1k")
         Traceback (most recent call last):
-        ValueError: timm/resnet101.tv_in1k has no pinned hash: state the SHA-256 you expect (sha256=...)
+        ValueError: sha256: must be stated for timm/resnet101.tv_in1k, which has no pinned hash, got None
     """
     known = downloads()
     if name not in known:
-        raise ValueError(f"name must be one of {', '.join(known)}; got {name!r}")
+        raise ValueError(f"name: must be one of {', '.join(known)}, got {name!r}")
     source = known[name]
     wanted = _wanted_digest(source, sha256)
     folder = cache_folder() if cache is None else cache
@@ -152,7 +152,7 @@ def load_backbone(
     Example:
         >>> load_backbone("no/such")
         Traceback (most recent call last):
-        ValueError: place must be a file or one of timm/resnet18.tv_in1k, ...; got 'no/such'
+        ValueError: place: must be a file or one of timm/resnet18.tv_in1k, ..., got 'no/such'
     """
     known = downloads()
     if str(place) in known:
@@ -161,13 +161,13 @@ def load_backbone(
         return _foreign(read_checkpoint(path, folder=source.file), source.layout, source.depth)
     path = pathlib.Path(place)
     if not path.exists():
-        raise ValueError(f"place must be a file or one of {', '.join(known)}; got {str(place)!r}")
+        raise ValueError(f"place: must be a file or one of {', '.join(known)}, got {str(place)!r}")
     if sha256 is not None:
         verify(path, sha256, keep=True)
     if layout is None and depth is None:
         return _own(path)
     if layout is None or depth is None:
-        raise ValueError(f"layout and depth must both be stated for a foreign checkpoint; got {layout} and {depth}")
+        raise ValueError(f"layout and depth: must both be stated for a foreign checkpoint, got {layout} and {depth}")
     return _foreign(read_checkpoint(path), layout, depth)
 
 
@@ -201,7 +201,7 @@ def convert_weights(
     Example:
         >>> convert_weights("no/such", "out.safetensors")
         Traceback (most recent call last):
-        ValueError: place must be a file or one of ...
+        ValueError: place: must be a file or one of ...
     """
     backbone = load_backbone(place, layout=layout, depth=depth, sha256=sha256, cache=cache)
     variables = halve(backbone.variables) if half else backbone.variables
@@ -236,7 +236,7 @@ def check_weights(
     Example:
         >>> check_weights("no/such")
         Traceback (most recent call last):
-        ValueError: place must be a file or one of ...
+        ValueError: place: must be a file or one of ...
     """
     backbone = load_backbone(place, layout=layout, depth=depth, sha256=sha256, cache=cache)
     path = fetch_weights(str(place), sha256=sha256, cache=cache) if str(place) in downloads() else pathlib.Path(place)
@@ -257,9 +257,9 @@ def check_weights(
 
 def _wanted_digest(source: Download, stated: str | None) -> str:
     if source.sha256 is None and stated is None:
-        raise ValueError(f"{source.name} has no pinned hash: state the SHA-256 you expect (sha256=...)")
+        raise ValueError(f"sha256: must be stated for {source.name}, which has no pinned hash, got None")
     if source.sha256 is not None and stated is not None and source.sha256 != stated.lower():
-        raise ValueError(f"{source.name} is pinned to {source.sha256}; got sha256 {stated}")
+        raise ValueError(f"sha256: must be {source.sha256}, to which {source.name} is pinned, got {stated}")
     return (source.sha256 or stated or "").lower()
 
 
@@ -271,7 +271,7 @@ def _cached(folder: pathlib.Path, source: Download) -> pathlib.Path:
 def _foreign(tensors: dict[str, np.ndarray], layout: str, depth: int) -> Backbone:
     read = {"torch": from_torch, "keras": from_keras, "keras2019": from_keras}
     if layout not in read:
-        raise ValueError(f"layout must be one of {', '.join(read)}; got {layout!r}")
+        raise ValueError(f"layout: must be one of {', '.join(read)}, got {layout!r}")
     heads = ("fc.weight", "fc1000/kernel", "predictions/kernel", "probs/kernel")
     head = next((tensors[name] for name in heads if name in tensors), None)
     classes = 0 if head is None else head.shape[0 if layout == "torch" else 1]

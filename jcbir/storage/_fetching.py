@@ -24,7 +24,7 @@ def verify(path: pathlib.Path, sha256: str, *, keep: bool = False) -> None:
     if found != sha256.lower():
         if not keep:
             path.unlink()
-        raise IntegrityError(f"{path} must have SHA-256 {sha256}; got {found}{'' if keep else ' (removed)'}")
+        raise IntegrityError(f"{path}: must have SHA-256 {sha256}, got {found}{'' if keep else ' (removed)'}")
 
 
 def fetch_url(source: Download, path: pathlib.Path, *, progress: Progress | None = None) -> None:

@@ -140,4 +140,4 @@ def _read_lines(path: pathlib.Path, *, epochs: int) -> list[dict[str, Any]]:
     try:
         return [json.loads(line) for line in lines]
     except json.JSONDecodeError as error:
-        raise FormatError(f"{path} must hold one JSON object a line, got {lines[-1][:80]!r}") from error
+        raise FormatError(f"{path}: must hold one JSON object a line, got {lines[-1][:80]!r}") from error

@@ -264,12 +264,14 @@ def _check_new(store: Store, publication: Publication) -> None:
         raise KeyMismatchError(f"{store.path}: the publication is for another collection, epoch or key")
     following = store.database.execute("SELECT count(*) FROM segments").fetchone()[0]
     if publication.segment != following:
-        raise ValueError(f"publication: segment {publication.segment}, the next one here is {following}")
+        raise ValueError(
+            f"publication: must be segment {following}, the next one here, got segment {publication.segment}"
+        )
     names = [image.image_id for image in publication.images]
     lookup = "SELECT 1 FROM images WHERE image_id = ? AND gone = 0"
     taken = [name for name in names if store.database.execute(lookup, [name]).fetchone()]
     if taken or len(set(names)) != len(names):
-        raise ValueError(f"publication: pseudonyms must be new and differ; {len(taken)} are here already")
+        raise ValueError(f"publication: must have new and different pseudonyms, got {len(taken)} that are here already")
 
 
 def _note_segment(store: Store, publication: Publication, written: Written, mark: bytes) -> None:

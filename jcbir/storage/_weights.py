@@ -22,7 +22,7 @@ def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     flat: dict[str, np.ndarray] = {}
     for name, value in variables.items():
         if not name or SEPARATOR in name:
-            raise ValueError(f"variables: a name must not be empty or contain {SEPARATOR!r}, got {name!r}")
+            raise ValueError(f"variables: must have names that are not empty, without {SEPARATOR!r}, got {name!r}")
         if isinstance(value, Mapping):
             flat.update({f"{name}{SEPARATOR}{inner}": leaf for inner, leaf in flatten(value).items()})
         else:
@@ -127,7 +127,7 @@ def read_weights(
 def _check_finite(flat: Mapping[str, np.ndarray]) -> None:
     bad = [name for name, leaf in flat.items() if leaf.dtype.kind == "f" and not np.isfinite(leaf).all()]
     if bad:
-        raise ValueError(f"weights: {len(bad)} arrays hold NaN or infinity, the first is {bad[0]!r}")
+        raise ValueError(f"weights: must be finite, got NaN or infinity in {len(bad)} arrays, the first is {bad[0]!r}")
 
 
 def _check_like(path: str | os.PathLike, flat: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:

@@ -258,7 +258,7 @@ def test_a_cloud_that_does_not_trust_its_authority(place):
     ("options", "reason"),
     [
         (["--certificate", "service.pem"], "both a certificate and a private key"),
-        (["--certificate", "service.pem", "--private-key", "expired.key"], "do not belong together"),
+        (["--certificate", "service.pem", "--private-key", "expired.key"], "must belong to expired.key"),
         (["--certificate", "no.pem", "--private-key", "service.key"], "no.pem"),
     ],
 )

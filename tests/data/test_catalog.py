@@ -155,7 +155,7 @@ def test_nus_wide_refuses_labels_of_another_length(tmp_path):
     made_nus_wide(tmp_path / "manual", train=6, test=3)
     (tmp_path / "manual" / "TrainTestLabels" / "Labels_sky_Train.txt").write_text("0\n1\n")
     builder = nus.Builder(data_dir=tmp_path / "prepared", config="all", file_format="array_record")
-    with pytest.raises(ValueError, match="labels of sky in Train must be 6 lines"):
+    with pytest.raises(ValueError, match="labels of sky in Train: must be 6 lines"):
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tmp_path / "manual"))
 
 

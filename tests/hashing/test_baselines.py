@@ -215,5 +215,5 @@ def test_a_pass_over_one_bit_keeps_its_products_and_lowers_the_objective():
 
 
 def test_labels_of_another_number_of_classes_are_named(unchecked):
-    with pytest.raises(ValueError, match="labels must have 5 columns, got 3"):
+    with pytest.raises(ValueError, match="labels: must have 5 columns, got 3"):
         losses.orthohash(np.ones((2, BITS), np.float32), np.ones((2, 3), bool), TABLE)

@@ -53,13 +53,13 @@ def test_another_key_draws_other_centers():
 
 @pytest.mark.parametrize(("classes", "bits"), [(71, 8), (0, 8), (3, 7), (21, 6)])
 def test_more_classes_than_centers_is_refused(classes, bits):
-    with pytest.raises(ValueError, match=r"(classes|bits) must be"):
+    with pytest.raises(ValueError, match=r"(classes|bits): must be"):
         centers.hash_centers(jax.random.key(0), classes, bits=bits)
 
 
 @pytest.mark.parametrize(("classes", "bits"), [(33, 16), (4, 12), (0, 8)])
 def test_hadamard_names_its_bound(classes, bits):
-    with pytest.raises(ValueError, match=r"(classes|bits) must be"):
+    with pytest.raises(ValueError, match=r"(classes|bits): must be"):
         centers.hadamard(classes, bits)
 
 
@@ -90,11 +90,11 @@ def test_renaming_the_classes_changes_nothing(labels, table, order):
 
 
 def test_semantic_names_what_disagrees(unchecked):
-    with pytest.raises(ValueError, match="labels must have 4 columns"):
+    with pytest.raises(ValueError, match="labels: must have 4 columns"):
         centers.semantic(np.zeros((2, 3), bool), np.zeros((4, 8), bool))
-    with pytest.raises(ValueError, match=r"ties must have shape \(8,\)"):
+    with pytest.raises(ValueError, match=r"ties: must have shape \(8,\)"):
         centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), ties=np.zeros(7, bool))
-    with pytest.raises(ValueError, match=r"weights must have shape \(4,\)"):
+    with pytest.raises(ValueError, match=r"weights: must have shape \(4,\)"):
         centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), weights=np.ones(3, np.float32))
 
 

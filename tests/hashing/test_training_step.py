@@ -133,7 +133,7 @@ def test_fewer_images_than_a_batch_are_one_batch(problem):
 def test_a_nan_loss_stops_the_run_with_step_and_epoch(problem):
     images, targets, variables = problem
     state, step = make(variables, loss=lambda u, t: losses.csq(u, t) + jnp.where(u.sum() > -1e30, jnp.nan, 0.0))
-    with pytest.raises(ValueError, match="loss must stay finite, got nan at step 0 of epoch 0"):
+    with pytest.raises(ValueError, match="loss: must stay finite, got nan at step 0 of epoch 0"):
         hashing.fit(state, images, targets, step=step, epochs=2, batch=9)
 
 
@@ -144,7 +144,7 @@ def test_damaged_weights_are_refused_before_training_and_by_the_encoder(problem,
     damaged["params"]["hash_head"]["bias"] = jnp.asarray(np.array([0] * 7 + [value], np.float32))
     with pytest.raises(ValueError, match=r"params\['hash_head'\]\['bias'\] must be finite, got 1 of 8"):
         hashing.init_state(jax.random.key(0), damaged, optimizer=optax.adam(1e-3))
-    with pytest.raises(ValueError, match=r"logits must be finite.*18 of 18 images, first image 0"):
+    with pytest.raises(ValueError, match=r"logits: must be finite.*18 of 18 images, first image 0"):
         hashing.encode(Tiny().apply, damaged, images, batch=5)
 
 

@@ -55,7 +55,7 @@ def test_eight_devices():
 def test_indivisible_batch():
     import jax
 
-    with pytest.raises(ValueError, match=r"multiple of 2 devices; got \['x'\] of shape \(3, 4\)"):
+    with pytest.raises(ValueError, match=r"multiple of 2 devices, got \['x'\] of shape \(3, 4\)"):
         split_batch({"x": np.zeros((3, 4), np.float32)}, devices=jax.devices() * 2)
 
 

@@ -6,7 +6,7 @@ import secrets
 
 import numpy as np
 import pytest
-from protocol_world import BITS, NOW, SCHEMES, SPLIT, make_world, search
+from protocol_world import BITS, NOW, SCHEMES, SPLIT, make_world, numbers_of, search
 
 from jcbir.protocol import owner, user, wire
 from jcbir.protocol.leakage import authority_view, describe, server_view, views
@@ -34,18 +34,6 @@ def bytes_seen(world, party):
     """Every byte a party received, as it travelled."""
     received = views(world.transcript, party=party)
     return b"".join(wire.to_bytes(message) for message in received if not isinstance(message, owner.Delegation))
-
-
-def numbers_of(value):
-    """The integers of a secret record, as bytes in both orders."""
-    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
-        yield from numbers_of(getattr(value, field.name))
-    if isinstance(value, tuple):
-        for item in value:
-            yield from numbers_of(item)
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
-        width = (value.bit_length() + 7) // 8
-        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"))
 
 
 def secrets_of(world):

@@ -219,7 +219,7 @@ def test_publication_forged():
     with pytest.raises(refusals.ForgedReplyError):
         authority.catalog(world.holder, dataclasses.replace(catalog, image_ids=catalog.image_ids[::-1]))
     once = server.accept(world.cloud, publication)
-    with pytest.raises(ValueError, match="segment 2, the next one here is 3"):
+    with pytest.raises(ValueError, match="must be segment 3, the next one here, got segment 2"):
         server.accept(once, publication)
 
 

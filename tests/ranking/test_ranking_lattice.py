@@ -33,7 +33,7 @@ MASKING_KEY = bytes(range(32))
 
 @functools.cache
 def lattice_key(bits, label=0):
-    return SECRET_KIND.generate(draw=DRAW, bits=bits)
+    return SECRET_KIND.generate(draw=DRAW, code_bits=bits)
 
 
 def layout_of(key, count):

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
-from protocol_world import make_world, new_user
+from protocol_world import make_world, new_user, numbers_of
 from service_rig import random_codes, running
 
 from jcbir.protocol import owner
@@ -14,18 +14,6 @@ from jcbir.sealing import image_key
 from jcbir.service._telemetry import JsonFormatter
 
 CODES = random_codes(3)
-
-
-def numbers_of(value):
-    """The integers of a secret record, as bytes in both orders and as digits."""
-    for field in dataclasses.fields(value) if dataclasses.is_dataclass(value) else ():
-        yield from numbers_of(getattr(value, field.name))
-    if isinstance(value, tuple):
-        for item in value:
-            yield from numbers_of(item)
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 60:
-        width = (value.bit_length() + 7) // 8
-        yield from (value.to_bytes(width, "big"), value.to_bytes(width, "little"), str(value).encode())
 
 
 def secrets_of(world, user):

@@ -37,7 +37,7 @@ class Answer(NamedTuple):
 def noise_tile(content: bytes) -> UInt8[np.ndarray, "s s 3"]:
     """Show bytes as pixels: the largest square that they fill, three bytes a pixel; of fewer than 48 a bit a pixel."""
     if not content:
-        raise ValueError("content must hold at least one byte, got none")
+        raise ValueError("content: must hold at least one byte, got none")
     if len(content) >= 48:
         side = int((len(content) // 3) ** 0.5)
         return np.frombuffer(content[: 3 * side * side], np.uint8).reshape(side, side, 3)
@@ -49,8 +49,8 @@ def noise_tile(content: bytes) -> UInt8[np.ndarray, "s s 3"]:
 def _tile(picture: np.ndarray) -> Image.Image:
     image = Image.fromarray(np.asarray(picture[..., 0] if picture.shape[-1] == 1 else picture)).convert("RGB")
     scale = TILE / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    image = image.resize(size, Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    image = image.resize((width, height), Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS)
     tile = Image.new("RGB", (TILE, TILE), (236, 236, 238))
     tile.paste(image, ((TILE - image.width) // 2, (TILE - image.height) // 2))
     return tile
@@ -65,7 +65,7 @@ def _framed(picture: np.ndarray, color: tuple[int, int, int]) -> Image.Image:
 def contact_sheet(answers: Sequence[Answer], *, title: str, caption: str) -> Image.Image:
     """Draw each query with the server's view of it, its sealed results and the opened ones, framed green if right."""
     if not answers:
-        raise ValueError("answers must hold at least one answer, got 0")
+        raise ValueError("answers: must hold at least one answer, got 0")
     bold, font, small = (ImageFont.load_default(size) for size in (20, 14, 13))
     results = max(len(a.opened) for a in answers)
     column, row_height, top = TILE + 2 * FRAME + GAP, 2 * TILE + 4 * FRAME + 3 * GAP, 92

@@ -192,7 +192,7 @@ def _read_part(root: Any, part: str, concepts: tuple[str, ...]) -> tuple[list[st
 def _read_labels(root: Any, part: str, concept: str, count: int) -> list[bool]:
     flags = (root / "TrainTestLabels" / f"Labels_{concept}_{part}.txt").read_text().split()
     if len(flags) != count or set(flags) - {"0", "1"}:
-        raise ValueError(f"labels of {concept} in {part} must be {count} lines of 0 or 1; got {len(flags)}")
+        raise ValueError(f"labels of {concept} in {part}: must be {count} lines of 0 or 1, got {len(flags)}")
     return [flag == "1" for flag in flags]
 
 
@@ -204,4 +204,4 @@ def _check_top21(root: Any) -> None:
                 totals[CONCEPTS[index]] += 1
     frequent = sorted(sorted(totals, key=totals.__getitem__, reverse=True)[:21])
     if frequent != sorted(TOP21):
-        raise ValueError(f"the 21 most frequent concepts must be {sorted(TOP21)}; got {frequent}")
+        raise ValueError(f"the 21 most frequent concepts: must be {sorted(TOP21)}, got {frequent}")
