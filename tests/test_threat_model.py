@@ -4,13 +4,21 @@ import json
 import pathlib
 import re
 
-from experiments.attacks import protocol
+import pytest
+
+from experiments.attacks import distances, lattice_forgery, protocol
+from experiments.running import decisive_fields
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "threat-model.md").read_text()
-REPORT = json.loads((ROOT / "experiments" / "results" / "attacks_protocol.json").read_text())
+EXPERIMENTS = {"attacks_protocol": protocol, "attacks_distances": distances, "attacks_lattice_forgery": lattice_forgery}
+REPORTS = {name: json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text()) for name in EXPERIMENTS}
 FIGURES = {
-    key: str(value) for attack in REPORT["attacks"].values() for key, value in attack.items() if key != "seconds"
+    key: str(value)
+    for report in REPORTS.values()
+    for attack in report["attacks"].values()
+    for key, value in attack.items()
+    if key != "seconds"
 }
 
 
@@ -29,12 +37,14 @@ def test_every_figure_of_the_page_is_the_reports():
         for rule, cell in zip(("before", "after"), cells, strict=True)
         if cell
     }
-    said = dict(re.findall(r"`(\w+_(?:before|after|remaining))` (\d[\d.]*\d)", PAGE)) | pairs
+    said = dict(re.findall(r"`(\w+_(?:before|after|remaining))` (\d(?:[\d.]*\d)?)", PAGE)) | pairs
     assert {name: FIGURES.get(name) for name in said} == said
     # Whatever an attack reports stands on the page.
     assert FIGURES.keys() - said.keys() == set()
 
 
-def test_the_report_is_of_the_full_scale_and_a_clean_tree():
-    assert REPORT["scale"] == "full" and not REPORT["environment"]["dirty"]
-    assert REPORT["config"]["key_bits"] == protocol.SCALES["full"].key_bits
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_the_reports_are_of_the_full_scale_and_a_clean_tree(name):
+    report = REPORTS[name]
+    assert report["scale"] == "full" and not report["environment"]["dirty"]
+    assert report["config"] == decisive_fields(EXPERIMENTS[name].SCALES["full"])

@@ -1,7 +1,9 @@
-"""A collection for the attacks: four parties, random codes, the smallest pictures."""
+"""A collection for the attacks: four parties, random codes, the smallest pictures; and how attacks are played."""
 
+import json
 import secrets
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Bool
 
@@ -38,3 +40,14 @@ def refuses(action: Callable[[], object], error: type[Exception]) -> bool:
     except error:
         return True
     return False
+
+
+def played(attacks: Mapping[str, Callable[[], dict[str, float]]]) -> dict[str, dict[str, float]]:
+    """The figures of each attack, rounded, and the seconds that it took."""
+    found = {}
+    for name, attack in attacks.items():
+        start = time.monotonic()
+        figures = {key: round(value, 4) for key, value in attack().items()}
+        found[name] = figures | {"seconds": round(time.monotonic() - start, 1)}
+        print(json.dumps({name: found[name]}), flush=True)
+    return found

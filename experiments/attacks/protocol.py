@@ -8,14 +8,13 @@ attacker wants, from 0 to 1, unless the name says otherwise. What no rule takes 
 docs/threat-model.md says what it means.
 """
 
-import json
-import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
 
-from experiments.attacks import altering, asking, collusion, distances, forging, parsing, patterns, search_pattern
+from experiments.attacks import altering, asking, collusion, forging, parsing, patterns, search_pattern
+from experiments.attacks.parties import played
 from experiments.running import Scale, Where, begin, command_line, finish
 
 
@@ -39,10 +38,6 @@ class Config:
         watched_queries: queries that it watches.
         classes: classes of the simulated codes.
         flip: probability that a bit differs from the class's.
-        solved_bits: code length of the collection whose distances leak.
-        solved_count: its images.
-        solved_queries: queries of a user's day.
-        solved_top: distances that a user is told of each.
         colluding_count: images of the collection on which two parties collude.
         posted_mebibytes: size of the anonymous body.
         seed: of the simulated codes and queries.
@@ -63,10 +58,6 @@ class Config:
     watched_queries: int = 400
     classes: int = 20
     flip: float = 0.05
-    solved_bits: int = 16
-    solved_count: int = 1000
-    solved_queries: int = 20
-    solved_top: int = 50
     colluding_count: int = 120
     posted_mebibytes: int = 2
     seed: int = 0
@@ -85,10 +76,6 @@ SCALES: dict[Scale, Config] = {
         probed_queries=20,
         watched_count=2000,
         watched_queries=1500,
-        solved_bits=64,
-        solved_count=2000,
-        solved_queries=200,
-        solved_top=100,
         colluding_count=600,
         posted_mebibytes=20,
     ),
@@ -131,21 +118,8 @@ def main(config: Config) -> dict[str, Any]:
         "authority_and_user": lambda: collusion.authority_and_user(**colluding),
         "authority_and_cloud": lambda: collusion.authority_and_cloud(**colluding),
         "anonymous_post": lambda: parsing.anonymous_post(mebibytes=config.posted_mebibytes),
-        "distances": lambda: distances.linear_algebra(
-            count=config.solved_count, bits=config.solved_bits, top=config.solved_top, queries=config.solved_queries,
-            seed=seed,
-        ),
-        "distances_of_unknown_queries": lambda: distances.component_analysis(
-            count=config.solved_count, bits=config.solved_bits, classes=config.classes, flip=config.flip, seed=seed
-        ),
     }  # fmt: skip
-    found = {}
-    for name, attack in attacks.items():
-        start = time.monotonic()
-        figures = {key: round(value, 4) for key, value in attack().items()}
-        found[name] = figures | {"seconds": round(time.monotonic() - start, 1)}
-        print(json.dumps({name: found[name]}), flush=True)
-    return finish(run, {"attacks": found})
+    return finish(run, {"attacks": played(attacks)})
 
 
 if __name__ == "__main__":

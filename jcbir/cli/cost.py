@@ -9,6 +9,7 @@ from rich.table import Table
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer, note
+from jcbir.lattice.public import PublicKey as LatticeKey, parameters
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
 from jcbir.ranking._cost import Cost, calibrate, cost
@@ -19,6 +20,8 @@ from jcbir.sealing import sealed_length
 TABLE_BITS = 2
 """Bits in a product table, for the schemes whose server can keep some."""
 
+TABLED = ("bitsliced",)
+
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
     calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
@@ -27,12 +30,13 @@ def predict(command: options.Cost, console: CommandConsole) -> None:
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
         calibration, public = calibrate(secret, draw=secrets.token_bytes, clock=time.perf_counter), secret.public
     rows = []
-    choices = [(name, None) for name in SCHEMES] + [(name, TABLE_BITS) for name in SCHEMES if SCHEMES[name].prepare]
+    # Bytes of a lattice collection depend on no key, and nobody timed one.
+    keys = {"paillier": (public, calibration), "lattice": (LatticeKey(parameters(bits=command.bits), bytes(32)), None)}
+    choices = [(name, None) for name in SCHEMES] + [(name, TABLE_BITS) for name in TABLED]
     for scheme, group in sorted(choices, key=lambda choice: choice[0]):
-        found = cost(
-            public, scheme=scheme, count=command.images, bits=command.bits, group=group, calibration=calibration
-        )  # fmt: skip
-        layout = plan(public, scheme=scheme, count=command.images, bits=command.bits)
+        key, timed = keys[SCHEMES[scheme].key_kind]
+        found = cost(key, scheme=scheme, count=command.images, bits=command.bits, group=group, calibration=timed)
+        layout = plan(key, scheme=scheme, count=command.images, bits=command.bits)
         # A sealed picture for each sentinel, too.
         stored = command.images + len(place_sentinels(command.images, [layout], draw=bytes))
         rows.append(_row(scheme, group, found, stored * sealed_length(command.picture_bytes)))
@@ -80,6 +84,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             f"{work['decryptions']:,}",
         ]
         if timed:
-            cells += [f"{row['seconds']['build']:.2f}", f"{row['seconds']['query']:.2f}"]
+            seconds = row["seconds"]
+            cells += [f"{seconds[name]:.2f}" if seconds else "not timed" for name in ("build", "query")]
         table.add_row(*cells)
     return table

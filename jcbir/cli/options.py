@@ -129,10 +129,15 @@ class OwnerInit:
     """Photographs are seen as squares of so many pixels; a given network settles it."""
 
     modulus_bits: Literal[2048, 3072, 4096] = 3072
-    """Size of the Paillier modulus."""
+    """Size of the Paillier modulus; keys of `lattice` have one of their own."""
 
-    schemes: tuple[Literal["packed", "bitsliced", "integer"], ...] = ("packed", "bitsliced")
-    """Ranking schemes to offer."""
+    schemes: Annotated[tuple[Literal["packed", "bitsliced", "integer", "lattice"], ...], arg(aliases=["--scheme"])] = (
+        "packed",
+        "bitsliced",
+    )
+    """Ranking schemes to offer. `lattice` is another kind of collection and stands alone: it hides queries from the
+    cloud, and codes and queries from the authority, one query at a time. It is experimental: nobody outside has
+    reviewed it."""
 
     cipher: Literal["lorenz", "aes-gcm"] = "lorenz"
     """Image cipher inside the AES-GCM envelope; `aes-gcm` adds nothing and is many times faster."""
@@ -304,7 +309,7 @@ class OwnerRekey:
     modulus_bits: Annotated[
         Optional[Literal[2048, 3072, 4096]], arg(metavar="{2048,3072,4096}", help_behavior_hint="(optional)")
     ] = None
-    """Make a new Paillier key of this size too; without it the old one stays."""
+    """Make a new Paillier key of this size too; without it the old one stays. A lattice key is made anew each time."""
 
     cloud_identity: SomePath = None
     """`identity.public` of another cloud; without it the old one stays."""
@@ -419,8 +424,11 @@ class UserQuery:
     top: int = 10
     """Results for each photograph."""
 
-    scheme: Literal["packed", "bitsliced", "integer"] = "packed"
-    """Ranking scheme; the collection must offer it."""
+    scheme: Annotated[
+        Literal["packed", "bitsliced", "integer", "lattice"] | None,
+        arg(metavar="{packed,bitsliced,integer,lattice}", help_behavior_hint="(optional)"),
+    ] = None
+    """Ranking scheme; the collection must offer it. Without it `packed`, or `lattice` in a collection of that kind."""
 
     cloud: SomeUrl = None
     """Address of the cloud; without it the one that came with the admission."""
@@ -859,8 +867,9 @@ class Demo:
     bits: Literal[16, 32, 64] = 64
     """Length of the hash codes."""
 
-    scheme: Literal["bitsliced", "packed"] = "bitsliced"
-    """The ranking scheme whose opened results are drawn; all three are measured."""
+    scheme: Literal["bitsliced", "packed", "lattice"] = "bitsliced"
+    """The ranking scheme whose opened results are drawn; Paillier's three are measured. `lattice`, which is
+    experimental and not reviewed, is measured beside them when it is asked for."""
 
     modulus_bits: Literal[2048, 3072, 4096] = 2048
     """Size of the Paillier modulus. The library's default is 3072; the demo takes 2048 to be quick."""

@@ -43,6 +43,8 @@ from jcbir.models import output_width
 from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner as protocol, wire
 from jcbir.protocol.messages import Enrollment
+from jcbir.ranking import SCHEMES, SECRET_KEY_KINDS
+from jcbir.ranking._table import modulus_length
 from jcbir.storage import _keys as keys, card_fingerprint, write_card, write_file
 from jcbir.storage._files import PRIVATE, file_digest
 from jcbir.storage._identities import read_public
@@ -81,6 +83,7 @@ def train(command: options.OwnerTrain, console: CommandConsole) -> None:
 def init(command: options.OwnerInit, console: CommandConsole) -> None:
     begin = time.perf_counter()
     path = command.place.home
+    _key_kind(command.schemes)
     cloud_key, _ = read_public(command.cloud_identity, side="cloud")
     authority_key, sealing_key = read_public(command.authority_identity, side="authority")
     passphrase = read_passphrase(command.place.passphrase_file, purpose=KEYS, confirm=True)
@@ -91,8 +94,7 @@ def init(command: options.OwnerInit, console: CommandConsole) -> None:
         if command.network is None:
             found_network(network, place=command.backbone, size=command.size, bits=command.bits)
         bits = output_width(load_network(network))
-        note(console, f"making a {command.modulus_bits}-bit Paillier key")
-        secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
+        secret = _make_key(command, bits, console)
         state = protocol.create(
             collection=command.collection,
             bits=bits,
@@ -352,6 +354,9 @@ def rekey(
             return answer(console, _foresee_rekey(workspace, command))
     second = authority or authority_passphrase(command.authority_passphrase_file)
     with _opened(command.place, passphrase) as workspace:
+        kind = workspace.owner.card.public.kind
+        if command.modulus_bits is not None and SECRET_KEY_KINDS[kind].renew is not None:
+            raise ValueError(f"modulus_bits: must be left out for {kind} keys, got {command.modulus_bits}")
 
         def make() -> protocol.Owner:
             secret = None
@@ -504,13 +509,31 @@ def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
         )
 
 
+def _make_key(command: options.OwnerInit, bits: int, console: CommandConsole) -> Any:
+    """A key of the kind that the schemes need; one of the codes' length leaves nothing to choose."""
+    kind = _key_kind(command.schemes)
+    if SECRET_KEY_KINDS[kind].renew is not None:
+        note(console, f"making a {kind} key")
+        return SECRET_KEY_KINDS[kind].generate(code_bits=bits, draw=secrets.token_bytes)
+    note(console, f"making a {command.modulus_bits}-bit Paillier key")
+    return generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
+
+
+def _key_kind(schemes: Sequence[str]) -> str:
+    """The one kind of key that all the schemes rank under."""
+    kinds = {SCHEMES[name].key_kind for name in schemes}
+    if len(kinds) > 1:
+        raise ValueError(f"schemes: must be for keys of one kind, and lattice stands alone, got {schemes}")
+    return kinds.pop()
+
+
 def _describe(state: protocol.Owner) -> dict[str, Any]:
     card = state.card
     return {
         "collection": card.collection,
         "epoch": card.epoch,
         "bits": card.bits,
-        "modulus_bits": card.public.key.bits,
+        "modulus_bits": modulus_length(card.public, bits=card.bits),
         "fingerprint": card_fingerprint(card),
     }
 

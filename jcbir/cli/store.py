@@ -2,6 +2,7 @@
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer
+from jcbir.ranking._table import modulus_length
 from jcbir.storage import backup_store, card_fingerprint, compact_store, open_store, verify_store
 
 
@@ -18,7 +19,7 @@ def info(command: options.StoreInfo, console: CommandConsole) -> None:
             "epoch": card.epoch,
             "fingerprint": card_fingerprint(card),
             "bits": card.bits,
-            "modulus_bits": card.public.key.bits,
+            "modulus_bits": modulus_length(card.public, bits=card.bits),
             "segments": segments,
             "images": living,
             "withdrawn": gone,

@@ -25,6 +25,7 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import user as protocol, wire
 from jcbir.protocol.audit import ask_audit, check_opened
 from jcbir.protocol.messages import Admission, Delivery, Query
+from jcbir.ranking._keys import KEY_KINDS
 from jcbir.storage import (
     _keys as keys,
     card_fingerprint,
@@ -85,6 +86,9 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     candidates = _expand(command.images)
     url = find_cloud(command)
     member, digits = open_member(command.place)
+    kind = KEY_KINDS[member.card.public.kind]
+    if command.audit and kind.blind is None:
+        raise ValueError(f"audit: must be left out in a collection with {kind.name} keys, got {command.audit}")
     hasher = open_hasher(home / NETWORK, sha256=digits)
     squares = _squares(candidates, command.images, hasher.size, console)
     codes = hasher.hash(np.stack(list(squares.values())))
@@ -98,7 +102,7 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     member, found = answered.member, answered.matches
     about = {
         "collection": member.card.collection,
-        "scheme": command.scheme,
+        "scheme": answered.query.request.scheme,
         "head": member.head,
         "audited": command.audit,
     }
@@ -135,7 +139,7 @@ class Answered(NamedTuple):
 
 
 def ask_cloud(
-    link: Any, member: protocol.User, codes: Any, *, home: Path, top: int, scheme: str, blocks: int
+    link: Any, member: protocol.User, codes: Any, *, home: Path, top: int, scheme: str | None, blocks: int
 ) -> Answered:
     """Ask by codes, open what comes, have blocks of the scores audited; latest head and use are noted in `home`."""
     from jcbir.service.client import audit, search

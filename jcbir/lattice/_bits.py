@@ -16,15 +16,15 @@ def packed_bytes(count: int) -> int:
 def pack(residues: np.ndarray) -> np.ndarray:
     """uint32[b, m] to uint8[b, 29 m/8]."""
     rows, count = residues.shape
-    fields = residues.reshape(-1, GROUP).astype(np.uint64)
-    packed = np.zeros((len(fields), PRIME_BITS), np.uint8)
-    for byte in range(PRIME_BITS):
-        field, skip = divmod(8 * byte, PRIME_BITS)
-        value = fields[:, field] >> np.uint64(skip)
-        if skip > PRIME_BITS - 8 and field + 1 < GROUP:
-            value = value | (fields[:, field + 1] << np.uint64(PRIME_BITS - skip))
-        packed[:, byte] = value.astype(np.uint8)
-    return packed.reshape(rows, packed_bytes(count))
+    groups = residues.size // GROUP
+    fields = residues.reshape(groups, GROUP)
+    # A field goes into the eight bytes that it begins in, so the last group reaches a few bytes beyond its own.
+    flat = np.zeros(groups * PRIME_BITS + 8, np.uint8)
+    for field in range(GROUP):
+        byte, skip = divmod(field * PRIME_BITS, 8)
+        window = np.ndarray((groups,), "<u8", flat, byte, (PRIME_BITS,))
+        window |= fields[:, field].astype(np.uint64) << np.uint64(skip)
+    return flat[:-8].reshape(rows, packed_bytes(count))
 
 
 def unpack(packed: np.ndarray, shape: tuple[int, ...], *, primes: tuple[int, ...], name: str) -> np.ndarray:

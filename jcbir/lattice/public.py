@@ -26,7 +26,7 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.lattice import _sampling
 from jcbir.lattice._bits import pack, unpack
 from jcbir.lattice._parameters import KEEP, Bounds, Parameters, bounds, chunk_sizes, parameters
-from jcbir.lattice._ring import inner, rem, switch, transform
+from jcbir.lattice._ring import column, inner, rem, switch, transform
 from jcbir.lattice._sampling import SEED_BYTES
 
 
@@ -382,37 +382,27 @@ def _query_values(public: PublicKey, query: Query) -> np.ndarray:
 @functools.partial(jax.jit, static_argnames="v")
 def _score(chunk, query, words, v: Parameters):
     """uint32[chunk, 2, width]. A block at a time stays in cache: one sum over the chunk takes five times as long."""
-    wide = jnp.uint64
+    wide, primes = jnp.uint64, v.primes
     # The sum over points is kappa times the transform that is wanted.
-    scaled = [
-        rem(d.astype(wide) * wide(pow(v.kappa, -1, p)), p).reshape(v.padded, v.width)
-        for p, d in zip(v.primes, query, strict=True)
-    ]
-
-    def block(rows):
-        return [inner(rows[i], scaled[i], p) for i, p in enumerate(v.primes)]
-
+    scaled = rem(query.astype(wide) * column([pow(v.kappa, -1, p) for p in primes], 3), primes)
+    scaled = scaled.reshape(len(primes), v.padded, v.width)
+    products = jnp.swapaxes(jax.lax.map(lambda rows: inner(rows, scaled, primes), chunk), 0, 1)
+    useful = transform(products, primes, degree=v.degree, inverse=True).astype(wide)
     # F + 2^flood = two numbers uniform below 2^flood, each of a high and a low word's top bits.
     low = v.flood // 2
-    high = v.flood - low
-    pieces = (words >> wide(64 - high), words >> wide(64 - low))
-    blocks = []
-    for p, products in zip(v.primes, jax.lax.map(block, chunk), strict=True):
-        f = sum(rem(pieces[0][:, i], p) * wide((1 << low) % p) + rem(pieces[1][:, i + 1], p) for i in (0, 2))
-        f = rem(f + wide(-(1 << v.flood) % p), p)
-        useful = transform(products, p, degree=v.degree, inverse=True)
-        blocks.append(rem(useful.astype(wide) + wide(v.t % p) * f, p))
-    return jnp.stack(switch(blocks, v.primes, v.t, keep=KEEP), axis=1)
+    upper, lower = words[None, :, 0::2] >> wide(64 - v.flood + low), words[None, :, 1::2] >> wide(64 - low)
+    flood = rem(upper.sum(2), primes) * column([(v.t << low) % p for p in primes], 3)
+    flood = flood + rem(lower.sum(2), primes) * column([v.t % p for p in primes], 3)
+    flooded = rem(useful + flood + column([-(v.t << v.flood) % p for p in primes], 3), primes)
+    return jnp.swapaxes(switch(flooded, primes, v.t, keep=KEEP), 0, 1)
 
 
 @functools.partial(jax.jit, static_argnames="v")
 def _score_shared(query, public_values, v: Parameters):
     """uint32[2, n], coefficients."""
-    products = [
-        transform(inner(a, d, p), p, degree=v.degree, inverse=True)
-        for p, a, d in zip(v.primes, public_values, query, strict=True)
-    ]
-    return jnp.stack(switch(products, v.primes, v.t, keep=KEEP))
+    products = inner(public_values, query, v.primes)[:, None]
+    coefficients = transform(products, v.primes, degree=v.degree, inverse=True)
+    return switch(coefficients, v.primes, v.t, keep=KEEP)[:, 0]
 
 
 __all__ = [

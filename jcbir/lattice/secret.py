@@ -27,9 +27,16 @@ from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.lattice import _sampling, public as public_half
 from jcbir.lattice._bits import pack, unpack
 from jcbir.lattice._parameters import KEEP, Parameters, bounds, chunk_sizes, parameters
-from jcbir.lattice._ring import centered, inner, rem, switch, transform
-from jcbir.lattice._sampling import SEED_BYTES, derive
-from jcbir.lattice.public import Index, PublicKey, Query, Reply, check_fingerprint
+from jcbir.lattice._query import (
+    QuerySecret as QuerySecret,
+    check_codes,
+    draw_two,
+    encrypt_query as encrypt_query,
+    one_time,
+)
+from jcbir.lattice._ring import centered, column, inner, mod, rem, switch, transform
+from jcbir.lattice._sampling import derive
+from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
 
 # Blocks that one compiled program encrypts; the last call is padded.
@@ -83,7 +90,7 @@ class PreparedSegment:
         name: of the segment.
         count: images of the segment.
         sentinels: bool[blocks, width], where the zeros are.
-        chunks: uint32[64 or 8, 2, 2, n], values of block secrets and hints modulo the reply's two primes.
+        chunks: uint32[64 or 8, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
     """
 
     fingerprint: str
@@ -94,27 +101,6 @@ class PreparedSegment:
 
     def __repr__(self) -> str:
         return f"PreparedSegment(name={self.name.hex()[:16]}, count={self.count}, secrets redacted)"
-
-
-@dataclass(frozen=True, repr=False)
-class QuerySecret:
-    """What opens the reply to one query: goes sealed from the user to the authority, and is used once.
-
-    Attributes:
-        seed: 32 secret bytes that expand to u.
-        digest: of the query they belong to.
-    """
-
-    seed: bytes
-    digest: bytes
-
-    @property
-    def name(self) -> bytes:
-        """32 bytes that name the seed without telling it: what the authority notes as answered."""
-        return derive(self.seed, "query name")
-
-    def __repr__(self) -> str:
-        return f"QuerySecret(digest={self.digest.hex()[:16]}, secrets redacted)"
 
 
 def generate_key(*, bits: int, draw: Callable[[int], bytes]) -> SecretKey:
@@ -135,7 +121,7 @@ def generate_key(*, bits: int, draw: Callable[[int], bytes]) -> SecretKey:
         >>> generate_key(bits=64, draw=secrets.token_bytes).public.parameters.lanes
         6
     """
-    seed, master = _draw_two(draw)
+    seed, master = draw_two(draw)
     return SecretKey(PublicKey(parameters(bits=bits), seed), master)
 
 
@@ -173,8 +159,8 @@ def encrypt_index(
         Brakerski and Vaikuntanathan, 2011 (the hints' and blocks' assumption). Yasuda et al., 2013 (the packing).
     """
     v, k = secret.public.parameters, secret.public.parameters.bits
-    _check_codes(codes, shape=("n", k), name="codes")
-    nonce, noise = _draw_two(draw)
+    check_codes(codes, shape=("n", k), name="codes")
+    nonce, noise = draw_two(draw)
     name = derive(nonce, "segment name")
     if name in used:
         raise ValueError(f"draw: must give a fresh nonce, got that of segment {name.hex()[:16]}")
@@ -196,47 +182,6 @@ def encrypt_index(
             hints[start : start + here] = pack(hint[:here].reshape(here, -1))
     fingerprint = secret.public.fingerprint
     return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
-
-
-def encrypt_query(
-    public: PublicKey, code: Bool[Array, " k"], *, draw: Callable[[int], bytes]
-) -> tuple[Query, QuerySecret]:
-    """Encrypt a query under a one-time secret u.
-
-    `d_j = a_j u + D_j + t f_j`, `D_j = sum_i q_(j kappa + i) x^-i`, q = 1 for a zero bit and -1 for a one.
-
-    Args:
-        public: the collection's public key.
-        code: bool[k].
-        draw: source of uniform bytes: pass `secrets.token_bytes`.
-
-    Returns:
-        The query, for the server alone; and its secret, for the authority alone.
-
-    Raises:
-        ValueError: a code that is not bool[k]; a source of bytes that repeats itself.
-
-    Example:
-        >>> import secrets
-        >>> key = generate_key(bits=64, draw=secrets.token_bytes)
-        >>> query, opener = encrypt_query(key.public, np.arange(64) > 3, draw=secrets.token_bytes)
-        >>> opener.digest == query.digest
-        True
-    """
-    v = public.parameters
-    _check_codes(code, shape=(v.bits,), name="code")
-    seed, noise = _draw_two(draw)
-    signs = np.ones(v.padded, np.int64)
-    signs[: v.bits] -= 2 * np.asarray(code)
-    signs = signs.reshape(v.polys, v.kappa)
-    d = np.zeros((v.polys, v.degree), np.int64)
-    d[:, 0] = signs[:, 0]
-    d[:, v.degree - np.arange(1, v.kappa)] = -signs[:, 1:]  # x^-i = -x^(n-i)
-    nu = d + v.t * _sampling.binomial(derive(noise, "errors"), d.shape).astype(np.int64)
-    with jax.enable_x64(True):
-        values = np.asarray(_encrypt_query(_one_time(seed, v), nu, public_half.expand(public), v))
-    query = Query(public.fingerprint, pack(values.reshape(1, -1))[0])
-    return query, QuerySecret(seed, query.digest)
 
 
 def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
@@ -331,7 +276,7 @@ def open_distances(
     shared = unpack(reply.shared[None], (KEEP, v.degree), primes=v.primes[:KEEP], name="reply")[0]
     largest, distances, first = bounds(v, unsafe_small=True).phase, [], 0
     with jax.enable_x64(True):
-        pair = _open_shared(_one_time(query.seed, v), shared, v)
+        pair = _open_shared(one_time(query.seed, v), shared, v)
         for segment in segments:
             digits, last = [], first + len(segment.sentinels)
             for chunk in segment.chunks:
@@ -340,24 +285,10 @@ def open_distances(
                 farthest, found = _open(chunk, pair, padded, v)
                 if int(farthest) > largest:
                     raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
-                digits.append(np.asarray(found)[: len(taken)])
+                digits.append(np.moveaxis(np.asarray(found), 0, -1)[: len(taken)])
                 first += len(taken)
             distances.append(_read(np.concatenate(digits), segment, v))
     return np.concatenate(distances)
-
-
-def _draw_two(draw: Callable[[int], bytes]) -> tuple[bytes, bytes]:
-    one, other = draw(SEED_BYTES), draw(SEED_BYTES)
-    if one == other or len(one) != SEED_BYTES or len(other) != SEED_BYTES:
-        raise ValueError(f"draw: must give {SEED_BYTES} fresh bytes, got a repeat or {len(one)} and {len(other)} bytes")
-    return one, other
-
-
-def _check_codes(codes, *, shape: tuple, name: str) -> None:
-    """Require bool of this shape: numbers would encrypt into something that decodes to plausible distances."""
-    dtype, given = getattr(codes, "dtype", type(codes).__name__), tuple(getattr(codes, "shape", ()))
-    if dtype != np.dtype(bool) or len(given) != len(shape) or given[-1:] != shape[-1:] or 0 in given:
-        raise ValueError(f"{name}: must be bool[{', '.join(map(str, shape))}], got {dtype}{list(given)}")
 
 
 def _check_reply(
@@ -384,10 +315,6 @@ def _check_reply(
 
 def _block_seed(secret: SecretKey, nonce: bytes) -> bytes:
     return derive(secret.master, f"segment {nonce.hex()}")
-
-
-def _one_time(seed: bytes, v: Parameters) -> np.ndarray:
-    return _sampling.ternary(derive(seed, "query"), (v.degree,))
 
 
 def _sentinels(block_seed: bytes, blocks: range, v: Parameters) -> np.ndarray:
@@ -430,70 +357,54 @@ def _encrypt(symbols, e, s, public_values, v: Parameters):
         total = sum(symbols[:, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
         m = centered(jnp.mod(total, v.t), v.t).reshape(v.width, v.polys, v.kappa)
         mu = jnp.swapaxes(m, 0, 1).reshape(v.polys, v.degree) + v.t * e.astype(jnp.int64)
-        body, hints = [], []
-        for p, a in zip(v.primes, public_values, strict=True):
-            values, s_values = (transform(x, p, degree=v.degree).astype(jnp.uint64) for x in (mu, s[None]))
-            body.append(rem(a.astype(jnp.uint64) * s_values + values, p).astype(jnp.uint32).reshape(v.padded, v.width))
-            hints.append(transform(inner(a, values, p), p, degree=v.degree, inverse=True))
-        switched = switch(hints, v.primes, v.t, keep=KEEP)
-        kept = [transform(x, p, degree=v.degree) for x, p in zip(switched, v.primes[:KEEP], strict=True)]
-        return jnp.stack(body), jnp.stack(kept)
+        both = jnp.concatenate([s[None].astype(jnp.int64), mu])[None]
+        values = transform(both, v.primes, degree=v.degree).astype(jnp.uint64)
+        body = rem(public_values.astype(jnp.uint64) * values[:, :1] + values[:, 1:], v.primes).astype(jnp.uint32)
+        hint = inner(public_values, values[:, 1:], v.primes)[:, None]
+        hint = switch(transform(hint, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)
+        kept = transform(hint, v.primes[:KEEP], degree=v.degree)[:, 0]
+        return body.reshape(len(v.primes), v.padded, v.width), kept
 
     return jax.lax.map(block, (symbols, e, s))
 
 
 @functools.partial(jax.jit, static_argnames="v")
-def _encrypt_query(u, nu, public_values, v: Parameters):
-    """uint32[primes, g, n]."""
-    both = jnp.concatenate([u[None].astype(jnp.int64), nu])
-    rows = []
-    for p, a in zip(v.primes, public_values, strict=True):
-        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
-        rows.append(rem(a.astype(jnp.uint64) * values[:1] + values[1:], p).astype(jnp.uint32))
-    return jnp.stack(rows)
-
-
-@functools.partial(jax.jit, static_argnames="v")
 def _values_with(s, hints, v: Parameters):
-    """uint32[b, 2, 2, n]: values of the secrets beside the hints."""
-    values = jnp.stack([transform(s, p, degree=v.degree) for p in v.primes[:KEEP]], axis=1)
-    return jnp.stack([values, jnp.asarray(hints)], axis=1)
+    """uint32[b, 2, 2, n]: for each prime values of the secret beside those of the hint."""
+    values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
+    return jnp.stack([values, jnp.asarray(hints)], axis=2)
 
 
 @functools.partial(jax.jit, static_argnames="v")
 def _open_shared(u, shared, v: Parameters):
     """uint32[2, 2, n]: values of Q and u, divided by kappa."""
-    pairs = []
-    for i, p in enumerate(v.primes[:KEEP]):
-        both = jnp.stack([shared[i].astype(jnp.int64), u.astype(jnp.int64)])
-        values = transform(both, p, degree=v.degree).astype(jnp.uint64)
-        pairs.append(rem(values * jnp.uint64(pow(v.kappa, -1, p)), p).astype(jnp.uint32))
-    return jnp.stack(pairs, axis=1)
+    primes = v.primes[:KEEP]
+    both = jnp.stack([shared.astype(jnp.int64), jnp.broadcast_to(u.astype(jnp.int64), shared.shape)], axis=1)
+    values = transform(both, primes, degree=v.degree).astype(jnp.uint64)
+    return rem(values * column([pow(v.kappa, -1, p) for p in primes], 3), primes).astype(jnp.uint32)
 
 
 @functools.partial(jax.jit, static_argnames="v")
 def _open(chunk, pair, rows, v: Parameters):
-    """The largest |phase|, and int32[b, width, L] digits; the highest is not reduced, so an excess shows."""
-    terms, p, second = 2 * v.kappa, *v.primes[:KEEP]
-
-    def block(inputs):
-        values, row = inputs
-        phases = []
-        for i, prime in enumerate(v.primes[:KEEP]):
-            share = inner(values[:, i].reshape(terms, v.width), pair[:, i].reshape(terms, v.width), prime)
-            share = transform(share, prime, degree=v.degree, inverse=True)
-            phases.append(rem(row[i].astype(jnp.uint64) + jnp.uint64(prime) - share.astype(jnp.uint64), prime))
-        return jnp.stack(phases)
-
-    x, y = jnp.moveaxis(jax.lax.map(block, (chunk, rows)), 1, 0)
+    """The largest |phase|, and int32[L, b, width] digits; the highest is not reduced, so an excess shows."""
+    primes, (p, second) = v.primes[:KEEP], v.primes[:KEEP]
+    pair = pair.reshape(KEEP, 2 * v.kappa, v.width)
+    shares = jax.lax.map(lambda values: inner(values.reshape(pair.shape), pair, primes), chunk)
+    shares = transform(jnp.swapaxes(shares, 0, 1), primes, degree=v.degree, inverse=True).astype(jnp.uint64)
+    rows = jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
+    x, y = (rem((rows[i] + jnp.uint64(prime) - shares[i])[None], (prime,)) for i, prime in enumerate(primes))
     # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
-    lifted = rem(rem(y + jnp.uint64(2 * second) - x, second) * jnp.uint64(pow(p, -1, second)), second)
-    phase = centered(x + jnp.uint64(p) * lifted, p * second)
+    lifted = rem((y + jnp.uint64(2 * second) - x) * jnp.uint64(pow(p, -1, second)), (second,))
+    phase = centered(x + jnp.uint64(p) * lifted, p * second)[0]
     half = v.padded // 2 * sum(v.base**lane for lane in range(v.lanes))
-    total = jnp.mod(phase + half, v.t)
-    digits = [total // v.base**lane for lane in range(v.lanes)]
-    digits = [digit % v.base for digit in digits[:-1]] + digits[-1:]
-    return jnp.abs(phase).max(), jnp.stack(digits, axis=-1).astype(jnp.int32)
+
+    def lane(left, _):
+        digit = mod(left, (v.base,))
+        return (left - digit) / v.base, digit
+
+    # Below 2^47: float64 divides a multiple exactly.
+    last, digits = jax.lax.scan(lane, jnp.mod(phase + half, v.t).astype(jnp.float64), length=v.lanes - 1)
+    return jnp.abs(phase).max(), jnp.concatenate([digits, last[None]]).astype(jnp.int32)
 
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol._digests import digest, score_blocks
 from jcbir.protocol._grants import (
     check_grant,
@@ -43,14 +43,18 @@ from jcbir.protocol.refusals import (
     ForeignCollectionError,
     ForgedReplyError,
     ForgedScoresError,
+    HaltedError,
     OutOfStepError,
     OverBudgetError,
+    ReplayedQueryError,
+    TamperedQueryError,
 )
 from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt
-from jcbir.ranking._scheme import Layout
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._scheme import Layout, score_rows
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.ranking._sentinels import sentinel_count
-from jcbir.ranking._table import check_layout, find_scheme
+from jcbir.ranking._table import check_layout, find_scheme, plan
 from jcbir.sealing import image_key, public_half, seal_to
 from jcbir.typing import Rows
 
@@ -88,6 +92,9 @@ class Authority:
         spent: grant to what it has used up on the last day it asked.
         seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
         head: counter of the owner's latest head, 0 for none.
+        prepared: number of a segment to what opens its scores, where the kind of keys has such.
+        opened: names of all openings of this epoch, where the kind of keys takes each once.
+        halted: whether scores were forged, and answering goes on in the next epoch only.
     """
 
     card: Card
@@ -102,6 +109,9 @@ class Authority:
     spent: Mapping[bytes, Spent] = dataclasses.field(default_factory=dict)
     seen: int = 0
     head: int = 0
+    prepared: Mapping[int, Any] = dataclasses.field(default_factory=dict, compare=False)
+    opened: frozenset[bytes] = frozenset()
+    halted: bool = False
 
     def __repr__(self) -> str:
         return f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogs)} segments, redacted)"
@@ -195,8 +205,8 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
     Raises:
         ForeignCollectionError: another collection or epoch.
         ForgedReplyError: the owner did not sign it.
-        ValueError: another catalog of that segment is known, it does not have one hash per image, or its sentinels are
-            not among its positions.
+        ValueError: another catalog of that segment is known, it does not have one hash per image, its sentinels are
+            not among its positions, or its hints are none or another segment's.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -213,7 +223,14 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
     known = authority.catalogs.get(message.segment, message)
     if (known.image_ids, known.hashes, known.sentinels) != (message.image_ids, message.hashes, places):
         raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
-    return dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: message})
+    if message.segment in authority.catalogs:
+        return authority
+    prepared = _prepare_hints(authority, message)
+    return dataclasses.replace(
+        authority,
+        catalogs={**authority.catalogs, message.segment: message},
+        prepared={**authority.prepared, message.segment: prepared},
+    )
 
 
 def take_head(authority: Authority, message: Head) -> Authority:
@@ -319,6 +336,7 @@ def admit(
         EmptyCollectionError: nothing is published yet.
         OutOfStepError: the server scored other segments than the owner's catalogs name.
         FormatError: the report does not have one row of scores per query and one record per segment.
+        HaltedError: scores were forged before, in this epoch of a collection whose kind of keys stops at that.
 
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
@@ -335,6 +353,7 @@ def admit(
     header = dataclasses.replace(report, openings=b"", scores=())
     check_signature(header, public=authority.card.cloud_key, refusal=ForgedReplyError)
     request, now = report.request, max(now, authority.seen)
+    _check_serving(authority)
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
     _check_segments(authority, report, len(authority.catalogs) if settled is None else settled)
     _check_shape(authority, report)
@@ -346,7 +365,26 @@ def admit(
             f"queries: {rows} of {grant.queries_per_day} were answered today, {request.queries} more are asked",
             retry_after=float(DAY_SECONDS - now % DAY_SECONDS),
         )
-    return spend(dataclasses.replace(authority, answered=answered, seen=now), spending), spending
+    opened = authority.opened.union(_fresh_openings(authority, report))
+    return spend(dataclasses.replace(authority, answered=answered, opened=opened, seen=now), spending), spending
+
+
+def halt(authority: Authority) -> Authority:
+    """Stop answering after forged scores, where each further answer could give a key away: until the next epoch.
+
+    Args:
+        authority: state.
+
+    Returns:
+        The new state; the old one where the kind of keys need not stop.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> halt(small_system().authority).halted
+        False
+    """
+    stops = SECRET_KEY_KINDS[authority.card.public.kind].open is not None
+    return dataclasses.replace(authority, halted=True) if stops else authority
 
 
 def _spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
@@ -462,7 +500,11 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
         engine: arithmetic engine.
 
     Returns:
-        uint8[m, w], a plaintext for each of `ciphertext_rows(authority, report)`.
+        uint8[m, w], a plaintext for each of `ciphertext_rows(authority, report)`; where the scores of a query are
+        opened together, what they open to.
+
+    Raises:
+        ForgedScoresError: what no honest server sends; then `halt`.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -470,12 +512,26 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
         (1, 32)
     """
     kind = SECRET_KEY_KINDS[authority.card.public.kind]
-    return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
+    if kind.open is None:
+        return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
+    prepared = [authority.prepared[number] for number in report.segments]
+    _, openings = _openings(authority, report)
+    opened = []
+    for place, row in enumerate(report.scores):
+        rows = np.concatenate([scores.ciphertexts for scores in row])
+        opening = None if openings is None else openings[place : place + 1]
+        try:
+            opened.append(kind.open(authority.secret, prepared, rows, opening))
+        except IntegrityError:
+            # Where it went wrong is not for the server to know.
+            raise ForgedScoresError("report: its scores open to what none of this collection can be") from None
+    return np.concatenate(opened)
 
 
 def _split_plaintexts(report: ScoreReport, plaintexts: Rows) -> list[list[tuple[Layout, np.ndarray]]]:
     """Say which decrypted rows belong to which query and segment."""
-    counts = [len(scores.ciphertexts) for row in report.scores for scores in row]
+    layouts = [scores.layout for row in report.scores for scores in row]
+    counts = [find_scheme(layout.scheme).shapes(layout).plaintexts for layout in layouts]
     if len(plaintexts) != sum(counts):
         raise ValueError(f"plaintexts: must be {sum(counts)} rows, got {len(plaintexts)}")
     parts = iter(np.split(plaintexts, np.cumsum(counts)[:-1]))
@@ -540,6 +596,7 @@ def rank(
         2
     """
     request, grant, now = report.request, report.request.grant, max(now, authority.seen)
+    _check_serving(authority)
     check_grant(grant, card=authority.card, now=now, revoked=authority.revoked)
     distances = read_scores(authority, report, plaintexts)
     catalogs = [authority.catalogs[number] for number in report.segments]
@@ -666,6 +723,41 @@ def _openings(authority: Authority, report: ScoreReport) -> tuple[Int32[np.ndarr
     return claims, rows[:, width:] if rows.shape[1] > width else None
 
 
+def _fresh_openings(authority: Authority, report: ScoreReport) -> frozenset[bytes]:
+    """The names of a report's openings, or a refusal: each opens one query, in all of an epoch."""
+    name = KEY_KINDS[authority.card.public.kind].opening_name
+    if name is None:
+        return frozenset()
+    try:
+        _, openings = _openings(authority, report)
+    except IntegrityError:
+        raise TamperedQueryError("openings: were not sealed for this request") from None
+    names = [] if openings is None else [name(row) for row in openings]
+    if len(names) != len(set(names)) or not authority.opened.isdisjoint(names):
+        raise ReplayedQueryError("query: what opens its scores was used before")
+    return frozenset(names)
+
+
+def _prepare_hints(authority: Authority, part: Catalog) -> Any:
+    """What opens the scores of a segment, of whose name there is no other."""
+    kind = SECRET_KEY_KINDS[authority.card.public.kind]
+    if kind.prepare is None:
+        return None
+    if len(part.hints) != 1:
+        raise ValueError(f"hints: must be of one scheme for {kind.name} keys, got {len(part.hints)}")
+    public, count = authority.card.public.key, len(part.image_ids)
+    layout = plan(public, scheme=part.hints[0].scheme, count=count, bits=authority.card.bits)
+    prepared = kind.prepare(authority.secret, layout, part.hints[0].rows)
+    if any(prepared.name == other.name for other in authority.prepared.values()):
+        raise ValueError(f"hints: must be of another nonce than other segments', got segment {part.segment}")
+    return prepared
+
+
+def _check_serving(authority: Authority) -> None:
+    if authority.halted:
+        raise HaltedError("report: scores were forged before; the owner's next epoch is waited for")
+
+
 def _hint(part: Catalog, scheme: str) -> Rows | None:
     return next((hint.rows for hint in part.hints if hint.scheme == scheme), None)
 
@@ -705,8 +797,10 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
             if got != expected:
                 raise FormatError(f"report: segment {number} is {got}, expected scheme, count, bits {expected}")
             check_layout(authority.card.public.key, scores.layout)
-            shape = find_scheme(request.scheme).shapes(scores.layout).scores
-            if scores.ciphertexts.shape != shape:
-                raise FormatError(f"report: scores must be {shape} bytes, got {scores.ciphertexts.shape}")
             if scores.fingerprint != authority.card.public.fingerprint:
                 raise ForeignCollectionError("report: scores under another key")
+        shapes = [find_scheme(request.scheme).shapes(scores.layout) for scores in row]
+        for count, shape, scores in zip(score_rows(shapes), shapes, row, strict=True):
+            if scores.ciphertexts.shape != (count, shape.scores[1]):
+                expected = (count, shape.scores[1])
+                raise FormatError(f"report: scores must be {expected} bytes, got {scores.ciphertexts.shape}")

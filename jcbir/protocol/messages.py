@@ -15,9 +15,6 @@ from jaxtyping import UInt8
 from jcbir.ranking._keys import TaggedKey
 from jcbir.ranking._scheme import Index, Scores, Trapdoor
 
-DEFAULT_SCHEME = "packed"
-"""What is offered and asked where nobody says which."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Card:

@@ -16,7 +16,6 @@ from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
 from jcbir.protocol._merkle import merkle_root
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.messages import (
-    DEFAULT_SCHEME,
     Admission,
     Appointment,
     Card,
@@ -43,7 +42,7 @@ from jcbir.ranking._keys import tag_key
 from jcbir.ranking._scheme import Layout
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.ranking._sentinels import count_beside, place_sentinels, sentinel_codes
-from jcbir.ranking._table import SCHEMES, plan
+from jcbir.ranking._table import SCHEMES, plan, schemes_for
 from jcbir.sealing import Cipher, Photograph, image_key, open_photographs, seal_photographs, seal_to
 from jcbir.typing import Array, Rows
 
@@ -190,7 +189,7 @@ def publish(
     names: Sequence[str],
     *,
     draw: Callable[[int], bytes],
-    schemes: Sequence[str] = (DEFAULT_SCHEME,),
+    schemes: Sequence[str] | None = None,
     cipher: Cipher = "lorenz",
     sentinels: bool = True,
     engine: str = "auto",
@@ -207,7 +206,7 @@ def publish(
         photographs: what users get: files, and what is said of them.
         names: names of the images, new in this collection; the server sees pseudonyms.
         draw: source of secret bytes, `secrets.token_bytes`.
-        schemes: ranking schemes to offer, one encrypted index for each.
+        schemes: ranking schemes to offer, one encrypted index for each; None is the default one of the key.
         cipher: image cipher, "lorenz" or "aes-gcm".
         sentinels: whether to put sentinels among the images; without, scores are believed.
         engine: arithmetic engine.
@@ -233,8 +232,9 @@ def publish(
         (4, 2, 1)
     """
     given = [pseudonym(owner, name) for name in names]
-    _check_batch(owner, codes, photographs, given, schemes)
     card, segment = owner.card, owner.segments
+    schemes = schemes_for(card.public.kind)[:1] if schemes is None else schemes
+    _check_batch(owner, codes, photographs, given, schemes)
     lanes = _lanes(card, schemes) if sentinels else ()
     places = place_sentinels(len(given), lanes, draw=draw)
     order = np.full(len(given) + len(places), -1)
@@ -304,7 +304,7 @@ def segment_capacity(owner: Owner, positions: int, *, schemes: Sequence[str]) ->
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> segment_capacity(small_system().owner, 100, schemes=[DEFAULT_SCHEME, "integer"])
+        >>> segment_capacity(small_system().owner, 100, schemes=["packed", "integer"])
         95
     """
     return count_beside(positions, _lanes(owner.card, schemes))
@@ -474,7 +474,7 @@ def rekey(
     authority_key: bytes | None = None,
     authority_sealing_key: bytes | None = None,
 ) -> Owner:
-    """Open a new epoch: new image master and masking keys, a new key pair if given, nothing published.
+    """Open a new epoch: new image master and masking keys, a new key pair if given or needed, nothing published.
 
     All grants end. `announce` tells the others; then publish again, from the photographs or from what `recall` brings
     and `unseal` opens. Pseudonyms are others than before.
@@ -482,7 +482,7 @@ def rekey(
     Args:
         owner: state.
         draw: source of secret bytes, `secrets.token_bytes`.
-        secret: a new key pair; without it the old one stays.
+        secret: a new key pair; without it the old one stays, or is drawn anew where a kind of keys serves one epoch.
         cloud_key: of another server; without it the old one stays.
         authority_key: of another authority; without it the old one stays. It gets the delegation by hand.
         authority_sealing_key: of the same.
@@ -499,7 +499,8 @@ def rekey(
         >>> rekey(small_system().owner, draw=secrets.token_bytes)
         Owner('photos', epoch 1, 0 segments, secrets redacted)
     """
-    pair = owner.secret if secret is None else secret
+    renew = SECRET_KEY_KINDS[owner.card.public.kind].renew
+    pair = secret or (owner.secret if renew is None else renew(owner.secret, draw=draw))
     old = owner.card
     card = dataclasses.replace(
         old,

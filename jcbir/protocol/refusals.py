@@ -86,6 +86,12 @@ class ForgedScoresError(RefusalError, IntegrityError):
     code = "forged-scores"
 
 
+class HaltedError(RefusalError):
+    """Scores were forged before, and in this kind of collection each further answer could give a key away."""
+
+    code = "halted"
+
+
 class EmptyCollectionError(RefusalError):
     """Nothing is published yet."""
 
@@ -117,6 +123,7 @@ REFUSALS = (
     ForgedReplyError,
     ForgedScoresError,
     RolledBackError,
+    HaltedError,
     EmptyCollectionError,
     OutOfStepError,
     OverBudgetError,

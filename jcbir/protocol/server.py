@@ -48,7 +48,8 @@ from jcbir.protocol.refusals import (
     ForgedReplyError,
     TamperedQueryError,
 )
-from jcbir.ranking._scheme import Index, Scores, Shapes
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._scheme import Index, Scores, Shapes, score_rows
 from jcbir.ranking._score import prepare, score
 from jcbir.ranking._table import check_layout, find_scheme
 
@@ -544,7 +545,8 @@ def score_share(
         engine: arithmetic engine.
 
     Returns:
-        uint8[q, b, w]: for each trapdoor the ciphertexts of all scores, segment after segment.
+        uint8[q, b, w]: for each trapdoor the ciphertexts of all scores, segment after segment; before those of the
+            collection's first segment what all segments share, in a scheme that has such rows.
 
     Raises:
         ValueError: too few blinders, no index of that scheme or no such segment, or a trapdoor that does not fit.
@@ -564,10 +566,11 @@ def score_share(
     indexes = _indexes(server, query.request.scheme, segments)
     public, used, rows = server.card.public.key, 0, []
     for trapdoor in query.trapdoors:
-        for index in indexes:
+        for number, index in zip(segments, indexes, strict=True):
             fresh = blinders[used : used + _shapes(index).blinders]
             used += len(fresh)
-            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine).ciphertexts)
+            first = number == server.segments[0].number
+            rows.append(score(public, index, trapdoor, blinders=fresh, engine=engine, share=first).ciphertexts)
     return np.concatenate(rows).reshape(len(query.trapdoors), -1, rows[0].shape[1])
 
 
@@ -599,11 +602,12 @@ def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"],
             f"identity: must be the card's {server.card.cloud_key.hex()}, got {identity.public.hex()}"
         )
     indexes = _indexes(server, query.request.scheme, None)
-    shapes = [_shapes(index).scores for index in indexes]
-    expected = (len(query.trapdoors), sum(count for count, _ in shapes), shapes[0][1])
+    shapes = [_shapes(index) for index in indexes]
+    counts = score_rows(shapes)
+    expected = (len(query.trapdoors), sum(counts), shapes[0].scores[1])
     if rows.shape != expected:
         raise ValueError(f"rows: must be uint8{list(expected)}, got {rows.dtype}{list(rows.shape)}")
-    ends = np.cumsum([count for count, _ in shapes])[:-1]
+    ends = np.cumsum(counts)[:-1]
     scores = tuple(
         tuple(
             Scores(index.layout, index.fingerprint, part)
@@ -717,7 +721,7 @@ def open_blocks(
 
     Raises:
         TamperedQueryError: the query's user did not sign the audit, or it is of another query.
-        ValueError: a place that the answer does not have.
+        ValueError: a place that the answer does not have, or a key kind that has no audits.
 
     Example:
         >>> from jcbir.protocol import audit as auditing, user
@@ -730,6 +734,9 @@ def open_blocks(
         >>> len(opened.blocks)
         2
     """
+    kind = KEY_KINDS[server.card.public.kind]
+    if kind.blind is None:
+        raise ValueError(f"audit: must be of a collection with keys of a kind with audits, got {kind.name}")
     if audit.nonce != query.request.nonce:
         raise TamperedQueryError("audit: names another query")
     check_signature(audit, public=query.request.grant.signing_key, refusal=TamperedQueryError)

@@ -14,12 +14,12 @@ from jcbir.protocol._grants import commit, hash_openings
 from jcbir.protocol._handover import CLAIM, seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
-from jcbir.protocol.messages import DEFAULT_SCHEME, Admission, Card, Delivery, Enrollment, Grant, Query, Request
+from jcbir.protocol.messages import Admission, Card, Delivery, Enrollment, Grant, Query, Request
 from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, RolledBackError
 from jcbir.ranking._build import mask_query, trapdoors
 from jcbir.ranking._keys import KEY_KINDS, check_key
 from jcbir.ranking._sentinels import sentinel_codes
-from jcbir.ranking._table import plan
+from jcbir.ranking._table import plan, schemes_for
 from jcbir.sealing import HYBRID_SECRET_BYTES, Photograph, open_from, open_photographs, public_half
 from jcbir.typing import Array
 
@@ -184,7 +184,7 @@ def ask(
     top: int,
     now: int,
     draw: Callable[[int], bytes],
-    scheme: str = DEFAULT_SCHEME,
+    scheme: str | None = None,
     engine: str = "auto",
 ) -> tuple[User, Query]:
     """Ask for the images nearest to each code: one batch, one message.
@@ -195,7 +195,7 @@ def ask(
         top: at most so many results for each.
         now: seconds since 1970.
         draw: source of secret bytes, `secrets.token_bytes`.
-        scheme: ranking scheme; the collection must offer it.
+        scheme: ranking scheme; the collection must offer it. None is the default one of its key.
         engine: arithmetic engine.
 
     Returns:
@@ -219,6 +219,7 @@ def ask(
         raise ValueError(f"codes: must be at most {user.grant.queries_per_day} a day by the grant, got {len(codes)}")
     card = user.card
     public, kind = card.public.key, KEY_KINDS[card.public.kind]
+    scheme = schemes_for(kind.name)[0] if scheme is None else scheme
     layout = plan(public, scheme=scheme, count=1, bits=card.bits)
     masking_key = scheme_masking_key(card, scheme=scheme, masking_key=user.masking_key)
     masked = mask_query(codes, layout, masking_key=masking_key)

@@ -162,13 +162,13 @@ def _decode(pieces: Sequence[tuple[Layout, np.ndarray]], public: PublicKey) -> n
 def _cost(layout: Layout, group: int | None) -> Work:
     blocks, bits = layout.blocks, layout.bits
     planes = blocks * bits
-    tables, inversions, rows = 0, 0, 0
+    tables, inversions, held = 0, 0, 0
     products, inverted = blocks * (bits + 1), blocks
     batches = (("pick", planes), ("invert", blocks), ("product", blocks), ("product", blocks))
     if group is not None:
         _check_group(group)
         # The inversion of each plane ends in a product; each doubling of the group multiplies every entry once.
-        tables, inversions, rows = planes, planes, _table_rows(layout, group)
+        tables, inversions, held = planes, planes, _table_rows(layout, group) * layout.ciphertext_bytes
         size = 1
         while size < group:
             size *= 2
@@ -177,7 +177,7 @@ def _cost(layout: Layout, group: int | None) -> Work:
         products, inverted = picks, 0
         batches = (("pick", picks), ("product", blocks))
     operations = Operations(planes, tables, inversions, 0, blocks, products, inverted, blocks)
-    return Work(operations, batches, digits=layout.lanes, prepared_rows=rows)
+    return Work(operations, batches, digits=layout.lanes, prepared_bytes=held)
 
 
 def _server(trapdoors: Sequence[Trapdoor]) -> Seen:

@@ -159,7 +159,7 @@ def cost(
         count: images N.
         bits: code length k.
         base: as for `plan`.
-        group: bits per product table of a prepared `bitsliced` index, None without tables.
+        group: bits per product table of a prepared index, None without tables.
         calibration: measured on this machine for this length of key; None leaves the seconds out.
 
     Returns:
@@ -187,9 +187,9 @@ def cost(
     return Cost(
         layout=layout,
         index_bytes=math.prod(shapes.index),
-        prepared_bytes=work.prepared_rows * shapes.index[1],
+        prepared_bytes=work.prepared_bytes,
         trapdoor_bytes=math.prod(shapes.query),
-        reply_bytes=math.prod(shapes.scores),
+        reply_bytes=(shapes.scores[0] + shapes.shared) * shapes.scores[1],
         operations=work.operations,
         seconds=None if calibration is None else _seconds(layout, work, calibration),
     )

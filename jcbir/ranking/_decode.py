@@ -33,7 +33,7 @@ def decode_scores(pieces: Sequence[tuple[Layout, np.ndarray]], *, public: Any) -
         raise ValueError(f"pieces: must be at least one, all of one scheme and length, got {len(pieces)}")
     scheme = find_scheme(pieces[0][0].scheme)
     for layout, plaintexts in pieces:
-        rows = scheme.shapes(layout).scores[0]
+        rows = scheme.shapes(layout).plaintexts
         if len(plaintexts) != rows:
             raise ValueError(f"plaintexts: must be {rows} rows as the layout has, got {len(plaintexts)}")
     return scheme.decode(pieces, public)

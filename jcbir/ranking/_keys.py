@@ -3,13 +3,22 @@
 The secret half of each kind is in `_secret_keys`, which the server cannot import.
 """
 
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jcbir.errors import FormatError
+from jcbir.lattice import _query as lattice, public as lattice_public
+from jcbir.lattice._parameters import CHUNKS
+from jcbir.lattice._sampling import SEED_BYTES
+from jcbir.paillier import _engines as engines
 from jcbir.paillier._blinding import blinders, draw_randomness, raise_randomness
 from jcbir.paillier.public import PublicKey, check_public, encrypt
 from jcbir.typing import Rows
+
+MEASURED_PRODUCTS = 256
 
 Fields = Mapping[str, int | bytes]
 
@@ -30,6 +39,10 @@ class KeyKind(NamedTuple):
         randomness: `randomness(public, count, draw=)`: what blinders are made of, one row each, or None where a search
             under such keys cannot be audited.
         blind: `blind(public, randomness, engine=)`: the blinders of it, which encrypt zero whatever it is.
+        row_seconds: `row_seconds(public, clock=)`: how long this process takes for a row of an index and a query, once
+            it has compiled what there is to compile; None where nobody serves such keys.
+        opening_name: `opening_name(opening)`: what the authority notes of a query's opening, so that none comes twice;
+            None where it may.
     """
 
     name: str
@@ -42,6 +55,8 @@ class KeyKind(NamedTuple):
     encrypt: Callable[..., Rows]
     randomness: Callable[..., Rows] | None = None
     blind: Callable[..., Rows] | None = None
+    row_seconds: Callable[..., float] | None = None
+    opening_name: Callable[..., bytes] | None = None
 
 
 class TaggedKey(NamedTuple):
@@ -86,6 +101,16 @@ def _check_paillier(public: PublicKey, *, unsafe_small: bool = False) -> None:
         check_public(public)
 
 
+def _product_seconds(public: PublicKey, *, clock: Callable[[], float]) -> float:
+    number = engines.number_type(engines.choose_engine("auto", count=1))
+    modulus = number(public.n_squared)
+    product = factor = modulus // 3
+    start = clock()
+    for _ in range(MEASURED_PRODUCTS):
+        product = product * factor % modulus
+    return (clock() - start) / MEASURED_PRODUCTS
+
+
 PAILLIER = KeyKind(
     name="paillier",
     key_type=PublicKey,
@@ -97,9 +122,65 @@ PAILLIER = KeyKind(
     encrypt=encrypt,
     randomness=draw_randomness,
     blind=raise_randomness,
+    row_seconds=_product_seconds,
 )
 
-KEY_KINDS = {kind.name: kind for kind in (PAILLIER,)}
+
+def _lattice_key(fields: Fields) -> lattice_public.PublicKey:
+    check_fields(fields, name="public key", types={"bits": int, "seed": bytes})
+    try:
+        public = lattice_public.PublicKey(lattice_public.parameters(bits=fields["bits"]), fields["seed"])
+        lattice_public.check_public(public)
+    except ValueError as error:
+        raise FormatError(f"public key: {error}") from None
+    return public
+
+
+def _draw_seeds(public: lattice_public.PublicKey, count: int, *, draw: Callable[[int], bytes], **_: Any) -> Rows:
+    """Two seeds a row: those of a query's secret and its errors, or what a flood is expanded from."""
+    return np.frombuffer(draw(2 * SEED_BYTES * count), np.uint8).reshape(count, 2 * SEED_BYTES)
+
+
+def _encrypt_queries(
+    public: lattice_public.PublicKey, rows: np.ndarray, *, blinders: np.ndarray, engine: str = "auto"
+) -> np.ndarray:
+    """Behind each query the seed of its secret, which is for the authority alone."""
+    made = []
+    for row, seeds in zip(rows, blinders, strict=True):
+        source = io.BytesIO(seeds.tobytes())
+        code = np.unpackbits(row, count=public.parameters.bits).astype(bool)
+        query, opener = lattice.encrypt_query(public, code, draw=source.read)
+        made.append(np.concatenate([query.body, np.frombuffer(opener.seed, np.uint8)]))
+    return np.stack(made)
+
+
+def _block_seconds(public: lattice_public.PublicKey, *, clock: Callable[[], float]) -> float:
+    """Of zeros, in chunks of every size, so that no query compiles."""
+    v, blocks = public.parameters, sum(CHUNKS)
+    rows = np.zeros((blocks, v.block_bytes), np.uint8)
+    part = lattice_public.prepare(public, lattice_public.Index(public.fingerprint, bytes(SEED_BYTES), rows))
+    query = lattice_public.Query(public.fingerprint, np.zeros(v.query_bytes, np.uint8))
+    lattice_public.score_shared(public, query)
+    lattice_public.score_blocks(public, part, query, draw=bytes)
+    start = clock()
+    lattice_public.score_blocks(public, part, query, draw=bytes)
+    return (clock() - start) / blocks
+
+
+LATTICE = KeyKind(
+    name="lattice",
+    key_type=lattice_public.PublicKey,
+    to_fields=lambda public: {"bits": public.parameters.bits, "seed": public.seed},
+    from_fields=_lattice_key,
+    check=lambda public, *, unsafe_small=False: lattice_public.check_public(public, unsafe_small=unsafe_small),
+    blinder_bytes=lambda public: 2 * SEED_BYTES,
+    blinders=_draw_seeds,
+    encrypt=_encrypt_queries,
+    row_seconds=_block_seconds,
+    opening_name=lambda opening: lattice.QuerySecret(opening.tobytes(), b"").name,
+)
+
+KEY_KINDS = {kind.name: kind for kind in (PAILLIER, LATTICE)}
 """Every kind of key, by name."""
 
 

@@ -108,8 +108,11 @@ def decrypt_scores(
     """Decrypt scores without reading them."""
     check_fingerprint(secret.public, scores.fingerprint, name="scores")
     check_layout(secret.public, scores.layout)
+    kind = SECRET_KEY_KINDS[find_scheme(scores.layout.scheme).key_kind]
+    if kind.open is not None and kind.prepare is not None:
+        prepared = kind.prepare(secret, scores.layout, hint)
+        return kind.open(secret, [prepared], scores.ciphertexts, opening)
     rows = rows_to_decrypt(scores, hint=hint, opening=opening)
     if decrypt is not None:
         return decrypt(rows)
-    kind = SECRET_KEY_KINDS[find_scheme(scores.layout.scheme).key_kind]
     return in_filled_batches(lambda part, engine: kind.decrypt(secret, part, engine=engine), rows, engine=engine)

@@ -73,19 +73,20 @@ class Index(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """An index with its product tables: what the server keeps in memory to answer quickly.
+    """An index as the server keeps it in memory to answer quickly.
 
     Attributes:
         layout: the layout of the index.
         fingerprint: of the public key.
         group: query bits per table group g; 2 are pair tables.
-        table: uint8[blocks * ceil(k / g) * 2^g, ciphertext_bytes]; entry v of a group is `E(sum_i (h_i xor v_i))`.
+        table: as its scheme computes with it. `bitsliced`: uint8[blocks * ceil(k / g) * 2^g, ciphertext_bytes], entry v
+            of a group is `E(sum_i (h_i xor v_i))`.
     """
 
     layout: Layout
     fingerprint: str
     group: int
-    table: UInt8[np.ndarray, "m c"]
+    table: Any
 
 
 class Trapdoor(NamedTuple):
@@ -117,7 +118,7 @@ class Scores(NamedTuple):
     Attributes:
         layout: the layout of the index.
         fingerprint: of the public key.
-        ciphertexts: the rows of `Shapes.scores`, blinded afresh.
+        ciphertexts: the rows of `Shapes.scores`, blinded afresh; before them, once a query, those of `Shapes.shared`.
     """
 
     layout: Layout
@@ -136,12 +137,26 @@ class Shapes(NamedTuple):
         query: rows (1) and bytes of a trapdoor.
         scores: rows and bytes of the scores of one query.
         blinders: blinders that one query uses up at the server.
+        shared: rows, as wide as those of `scores`, that a query has once, before the scores of its first segment.
+        opened: rows that the opened scores have; None is as many as `scores`.
     """
 
     index: tuple[int, int]
     query: tuple[int, int]
     scores: tuple[int, int]
     blinders: int
+    shared: int = 0
+    opened: int | None = None
+
+    @property
+    def plaintexts(self) -> int:
+        """Rows of the opened scores."""
+        return self.scores[0] if self.opened is None else self.opened
+
+
+def score_rows(shapes: Sequence[Shapes]) -> list[int]:
+    """Rows of the scores of each segment of an index: what they share stands before the first."""
+    return [shape.scores[0] + (0 if place else shape.shared) for place, shape in enumerate(shapes)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,13 +191,13 @@ class Work(NamedTuple):
         operations: rows worked on.
         batches: what the server runs for one query: fields of `Calibration` (`product`, `pick`, `invert`) and rows.
         digits: digits of a plaintext that are written and read by division (0 when they are bytes already).
-        prepared_rows: rows of the product tables, 0 without.
+        prepared_bytes: a prepared index in the server's memory, 0 without.
     """
 
     operations: Operations
     batches: tuple[tuple[str, int], ...]
     digits: int
-    prepared_rows: int = 0
+    prepared_bytes: int = 0
 
 
 class Seen(NamedTuple):
@@ -231,6 +246,7 @@ class Scheme(NamedTuple):
         distances: `distances(codes, code)`: the same int32[n] in clear, from codes under one isometry.
         cost: `cost(layout, group)` -> Work.
         leakage: what the parties learn.
+        share: None, or `share(public, trapdoor)`: the rows of `Shapes.shared`.
     """
 
     name: str
@@ -248,6 +264,7 @@ class Scheme(NamedTuple):
     distances: Callable[..., Int32[np.ndarray, " n"]]
     cost: Callable[[Layout, int | None], Work]
     leakage: Leakage
+    share: Callable[..., Rows] | None = None
 
 
 def hamming_distances(codes: Bool[np.ndarray, "n k"], code: Bool[np.ndarray, " k"]) -> Int32[np.ndarray, " n"]:

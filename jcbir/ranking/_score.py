@@ -7,6 +7,7 @@ into it.
 
 from typing import Any
 
+import numpy as np
 from jaxtyping import UInt8
 
 from jcbir.ranking._scheme import Index, Layout, Prepared, Scores, Trapdoor
@@ -21,12 +22,13 @@ def score(
     *,
     blinders: UInt8[Array, "m c"],
     engine: str = "auto",
+    share: bool = True,
 ) -> Scores:
     """Score every image of an index against one query, without a secret.
 
     `integer`: `E(t_i) E(t_q)^-1`. `packed`: `E(h) E(1 - q)`. `bitsliced`: the product over the bits of `E(h_j xor
     q_j)`, k products per block from an `Index`, `k / g` from a `Prepared` one. Each result is multiplied by a fresh
-    encryption of zero.
+    encryption of zero. `lattice`: see `jcbir.lattice.public.score`.
 
     Args:
         public: the key of the index.
@@ -34,6 +36,7 @@ def score(
         trapdoor: the query.
         blinders: at least `Shapes.blinders` fresh encryptions of zero (`paillier.blinders` or a pool), each used once.
         engine: arithmetic engine.
+        share: whether the rows that all segments of an index share come first, where the scheme has such.
 
     Returns:
         The encrypted scores, `layout.blocks` of them in a Paillier scheme.
@@ -44,7 +47,6 @@ def score(
 
     Example:
         >>> import secrets
-        >>> import numpy as np
         >>> from jcbir.paillier.secret import encrypt, generate_keys
         >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
         >>> seal = lambda rows: encrypt(key, rows, draw=secrets.token_bytes)
@@ -68,6 +70,8 @@ def score(
     if len(blinders) < needed:
         raise ValueError(f"blinders: must be at least {needed} rows, one for each score, got {len(blinders)}")
     rows = scheme.score(public, index, trapdoor, blinders=blinders[:needed], engine=engine)
+    if share and scheme.share is not None:
+        rows = np.concatenate([scheme.share(public, trapdoor), rows])
     return Scores(layout, public.fingerprint, rows)
 
 

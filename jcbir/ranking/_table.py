@@ -5,12 +5,23 @@ from typing import Any
 from jcbir.errors import KeyMismatchError
 from jcbir.ranking._bitsliced import BITSLICED
 from jcbir.ranking._integer import INTEGER
-from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._keys import KEY_KINDS, TaggedKey
+from jcbir.ranking._lattice import LATTICE
 from jcbir.ranking._packed import PACKED
 from jcbir.ranking._scheme import MAX_BITS, MIN_BITS, Layout, Scheme, check_whole
 
-SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED, BITSLICED)}
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED, BITSLICED, LATTICE)}
 """Every ranking scheme, by name."""
+
+
+DEFAULT_SCHEME = "packed"
+"""What is offered and asked where nobody says which, if the keys are for it."""
+
+
+def schemes_for(kind: str) -> tuple[str, ...]:
+    """Every ranking scheme for keys of a kind, the one that is the default first."""
+    fitting = [name for name, scheme in SCHEMES.items() if scheme.key_kind == kind]
+    return tuple(sorted(fitting, key=lambda name: name != DEFAULT_SCHEME))
 
 
 def find_scheme(name: str) -> Scheme:
@@ -25,11 +36,11 @@ def plan(public: Any, *, scheme: str, count: int, bits: int, base: int | None = 
 
     Args:
         public: the key the codes will be encrypted under, of the scheme's kind.
-        scheme: `integer` (the paper's Eq. 8), `packed` or `bitsliced`.
+        scheme: `integer` (the paper's Eq. 8), `packed`, `bitsliced` or `lattice`.
         count: images N, at least 1.
         bits: code length k, 8..512.
         base: base of the digits. `packed`: 3 (default) or 4. `bitsliced`: `bits + 1` (default: the most lanes) up to
-            65536; 256 gives byte lanes. `integer`: 2.
+            65536; 256 gives byte lanes. `integer`: 2. `lattice`: `bits + 1`.
 
     Returns:
         The layout; `blocks = ceil(count / lanes)`.
@@ -57,6 +68,11 @@ def plan(public: Any, *, scheme: str, count: int, bits: int, base: int | None = 
     bits = check_whole(bits, name="bits", low=MIN_BITS, high=MAX_BITS)
     count = check_whole(count, name="count", low=1)
     return found.plan(public, count=count, bits=bits, base=base)
+
+
+def modulus_length(public: TaggedKey, *, bits: int) -> int:
+    """Bits of a key's modulus, as the layouts of codes of k bits have it."""
+    return plan(public.key, scheme=schemes_for(public.kind)[0], count=1, bits=bits).modulus_bits
 
 
 def check_layout(public: Any, layout: Layout) -> None:

@@ -1,18 +1,27 @@
-"""What decrypts for the authority: worker processes that are given the key over their pipe."""
+"""What decrypts for the authority: worker processes that are given the key over their pipe, or one thread."""
 
 import asyncio
 import contextlib
+import dataclasses
+import functools
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import msgpack
 import numpy as np
 
 from jcbir.paillier import _engines as engines
 from jcbir.paillier.public import PublicKey
-from jcbir.paillier.secret import SecretKey, decrypt
+from jcbir.paillier.secret import decrypt
+from jcbir.protocol import authority
 from jcbir.protocol._handover import SECRET_KEY
 from jcbir.protocol._schema import read_plain, write_plain
+from jcbir.protocol.authority import Authority
+from jcbir.protocol.messages import ScoreReport
+from jcbir.ranking._keys import tag_key
+from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.service._pool import InFlight, Pool, pack, run_worker
 from jcbir.typing import Rows
 
@@ -38,6 +47,10 @@ class DecryptionPool:
         """Predict the seconds that all workers need for so many ciphertexts."""
         return count * self.row_seconds / self.workers.count
 
+    async def open(self, state: Authority, report: ScoreReport) -> Rows:
+        """Decrypt the scores of a report; ValueError as `authority.ciphertext_rows` and `secret.decrypt`."""
+        return await self.decrypt(authority.ciphertext_rows(state, report))
+
     async def decrypt(self, ciphertexts: Rows) -> Rows:
         """Decrypt rows by all workers, in jobs that none of them is long at; ValueError as `secret.decrypt`."""
         even = max(LEAST_ROWS, -(-len(ciphertexts) // self.workers.count))
@@ -47,9 +60,58 @@ class DecryptionPool:
         return np.frombuffer(b"".join(await asyncio.gather(*jobs)), np.uint8).reshape(-1, self.public.plaintext_bytes)
 
 
+@dataclasses.dataclass
+class OpeningThread:
+    """A thread that opens all scores of a query together, with what the state holds prepared, from `start`.
+
+    Attributes:
+        public: the key.
+        thread: its executor.
+        row_seconds: how long it takes for a row of scores, as measured at the start.
+        workers: itself, as something that waits and never dies.
+        reports: those at hand; the thread ends after the last one.
+    """
+
+    public: Any
+    thread: ThreadPoolExecutor
+    row_seconds: float
+    reports: InFlight = dataclasses.field(default_factory=InFlight)
+    count: int = 1
+    deaths: int = 0
+
+    @property
+    def workers(self) -> "OpeningThread":
+        return self
+
+    @property
+    def waiting(self) -> int:
+        """Reports that nobody has begun."""
+        return max(0, self.reports.count - self.count)
+
+    def predict(self, count: int) -> float:
+        """Predict the seconds for so many rows."""
+        return count * self.row_seconds
+
+    async def open(self, state: Authority, report: ScoreReport) -> Rows:
+        """Open the scores of a report; ValueError as `authority.decrypt_report`."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, authority.decrypt_report, state, report)
+
+
 @contextlib.asynccontextmanager
-async def start(secret: SecretKey, *, workers: int, engine: str, job_seconds: float) -> AsyncIterator[DecryptionPool]:
-    """Start workers for the length of a block; "auto" is the number engine, which does not compile in mid-query."""
+async def start(
+    secret: Any, *, workers: int, engine: str, job_seconds: float
+) -> AsyncIterator[DecryptionPool | OpeningThread]:
+    """Start what decrypts for the length of a block; "auto" is the number engine: nothing compiles in mid-query."""
+    kind = SECRET_KEY_KINDS[tag_key(secret.public).kind]
+    if kind.row_seconds is not None:
+        with ThreadPoolExecutor(1, "opening") as thread:
+            measure = functools.partial(kind.row_seconds, secret, clock=time.perf_counter)
+            opening = OpeningThread(
+                secret.public, thread, await asyncio.get_running_loop().run_in_executor(thread, measure)
+            )
+            yield opening
+            await opening.reports.over()
+        return
     name = engines.choose_engine("auto", count=1) if engine == "auto" else engine
     hello = pack(write_plain(SECRET_KEY, secret), name)
     async with Pool("jcbir.service._decrypting", hello, count=workers, job_seconds=job_seconds) as pool:

@@ -9,22 +9,22 @@ import math
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
 
-from jcbir.paillier import _blinding as blinding, _engines as engines
-from jcbir.paillier.public import PublicKey
+from jcbir.paillier import _engines as engines
 from jcbir.protocol import server, wire
 from jcbir.protocol.messages import Card, Query
+from jcbir.ranking._keys import KEY_KINDS, tag_key
 from jcbir.ranking._scheme import Shapes
 from jcbir.service._pool import pack, run_worker
 from jcbir.storage._load import load_server
 from jcbir.storage._store import open_store
 from jcbir.typing import Rows
 
-_MEASURED_BLINDERS, _MEASURED_PRODUCTS = 16, 256
+_MEASURED_BLINDERS = 16
 
 
 class Pace(NamedTuple):
@@ -32,7 +32,7 @@ class Pace(NamedTuple):
 
     Attributes:
         blinder: seconds for a fresh encryption of zero.
-        product: seconds for a product modulo n^2.
+        product: seconds for a row of an index: under Paillier's keys a product modulo n^2.
     """
 
     blinder: float
@@ -60,12 +60,15 @@ class Worker:
 
     Attributes:
         state: the server's state as of the last look.
+        pace: how long this process takes.
     """
 
     def __init__(self, path: str, card: Card, *, engine: str) -> None:
         self._stack = contextlib.ExitStack()
         self._store = self._stack.enter_context(open_store(path, card=card))
         self._engine = engine
+        # Whatever compiles does so before the first query.
+        self.pace = measure(card.public.key)
         self.state: server.Server = load_server(self._store)
 
     def close(self) -> None:
@@ -80,43 +83,43 @@ class Worker:
             case ["blind", count]:
                 return make_blinders(self.state.card.public.key, count).tobytes()
             case ["measure"]:
-                return pack(*measure(self.state.card.public.key))
+                return pack(*self.pace)
         raise ValueError("job: must be one of score, blind and measure, got another")
 
     def _score(self, body: bytes, segments: list[int], blinders: bytes) -> bytes:
         if not {segment.number for segment in self.state.segments}.issuperset(segments):
             self.state = load_server(self._store, previous=self.state)
         query = wire.from_bytes(body, expect=Query)
-        fresh = np.frombuffer(blinders, np.uint8).reshape(-1, self.state.card.public.key.ciphertext_bytes)
+        public = self.state.card.public
+        fresh = np.frombuffer(blinders, np.uint8).reshape(-1, KEY_KINDS[public.kind].blinder_bytes(public.key))
         rows = server.score_share(self.state, query, segments=segments, blinders=fresh, engine=self._engine)
         return rows.tobytes()
 
 
-def make_blinders(public: PublicKey, count: int) -> Rows:
-    """Make blinders with the public key, behind each the randomness it is made of, which an audit shows.
+def make_blinders(public: Any, count: int) -> Rows:
+    """Make blinders with the public key, behind each the randomness it is made of where an audit shows that.
 
     By a number engine: the array engine would compile in mid-query.
     """
-    randomness = blinding.draw_randomness(public, count, draw=secrets.token_bytes)
-    blinders = blinding.raise_randomness(public, randomness, engine=engines.choose_engine("auto", count=1))
+    kind = KEY_KINDS[tag_key(public).kind]
+    if kind.randomness is None or kind.blind is None:
+        return kind.blinders(public, count, draw=secrets.token_bytes)
+    randomness = kind.randomness(public, count, draw=secrets.token_bytes)
+    blinders = kind.blind(public, randomness, engine=engines.choose_engine("auto", count=1))
     return np.concatenate([blinders, randomness], axis=1)
 
 
-def measure(public: PublicKey) -> Pace:
-    """Measure how long this process takes for what scoring is made of."""
+def measure(public: Any) -> Pace:
+    """Measure how long this process takes for what scoring is made of, and have it compile what it will need."""
+    kind = KEY_KINDS[tag_key(public).kind]
+    if kind.row_seconds is None:
+        raise ValueError(f"public: must be a key of a kind that is served, got {kind.name}")
     # The first batch builds the table of a fixed base.
     make_blinders(public, _MEASURED_BLINDERS)
     start = time.perf_counter()
-    rows = make_blinders(public, _MEASURED_BLINDERS)
+    make_blinders(public, _MEASURED_BLINDERS)
     blinded = time.perf_counter()
-    number = engines.number_type(engines.choose_engine("auto", count=1))
-    modulus, factor = number(public.n_squared), number(int.from_bytes(rows[0][: public.ciphertext_bytes].tobytes()))
-    product = factor
-    multiplying = time.perf_counter()
-    for _ in range(_MEASURED_PRODUCTS):
-        product = product * factor % modulus
-    end = time.perf_counter()
-    return Pace((blinded - start) / _MEASURED_BLINDERS, (end - multiplying) / _MEASURED_PRODUCTS)
+    return Pace((blinded - start) / _MEASURED_BLINDERS, kind.row_seconds(public, clock=time.perf_counter))
 
 
 def predict(shapes: Sequence[Shapes], pace: Pace) -> list[float]:

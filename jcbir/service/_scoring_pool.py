@@ -10,11 +10,11 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from jcbir.paillier import _blinding as blinding
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Card, Query
 from jcbir.protocol.server import Server
-from jcbir.ranking._scheme import Shapes
+from jcbir.ranking._keys import KEY_KINDS
+from jcbir.ranking._scheme import Shapes, score_rows
 from jcbir.ranking._table import find_scheme
 from jcbir.service._pool import BACKGROUND, InFlight, Pool, pack
 from jcbir.service._scoring import Pace, Part, predict, split_query
@@ -88,7 +88,8 @@ class ScoringPool:
 
     async def score(self, state: Server, query: Query) -> tuple[Rows, Rows]:
         """Have a query scored in parts: its rows as `server.finish_query` takes them, and the blinders' randomness."""
-        shapes, width = _shapes(state, query), state.card.public.key.ciphertext_bytes
+        shapes, kind = _shapes(state, query), KEY_KINDS[state.card.public.kind]
+        width = kind.blinder_bytes(state.card.public.key)
         parts = split_query(shapes, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
         made = await self._blind(sum(part.blinders for part in parts))
         fresh = np.frombuffer(made, np.uint8).reshape(-1, self.blinders.width)
@@ -98,15 +99,17 @@ class ScoringPool:
             jobs.append(self._score(state, query, part, share[:, :width].tobytes()))
             shares.append(share[:, width:])
             used += part.blinders
-        starts = np.cumsum([0, *(shape.scores[0] for shape in shapes)])
-        rows = np.empty((len(query.trapdoors), starts[-1], width), np.uint8)
-        randomness = np.empty((*rows.shape[:2], fresh.shape[1] - width), np.uint8)
+        starts = np.cumsum([0, *score_rows(shapes)])
+        firsts = np.cumsum([0, *(shape.blinders for shape in shapes)])
+        rows = np.empty((len(query.trapdoors), starts[-1], shapes[0].scores[1]), np.uint8)
+        randomness = np.empty((len(rows), firsts[-1], fresh.shape[1] - width), np.uint8)
         for part, share, answer in zip(parts, shares, await asyncio.gather(*jobs), strict=True):
             place = slice(starts[part.segments.start], starts[part.segments.stop])
             some = slice(part.trapdoors.start, part.trapdoors.stop)
-            rows[some, place] = np.frombuffer(answer, np.uint8).reshape(len(part.trapdoors), -1, width)
-            randomness[some, place] = share.reshape(len(part.trapdoors), -1, share.shape[1])
-        return rows, randomness.reshape(-1, randomness.shape[2])
+            rows[some, place] = np.frombuffer(answer, np.uint8).reshape(len(part.trapdoors), -1, rows.shape[2])
+            uses = slice(firsts[part.segments.start], firsts[part.segments.stop])
+            randomness[some, uses] = share.reshape(len(part.trapdoors), uses.stop - uses.start, share.shape[1])
+        return rows, randomness.reshape(len(rows) * firsts[-1], randomness.shape[2])
 
     async def _score(self, state: Server, query: Query, part: Part, blinders: bytes) -> bytes:
         trapdoors = query.trapdoors[part.trapdoors.start : part.trapdoors.stop]
@@ -159,8 +162,7 @@ async def start(
         async def make(count: int) -> bytes:
             return await made.run(pack("blind", count), priority=BACKGROUND)
 
-        public = card.public.key
-        width = public.ciphertext_bytes + blinding.randomness_bytes(public)
+        width = len(await made.run(pack("blind", 1)))
         blinders = BlinderPool(make, width=width, target=blinder_pool, idle=idle)
         stack.push_async_callback(finish, asyncio.create_task(blinders.keep_filling()))
         pool = ScoringPool(card, made, pace, blinders, telemetry)

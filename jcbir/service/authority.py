@@ -23,7 +23,7 @@ from jcbir.protocol._grants import check_request
 from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.messages import Appointment, Catalog, Head, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForgedScoresError, RefusalError
-from jcbir.service._decrypting import DecryptionPool, start
+from jcbir.service._decrypting import DecryptionPool, OpeningThread, start
 from jcbir.service._http import (
     DeclinedError,
     Limits,
@@ -132,7 +132,7 @@ class _Holder:
 
     state: Authority
     journal: sqlite3.Connection
-    decryption: DecryptionPool
+    decryption: DecryptionPool | OpeningThread
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
@@ -172,8 +172,8 @@ class _Holder:
         if not self.ready:
             return {"ok": False, "service": "authority", "status": "starting"}
         return {
-            "ok": True, "service": "authority", "status": "ready", "segments": len(self.state.catalogs),
-            "epoch": self.state.card.epoch, "pending": self.limits.pending,
+            "ok": True, "service": "authority", "status": "halted" if self.state.halted else "ready",
+            "segments": len(self.state.catalogs), "epoch": self.state.card.epoch, "pending": self.limits.pending,
         }  # fmt: skip
 
     async def answer_report(self, request: Request) -> Reply:
@@ -200,7 +200,10 @@ class _Holder:
         with pool.reports.working(), self.work.hold(pool.predict(count)):
             await self._step(self._admit, report, self._settled())
             try:
-                plaintexts = await pool.decrypt(authority.ciphertext_rows(self.state, report))
+                plaintexts = await pool.open(self.state, report)
+            except ForgedScoresError as error:
+                await self._step(self._alarm, report, error)
+                raise
             except ValueError:
                 # The error's text may speak of what was decrypted.
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
@@ -211,17 +214,17 @@ class _Holder:
         state, spending = authority.admit(self.state, report, now=now, settled=settled)
         # A replay never gets here, so it cannot spend what is the grant's.
         self.limits.count_grant(asked)
-        memory.note_answer(self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending)
+        opened = state.opened - self.state.opened
+        memory.note_answer(
+            self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending, openings=opened
+        )  # fmt: skip
         self.state = state
 
     def _rank(self, report: ScoreReport, plaintexts: Rows) -> Ranking:
         try:
             state, spending, ranking = authority.rank(self.state, report, plaintexts, now=int(self.clock()))
         except ForgedScoresError as error:
-            # The owner's affair: either the cloud or this user cheats.
-            asked = report.request
-            self.telemetry.count("forged_scores_total")
-            log_event("alarm", code=error.code, reason=str(error), grant=asked.grant.grant_id.hex())
+            self._alarm(report, error)
             raise
         except RefusalError:
             raise
@@ -230,6 +233,14 @@ class _Holder:
         memory.note_spending(self.journal, spending)
         self.state = state
         return ranking
+
+    def _alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
+        """The owner's affair: either the cloud or this user cheats."""
+        self.state = authority.halt(self.state)
+        if self.state.halted:
+            memory.keep_alarm(self.journal)
+        self.telemetry.count("forged_scores_total")
+        log_event("alarm", code=error.code, reason=str(error), grant=report.request.grant.grant_id.hex())
 
     async def order(self, kind: type, request: Request) -> Reply:
         """POST /v1/catalogs and the like: what the owner orders."""

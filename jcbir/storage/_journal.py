@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, wire
@@ -31,6 +31,8 @@ CREATE TABLE answered (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT 
 CREATE TABLE spent (grant_id BLOB, day INTEGER, rows INTEGER NOT NULL, PRIMARY KEY (grant_id, day)) WITHOUT ROWID;
 CREATE TABLE opened (grant_id BLOB, day INTEGER, image_id TEXT, PRIMARY KEY (grant_id, day, image_id)) WITHOUT ROWID;
 """
+# In journals begun before there were keys with openings too.
+_OPENINGS = "CREATE TABLE IF NOT EXISTS openings (name BLOB PRIMARY KEY) WITHOUT ROWID"
 
 
 @contextlib.contextmanager
@@ -70,6 +72,9 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
                     journal.execute(statement)
                 meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card)}
                 journal.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            journal.execute(_OPENINGS)
+        # A segment's nonce is shredded with its epoch, not only forgotten.
+        journal.execute("PRAGMA secure_delete = ON")
         meta = dict(journal.execute("SELECT name, value FROM meta"))
         if meta.get("version") != bytes([VERSION]):
             raise FormatError(f"{path}: not a journal of version {VERSION}")
@@ -121,13 +126,31 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
         journal.execute("INSERT INTO meta VALUES (?, ?)", [name, wire.to_bytes(appointment)])
 
 
-def note_answer(journal: sqlite3.Connection, nonce: bytes, *, issued: int, now: int, spending: Spending) -> None:
-    """Note a request as answered and what it spends, before its answer leaves; forget those too old to be asked."""
+def keep_alarm(journal: sqlite3.Connection) -> None:
+    """Keep that answering halted; when this returns, it is on the disk. The next epoch ends it."""
+    with transaction(journal):
+        write_meta(journal, "halted", b"")
+
+
+def note_answer(
+    journal: sqlite3.Connection,
+    nonce: bytes,
+    *,
+    issued: int,
+    now: int,
+    spending: Spending,
+    openings: Iterable[bytes] = (),
+) -> None:
+    """Note a request as answered, what it spends and names of its openings, before its answer leaves.
+
+    Requests too old to be asked again are forgotten, openings are not.
+    """
     try:
         with transaction(journal):
             # Two windows: a clock that steps back by less than one does not bring a request to life again.
             journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
+            journal.executemany("INSERT INTO openings VALUES (?)", [[name] for name in openings])
             # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
             write_meta(journal, "seen", max(now, read_seen(journal)).to_bytes(8))
             _spend(journal, spending)
@@ -186,7 +209,9 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     if kept is not None:
         state = authority.take_head(state, wire.from_bytes(kept, expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    state = dataclasses.replace(state, answered=answered, seen=read_seen(journal))
+    opened = frozenset(name for (name,) in journal.execute("SELECT name FROM openings"))
+    halted = read_meta(journal, "halted") is not None
+    state = dataclasses.replace(state, answered=answered, opened=opened, halted=halted, seen=read_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
         state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
@@ -196,9 +221,9 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     """Another epoch: what was ordered and answered in the old one is void."""
     write_meta(journal, "card", write_plain(wire.CARD, card))
-    journal.execute("DELETE FROM answered")
-    journal.execute("DELETE FROM orders")
-    journal.execute("DELETE FROM meta WHERE name = 'head'")
+    for table in ("answered", "openings", "orders"):
+        journal.execute(f"DELETE FROM {table}")
+    journal.execute("DELETE FROM meta WHERE name IN ('head', 'halted')")
 
 
 def _spend(journal: sqlite3.Connection, spending: Spending) -> None:

@@ -162,10 +162,13 @@ class Services:
 
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
-        kind, public = KEY_KINDS["paillier"], self.cloud.card.public.key
+        kind, public = KEY_KINDS[self.cloud.card.public.kind], self.cloud.card.public.key
         count = server.blinders_needed(self.cloud, query)
-        self.randomness = kind.randomness(public, count, draw=secrets.token_bytes)
-        blinders = kind.blind(public, self.randomness)
+        if kind.randomness is None:
+            blinders = kind.blinders(public, count, draw=secrets.token_bytes)
+        else:
+            self.randomness = kind.randomness(public, count, draw=secrets.token_bytes)
+            blinders = kind.blind(public, self.randomness)
         self.cloud, report = server.score_query(self.cloud, query, blinders=blinders, identity=self.identity, now=now)
         self.report = self.cheat(report)
         self.query, self.scored = query, self.cloud

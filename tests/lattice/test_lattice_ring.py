@@ -16,7 +16,8 @@ P = PRIMES[0]
 
 def transform(x, p=P, *, degree=None, inverse=False):
     with jax.enable_x64(True):
-        return np.asarray(_ring.transform(np.asarray(x), p, degree=degree or np.shape(x)[-1], inverse=inverse))
+        x = np.asarray(x)[None, None]
+        return np.asarray(_ring.transform(x, (p,), degree=degree or x.shape[-1], inverse=inverse))[0, 0]
 
 
 def extremes(generator, p, shape):
@@ -29,6 +30,17 @@ def extremes(generator, p, shape):
 def test_transform_evaluates_in_natural_order(p, n, seed):
     x = extremes(np.random.default_rng(seed), p, n)
     assert transform(x, p).tolist() == oracle.evaluate(x.tolist(), p)
+
+
+@given(st.integers(0, 2**32), st.booleans(), st.booleans())
+def test_primes_and_batches_do_not_mix(seed, shared, inverse):
+    x = np.random.default_rng(seed).integers(0, PRIMES[-1], (1 if shared else 5, 3, 64))
+    with jax.enable_x64(True):
+        together = np.asarray(_ring.transform(x, PRIMES, degree=DEGREE, inverse=inverse))
+    for i, p in enumerate(PRIMES):
+        for j in range(3):
+            alone = transform(x[0 if shared else i, j], p, degree=DEGREE, inverse=inverse)
+            assert together[i, j].tolist() == alone.tolist()
 
 
 @given(st.integers(0, 2**32))
@@ -83,15 +95,27 @@ def test_mod_is_exact_at_the_edges(seed):
     multiples = generator.integers(-(2**52) // P + 1, 2**52 // P, 50) * P
     x = np.concatenate([multiples, multiples + 1, multiples - 1, [2**52 - 1, -(2**52) + 1, 0]])
     with jax.enable_x64(True):
-        assert np.asarray(_ring.mod(jnp.asarray(x, jnp.float64), P)).tolist() == [int(c) % P for c in x]
+        assert np.asarray(_ring.mod(jnp.asarray(x, jnp.float64)[None], (P,)))[0].tolist() == [int(c) % P for c in x]
+
+
+@given(st.integers(0, 2**32), st.sampled_from(PRIMES))
+def test_rem_is_exact_for_any_64_bits(seed, p):
+    generator = np.random.default_rng(seed)
+    multiples = generator.integers(0, 2**64 // p, 50, np.uint64) * np.uint64(p)
+    edges = np.array([0, 1, p - 1, p, 2**63 - 1, 2**63, 2**64 - 2, 2**64 - 1, 2**64 // p * p - 1], np.uint64)
+    x = np.concatenate([multiples, multiples + np.uint64(1), multiples - np.uint64(1), edges])
+    with jax.enable_x64(True):
+        found = np.asarray(_ring.rem(jnp.asarray(x)[None], PRIMES))
+    for i, prime in enumerate(PRIMES):
+        assert found[i].tolist() == [int(c) % prime for c in x]
 
 
 @pytest.mark.parametrize("terms", [1, 8, 64, 128, 512])
-@pytest.mark.parametrize("p", [PRIMES[0], PRIMES[-1]])
-def test_inner_products_of_the_largest_residues_fit(terms, p):
-    rows = np.full((terms, 8), p - 1, np.uint32)
+def test_inner_products_of_the_largest_residues_fit(terms):
+    rows = np.full((5, terms, 8), np.array(PRIMES, np.uint32)[:, None, None] - 1, np.uint32)
     with jax.enable_x64(True):
-        assert np.asarray(_ring.inner(jnp.asarray(rows), jnp.asarray(rows), p)).tolist() == [terms % p] * 8
+        found = np.asarray(_ring.inner(jnp.asarray(rows), jnp.asarray(rows), PRIMES))
+    assert found.tolist() == [[terms % p] * 8 for p in PRIMES]
 
 
 @given(st.integers(0, 2**32), st.sampled_from([3, 65**6, 9**12, 513**4]))
@@ -100,7 +124,7 @@ def test_switching_divides_and_keeps_the_message(seed, t):
     residues = [extremes(generator, p, 8).astype(np.uint32) for p in PRIMES]
     residues[0][:2] = residues[1][:2] = generator.integers(0, PRIMES[-1], 2)
     with jax.enable_x64(True):
-        kept = [np.asarray(x).tolist() for x in _ring.switch([jnp.asarray(r) for r in residues], PRIMES, t, keep=2)]
+        kept = np.asarray(_ring.switch(jnp.stack(residues), PRIMES, t, keep=2)).tolist()
     ring = type("Ring", (), {"primes": PRIMES, "kept": PRIMES[:2], "t": t})
     whole = oracle.join([r.tolist() for r in residues], PRIMES)
     switched = oracle.switch(whole, ring)

@@ -9,7 +9,7 @@ import resource
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,12 +42,11 @@ from jcbir.hashing import encode_images
 from jcbir.hashing.heads import FEWEST, Whitening, fit_label_free
 from jcbir.metrics import mean_average_precision, precision_at, tally
 from jcbir.models import Backbone, Head, project_head
-from jcbir.paillier.secret import generate_keys
 from jcbir.protocol import owner, session as sessions
 from jcbir.protocol.leakage import describe
 from jcbir.protocol.session import Found, Session
 from jcbir.protocol.user import scheme_masking_key
-from jcbir.ranking import mask_index, plan, rank
+from jcbir.ranking import KEY_KINDS, SECRET_KEY_KINDS, mask_index, plan, rank
 from jcbir.sealing import Photograph
 
 INTEGER_QUERIES = 1
@@ -86,6 +85,10 @@ TOPICS = {
 """Messages, and under which name the report counts their bytes."""
 
 
+TITLES = {"integer": "integer (the paper's |difference|)", "lattice": "lattice (experimental, not reviewed)"}
+"""How the table and the picture call schemes, where the name alone says too little."""
+
+
 class Hashed(NamedTuple):
     """Codes of database and queries by one hash head."""
 
@@ -121,52 +124,39 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
             learned, label_free, scratch = _fit(
                 options, sample, features, scratch_features, whitening=whitening_of(network)
             )
-        with _timed(seconds, "make keys"):
-            key = generate_keys(bits=options.modulus_bits, draw=secrets.token_bytes)
-        schemes = ("bitsliced", "packed", "integer")
-        console.print(f"encrypting {len(learned.database)} codes three ways, sealing as many images ...")
-        session = sessions.found(collection="demo", bits=options.bits, secret=key, draw=secrets.token_bytes)
-        session = sessions.publish(
-            session,
-            learned.database,
-            _photographs(options, sample.database),
-            sample.database.ids,
-            schemes=schemes,
-            draw=secrets.token_bytes,
-            phase=lambda name: _timed(seconds, PHASES[name]),
-        )
-        session = sessions.admit(
-            session,
-            now=int(time.time()),
-            max_results=options.top,
-            queries_per_day=len(schemes) * len(sample.query.ids),
-            images_per_day=len(sample.database.ids),
-            draw=secrets.token_bytes,
-        )
-        _count(sizes, session, 0, prefix="")
-        answers = {}
-        for scheme in schemes:
-            asked = learned.query[:INTEGER_QUERIES] if scheme == "integer" else learned.query
-            console.print(f"answering {len(asked)} encrypted queries by {scheme} ...")
-            said = len(session.transcript)
-            session, answers[scheme] = sessions.search(
-                session,
-                asked,
-                scheme=scheme,
-                top=options.top,
-                now=int(time.time()),
-                draw=secrets.token_bytes,
-                phase=lambda name, scheme=scheme: _timed(seconds, f"{scheme}: {PHASES[name]}"),
-            )
-            _count(sizes, session, said, prefix=f"{scheme}: ")
-        report = _evaluate(sample, learned, label_free, scratch, session, answers)
-        _draw(options, sample, session, answers[options.scheme], report)
+        # One collection for each kind of keys.
+        plans = {"paillier": ("bitsliced", "packed", "integer")}
+        plans |= {"lattice": ("lattice",)} if options.scheme == "lattice" else {}
+        searched: dict[str, tuple[Session, Found]] = {}
+        for kind, schemes in plans.items():
+            session = _publish(options, sample, learned, kind, schemes, seconds, console)
+            _count(sizes, session, 0, prefix="")
+            for scheme in schemes:
+                asked = learned.query[:INTEGER_QUERIES] if scheme == "integer" else learned.query
+                console.print(f"answering {len(asked)} encrypted queries by {scheme} ...")
+                said = len(session.transcript)
+                session, found = sessions.search(
+                    session,
+                    asked,
+                    scheme=scheme,
+                    top=options.top,
+                    now=int(time.time()),
+                    draw=secrets.token_bytes,
+                    phase=lambda name, scheme=scheme: _timed(seconds, f"{scheme}: {PHASES[name]}"),
+                )
+                _count(sizes, session, said, prefix=f"{scheme}: ")
+                searched[scheme] = session, found
+        report = _evaluate(sample, learned, label_free, scratch, searched)
+        _draw(options, sample, *searched[options.scheme], report)
+        # Each collection's transcript as of its last search.
+        ends = {session.owner.card.public.kind: session for session, _ in searched.values()}
+        told = [row for session in ends.values() for row in describe(session.transcript)]
     report |= {
         "options": {name: _plain(value) for name, value in vars(options).items() if name != "output"},
         "sizes": {"train": len(sample.train.ids), "database": len(sample.database.ids), "query": len(sample.query.ids)},
         "seconds": {phase: round(value, 3) for phase, value in seconds.items()},
         "bytes": sizes,
-        "leakage": describe(session.transcript),
+        "leakage": [row for place, row in enumerate(told) if row not in told[:place]],
         "peak_rss_mb": _peak_rss(),
         "versions": _versions(),
     }
@@ -177,6 +167,45 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
         console.print(f"report: {options.report}")
     console.print(f"picture: {options.out}")
     return report
+
+
+def _publish(
+    options: Demo,
+    sample: Sample,
+    learned: Hashed,
+    kind: str,
+    schemes: Sequence[str],
+    seconds: dict[str, float],
+    console: Console,
+) -> Session:
+    """A collection under keys of a kind, published, with one user admitted."""
+    draw, secret_kind = secrets.token_bytes, SECRET_KEY_KINDS[kind]
+    with _timed(seconds, "make keys"):
+        key = secret_kind.generate(bits=options.modulus_bits, code_bits=options.bits, draw=draw)
+    # What services do when they start.
+    with _timed(seconds, "compile"):
+        for half, measure in ((key.public, KEY_KINDS[kind].row_seconds), (key, secret_kind.row_seconds)):
+            if measure is not None:
+                measure(half, clock=time.perf_counter)
+    console.print(f"encrypting {len(learned.database)} codes for {', '.join(schemes)}, sealing as many images ...")
+    session = sessions.found(collection="demo", bits=options.bits, secret=key, draw=draw)
+    session = sessions.publish(
+        session,
+        learned.database,
+        _photographs(options, sample.database),
+        sample.database.ids,
+        schemes=schemes,
+        draw=draw,
+        phase=lambda name: _timed(seconds, PHASES[name]),
+    )
+    return sessions.admit(
+        session,
+        now=int(time.time()),
+        max_results=options.top,
+        queries_per_day=len(schemes) * len(sample.query.ids),
+        images_per_day=len(sample.database.ids),
+        draw=draw,
+    )
 
 
 def _check_options(options: Demo) -> None:
@@ -297,15 +326,14 @@ def _evaluate(
     learned: Hashed,
     label_free: Hashed | None,
     scratch: Hashed,
-    session: Session,
-    answers: dict[str, Found],
+    searched: Mapping[str, tuple[Session, Found]],
 ) -> dict[str, Any]:
     relevant = sample.query.labels[:, None] == sample.database.labels[None, :]
     plain = _hamming(learned)
-    rule = _integer_ranks(learned, session)
-    found = {name: _in_order(answer.distances, sample, session) for name, answer in answers.items()}
-    used = {"bitsliced": found["bitsliced"], "packed": found["packed"], "integer": rule}
-    expected = {"bitsliced": plain, "packed": plain, "integer": rule[:INTEGER_QUERIES]}
+    rule = _integer_ranks(learned, searched["integer"][0])
+    found = {name: _in_order(answer.distances, sample, session) for name, (session, answer) in searched.items()}
+    used = {**found, "integer": rule}
+    expected = {**dict.fromkeys(found, plain), "integer": rule[:INTEGER_QUERIES]}
     score = {name: mean_average_precision(distances, relevant) for name, distances in used.items()}
     reference = mean_average_precision(plain, relevant)
     return {
@@ -373,8 +401,9 @@ def _draw(options: Demo, sample: Sample, session: Session, answer: Found, report
             )
         )
     title = f"jcbir: {report['convention']} {report['map'][options.scheme]:.3f} on encrypted {options.bits}-bit codes"
+    name, modulus = TITLES.get(options.scheme, options.scheme), answer.report.scores[0][0].layout.modulus_bits
     caption = (
-        f"scheme {options.scheme}, Paillier {options.modulus_bits} bits, {len(sample.database.ids)} images; "
+        f"scheme {name}, a modulus of {modulus} bits, {len(sample.database.ids)} images; "
         f"green: of the query's class, red: not"
     )
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -449,9 +478,8 @@ def _results(report: dict[str, Any]) -> Table:
     for scheme, value in report["map"].items():
         count = report["encrypted_queries"][scheme]
         seconds, sent = report["seconds"], report["bytes"]
-        name = "integer (the paper's |difference|)" if scheme == "integer" else scheme
         table.add_row(
-            name,
+            TITLES.get(scheme, scheme),
             f"{value:.4f}",
             f"{plain - value:.4f}",
             "identical" if report["order_identical"][scheme] else "differs",

@@ -1,0 +1,91 @@
+"""Both services over a lattice collection: exact in parts among workers, and halted by forged scores over a restart."""
+
+import secrets
+
+import numpy as np
+import pytest
+from protocol_world import NOW, expected_order, make_world, positions, resign, score
+from service_rig import random_codes, refusal, running
+
+from jcbir.protocol import audit, owner, user, wire
+from jcbir.protocol._signatures import sign
+from jcbir.protocol.messages import Audit, Delivery, Place
+from jcbir.service._scoring import make_blinders, measure
+
+CODES = random_codes(3)
+
+
+def lattice_world():
+    return make_world(key="lattice", schemes=("lattice",))
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    with running(tmp_path_factory.mktemp("lattice"), world=lattice_world()) as pair:
+        pair.publish()
+        yield pair
+
+
+def forged_report(world):
+    _, query = user.ask(world.me, CODES[:1], top=1, now=NOW, draw=secrets.token_bytes)
+    honest = score(world, query)[1]
+    (first, *others) = honest.scores[0]
+    rows = first.ciphertexts.copy()
+    rows[0, 0] ^= 1
+    return resign(world, honest, scores=((first._replace(ciphertexts=rows), *others),))
+
+
+def test_a_batch_is_exact_among_workers(rig):
+    rows = rig.search(CODES, scheme=None)
+    for row, code in zip(rows, CODES, strict=True):
+        assert positions(rig.world, row) == expected_order(rig.world, code)
+        for place, match in zip(positions(rig.world, row), row, strict=True):
+            assert match.distance == (rig.world.codes[place] ^ code).sum()
+            np.testing.assert_array_equal(match.image, rig.world.images[place])
+
+
+def test_audits_are_refused_by_name(rig):
+    me, query = rig.ask(CODES[:1], scheme=None)
+    delivery = wire.from_bytes(rig.post("cloud", query).content, expect=Delivery)
+    head = owner.head(rig.world.own, now=NOW)[1]
+    with pytest.raises(ValueError, match="card: must have a key of a kind with audits, got lattice"):
+        audit.ask_audit(me, query, delivery.ranking, head, blocks=1, draw=secrets.token_bytes)
+    asked = sign(Audit(query.request.nonce, (Place(0, 0, 0),)), secret=me.keys.signing_secret)
+    answer = rig.post("cloud", asked, "/v1/audits")
+    assert (answer.status_code, refusal(answer).code) == (409, "conflict")
+    assert "kind with audits, got lattice" in refusal(answer).reason
+
+
+def test_what_must_not_happen_twice_is_remembered_over_a_restart(tmp_path):
+    """An opening that was used, and that scores were forged: until the next epoch nothing is answered."""
+    world, seeds, one = lattice_world(), secrets.token_bytes(64), {"workers": 1}
+
+    def ask(rig):
+        draw = lambda count: seeds if count == 64 else secrets.token_bytes(count)  # noqa: E731
+        return rig.post("cloud", user.ask(world.me, CODES[:1], top=1, now=NOW, draw=draw)[1])
+
+    with running(tmp_path, world=world, cloud=one) as rig:
+        rig.publish()
+        assert ask(rig).status_code == 200
+    with running(tmp_path, world=world, cloud=one) as rig:
+        answer = ask(rig)
+        assert (answer.status_code, refusal(answer).code) == (409, "replayed-query")
+        answer = rig.post("authority", forged_report(world), "/v1/reports")
+        assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
+        assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
+        assert rig.send("authority", "GET", "/health").json()["halted"]
+    with running(tmp_path, world=world, cloud=one) as rig:
+        answer = rig.post("cloud", rig.ask(CODES[:1], scheme=None)[1])
+        assert (answer.status_code, refusal(answer).code) == (503, "halted")
+        succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
+        assert rig.post("authority", appointment).status_code == 200
+        assert rig.post("cloud", succession).status_code == 200
+        assert "halted" not in rig.send("authority", "GET", "/health").json()
+
+
+def test_floods_are_the_clouds_own():
+    public = lattice_world().own.card.public.key
+    rows = make_blinders(public, 20)
+    assert rows.shape == (20, 64)
+    assert len({row.tobytes() for row in rows}) == 20
+    assert min(measure(public)) > 0
