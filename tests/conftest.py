@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import json
 import os
 import pathlib
 import re
@@ -49,7 +50,11 @@ DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 @functools.cache
 def _run_page(name: str) -> dict:
     """The names a page of docs/ leaves, and what it printed as `printed`; run in one scope, once a session."""
-    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.S | re.M)
+    text = (DOCS / name).read_text()
+    if name.endswith(".ipynb"):
+        blocks = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
+    else:
+        blocks = re.findall(r"^```python\n(.*?)^```", text, re.S | re.M)
     scope: dict = {"blocks": blocks}
     with (
         tempfile.TemporaryDirectory() as folder,

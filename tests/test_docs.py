@@ -1,5 +1,6 @@
 """Every page of docs/ runs as it stands there, and the site is made of all of them."""
 
+import json
 import pathlib
 import re
 
@@ -21,6 +22,15 @@ def pages_with_programs():
 @pytest.mark.parametrize("name", list(pages_with_programs()))
 def test_the_page_runs(name, run_page):
     assert run_page(name)["blocks"]
+
+
+@pytest.mark.slow
+def test_the_tour_ends_with_what_it_shows(run_page, monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    names = run_page("tour.ipynb")
+    assert len(names["answer"].matches) == 4
+    shown = [cell for cell in json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]
+    assert sum("image/png" in output.get("data", {}) for cell in shown for output in cell["outputs"]) == 3
 
 
 def test_the_readme_says_what_its_program_gives(run_page):
