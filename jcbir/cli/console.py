@@ -66,7 +66,7 @@ def printable(text: str) -> str:
     return "".join(_spell(letter) if unicodedata.category(letter) in unfit else letter for letter in text)
 
 
-def date(seconds: float) -> str:
+def date(seconds: int | float) -> str:
     """Seconds since 1970 as people and programs read a date: ISO 8601, universal time."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

@@ -217,9 +217,10 @@ class OwnerStatus:
 
 @dataclasses.dataclass(frozen=True)
 class OwnerGrants:
-    """List the grants: whose, for how long, and whether in force."""
+    """List the grants: whose, for how long, whether in force; of an authority that is named, what each took today."""
 
     place: Place = Place()
+    links: Links = Links()
     output: Output = Output()
 
 

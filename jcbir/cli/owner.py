@@ -142,6 +142,8 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
                     segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
+                for path in outcome.captioned:
+                    note(console, f"captions: nothing at {path}")
                 for file in outcome.reencoded:
                     note(console, f"encoded anew {file['path']}: {file['reason']}")
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
@@ -234,6 +236,22 @@ def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str,
     return services
 
 
+def with_use(rows: list[dict[str, Any]], state: protocol.Owner, links: options.Links) -> list[dict[str, Any]]:
+    """Grants with what each took today, if the authority has an address to be asked at."""
+    if links.authority is None:
+        return rows
+    from jcbir.service.client import connect, inquire
+
+    inquiry = protocol.inquire(state, now=int(time.time()), draw=secrets.token_bytes)
+    with connect(
+        links.authority, certificate=links.certificate, insecure_http=links.insecure_http, timeout=links.timeout
+    ) as link:
+        uses = protocol.check_usage(state, inquiry, inquire(link, inquiry))
+    found = {grant.hex(): {"queries_today": use.queries, "images_today": use.images} for grant, use in uses.items()}
+    none = {"queries_today": 0, "images_today": 0}
+    return [{**row, **found.get(row["grant"], none)} if row["status"] == IN_FORCE else row for row in rows]
+
+
 def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: str | None = None) -> None:
     enrollment = wire.from_bytes(command.enrollment.read_bytes(), expect=Enrollment)
     with _opened(command.place, passphrase) as workspace:
@@ -285,7 +303,11 @@ def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: s
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
     with _opened(command.place) as workspace:
-        rows = grants_of(workspace)
+        state, rows = workspace.owner, grants_of(workspace)
+    try:
+        rows = with_use(rows, state, command.links)
+    except ConnectionError as error:
+        note(console, f"not known what they took today: {error}")
     answer(console, {"grants": rows}, lines=[_grant_line(row) for row in rows] or ["no grant"])
 
 
@@ -534,4 +556,5 @@ def _with_status(line: Mapping[str, Any], workspace: Workspace) -> dict[str, Any
 
 
 def _grant_line(row: Mapping[str, Any]) -> str:
-    return f"{row['grant']} {row['label']!r} {row['status']}, until {row['expires']}"
+    today = f"; today {row['queries_today']} queries, {row['images_today']} pictures" if "queries_today" in row else ""
+    return f"{row['grant']} {row['label']!r} {row['status']}, until {row['expires']}{today}"

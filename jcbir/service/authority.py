@@ -106,7 +106,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
         ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/heads', '/v1/reports',
-         '/health', '/live', '/metrics']
+         '/v1/inquiries', '/health', '/live', '/metrics']
     """
     holder = _Holder(settings, clock)
     return build_app(
@@ -117,6 +117,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
             "/v1/appointments": partial(holder.order, Appointment),
             "/v1/heads": partial(holder.order, Head),
             "/v1/reports": holder.answer_report,
+            "/v1/inquiries": holder.answer_inquiry,
         },
         {},
         telemetry=holder.telemetry,
@@ -184,6 +185,11 @@ class _Holder:
 
         async with self.limits.receive_asked(request, ScoreReport, self.settings.report_bytes, check=check) as report:
             return Reply(await asyncio.to_thread(wire.to_bytes, await self._answer(report)))
+
+    async def answer_inquiry(self, request: Request) -> Reply:
+        """POST /v1/inquiries: what the grants took today."""
+        async with self.limits.receive(request, messages.Inquiry, self.settings.order_bytes) as inquiry:
+            return Reply(wire.to_bytes(authority.usage(self.state, inquiry, now=int(self.clock()))))
 
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)

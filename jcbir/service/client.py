@@ -29,6 +29,7 @@ from jcbir.protocol.messages import (
     Catalog,
     Delivery,
     Head,
+    Inquiry,
     Opened,
     Publication,
     Query,
@@ -37,6 +38,7 @@ from jcbir.protocol.messages import (
     Refusal,
     Revocation,
     Succession,
+    Usage,
     Withdrawal,
 )
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, RefusalError
@@ -346,6 +348,36 @@ def recall(link: Link, message: Recall) -> Recalled:
         1
     """
     return wire.from_bytes(_call(link, "POST", "/v1/recalls", wire.to_bytes(message)), expect=Recalled)
+
+
+def inquire(link: Link, message: Inquiry) -> Usage:
+    """Ask an authority how much the grants took today.
+
+    Args:
+        link: to an authority.
+        message: from `jcbir.protocol.owner.inquire`.
+
+    Returns:
+        The answer, for `jcbir.protocol.owner.check_usage`.
+
+    Raises:
+        RefusalError: the authority refuses it, in the form that names the reason.
+        UnreachableError: nobody answers there.
+        FormatError: the answer is none.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import authority, owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> message = owner.inquire(system.owner, now=NOW, draw=secrets.token_bytes)
+        >>> body = wire.to_bytes(authority.usage(system.authority, message, now=NOW))
+        >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        >>> with httpx.Client(base_url="http://authority", transport=answers) as client:
+        ...     inquire(Link("http://authority", client, 60.0, MOST_BYTES), message).uses
+        ()
+    """
+    return wire.from_bytes(_call(link, "POST", "/v1/inquiries", wire.to_bytes(message)), expect=Usage)
 
 
 def _rebuild_error(refusal: Refusal) -> ValueError:

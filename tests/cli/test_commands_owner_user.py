@@ -97,6 +97,7 @@ def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, servi
     album = tmp_path / "album"
     album.mkdir()
     noted = PIL.Image.Exif()
+    noted[0x010F] = "Camera & Sons"
     noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
     noted.get_ifd(0x8825)[1] = "here"
     for number, kind in enumerate(("jpg", "png", "bmp")):
@@ -111,7 +112,7 @@ def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, servi
     run(capsys, "owner", "publish", "album", "--keep-metadata", *ADDRESSES)
 
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://127.0.0.1:8470")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     answer = run(capsys, "user", "query", album / "0.jpg", "--top", "5")
     names = run(capsys, "owner", "info", "--names")["names"]
@@ -147,6 +148,14 @@ def test_captions_are_a_file_of_two_columns(capsys, tmp_path, found, content, sa
     (tmp_path / "captions.csv").write_bytes(content)
     refused = run(capsys, "owner", "publish", "album", "--captions", "captions.csv", status=5)
     assert said in refused["reason"]
+
+
+def test_a_caption_of_no_photograph_is_named(capsys, tmp_path, found):
+    write_photographs(tmp_path / "album", 1)
+    (tmp_path / "captions.csv").write_text("a000.png,here\n\nb\\none.png,nowhere\n")
+    assert run_command(["owner", "publish", "album", "--captions", "captions.csv", "--dry-run"]) == 0
+    told = capsys.readouterr().err
+    assert "captions: nothing at b/none.png" in told and "nothing at a000.png" not in told
 
 
 def test_a_query_is_audited_and_a_rollback_is_noticed(capsys, tmp_path, found, services):
@@ -494,11 +503,14 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
         os.umask(before)
     assert [query["folder"] for query in answer["queries"]] == ["results/a000", "results/a000-2"]
     files = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
-    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    kept = (tmp_path / "results" / "results.json").read_bytes()
-    # Another photograph into the same folder would replace the list of results.
-    assert run(capsys, "user", "query", "album/a001.png", "--out", "results", status=2)["error"] == "mistake"
-    assert (tmp_path / "results" / "results.json").read_bytes() == kept
+    # Two photographs, the one asked with, page and record.
+    assert len(files) == 2 * 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert {file.parent.stat().st_mode & 0o777 for file in files} == {0o700}
+    kept = {file: file.read_bytes() for file in files}
+    # The same name again, and another one: folders of their own.
+    for name, folder in (("a000", "results/a000-3"), ("a001", "results/a001")):
+        assert run(capsys, "user", "query", f"album/{name}.png", "--top", "1")["queries"][0]["folder"] == folder
+    assert kept == {file: file.read_bytes() for file in files}
     run(capsys, "owner", "revoke", "--all", *ADDRESSES)
     run(capsys, "user", "query", "album/a001.png", "--out", "refused", status=3)
     assert not (tmp_path / "refused").exists()

@@ -231,7 +231,7 @@ def rekey(path, services, tick):
     def carrier(side):
         def carry(message):
             tick()
-            services.send_order(f"http://{side}", message)
+            services.send_order(f"https://{side}", message)
             tick()
 
         return carry

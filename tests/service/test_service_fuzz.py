@@ -59,6 +59,7 @@ def seeds(rig):
         ("authority", "/v1/heads"): wire.to_bytes(owner.head(own, now=NOW)[1]),
         ("cloud", "/v1/audits"): wire.to_bytes(session.audited_system().audit),
         ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW, draw=os.urandom)),
+        ("authority", "/v1/inquiries"): wire.to_bytes(owner.inquire(own, now=NOW, draw=os.urandom)),
         ("authority", "/v1/catalogs"): wire.to_bytes(sent[Catalog]),
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("authority", "/v1/revocations"): wire.to_bytes(revocation),
