@@ -101,7 +101,7 @@ def test_every_command_has_options_of_its_own_names():
             assert len(names) == len(set(names)) and "json" in names
 
 
-# ---------------------------------------------------------------------------------------------- the program of a network
+# -------------------------------------------------------------------------------- the program of a network
 
 
 def squares(count, size):
