@@ -98,7 +98,7 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     member, found = answered.member, answered.matches
     about = {
         "collection": member.card.collection,
-        "scheme": command.scheme,
+        "scheme": answered.query.request.scheme,
         "head": member.head,
         "audited": command.audit,
     }

@@ -36,6 +36,7 @@ from jcbir.protocol.messages import (
     Use,
     Withdrawal,
 )
+from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.user import ADMISSION_DOMAIN, scheme_masking_key
 from jcbir.ranking._build import build_index, mask_index
 from jcbir.ranking._keys import tag_key
@@ -569,6 +570,7 @@ def inquire(owner: Owner, *, now: int, draw: Callable[[int], bytes]) -> Inquiry:
         The message for the authority.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol.session import NOW, small_system
         >>> len(inquire(small_system().owner, now=NOW, draw=secrets.token_bytes).nonce)
         16
@@ -592,6 +594,7 @@ def check_usage(owner: Owner, inquiry: Inquiry, usage: Usage) -> dict[bytes, Use
         ForgedReplyError: the authority did not sign it, or it answers another inquiry.
 
     Example:
+        >>> import secrets
         >>> from jcbir.protocol import authority
         >>> from jcbir.protocol.session import NOW, small_system
         >>> system = small_system()

@@ -294,12 +294,20 @@ def _withdraw(page: options.OwnerOpen, form: _Form) -> options.OwnerWithdraw:
 
 def _grant(page: options.OwnerOpen, form: _Form) -> options.OwnerGrant:
     """Into a folder of its own."""
-    limits = {name: form.whole(name) for name in ("max_results", "queries_per_day", "images_per_day", "cover")}
+    label = form.text("label")
     return options.OwnerGrant(
-        form.file("enrollment"), out=_free(page.admissions / (harmless_name(form.text("label")) or "user")),
-        label=form.text("label"), days=form.number("days"), rights=("rank", "open") if form.flag("open") else ("rank",),
-        cloud=page.links.cloud, place=page.place, **limits,
-    )  # fmt: skip
+        form.file("enrollment"),
+        out=_free(page.admissions / (harmless_name(label) or "user")),
+        label=label,
+        days=form.number("days"),
+        max_results=form.whole("max_results"),
+        queries_per_day=form.whole("queries_per_day"),
+        images_per_day=form.whole("images_per_day"),
+        cover=form.whole("cover"),
+        rights=("rank", "open") if form.flag("open") else ("rank",),
+        cloud=page.links.cloud,
+        place=page.place,
+    )
 
 
 def _revoke(page: options.OwnerOpen, form: _Form) -> options.OwnerRevoke:
