@@ -220,6 +220,8 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
         reason = "in step" if found["in_step"] else f"another service, or in epoch {found.get('epoch')}"
+        if found.get("status") == "degraded":
+            reason += "; the authority does not answer it: queries are refused"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
     answer(console, record, lines=lines + waiting)
 

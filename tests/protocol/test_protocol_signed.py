@@ -39,7 +39,7 @@ def signed_messages():
     said = {type(line.message): line.message for line in world.transcript}
     me, query = user.ask(world.me, world.codes[:1], top=2, now=NOW, draw=secrets.token_bytes)
     cloud, report = score(world._replace(me=me), query)
-    _, ranking = authority.answer(world.holder, report, now=NOW)
+    answered, ranking = authority.answer(world.holder, report, now=NOW)
     succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
     _, publication, catalog = owner.publish(
         world.own,
@@ -53,7 +53,7 @@ def signed_messages():
     withdrawal, revocation = owner.withdraw(world.own, world.names[:1])[1], owner.revoke(world.own, [bytes(16)])[1]
     recall = owner.recall(world.own, list(world.cloud.images)[:2], now=NOW, draw=secrets.token_bytes)
     inquiry = owner.inquire(world.own, now=NOW, draw=secrets.token_bytes)
-    usage = authority.usage(world.holder, inquiry, now=NOW)
+    usage = authority.usage(answered, inquiry, now=NOW)
     delivery = server.deliver(cloud, ranking)[1]
 
     shown = session.audited_system()

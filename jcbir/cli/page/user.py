@@ -132,7 +132,6 @@ class _Page:
                 "bits": card.bits,
                 "fingerprint": card_fingerprint(card),
                 "cloud": self.url,
-                "scheme": self.command.scheme,
                 "rights": list(grant.rights),
                 "expires": date(grant.expires),
                 "cover": grant.cover,
@@ -162,7 +161,7 @@ class _Page:
         matches = answered.matches[0]
         about = {
             "collection": self.member.card.collection,
-            "scheme": self.command.scheme,
+            "scheme": answered.query.request.scheme,
             "head": self.member.head,
             "audited": blocks,
         }

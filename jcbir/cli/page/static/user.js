@@ -2,7 +2,6 @@ import { ask, bindClose, complain, count, day, el, find, say, takeDrops } from "
 
 const PARTIES = { server: "The cloud", authority: "The authority", owner: "The owner", user: "You" };
 let bits = 0;
-let integer = false;
 let answered = [];
 let line = Promise.resolve();
 let shown = [];
@@ -16,18 +15,18 @@ function showBudget(budget) {
 async function begin() {
   const state = await ask("state");
   ({ bits } = state);
-  integer = state.scheme === "integer";
   document.title = `${state.collection} – private search`;
   find("collection").textContent = state.collection;
   find("expires").textContent = day(new Date(state.expires));
   find("top").max = state.max_results;
   find("top").value = Math.min(10, state.max_results);
   find("rights").textContent = state.rights.includes("open") ? "find and open" : "find, without pictures";
-  for (const name of ["fingerprint", "cloud", "scheme", "epoch"]) find(name).textContent = state[name];
+  for (const name of ["fingerprint", "cloud", "epoch"]) find(name).textContent = state[name];
   showBudget(state.budget);
 }
 
-const apart = (distance) => (integer ? `difference of rank ${distance}` : `${distance} of ${bits} bits apart`);
+/** How far a match is; the scheme `integer` ranks differences in place of bits. */
+const apart = (answer, match) => (answer.scheme === "integer" ? `difference of rank ${match.distance}` : `${match.distance} of ${bits} bits apart`);
 const taken = (match) => (match.taken ? day(new Date(match.taken)) : "");
 const nameOf = (match) => match.name || match.image_id;
 
@@ -38,7 +37,7 @@ function matchItem(answer, match, number) {
     ? el("button", { type: "button", class: "picture", "aria-label": `Enlarge ${name}`, onclick: () => view(answer, number) },
         el("img", { src: path, alt: match.caption || name, loading: "lazy" }))
     : el("div", { class: "blank" }, "not opened");
-  const near = integer ? null : el("meter", { min: 0, max: bits, value: bits - match.distance, "aria-hidden": "true" });
+  const near = answer.scheme === "integer" ? null : el("meter", { min: 0, max: bits, value: bits - match.distance, "aria-hidden": "true" });
   const also = el("p", { class: "also" });
   const date = taken(match);
   const caption = el("figcaption", {},
@@ -46,7 +45,7 @@ function matchItem(answer, match, number) {
     date ? el("span", { class: "quiet" }, date) : null,
     match.caption ? el("span", { class: "caption" }, match.caption) : null,
     el("span", { class: "line" },
-      el("span", { class: "quiet numbers" }, apart(match.distance)),
+      el("span", { class: "quiet numbers" }, apart(answer, match)),
       match.opened ? el("a", { href: `${path}?save`, download: "", "aria-label": `Save ${name}` }, "Save") : null),
     near, also);
   const item = el("li", {}, el("figure", { class: "match" }, picture, caption));
@@ -159,7 +158,7 @@ function showPlace() {
   find("viewer-image").src = path;
   find("viewer-image").alt = match.caption || nameOf(match);
   find("viewer-title").textContent = nameOf(match);
-  find("viewer-about").textContent = [taken(match), apart(match.distance), `${place + 1} of ${shown.length} for ${answer.name}`].filter(Boolean).join(" · ");
+  find("viewer-about").textContent = [taken(match), apart(answer, match), `${place + 1} of ${shown.length} for ${answer.name}`].filter(Boolean).join(" · ");
   find("viewer-caption").textContent = match.caption ?? "";
   find("viewer-save").href = `${path}?save`;
   find("viewer-before").disabled = place === 0;
