@@ -4,11 +4,11 @@
     python -m experiments.pages performance.md       # one
     python -m experiments.pages --check              # write nothing, say which ones would change
 
-`results.md` is written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in the place of
-`{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before the report's name says what
-of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other pages what stands between
-`<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims, expects and is worth is read
-from its own docstring.
+`results.md` and `reports.md` are written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in
+the place of `{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before the report's
+name says what of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other pages what
+stands between `<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims, expects and is
+worth is read from its own docstring.
 """
 
 import ast
@@ -154,11 +154,22 @@ def filled(text: str, sections: Mapping[str, str]) -> str:
 
 EPOCHS = (1, 2, 4, 8, 16, 20)
 DRAWN = ("fig6_transfer", "fig7_pr_curves")
-INTRODUCTION = f"""\
-# Results
+# Comparisons of methods in the order of the questions' columns: stem, what was searched with which features.
+COMPARED = {
+    "hashing_methods": "CIFAR-10 sample, frozen",
+    "hashing_methods_all": "CIFAR-10 sample, all layers",
+    "hashing_methods_imagenette": "imagenette, frozen",
+    "hashing_methods_cifar10": "CIFAR-10, small network, frozen",
+    "hashing_methods_cifar10_tuned": "CIFAR-10, tuned by CSQ",
+    "hashing_methods_corel5k": "Corel-5k, frozen",
+    "hashing_methods_corel5k_tuned": "Corel-5k, tuned by CSQ",
+}
+CURVES = ("hashing_methods", "hashing_methods_cifar10_tuned", "hashing_methods_corel5k_tuned")
+REPORTED = f"""\
+# Every report
 
-Made by `{COMMAND}` from the reports in `experiments/results/`; do not edit it by hand. What each
-figure means for the paper's claims is in [paper notes](paper-notes.md).
+Made by `{COMMAND}` from the reports in `experiments/results/`; do not edit it by hand. The questions that they
+answer have a page of their own: [results](results.md).
 
 Each experiment has three scales: `smoke` (seconds, run by the tests on the bundled sample; its figures mean nothing and
 are not here), `cpu` (two cores) and `full` (the paper's scale). mAP names its convention; ± is the standard deviation
@@ -166,9 +177,9 @@ over the seeds; reports are written from a clean tree only and name their commit
 number of cores, other work ran beside: then read ratios, not seconds."""
 
 
-def results(reports: Reports, _: str = "") -> str:
+def every_report(reports: Reports, _: str = "") -> str:
     """For each experiment what the paper says, what to expect, what came out."""
-    parts = [INTRODUCTION]
+    parts = [REPORTED]
     for name, (title, render) in SECTIONS.items():
         about = describe(name)
         found = {stem: report for stem, report in reports.items() if experiment_of(report) == name}
@@ -180,9 +191,17 @@ def results(reports: Reports, _: str = "") -> str:
         for stem, report in shown.items():
             picture = f"\n\n![{title}](images/{stem}.png)" if name in DRAWN else ""
             parts.append(f"{heading(stem, report)}\n\n{render(report)}{picture}")
-        if not shown:
-            parts.append(INSTEAD[name]() if name in INSTEAD else "No report yet.")
+        if name == "table2_methods":
+            compared = [stem for stem in reports if stem.startswith("hashing_methods")]
+            parts += [f"{comparison(stem, reports[stem])}{curves_of(stem)}" for stem in compared]
+        elif not shown:
+            parts.append(published_alone() if name == "table3_published" else "No report yet.")
     return "\n\n".join(parts) + "\n"
+
+
+def curves_of(stem: str) -> str:
+    """The precision-recall curves of a comparison, where they are drawn."""
+    return f"\n\n![Precision and recall](images/{stem}.png)" if stem in CURVES else ""
 
 
 def heading(stem: str, report: Report) -> str:
@@ -362,26 +381,243 @@ SECTIONS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "semantic_centers": ("Photographs with several labels", semantic),
     "ablations": ("Ablations", lambda report: map_table(report, "variant")),
 }
-# What stands in a section that has no report of its own.
-INSTEAD: dict[str, Callable[[], str]] = {
-    "table2_methods": lambda: (
-        "The tables are on [hashing](hashing.md), from `experiments/results/hashing_methods*.json`: 15 methods at "
-        "three lengths on the bundled sample, imagenette, Corel-5k and CIFAR-10, on the last two with features that "
-        "CSQ has fine-tuned as well; with all layers trained at 64 bits."
-    ),
-    "table3_published": published_alone,
-}
+# ------------------------------------------------------------------------------------------- results.md, by question
+
+ASKED = f"""\
+# Results
+
+Made by `{COMMAND}` from the reports in `experiments/results/`; do not edit it by hand. One question, one table; the
+best of a column in bold. mAP names its convention; ± is the standard deviation over the seeds. The settings, device and
+commit of every figure are on [every report](reports.md), what they mean for the paper equation by equation in
+[paper notes](paper-notes.md), seconds on [performance](performance.md)."""
+
+
+def results(reports: Reports, _: str = "") -> str:
+    """The questions, each with what the paper says, one table and where it comes from."""
+    parts = [ASKED]
+    for title, experiment, answer in QUESTIONS:
+        claim = f"The paper: {describe(experiment)['Paper']}" if experiment else ""
+        body, stems = answer(reports)
+        source = f"From {', '.join(f'`{stem}`' for stem in stems)}."
+        parts.append("\n\n".join(part for part in (f"## {title}", claim, body, source) if part))
+    return "\n\n".join(parts) + "\n"
+
+
+SETS = {"bundled": "CIFAR-10 sample", "cifar10": "CIFAR-10", "corel5k": "Corel-5k"}
+
+
+def of_experiment(reports: Reports, name: str) -> dict[str, Report]:
+    """The reports of an experiment that are not only to see whether everything turns."""
+    return {stem: r for stem, r in reports.items() if experiment_of(r) == name and r["scale"] != "smoke"}
+
+
+def searched(report: Report) -> str:
+    """What was searched, with features of which kind."""
+    learn = learned(report)
+    tuned = learn["tune"] == "all" or learn["backbone"].endswith(".safetensors")
+    return f"{SETS.get(learn['dataset'], learn['dataset'])}, {'fine-tuned' if tuned else 'frozen'}"
+
+
+def in_bold(rows: list[list[str]], values: list[list[float | None]]) -> list[list[str]]:
+    """Rows whose best value of each column stands in bold."""
+    best = [max((v for v in column if v is not None), default=None) for column in zip(*values, strict=True)]
+    return [
+        [row[0], *(f"**{c}**" if v is not None and v == b else c for c, v, b in zip(row[1:], line, best, strict=True))]
+        for row, line in zip(rows, values, strict=True)
+    ]
+
+
+Answer = tuple[str, list[str]]
+
+
+def does_transfer_help(reports: Reports) -> Answer:
+    """Fig. 6 and the random start of Table 1."""
+    found = of_experiment(reports, "fig6_transfer")
+    parts = []
+    for stem, report in found.items():
+        rows = [[f"`{start}`", *(cell(v) for v in row.values())] for start, row in report["map"].items()]
+        means = [[v["mean"] for v in row.values()] for row in report["map"].values()]
+        head = ["start", *(f"{bits} bits" for bits in next(iter(report["map"].values())))]
+        parts.append(
+            f"{searched(report).partition(',')[0]}, {report['convention']}:\n\n" + table(head, in_bold(rows, means))
+        )
+        parts.append(f"![By epoch](images/{stem}.png)")
+    return "\n\n".join(parts), list(found)
+
+
+def which_network(reports: Reports) -> Answer:
+    """Table 1."""
+    found = of_experiment(reports, "table1_backbones")
+    lengths = list(next(iter(next(iter(found.values()))["map"].values())))
+    rows = []
+    for report in found.values():
+        for network, row in report["map"].items():
+            pooled = report["map_pooled_features"].get(network)
+            cells = [cell(row[bits]) if bits in row else "-" for bits in lengths]
+            by = method_title(report["config"].get("method", "csq"))
+            rows.append([searched(report), f"`{network}`", by, *cells, "-" if pooled is None else f"{pooled:.4f}"])
+    head = ["searched", "network", "learned by", *(f"{bits} bits" for bits in lengths), "cosine of its features"]
+    return f"{next(iter(found.values()))['convention']}:\n\n" + table(head, rows), list(found)
+
+
+def which_method(reports: Reports) -> Answer:
+    """Every comparison of methods at 64 bits."""
+    found = {stem: reports[stem]["map"] for stem in COMPARED if stem in reports}
+    names = list(dict.fromkeys(name for grid in found.values() for name in grid))
+    values = [[grid[name]["64"]["mean"] if name in grid else None for grid in found.values()] for name in names]
+    rows = [
+        [method_title(name), *("-" if v is None else f"{v:.3f}" for v in line)]
+        for name, line in zip(names, values, strict=True)
+    ]
+    body = "mAP@1000[retrieved,expected] at 64 bits, mean of the seeds; all lengths and their spread on "
+    body += "[every report](reports.md#table-2-methods), what follows from it on "
+    body += "[hashing](hashing.md#what-the-comparison-says):\n\n"
+    body += table(["method", *(COMPARED[stem] for stem in found)], in_bold(rows, values))
+    return f"{body}\n\n![Precision and recall](images/hashing_methods_cifar10_tuned.png)", list(found)
+
+
+def how_many_bits(reports: Reports) -> Answer:
+    """Fig. 7."""
+    found = of_experiment(reports, "fig7_pr_curves")
+    lengths = list(next(iter(found.values()))["bits"])
+    rows = []
+    for report in found.values():
+        for name in (name for name in next(iter(report["bits"].values())) if name.startswith("csq")):
+            line = [report["bits"][bits][name]["area"] for bits in lengths]
+            rows.append([f"{searched(report)}: {name.replace('_', ' ')}", *(f"{v:.4f}" for v in line)])
+    stem = list(found)[-1]
+    head = ["searched: codes", *(f"{bits} bits" for bits in lengths)]
+    body = "Area under the curve of mean precision and recall over cut-offs:\n\n" + table(head, rows)
+    return f"{body}\n\n![Precision and recall](images/{stem}.png)", list(found)
+
+
+def what_encryption_costs(reports: Reports) -> Answer:
+    """mAP in the clear and encrypted, and what a query takes."""
+    found = of_experiment(reports, "encrypted_retrieval")
+    schemes = list(
+        dict.fromkeys(s for r in found.values() for s in r["bits"]["64"] if "map" in str(r["bits"]["64"][s]))
+    )
+    schemes = [s for s in schemes if isinstance(next(iter(found.values()))["bits"]["64"].get(s), Mapping)]
+    rows = []
+    for report in found.values():
+        at = report["bits"]["64"]
+        rows.append(
+            [searched(report), f"{report['database']:,}", *(f"{at[s]['map']:.4f}" if s in at else "-" for s in schemes)]
+        )
+    largest = max(found.values(), key=lambda report: report["database"])
+    costs = [
+        [
+            s,
+            f"{1e3 * row['query_seconds']:,.1f}",
+            f"{row['index_bytes_per_code']:,.0f}",
+            f"{row.get('reply_bytes', 0):,}",
+        ]
+        for s, row in ((s, largest["bits"]["64"][s]) for s in schemes if s in largest["bits"]["64"])
+    ]
+    return (
+        f"{largest['convention']} at 64 bits; `bitsliced` and `packed` rank as the plaintext codes do:\n\n"
+        + table(["searched", "codes", *schemes], rows)
+        + f"\n\nA query against {largest['database']:,} codes under a {largest['modulus_bits']}-bit key:\n\n"
+        + table(["scheme", "ms", "index, bytes a code", "reply, bytes"], costs)
+    ), list(found)
+
+
+def what_it_leaks(reports: Reports) -> Answer:
+    """The attacks, before and after."""
+    stem = "attacks_protocol"
+    rows = []
+    for name, found in reports[stem]["attacks"].items():
+        for key in (key for key in found if key.endswith("_before")):
+            after = found.get(key.removesuffix("_before") + "_after")
+            rows.append(
+                [
+                    name.replace("_", " "),
+                    key.removesuffix("_before").replace("_", " "),
+                    number(found[key]),
+                    number(after),
+                ]
+            )
+    body = "What each attack reached against the rule that it once broke, and against the one that stands; what "
+    body += "remains, and who learns what together with whom, is on [threat model](threat-model.md):\n\n"
+    return body + table(["attack", "what it reached", "before", "now"], rows), [stem]
+
+
+def several_labels_a_photograph(reports: Reports) -> Answer:
+    """The targets of photographs with several labels."""
+    stem = "semantic_centers_cpu"
+    targets = reports[stem]["targets"]
+    lengths = list(next(iter(targets.values())))
+    values = [
+        [
+            row[bits][which] if which == "target_map" else row[bits]["learned"]["mean"]
+            for bits in lengths
+            for which in ("target_map", "learned")
+        ]
+        for row in targets.values()
+    ]
+    rows = [[name, *(f"{v:.3f}" for v in line)] for name, line in zip(targets, values, strict=True)]
+    head = [f"{bits} bits, {which}" for bits in lengths for which in ("a network that never errs", "learned")]
+    return f"Corel-5k, {reports[stem]['convention']}:\n\n" + table(["target", *head], in_bold(rows, values)), [stem]
+
+
+def what_matters(reports: Reports) -> Answer:
+    """The ablations at the longest code."""
+    found = of_experiment(reports, "ablations")
+    names = list(dict.fromkeys(name for report in found.values() for name in report["map"]))
+    values = [
+        [r["map"][n]["64"]["mean"] if n in r["map"] and "64" in r["map"][n] else None for r in found.values()]
+        for n in names
+    ]
+    rows = [
+        [name, *("-" if v is None else cell(r["map"][name]["64"]) for v, r in zip(line, found.values(), strict=True))]
+        for name, line in zip(names, values, strict=True)
+    ]
+    head = ["variant", *(searched(report) for report in found.values())]
+    return f"{next(iter(found.values()))['convention']} at 64 bits:\n\n" + table(head, in_bold(rows, values)), list(
+        found
+    )
+
+
+def is_the_cipher_good(reports: Reports) -> Answer:
+    """Figs. 4 and 5."""
+    found = of_experiment(reports, "fig4_fig5_cipher")
+    body = "\n\n".join(cipher_statistics(report) for report in found.values())
+    return f"{body}\n\nWhat such figures cannot say, and which attacks work, is on [cipher](cipher.md).", list(found)
+
+
+def how_long_a_step(reports: Reports) -> Answer:
+    """Table 4."""
+    found = of_experiment(reports, "table4_training_time")
+    return "\n\n".join(step_times(report) for report in found.values()), list(found)
+
+
+QUESTIONS: tuple[tuple[str, str, Callable[[Reports], Answer]], ...] = (
+    ("Does transfer help?", "fig6_transfer", does_transfer_help),
+    ("Which network?", "table1_backbones", which_network),
+    ("Which method?", "table2_methods", which_method),
+    ("How many bits?", "fig7_pr_curves", how_many_bits),
+    ("What does encryption cost?", "encrypted_retrieval", what_encryption_costs),
+    ("What does it leak?", "", what_it_leaks),
+    ("Which centers for photographs with several labels?", "semantic_centers", several_labels_a_photograph),
+    ("What matters in CSQ?", "ablations", what_matters),
+    ("How long is a training step?", "table4_training_time", how_long_a_step),
+    ("Is the image cipher what the paper says?", "fig4_fig5_cipher", is_the_cipher_good),
+)
 
 
 def draw(reports: Reports, folder: Path) -> None:
-    """The curves of Figs. 6 and 7, where there are reports."""
+    """The curves of Figs. 6 and 7, and those of every method, where a page shows them."""
     import matplotlib
+
+    from experiments.table2_methods import draw_curves
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     folder.mkdir(parents=True, exist_ok=True)
     for stem, report in reports.items():
+        if stem in CURVES:
+            draw_curves(report, folder / f"{stem}.png")
         if experiment_of(report) not in DRAWN or report["scale"] == "smoke":
             continue
         if "validation_by_epoch" in report:
@@ -449,25 +685,10 @@ def values_at(tree: Any, path: list[str]) -> list[Any]:
 
 # ----------------------------------------------------------------------------------------------- hashing.md, metrics.md
 
-JUDGED = ("majority", "by inverse frequency", "by root of frequency", "codes of the label rows")
-
 
 def hashing(reports: Reports, text: str) -> str:
-    """Hash centers, targets of several labels, and the comparisons of methods."""
-    compared = {
-        "frozen": "hashing_methods",
-        "fine-tuned": "hashing_methods_all",
-        "rows": "hashing_methods_rows",
-        "imagenette": "hashing_methods_imagenette",
-        "corel5k": "hashing_methods_corel5k",
-        "corel5k tuned": "hashing_methods_corel5k_tuned",
-        "cifar10": "hashing_methods_cifar10",
-        "cifar10 tuned": "hashing_methods_cifar10_tuned",
-    }
-    sections = {section: comparison(stem, reports[stem]) for section, stem in compared.items()}
-    sections["centers"] = centers(reports["hash_centers"])
-    sections["several labels"] = several_labels("semantic_centers_cpu", reports["semantic_centers_cpu"])
-    return filled(text, sections)
+    """Hash centers."""
+    return filled(text, {"centers": centers(reports["hash_centers"])})
 
 
 def centers(report: Report) -> str:
@@ -531,18 +752,6 @@ def verdict(report: Report, length: str) -> str:
                 where = f"{abs(gap):.4f} {'below' if gap > 0 else 'above'} CSQ"
                 parts.append(f"Best {kind} shallow method: {method_title(found[0])}, {where}.")
     return " ".join(parts)
-
-
-def several_labels(stem: str, report: Report) -> str:
-    """The targets of photographs with several labels."""
-    found, verdicts = report["targets"], []
-    for bits in found["majority"]:
-        row = {name: by_bits[bits] for name, by_bits in found.items()}
-        said = [f"{name} {row[name]['target_map']:.4f} and {row[name]['learned']['mean']:.4f}" for name in JUDGED]
-        best = max(row, key=lambda name: row[name]["learned"]["mean"])
-        verdicts.append(f"- {bits} bits, target itself and learned: {'; '.join(said)}. Best learned: {best}.")
-    about = f"{report['protocol']}. `experiments/results/{stem}.json`."
-    return f"{about}\n\n{semantic(report)}\n\n" + "\n".join(verdicts)
 
 
 def metrics(reports: Reports, text: str) -> str:
@@ -912,6 +1121,7 @@ def soaked(report: Report) -> str:
 
 PAGES: dict[str, Callable[[Reports, str], str]] = {
     "results.md": results,
+    "reports.md": every_report,
     "paper-notes.md": notes,
     "performance.md": performance,
     "backbones.md": backbones,

@@ -119,7 +119,8 @@ def draw_curves(report: dict[str, Any], path: Path) -> None:
         axes.plot(
             drawn["recall"], drawn["precision"], style, label=methods.title(method), color=colors(index), linewidth=1.4
         )
-    dataset = report["config"]["learn"]["dataset"]
+    # Reports made before there was a record of what is learned hold its fields themselves.
+    dataset = report["config"].get("learn", report["config"])["dataset"]
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     axes.set_title(f"{report['curves']['bits']} bits, {dataset}, by Hamming radius", fontsize=10)
     axes.legend(fontsize=7, ncols=2)

@@ -3,21 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float, Integer, UInt8, UInt32
+from jaxtyping import Bool, UInt8
 
 Array = jax.Array | np.ndarray
 
 Codes = Bool[Array, "*b k"]
 """0/1 codes of k bits, leading axes batch."""
-
-PackedCodes = UInt32[Array, "*b w"]
-"""Codes in ceil(k/32) words, most significant bit first."""
-
-Logits = Float[Array, "*b k"]
-"""Real-valued outputs of a hash head; a bit is `logit >= 0`."""
-
-Distances = Integer[Array, "*b n"]
-"""Integer Hamming distances of n database items."""
 
 Rows = UInt8[np.ndarray, "n w"]
 """n big-endian numbers of w bytes each: plaintexts or ciphertexts at rest."""

@@ -1,11 +1,19 @@
 """Strict harness: rank promotion raises, dtype promotion is strict, Hypothesis has no deadline."""
 
+import contextlib
+import functools
+import io
 import os
+import pathlib
+import re
+import tempfile
 
 import hypothesis
 import jax
 import jaxtyping
+import numpy as np
 import pytest
+from PIL import Image
 
 CACHE = os.environ.get("JCBIR_TEST_CACHE", os.path.join(os.path.dirname(__file__), os.pardir, ".jax_cache"))
 
@@ -33,3 +41,38 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
+
+
+@functools.cache
+def _run_page(name: str) -> dict:
+    """The names a page of docs/ leaves, and what it printed as `printed`; run in one scope, once a session."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (DOCS / name).read_text(), re.S | re.M)
+    scope: dict = {"blocks": blocks}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        for number, kind in enumerate(("beach", "snow") * 4):
+            path = pathlib.Path("holiday", kind, f"{number}.png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((24, 32, 3), 30 * number, np.uint8)).save(path)
+        for block in blocks:
+            # "# Needs ..." says what a reader must have first, "# Goes ..." where lines belong that are no program.
+            if not block.startswith(("# Needs ", "# Goes ")):
+                exec(compile(block, name, "exec"), scope)
+    return {**scope, "printed": out.getvalue()}
+
+
+@pytest.fixture
+def run_page():
+    """Run a page of docs/ as its reader would: `run_page(name)` gives its names. The table of schemes stays."""
+    from jcbir.ranking import SCHEMES
+
+    before = dict(SCHEMES)
+    yield _run_page
+    SCHEMES.clear()
+    SCHEMES.update(before)

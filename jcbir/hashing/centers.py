@@ -231,28 +231,6 @@ def distinct(centers: Bool[np.ndarray, "c k"]) -> Bool[np.ndarray, "d k"]:
     return centers[np.sort(first)]
 
 
-def class_targets(labels: Integer[np.ndarray, " n"], centers: Bool[np.ndarray, "c k"]) -> Bool[np.ndarray, "n k"]:
-    """The hash center of each label.
-
-    Args:
-        labels: class numbers 0 to c - 1.
-        centers: one center a class.
-
-    Returns:
-        One center an image.
-
-    Raises:
-        ValueError: a label outside the classes that have a center.
-
-    Example:
-        >>> class_targets(np.array([1, 0], np.int32), np.eye(2, 8, dtype=bool)).argmax(axis=1).tolist()
-        [1, 0]
-    """
-    if labels.min() < 0 or labels.max() >= len(centers):
-        raise ValueError(f"labels: must be 0 to {len(centers) - 1}, got {labels.min()} to {labels.max()}")
-    return centers[labels]
-
-
 def _all_balanced(key: jax.Array, bits: int) -> np.ndarray:
     """Every balanced row, shuffled: only asked for when nearly all of them are wanted, so bits is small."""
     numbers = np.arange(1 << bits, dtype=np.int64)

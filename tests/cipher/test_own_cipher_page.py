@@ -1,8 +1,5 @@
 """docs/bring-your-own-cipher.md, executed; and what a cipher of one's own may not do."""
 
-import pathlib
-import re
-
 import numpy as np
 import pytest
 
@@ -10,19 +7,12 @@ from jcbir.cipher import CIPHERS, DIFFUSION, Chain, ImageCipher, chain, encrypt,
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.sealing import open_sealed, seal, seal_batch
 
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "docs" / "bring-your-own-cipher.md"
 PHOTO = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
 NAMES = {"key": bytes(32), "nonce": bytes(16), "image_id": "a"}
 
 
-def page() -> dict:
-    found: dict = {}
-    exec("\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)), found)
-    return found
-
-
-def test_the_page_runs():
-    found = page()
+def test_what_the_page_seals_needs_its_cipher(run_page):
+    found = run_page("bring-your-own-cipher.md")
     sealed, whitened = found["sealed"], found["whitened"]
     assert sealed[5] == 200
     with pytest.raises(FormatError, match="algorithm 200"):

@@ -4,16 +4,16 @@ import math
 import pathlib
 import re
 
+import pytest
+
 from jcbir.lattice import public
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "lattice.md").read_text()
 
 
-def test_the_example_finds_its_image():
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    names: dict = {}
-    exec(code, names)
-    assert names["distances"].argmin() == 7
+@pytest.mark.slow
+def test_the_example_finds_its_image(run_page):
+    assert run_page("lattice.md")["distances"].argmin() == 7
 
 
 def test_the_table_is_what_the_library_computes():

@@ -13,13 +13,6 @@ PAGE = (ROOT.parent.parent / "docs" / "service.md").read_text()
 SOURCES = {path.name: path.read_text() for path in ROOT.glob("*.py")}
 
 
-def test_the_code_runs():
-    names: dict = {}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, re.S):
-        exec(block, names)
-    assert callable(names["run_cloud"]) and callable(names["find"])
-
-
 def test_every_code_is_there_with_its_status():
     rows = {row.split("|")[1].strip(): row for row in PAGE.splitlines() if re.match(r"\| \d{3} \|", row)}
     declined = {pair for text in SOURCES.values() for pair in re.findall(r'DeclinedError\((\d+), "([a-z-]+)"', text)}
