@@ -218,6 +218,7 @@ def _check_joining(command: options.UserJoin) -> None:
 
 
 def _check_query(command: options.UserQuery) -> None:
+    _check_extra("httpx")
     if not command.images:
         raise ValueError("images: must be at least one photograph, got none")
     if command.audit < 0:

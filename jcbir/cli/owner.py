@@ -142,6 +142,8 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
                     segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
+                for path in outcome.captioned:
+                    note(console, f"captions: nothing at {path}")
                 for file in outcome.reencoded:
                     note(console, f"encoded anew {file['path']}: {file['reason']}")
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
@@ -216,6 +218,8 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
         reason = "in step" if found["in_step"] else f"another service, or in epoch {found.get('epoch')}"
+        if found.get("status") == "degraded":
+            reason += "; the authority does not answer it: queries are refused"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
     answer(console, record, lines=lines + waiting)
 

@@ -99,6 +99,7 @@ class Outcome:
         reencoded: path and reason of each photograph that was encoded anew though it is not reduced.
         unread: paths of what could not be read, and may hold anything.
         seen: SHA-256 of all photographs in the folder.
+        captioned: paths that have a caption and are not in the folder.
         refused: paths of what was read and is no photograph, or no longer one.
     """
 
@@ -110,6 +111,7 @@ class Outcome:
     skipped: list[dict[str, str]] = dataclasses.field(default_factory=list)
     reencoded: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seen: set[str] = dataclasses.field(default_factory=set)
+    captioned: list[str] = dataclasses.field(default_factory=list)
     unread: list[str] = dataclasses.field(default_factory=list)
     refused: set[str] = dataclasses.field(default_factory=set)
 
@@ -136,6 +138,7 @@ def publish_folder(
     outcome.skipped += [each._asdict() for each in (*listing.left_out, *listing.unreadable)]
     outcome.unread += [each.path for each in listing.unreadable]
     outcome.refused |= {each.path for each in listing.left_out}
+    outcome.captioned += sorted(terms.captions.keys() - {file.id for file in files})
 
     def settle(workspace: Workspace) -> Workspace:
         if not dry_run:

@@ -10,11 +10,11 @@ import html
 import json
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import quote
 
@@ -105,7 +105,8 @@ def save_results(
     asked = os.fsencode(photograph.name).decode("utf-8", "backslashreplace")
     files, names = result_files(asked, content, matches, record=record)
     out.mkdir(parents=True, exist_ok=True)
-    draft = Path(mkdtemp(prefix=".results-", dir=out))
+    draft = out / f".{secrets.token_hex(6)}.part"
+    draft.mkdir()
     try:
         for name, held in files.items():
             (draft / name).write_bytes(held)

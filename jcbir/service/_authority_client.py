@@ -44,11 +44,12 @@ async def open_authority(
 
 
 async def is_up(client: httpx.AsyncClient) -> bool:
-    """Whether the authority answers at all."""
+    """Whether the authority answers, and is one."""
     try:
-        return (await client.get("/live", timeout=PROBE_SECONDS)).status_code == 200
-    except httpx.HTTPError:
+        health = (await client.get("/health", timeout=PROBE_SECONDS)).json()
+    except (httpx.HTTPError, ValueError):
         return False
+    return isinstance(health, dict) and health.get("service") == "authority" and health.get("ok") is True
 
 
 async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranking:

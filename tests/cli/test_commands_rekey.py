@@ -184,6 +184,13 @@ def test_what_the_cloud_sends_is_checked(capsys, services, monkeypatch):
     assert run(capsys, *REKEY)["epoch"] == 1
 
 
+def test_a_dry_run_says_what_would_be_moved(capsys, services):
+    foreseen = run(capsys, "owner", "rekey", "--dry-run")
+    assert (foreseen["dry_run"], foreseen["epoch"], foreseen["going_on"]) == (True, 1, False)
+    assert foreseen["images_taken_back"] == run(capsys, "owner", "info")["published"] > 0
+    assert services.cloud.card.epoch == 0 and not workspaces.Path("jcbir-owner", rekeying.EPOCH).exists()
+
+
 def test_a_code_that_was_not_kept(capsys, services):
     file = sorted(workspaces.Path("jcbir-owner", workspaces.NAMES).iterdir())[0]
     with open_workspace(workspaces.Path("jcbir-owner")) as workspace:
@@ -224,7 +231,7 @@ def rekey(path, services, tick):
     def carrier(side):
         def carry(message):
             tick()
-            services.send_order(f"http://{side}", message)
+            services.send_order(f"https://{side}", message)
             tick()
 
         return carry

@@ -138,6 +138,11 @@ def test_photographs_of_many_lengths_have_few_sizes():
     assert len(sizes) <= 10
 
 
+@given(st.integers(10_000, 1 << 40))
+def test_a_store_is_little_larger_than_the_files(size):
+    assert size < sealing.sealed_length(size) <= 1.15 * size
+
+
 def test_pixels_and_files_are_not_taken_for_each_other():
     """Names what is there: a store that an earlier version wrote says so, and is not opened as something else."""
     image = np.zeros((2, 2, 3), np.uint8)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
 from protocol_world import make_world
+from starlette.exceptions import HTTPException
 
 from jcbir.errors import FormatError
 from jcbir.paillier import secret
@@ -21,6 +22,7 @@ from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryErro
 from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Shapes
 from jcbir.service import _http as exchange, client, serving
+from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
 from jcbir.service._scoring import Pace, make_blinders, measure, predict, split_query, split_segments
@@ -326,6 +328,48 @@ def test_client_sends_orders_only(unchecked):
     with pytest.raises(ValueError, match="order"):
         client.send_order(link, Refusal("a", "b"))  # type: ignore[arg-type]
     assert not transport.asked
+
+
+@pytest.mark.parametrize(
+    ("health", "said"),
+    [
+        ({"service": "authority"}, ", which is an authority"),
+        ({"service": "cloud"}, ", which is a cloud"),
+        ([], ""),
+        ({}, ""),
+    ],
+)
+def test_the_address_of_another_service_is_named(health, said):
+    def answer(request):
+        if request.url.path == "/health":
+            return httpx.Response(200, json=health)
+        return httpx.Response(404, content=exchange.refuse(HTTPException(404)).body)
+
+    with httpx.Client(base_url="http://here", transport=httpx.MockTransport(answer)) as http:
+        link = client.Link("http://here", http, 5.0, 1 << 20)
+        with pytest.raises(ValueError, match="url: must be of a service that has /v1/card, got http://here") as error:
+            client.fetch_card(link)
+    assert str(error.value).endswith(f"http://here{said}") and not hasattr(error.value, "code")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "up"),
+    [
+        (200, b'{"ok": true, "service": "authority"}', True),
+        (503, b'{"ok": false, "service": "authority"}', False),
+        # A cloud that was given its own address, or that of anything else.
+        (200, b'{"ok": true, "service": "cloud"}', False),
+        (200, b"<html>", False),
+        (200, b"[]", False),
+    ],
+)
+def test_an_authority_is_up_when_it_says_so(status, content, up):
+    async def ask():
+        transport = httpx.MockTransport(lambda request: httpx.Response(status, content=content))
+        async with httpx.AsyncClient(base_url="http://there", transport=transport) as http:
+            return await is_up(http)
+
+    assert asyncio.run(ask()) is up
 
 
 def test_tls_needs_both_files():
