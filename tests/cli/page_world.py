@@ -44,7 +44,7 @@ def open_page(capsys, *words):
     """Run `jcbir … open` until the block ends."""
     capsys.readouterr()
     ended = []
-    thread = threading.Thread(target=lambda: ended.append(run_command([*map(str, words), "--json"])))
+    thread = threading.Thread(target=lambda: ended.append(run_command([*map(str, words), "--json"])), daemon=True)
     thread.start()
     printed = ""
     while "\n" not in printed and not ended:
