@@ -1207,10 +1207,12 @@ def parity(reports: Reports, text: str) -> str:
 
 
 def walkthrough(reports: Reports, text: str) -> str:
-    return filled(text, {"commands": commands(reports["bench_query"])})
+    return filled(text, {"commands": commands(reports.get("bench_query"))})
 
 
-def commands(report: Report) -> str:
+def commands(report: Report | None) -> str:
+    if report is None:
+        return "Not run: `python -m experiments.bench_query --report experiments/results/bench_query.json`."
     at, phases = made(report), report["phases_s"]
     text = f"""
         `python -m experiments.bench_query --report experiments/results/bench_query.json` counts the CPU seconds of
