@@ -1,4 +1,4 @@
-from . import public as public, secret as secret
+from . import floats as floats, public as public, secret as secret
 from ._blinding import blinders as blinders
 from ._engines import JAX_BATCH as JAX_BATCH, choose_engine as choose_engine
 from ._jax import batch_slices as batch_slices
