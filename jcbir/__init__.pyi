@@ -5,6 +5,7 @@ from . import (
     data as data,
     errors as errors,
     hashing as hashing,
+    lattice as lattice,
     metrics as metrics,
     models as models,
     paillier as paillier,

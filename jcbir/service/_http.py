@@ -28,7 +28,6 @@ from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import (
     EmptyCollectionError,
     ForeignCollectionError,
-    HaltedError,
     OutOfStepError,
     OverBudgetError,
     RefusalError,
@@ -48,7 +47,6 @@ _STATUSES: Mapping[type[RefusalError], int] = MappingProxyType(
         StaleQueryError: 409,
         EmptyCollectionError: 409,
         OverBudgetError: 429,
-        HaltedError: 503,
         OutOfStepError: 503,
     }
 )

@@ -1,0 +1,1 @@
+from . import public as public, secret as secret
