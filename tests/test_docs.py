@@ -29,8 +29,9 @@ def test_the_tour_ends_with_what_it_shows(run_page, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     names = run_page("tour.ipynb")
     assert len(names["answer"].matches) == 4
-    shown = [cell for cell in json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"] if cell["cell_type"] == "code"]
-    assert sum("image/png" in output.get("data", {}) for cell in shown for output in cell["outputs"]) == 3
+    cells = json.loads((ROOT / "docs/tour.ipynb").read_text())["cells"]
+    outputs = [output for cell in cells if cell["cell_type"] == "code" for output in cell["outputs"]]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
 
 
 def test_the_readme_says_what_its_program_gives(run_page):
