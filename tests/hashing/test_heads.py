@@ -152,14 +152,14 @@ def test_class_bits_find_classes_that_label_free_bits_do_not():
     features, _ = clouds(9, count=300, classes=8, spread=0.2)
     # What varies most is one of eight styles; the class is a small shift on top.
     labels = np.random.default_rng(0).integers(0, 2, 300)
-    features[:, :4] += 0.7 * labels[:, None].astype(np.float32)
+    features[:, :4] += 0.5 * labels[:, None].astype(np.float32)
     train, held = slice(0, 200), slice(200, 300)
 
     def hits(head):
         apart = (bits_of(head, features[held])[:, None] != bits_of(head, features[train])[None]).sum(-1)
         return (labels[train][apart.argmin(1)] == labels[held]).mean()
 
-    assert hits(fit_csq_head(KEY, features[train], labels[train], bits=16, label_free_bits=0)) > 0.9
+    assert hits(fit_csq_head(KEY, features[train], labels[train], bits=16, label_free_bits=0)) > 0.75
     assert hits(fit_label_free(KEY, features[train], bits=16)) < 0.7
 
 
