@@ -1,12 +1,13 @@
-"""Photographs a second from encoded file to feature vector: decode, scale, ResNet50, against PyTorch and torchvision.
+"""Photographs a second from encoded file to feature vector: decode, scale, ResNet50, against PyTorch.
 
     python -m experiments.bench_photos --report experiments/results/bench_photos.json
 
 The photographs are synthetic JPEGs, `small` ones hardly larger than the network's input and `camera` ones of 12
 megapixels. Ours runs as `jcbir owner publish` does: `jcbir.data.chunks` with decoding processes beside the packaged
-network. PyTorch runs as its users write it: a `DataLoader` with as many workers, torchvision's Resize and CenterCrop on
-Pillow pictures, ResNet50 in evaluation mode, channels_last; `draft` is the same with Pillow's JPEG draft, which its
-users rarely ask for and ours always does. `processes` are those that decode; with 0 the network's process does.
+network. PyTorch runs as its users write it: a `DataLoader` with as many workers, the Pillow calls of torchvision's
+Resize and CenterCrop, ResNet50 in evaluation mode (`experiments.torch_resnet`), channels_last; `draft` is the same with
+Pillow's JPEG draft, which its users rarely ask for and ours always does. `processes` are those that decode; with 0 the
+network's process does.
 
 The contenders take turns. The clock starts when the first batch is there, since processes start once, however many
 photographs follow. Figures are medians of `repeats`, on the clock and in processor seconds, which a busy machine
@@ -93,23 +94,26 @@ class _Files:
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, position: int) -> Any:
-        from torchvision import transforms
-
+    def __getitem__(self, position: int) -> np.ndarray:
         picture = Image.open(io.BytesIO(self.files[position]))
         if self.draft:
             picture.draft("RGB", (2 * self.size, 2 * self.size))
-        steps = (transforms.Resize(self.size), transforms.CenterCrop(self.size), transforms.ToTensor())
-        return transforms.Compose(steps)(picture.convert("RGB"))
+        # What torchvision's Resize, CenterCrop and ToTensor call.
+        factor = self.size / min(picture.size)
+        scaled = picture.convert("RGB").resize(
+            [round(side * factor) for side in picture.size], Image.Resampling.BILINEAR
+        )
+        left, top = ((side - self.size) // 2 for side in scaled.size)
+        square = scaled.crop((left, top, left + self.size, top + self.size))
+        return np.asarray(square, np.float32).transpose(2, 0, 1) / 255
 
 
 def theirs(files: list[bytes], *, size: int, processes: int, draft: bool) -> Callable[[], Iterator[np.ndarray]]:
     import torch
-    import torchvision
 
-    network = torchvision.models.resnet50(weights=None)
-    network.fc = torch.nn.Identity()
-    network = network.eval().to(memory_format=torch.channels_last)
+    from experiments.torch_resnet import ResNet
+
+    network = ResNet(50, classes=0).eval().to(memory_format=torch.channels_last)
 
     def turn() -> Iterator[np.ndarray]:
         for batch in torch.utils.data.DataLoader(_Files(files, size, draft), batch_size=BATCH, num_workers=processes):
@@ -130,7 +134,7 @@ def compare(files: list[bytes], *, size: int, processes: int, repeats: int) -> d
     """Each contender's median rate after its first batch."""
     contenders = {"jcbir": ours(files, size=size, processes=processes)}
     try:
-        import torchvision  # noqa: F401
+        import torch  # noqa: F401
 
         contenders |= {
             name: theirs(files, size=size, processes=processes, draft=draft)
@@ -160,7 +164,7 @@ def compare(files: list[bytes], *, size: int, processes: int, repeats: int) -> d
 
 def main(config: Photographs) -> dict[str, Any]:
     """Make the photographs, let the contenders take turns."""
-    run = begin("bench_photos", config, packages=("pillow", "torch", "torchvision"))
+    run = begin("bench_photos", config, packages=("pillow", "torch"))
     sets = {
         "small": [synthetic(seed, width=240, height=180) for seed in range(config.small)],
         # A few pictures many times over: each is decoded anew.

@@ -688,8 +688,56 @@ def values_at(tree: Any, path: list[str]) -> list[Any]:
 
 
 def hashing(reports: Reports, text: str) -> str:
-    """Hash centers."""
-    return filled(text, {"centers": centers(reports["hash_centers"])})
+    """Hash centers, and linear heads on frozen features."""
+    return filled(text, {"centers": centers(reports["hash_centers"]), "heads": linear_heads(reports["heads"])})
+
+
+LABEL_FREE = {
+    "cosine of features": "cosine of the features, no hashing",
+    "general head, 64 bits": "`general_head`",
+    "ITQ, 64 bits": "ITQ: `fit_label_free(steps=0)`",
+    "ITQ on whitened features, 64 bits": "the same with the research whitening",
+    "neighbors, features as they are, 64 bits": "`fit_label_free` without whitening",
+    "neighbors, 64 bits": "**`fit_label_free`**",
+    "neighbors, 128 bits": "the same, 128 bits",
+    "neighbors, 32 bits": "the same, 32 bits",
+    "neighbors, 16 bits": "the same, 16 bits",
+}
+FROM_LABELS = {
+    "cosine of features": "cosine of the features, no hashing",
+    "neighbors, 64 bits": "`fit_label_free`",
+    "CSQ alone": "CSQ alone (`label_free_bits=0`)",
+    "CSQ, half label-free (default)": "**`fit_csq_head`**: half of the bits label-free",
+    "CSQ, three quarters label-free": "three quarters of them",
+    "neighbors, 128 bits": "`fit_label_free`, 128 bits",
+    "CSQ, half label-free, 128 bits": "`fit_csq_head`, 128 bits",
+    "CSQ, three quarters label-free, 128 bits": "three quarters of them, 128 bits",
+}
+
+
+def linear_heads(report: Report) -> str:
+    """mAP and right ones among the first five of every head, on photographs that no fit has seen."""
+    caltech, imagenette = report["caltech101"], report["imagenette"]
+    sets = {**caltech["label_free"], "imagenette, 2,000": imagenette["label_free"]}
+
+    def pair(row: Report, kind: str = "") -> str:
+        return f"{row[f'{kind}map']:.3f}, {row[f'{kind}p_at_5']:.3f}"
+
+    free = [[title, *(pair(rows[name]) for rows in sets.values())] for name, title in LABEL_FREE.items()]
+    (known,) = (rows for name, rows in caltech.items() if name.startswith("learned"))
+    (named,) = (rows for name, rows in imagenette.items() if name.startswith("learned"))
+    learned = []
+    for name, title in FROM_LABELS.items():
+        row, other = known[name], named[name]
+        cells = [pair(row), f"{row['distinct']:,.0f}", pair(row, "new_"), pair(other), f"{other['distinct']:,.0f}"]
+        learned.append([title, *cells])
+    header = ["head", "14 kinds of 30 to 45", "distinct codes", "six kinds not learned"]
+    return f"""{report["convention"]}, and right ones among the first five; {report["seeds"]} choices of photographs, \
+of imagenette one.
+
+{table(["label-free head", *sets], free)}
+
+{table([*header, "imagenette, 2,000", "distinct codes"], learned)}"""
 
 
 def centers(report: Report) -> str:

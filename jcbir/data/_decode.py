@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from jcbir.errors import FormatError
 
@@ -90,12 +90,17 @@ def decode_image(encoded: bytes, *, size: int) -> UInt8[np.ndarray, "s s 3"]:
     """
     if size < 1:
         raise ValueError(f"size: must be at least 1, got {size}")
-    # JPEG can be read at a fraction of its size: four times as fast on camera photographs.
-    return _decode(
-        encoded,
-        lambda width, height: (2 * size, 2 * size),
-        lambda picture: ImageOps.fit(picture, (size, size), Image.Resampling.BICUBIC),
-    )
+
+    def square(picture: Image.Image, width: int, height: int) -> Image.Image:
+        # In pixels of the whole picture: the last row and column of a fraction stand for less than the others.
+        side, factor = min(width, height), round(width / picture.width)
+        edges = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+        box = tuple(edge / factor for edge in edges)
+        return picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+
+    # JPEG can be read at a fraction of its size, four times as fast on camera photographs. From four times the pixels
+    # wanted comes the same picture within a level; from twice as many comes one that is 5 levels off here and there.
+    return _decode(encoded, lambda width, height: (4 * size, 4 * size), square)
 
 
 def decode_whole(
@@ -128,7 +133,7 @@ def decode_whole(
         scale = min(1.0, (most_pixels / (width * height)) ** 0.5, (longest_side or width + height) / max(width, height))
         return max(1, int(width * scale + 1e-6)), max(1, int(height * scale + 1e-6))
 
-    def shrink(picture: Image.Image) -> Image.Image:
+    def shrink(picture: Image.Image, width: int, height: int) -> Image.Image:
         # Lanczos needs little of a picture that is many times too large.
         wanted = target(*picture.size)
         return picture if wanted == picture.size else picture.resize(wanted, Image.Resampling.LANCZOS, reducing_gap=3)
@@ -258,19 +263,20 @@ def describe(encoded: bytes) -> Description:
 
 
 def _decode(
-    encoded: bytes, draft: Callable[[int, int], tuple[int, int]], finish: Callable[[Image.Image], Image.Image]
+    encoded: bytes, draft: Callable[[int, int], tuple[int, int]], finish: Callable[[Image.Image, int, int], Image.Image]
 ) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             # A large photograph or odd metadata is no reason to bother the user; what cannot be read is named anyway.
             warnings.simplefilter("ignore")
             with _open(io.BytesIO(encoded)) as opened:
-                _draft(opened, draft(*opened.size))
+                size = opened.size
+                _draft(opened, draft(*size))
                 # Only once: Pillow's second `load` after an error is silent, and the picture black.
                 opened.load()
                 turn = _UPRIGHT.get(_orientation(opened.info))
-                picture = finish(_rgb(opened) if turn is None else _rgb(opened).transpose(turn))
-                return np.array(picture)
+                picture = finish(_rgb(opened), *size)
+                return np.array(picture if turn is None else picture.transpose(turn))
     except Exception as error:
         # Pillow's readers raise nearly everything on files that are cut, forged or of another format.
         raise FormatError(f"encoded: must be a picture, got {len(encoded)} bytes: {_reason(error)}") from error

@@ -9,7 +9,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image, ImageCms
 
 from jcbir.data import decode_image, decode_whole, read_encoded, read_image
@@ -475,3 +475,31 @@ def test_a_film_is_not_read_to_its_end(tmp_path):
     whole = encode(noise(8), "BMP").ljust((16 << 20) + 1, b"\0")
     (tmp_path / "padded.bmp").write_bytes(whole)
     assert read_encoded(tmp_path / "padded.bmp") == whole
+
+
+@given(
+    st.integers(640, 1400),
+    st.integers(640, 1400),
+    st.sampled_from([0, 2]),
+    st.integers(70, 95),
+    st.sampled_from([1, 3, 6]),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_jpeg_read_at_a_fraction_is_the_same_picture_within_a_level(width, height, subsampling, quality, orientation):
+    g = np.random.default_rng(width * height)
+    coarse = Image.fromarray(g.integers(0, 256, (24, 24, 3), np.uint8))
+    picture = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC), np.int16)
+    picture = (picture + g.normal(0, 6, picture.shape)).clip(0, 255).astype(np.uint8)
+    tag = struct.pack("<2sHIHHHII", b"II", 42, 8, 1, 0x0112, 3, 1, orientation)
+    content = encode(
+        Image.fromarray(picture), "JPEG", quality=quality, subsampling=subsampling, exif=b"Exif\0\0" + tag + bytes(4)
+    )
+    whole = Image.open(io.BytesIO(content)).convert("RGB")
+    side = min(width, height)
+    box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+    wanted = whole.resize((64, 64), Image.Resampling.BICUBIC, box=box)
+    turn = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270}.get(orientation)
+    wanted = np.asarray(wanted if turn is None else wanted.transpose(turn), np.int16)
+    apart = np.abs(decode_image(content, size=64) - wanted)
+    # Rounded twice: one sample in thousands may be two levels off.
+    assert (apart > 1).mean() < 1e-3 and apart.max() <= 2
