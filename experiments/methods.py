@@ -96,7 +96,7 @@ def step_of(
         "csq": losses.csq,
         "csq_drawn": losses.csq,
         "csq_labels": losses.csq,
-        "csq_pairs": lambda logits, targets: losses.csq(logits, *targets, pair_weight=0.2),
+        "csq_pairs": lambda logits, targets: losses.csq(logits, targets[0], labels=targets[1], pair_weight=0.2),
         "dsh": losses.dsh,
         "dtsh": losses.dtsh,
         "dbdh": losses.dbdh,

@@ -93,8 +93,8 @@ def quantization_official(logits: Float[Array, "*b k"]) -> Float[jax.Array, "*b"
 def csq(
     logits: Float[Array, "*b k"],
     targets: Bool[Array, "*b k"],
-    labels: Labels | None = None,
     *,
+    labels: Labels | None = None,
     quantization_weight: float = 0.05,
     quantizer: Callable[[Float[Array, "*b k"]], Float[jax.Array, "*b"]] = quantization_official,
     pair_weight: float = 0.0,
