@@ -299,10 +299,8 @@ def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: s
         if command.cloud is not None:
             write_file(command.out / SERVICE, json.dumps({"cloud": command.cloud}).encode() + b"\n")
         write_file(command.out / ADMISSION, wire.to_bytes(admission))
-    answer(
-        console,
-        {**line, "expires": date(line["expires"]), "folder": command.out, "fingerprint": card_fingerprint(state.card)},
-    )
+    record = {**line, "expires": date(line["expires"]), "folder": command.out, "network": network}
+    answer(console, {**record, "fingerprint": card_fingerprint(state.card)})
 
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:

@@ -550,7 +550,7 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
         (("store", "info", "album"), "store: must be a folder of `jcbir serve cloud`, got the folder 'album'"),
         (("cost", "--images", "0"), "images: must be at least 1"),
         (("user", "query", "a.txt", "--out", "x", "--top", "0"), "top: must be at least 1, got 0"),
-        (("user", "query", "a.txt", "--out", "a.txt"), "out: must be a folder, got the file"),
+        (("user", "query", "album/a000.png", "--out", "a.txt"), "out: must be a folder, got the file"),
         (("owner", "train", "--out", "n", "a.txt"), "folder: must be a folder, got the file"),
     ],
 )
