@@ -1,6 +1,8 @@
 """Importing jcbir changes nothing: no 64-bit flip, no backend, no socket, no heavy package where it is not needed."""
 
+import pathlib
 import pkgutil
+import re
 import subprocess
 import sys
 
@@ -61,3 +63,42 @@ def test_server_loads_no_secret_code(module):
     probe(
         module, banned=("jcbir.paillier.secret", "jcbir.cipher", "jcbir.sealing", "jcbir.storage._keys", "jcbir.models")
     )
+
+
+# Without the extras `hash` and `cli`.
+BARE = """
+import sys
+
+for extra in ("flax", "optax", "tyro", "rich"):
+    sys.modules[extra] = None
+import secrets
+
+import numpy as np
+
+from jcbir import cipher, codes, metrics, paillier, ranking, sealing
+
+bits = np.arange(64).reshape(8, 8) % 3 == 0
+packed = codes.pack(bits)
+distances = np.asarray(codes.pairwise(packed, packed))
+assert 0 < metrics.mean_average_precision(distances, np.eye(8, dtype=bool)).value <= 1
+
+image, names = np.arange(64, dtype=np.uint8).reshape(8, 8, 1), {"key": bytes(32), "nonce": bytes(16)}
+assert (cipher.decrypt(cipher.encrypt(image, **names), **names) == image).all()
+own = secrets.token_bytes(sealing.HYBRID_SECRET_BYTES)
+assert sealing.open_from(own, sealing.seal_to(sealing.public_half(own), b"text")) == b"text"
+
+key = paillier.generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+layout = paillier.floats.Layout(modulus=key.public.n, fraction_bits=8, magnitude=1.0, terms=2)
+row = paillier.secret.encrypt(key, paillier.floats.encode(layout, np.array([0.5])), draw=secrets.token_bytes)
+twice = paillier.secret.decrypt(key, paillier.public.add(key.public, row, row))
+assert paillier.floats.decode(layout, twice, count=1, terms=2).tolist() == [1.0]
+assert ranking.plan(key.public, scheme="packed", count=8, bits=8).lanes > 1
+"""
+
+
+def test_the_core_runs_without_networks_and_commands():
+    """A call of each package, and the whole protocol as docs/protocol.md has it."""
+    page = pathlib.Path(jcbir.__file__).parents[1] / "docs" / "protocol.md"
+    protocol = re.search(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)[1]
+    run = subprocess.run([sys.executable, "-c", BARE + protocol], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -9,7 +9,12 @@ from typing import NamedTuple
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 
 MISTAKE, REFUSED, UNREACHABLE, DAMAGED, INTERRUPTED = 2, 3, 4, 5, 130
+MISSING = "missing-extra"
 EXTRAS = {
+    "flax": "hash",
+    "optax": "hash",
+    "rich": "cli",
+    "tyro": "cli",
     "httpx": "serve",
     "starlette": "serve",
     "uvicorn": "serve",
@@ -36,7 +41,7 @@ def classify(error: BaseException) -> Ending | None:
             return Ending(INTERRUPTED, "interrupted", "interrupted")
         case ModuleNotFoundError() if (error.name or "").split(".")[0] in EXTRAS:
             package = (error.name or "").split(".")[0]
-            return Ending(MISTAKE, "missing-extra", f"this needs {package}: pip install 'jcbir[{EXTRAS[package]}]'")
+            return Ending(MISTAKE, MISSING, f"this needs {package}: pip install 'jcbir[{EXTRAS[package]}]'")
         case ConnectionError() | TimeoutError():
             return Ending(UNREACHABLE, "unreachable", reason)
         case ValueError() if isinstance(getattr(error, "code", None), str):

@@ -7,6 +7,7 @@ else there; an error is one too, `{"error": code, "reason": sentence}`.
 
 # Nothing heavier at the top: until `run_command` runs, Ctrl-C would end in a traceback.
 import importlib
+import json
 import os
 import sys
 import warnings
@@ -55,12 +56,19 @@ def run_command(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except (ValueError, OSError, ImportError, KeyboardInterrupt) as error:
-        from jcbir.cli.console import answer, note, open_console
-        from jcbir.cli.exit_codes import classify
+        from jcbir.cli.exit_codes import MISSING, classify
 
         ending = classify(error)
         if ending is None:
             raise
+        if ending.code == MISSING:
+            # The console may be what cannot be loaded.
+            print(f"jcbir: {ending.reason}", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"error": ending.code, "reason": ending.reason}))
+            return ending.status
+        from jcbir.cli.console import answer, note, open_console
+
         console = open_console(json=as_json)
         note(console, f"jcbir: {ending.reason}")
         if as_json:

@@ -195,15 +195,25 @@ SERVE_CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "
 
 
 @pytest.mark.parametrize(
-    ("package", "arguments"),
-    [("httpx", ("user", "query", "a.png", "--out", "x", "--cloud", "http://x")), ("starlette", SERVE_CLOUD)],
+    ("package", "extra", "arguments"),
+    [
+        ("httpx", "serve", ("user", "query", "a.png", "--out", "x", "--cloud", "http://x")),
+        ("starlette", "serve", SERVE_CLOUD),
+        ("tyro", "cli", ("demo",)),
+        ("rich", "cli", ("owner", "list", "--json")),
+        ("flax", "hash", ("owner", "init", "holidays")),
+        ("optax", "hash", ("owner", "train", "labelled")),
+    ],
 )
-def test_a_missing_extra_is_one_line(package, arguments):
+def test_a_missing_extra_is_one_line(package, extra, arguments):
     probe = f"import sys; sys.modules['{package}'] = None; from jcbir.cli.main import run_command; "
     probe += "sys.exit(run_command(sys.argv[1:]))"
     found = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True)
     assert found.returncode == 2
-    assert found.stderr.splitlines() == [f"jcbir: this needs {package}: pip install 'jcbir[serve]'"]
+    reason = f"this needs {package}: pip install 'jcbir[{extra}]'"
+    assert found.stderr.splitlines() == [f"jcbir: {reason}"]
+    told = [{"error": "missing-extra", "reason": reason}] if "--json" in arguments else []
+    assert [json.loads(line) for line in found.stdout.splitlines()] == told
 
 
 def test_the_process_of_the_cloud_loads_no_secret_code():
