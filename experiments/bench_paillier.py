@@ -18,7 +18,6 @@ smoke` runs small sizes in about a minute, for a look.
 
 import os
 import secrets
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -26,12 +25,10 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments import bench_search
-from experiments.bench_search import BATCH, Stopwatch, say
+from experiments.bench_search import BATCH, PINNED, Stopwatch, pin_one_core, say
 from experiments.running import PLACES, At, Scale, begin, command_line, finish
 from jcbir.paillier import SecretKey, blinders, generate_keys, public as public_half, secret as secret_half
 
-ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-PINNED = "JCBIR_BENCH_PINNED"
 PUBLIC_BATCH = {"jax": 256, "gmpy2": 16, "python": 2}
 
 
@@ -69,20 +66,10 @@ class Bench:
 SCALES: dict[Scale, Bench] = {"cpu": Bench(), "smoke": Bench(sizes=(2048,), counts=(2000,), rounds=1)}
 
 
-def pin_one_core() -> None:
-    """Start again on one core: thread counts are read once, when the libraries load."""
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    environment = os.environ | threads | {"XLA_FLAGS": flags, PINNED: "1"}
-    os.execve(sys.executable, [sys.executable, "-m", "experiments.bench_paillier", *sys.argv[1:]], environment)
-
-
 def main(config: Bench) -> dict[str, Any]:
     """Operations and queries at every size."""
     if config.pin and PINNED not in os.environ:
-        pin_one_core()
+        pin_one_core("experiments.bench_paillier")
     run = begin("bench_paillier", config, packages=("gmpy2", *bench_search.PACKAGES))
     report: dict[str, Any] = {"operations": {}, "queries": []}
     watch = Stopwatch(config.clock)

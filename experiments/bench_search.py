@@ -1,23 +1,41 @@
-"""Private Hamming search for `experiments.bench_paillier`: this project's schemes, and other libraries doing the same.
+"""Private Hamming search: this project's four schemes, and other libraries doing the same, in one run.
+
+    python -m experiments.bench_search --report experiments/results/bench_search.json --counts 10000 100000 1000000
+
+One core is pinned; figures are CPU seconds of that core, medians of interleaved rounds, compilation left out. Every
+distance of every contender is checked against a popcount of Python integers (`exact`). A query is what user, server and
+authority compute, ranking included. `ratio_lattice_vs_X` is the lattice's time over X's: below 1 the lattice is faster.
+Above `alone` codes the lattice scheme runs alone. `cold_start` is a new process that imports the server's half, maps
+the largest index into memory and scores its first query, nothing compiled before. `experiments.bench_paillier` measures
+the Paillier schemes at more sizes, with the functions of this module.
 
 A peer is imported where it is used; one that is missing is reported as `not installed`. They are oracles and yardsticks
-of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`). Every distance of every
-contender is checked against a popcount of Python integers.
+of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`).
 """
 
 import importlib.util
+import json
+import os
 import resource
 import secrets
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jcbir.paillier import SecretKey, blinders, public as public_half, secret as secret_half
+from experiments.running import PLACES, At, Scale, begin, command_line, finish
+from jcbir.paillier import SecretKey, blinders, generate_keys, public as public_half, secret as secret_half
 from jcbir.ranking import (
+    KEY_KINDS,
     SCHEMES,
+    SECRET_KEY_KINDS,
     Calibration,
     build_index,
     calibrate,
@@ -31,6 +49,8 @@ from jcbir.ranking import (
 )
 from jcbir.ranking.isometry import isometry, mask_codes
 
+ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+PINNED = "JCBIR_BENCH_PINNED"
 BATCH = {"auto": 512, "jax": 512, "gmpy2": 64, "python": 4}
 TOP = 100
 # The integer scheme decrypts once per image: it is run on a part and scaled.
@@ -43,6 +63,164 @@ NAMES = dict(zip(PACKAGES, (PHE, LIGHTPHE, TENSEAL), strict=True))
 # BFV with 4096 slots and a 34-bit prime = 1 mod 8192: 17 two-bit digits, or 5 lanes in base 65, to a slot.
 DEGREE, PLAIN_MODULUS = 4096, 17179754497
 SLOT_DIGITS = 17
+
+STAGES = ("trapdoor", "score", "open")
+Stages = dict[str, Callable[[], Any]]
+"""A query's stages, to run in order; `open` returns what it reads."""
+# A server's start and its first query: what it imports, maps, computes and compiles.
+COLD_START = """
+import json, secrets, sys, time
+from pathlib import Path
+import numpy as np
+from jcbir.lattice import public
+folder, began, imported = Path(sys.argv[1]), time.perf_counter(), time.process_time()
+v = public.parameters(bits=int(sys.argv[2]))
+key = public.PublicKey(v, (folder / "seed").read_bytes())
+index = public.Index(key.fingerprint, bytes(32), np.load(folder / "index.npy", mmap_mode="r"))
+part = public.prepare(key, index)
+prepared = time.process_time()
+query = public.Query(key.fingerprint, np.load(folder / "query.npy"))
+public.score(key, [part], query, draw=secrets.token_bytes)
+scored = time.process_time()
+times = {"import_s": imported, "prepare_s": prepared - imported, "first_query_s": scored - prepared}
+print(json.dumps(times | {"total_s": scored, "wall_s_without_import": time.perf_counter() - began}))
+"""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What to run.
+
+    Attributes:
+        where: scale and places; smoke: small sizes, one round.
+        counts: codes in the index.
+        bits: code length.
+        modulus_bits: of Paillier's n.
+        rounds: interleaved rounds.
+        alone: above so many codes the lattice scheme runs alone.
+        pin: pin the process to one core, with one thread everywhere.
+    """
+
+    where: At = PLACES
+    counts: tuple[int, ...] = (10_000, 100_000)
+    bits: int = 64
+    modulus_bits: int = 2048
+    rounds: int = 5
+    alone: int = 100_000
+    pin: bool = True
+
+
+SCALES: dict[Scale, Bench] = {"cpu": Bench(), "smoke": Bench(counts=(2000,), rounds=1)}
+
+
+def pin_one_core(module: str) -> None:
+    """Start again on one core: thread counts are read once, when the libraries load."""
+    core = max(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {core})
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
+    environment = os.environ | threads | {"XLA_FLAGS": flags, PINNED: "1"}
+    os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], environment)
+
+
+def main(config: Bench) -> dict[str, Any]:
+    """All schemes and peers at every count."""
+    if config.pin and PINNED not in os.environ:
+        pin_one_core("experiments.bench_search")
+    run = begin("bench_search", config, packages=("gmpy2", *PACKAGES))
+    watch, key, rows = Stopwatch("cpu"), generate_keys(bits=config.modulus_bits, draw=secrets.token_bytes), []
+    for count in config.counts:
+        say(f"{count} codes")
+        rows += compare(watch, key, count, config)
+    say("cold start")
+    report = {"queries": rows, "exact": all(row["exact"] for row in rows), "peers": installed(("phe", "tenseal"))}
+    report["cold_start"] = cold_start(max(config.counts), config.bits)
+    return finish(run, report | compared(rows))
+
+
+def compare(watch: "Stopwatch", key: SecretKey, count: int, config: Bench) -> list[dict[str, Any]]:
+    """Rows of one count; the rounds of all contenders but python-paillier are interleaved."""
+    generator = np.random.default_rng(count)
+    codes = generator.random((count, config.bits)) < 0.5
+    query = codes[count // 2] ^ (np.arange(config.bits) < 3)
+    expected = popcount_distances(codes, query)
+    contending = [lattice(watch, codes, query)]
+    if count <= config.alone:
+        for scheme, base, group in (("bitsliced", None, 2), ("packed", 3, None), ("integer", None, None)):
+            say(f"  {scheme}")
+            part = codes[:INTEGER_CODES] if scheme == "integer" else codes
+            contending.append(ours(watch, key, part, query, scheme, base, group, "auto", {}))
+        if present("tenseal"):
+            say("  TenSEAL")
+            contending += [make(watch, codes, query) for make in (tenseal_difference, tenseal_bitsliced)]
+    say("  rounds")
+    rows = timed(watch, contending, expected, config.rounds)
+    for row in rows:
+        if row["codes_run"] < count:
+            scale(row, count)
+        row["query_s"] = sum(row[f"{stage}_s"] for stage in STAGES)
+    if count <= min(config.alone, 10_000) and present("phe"):
+        few = max(2, 12 * 2048 // config.modulus_bits)
+        rows.append(phe_bit_by_bit(watch, key, codes, query, expected, few=few))
+        rows.append(phe_slots(watch, key, codes, query, expected, few=16 * few))
+    if count <= config.alone:
+        rows += absent(("phe", "tenseal"))
+    return [row | {"modulus_bits": key.public.bits, "count": count, "bits": config.bits} for row in rows]
+
+
+def timed(
+    watch: "Stopwatch", contending: Sequence[tuple[dict[str, Any], Stages]], expected: np.ndarray, rounds: int
+) -> list[dict[str, Any]]:
+    """The rows of warm contenders with the seconds of each stage; all distances checked where none were yet."""
+    order, thunks = np.argsort(expected, kind="stable")[:TOP], {}
+    for position, (row, stages) in enumerate(contending):
+        if "exact" not in row:
+            distances = stages["open"]()
+            row["exact"] = bool(np.array_equal(distances, expected) and np.array_equal(rank(distances, top=TOP), order))
+        thunks |= {f"{position}/{stage}": thunk for stage, thunk in stages.items()}
+    for name, seconds in watch.rounds(thunks, rounds, warm=True).items():
+        position, stage = name.split("/")
+        contending[int(position)][0][f"{stage}_s"] = seconds
+    return [row for row, _ in contending]
+
+
+def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The keys a reader compares, by count; None where a peer was not installed or did not run."""
+    found: dict[str, Any] = {}
+    for count in sorted({row["count"] for row in rows}):
+        here = {(row["contender"], row["scheme"]): row for row in rows if row["count"] == count and "query_s" in row}
+        mine, size = here["jcbir auto", "lattice"], f"{count // 1000}k"
+        found[f"lattice_query_ms_{size}"] = 1000 * mine["query_s"]
+        if len(here) == 1:
+            continue
+        others = {
+            "tenseal_packed": (TENSEAL, "packed"),
+            "tenseal_bitsliced": (TENSEAL, "bitsliced"),
+            "bitsliced": ("jcbir auto", "bitsliced"),
+            "packed": ("jcbir auto", "packed"),
+            "phe": (PHE, "bit by bit"),
+        }
+        for name, slot in others.items():
+            ratio = mine["query_s"] / here[slot]["query_s"] if slot in here else None
+            found[f"ratio_lattice_vs_{name}_{size}"] = ratio
+        found[f"build_ratio_lattice_vs_packed_{size}"] = mine["build_s"] / here["jcbir auto", "packed"]["build_s"]
+    return found
+
+
+def cold_start(count: int, bits: int) -> dict[str, float]:
+    """CPU seconds until a server that was not there has answered, on the one core of this process."""
+    key = SECRET_KEY_KINDS["lattice"].generate(draw=secrets.token_bytes, code_bits=bits)
+    codes = np.random.default_rng(count).random((count, bits)) < 0.5
+    layout = plan(key.public, scheme="lattice", count=count, bits=bits)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        (folder / "seed").write_bytes(key.public.seed)
+        np.save(folder / "index.npy", encrypted(key, codes, layout).ciphertexts)
+        np.save(folder / "query.npy", question(key, codes[0], layout).body[0])
+        environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+        command = [sys.executable, "-c", COLD_START, place, str(bits)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return {"count": count} | json.loads(done.stdout)
 
 
 class Stopwatch:
@@ -82,27 +260,18 @@ def queries(
     codes = generator.random((count, bits)) < 0.5
     query = codes[count // 2] ^ (np.arange(bits) < 3)
     expected = popcount_distances(codes, query)
-    rows, thunks, built = [], {}, {}
+    contending, built = [], {}
     for scheme, base, group, engine in contenders(engines, count):
         say(f"  {scheme}, base {base}, tables {group}, {engine}")
         part = codes[:INTEGER_CODES] if scheme == "integer" else codes
-        row, stages = ours(watch, key, part, query, scheme, base, group, engine, built)
-        rows.append(row)
-        for stage, thunk in stages.items():
-            thunks[f"{len(rows) - 1}/{stage}"] = thunk
-        if scheme != "integer":
-            distances, order = stages["open"](), np.argsort(expected, kind="stable")
-            row["exact"] = bool(np.array_equal(distances, expected))
-            row["exact"] &= bool(np.array_equal(rank(distances, top=TOP), order[:TOP]))
-    measured = {engine: calibration(watch, key, engine) for engine in {row["engine"] for row in rows}}
-    for name, seconds in watch.rounds(thunks, rounds, warm=True).items():
-        position, stage = name.split("/")
-        rows[int(position)][f"{stage}_s"] = seconds
+        contending.append(ours(watch, key, part, query, scheme, base, group, engine, built))
+    measured = {engine: calibration(watch, key, engine) for engine in {row["engine"] for row, _ in contending}}
+    rows = timed(watch, contending, expected, rounds)
     for row in rows:
         row["prediction_error"] = predict(key, bits, row, measured[row["engine"]])
         if row["codes_run"] < count:
             scale(row, count)
-        row["query_s"] = row["trapdoor_s"] + row["score_s"] + row["open_s"]
+        row["query_s"] = sum(row[f"{stage}_s"] for stage in STAGES)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     for row in rows:
         row["peak_rss_mb"] = round(peak, 1)
@@ -199,6 +368,66 @@ def ours(
     return row, {"trapdoor": ask, "score": answer, "open": read}
 
 
+def encrypted(key, codes, layout):
+    """A lattice index, as its owner makes it."""
+    kind = SECRET_KEY_KINDS["lattice"]
+    return build_index(
+        codes, layout, encrypt=lambda rows: kind.encrypt(key, rows, draw=secrets.token_bytes), public=key.public
+    )
+
+
+def question(key, query, layout):
+    """A lattice query, as its user makes it."""
+    kind = KEY_KINDS["lattice"]
+    fresh = kind.blinders(key.public, 1, draw=secrets.token_bytes)
+    return trapdoor(
+        query, layout, encrypt=lambda rows: kind.encrypt(key.public, rows, blinders=fresh), public=key.public
+    )
+
+
+def lattice(watch, codes, query) -> tuple[dict[str, Any], Stages]:
+    """As `ours`, under a key of its own; its answers need no pool, and what opens them is prepared once."""
+    kind, scheme = SECRET_KEY_KINDS["lattice"], SCHEMES["lattice"]
+    key = kind.generate(draw=secrets.token_bytes, code_bits=codes.shape[1])
+    one, layout = (plan(key.public, scheme="lattice", count=n, bits=codes.shape[1]) for n in (1, len(codes)))
+    say("  lattice")
+    # Compilation apart: one program serves any number of blocks.
+    encrypted(key, codes[:1], one)
+    build_s, index = watch.once(lambda: encrypted(key, codes, layout))
+    prepare_s, served = watch.once(lambda: prepare(key.public, index._replace(hint=None)))
+    opener = kind.prepare(key, layout, index.hint)
+    state: dict[str, Any] = {}
+
+    def ask():
+        state["question"] = question(key, query, layout)
+
+    def answer():
+        seeds = KEY_KINDS["lattice"].blinders(key.public, 1, draw=secrets.token_bytes)
+        state["scores"] = score(key.public, served, state["question"]._replace(opening=None), blinders=seeds)
+
+    def read():
+        rows = kind.open(key, [opener], state["scores"].ciphertexts, state["question"].opening)
+        distances = scheme.decode([(layout, rows)], key.public)
+        rank(distances, top=TOP)
+        return distances
+
+    ask(), answer()
+    row = {
+        "contender": "jcbir auto",
+        "scheme": "lattice",
+        "build_s": build_s,
+        "prepare_s": prepare_s,
+        "index_bytes": index.ciphertexts.nbytes,
+        "hint_bytes": index.hint.nbytes,
+        "prepared_bytes": sum(chunk.nbytes for chunk in served.table.chunks),
+        "trapdoor_bytes": state["question"].body.nbytes,
+        "reply_bytes": state["scores"].ciphertexts.nbytes,
+        "codes_run": len(codes),
+        "extrapolated": False,
+    }
+    return row, {"trapdoor": ask, "score": answer, "open": read}
+
+
 def scale(row: dict[str, Any], count: int) -> None:
     """Multiply a row that ran on a part of the codes up to all of them, and say so."""
     factor = count / row["codes_run"]
@@ -243,8 +472,8 @@ def say(text: str) -> None:
     print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
-def installed() -> dict[str, str]:
-    return {NAMES[name]: "run" if present(name) else "not installed" for name in PACKAGES}
+def installed(packages: Sequence[str] = PACKAGES) -> dict[str, str]:
+    return {NAMES[name]: "run" if present(name) else "not installed" for name in packages}
 
 
 def present(name: str) -> bool:
@@ -282,11 +511,16 @@ def peer_queries(watch, key, codes, query, expected, *, slow: bool, quick: bool,
     if slow and present("lightphe"):
         rows.append(lightphe_bit_by_bit(watch, key, codes, query))
     if present("tenseal"):
-        rows.append(tenseal_difference(watch, codes, query, expected, rounds=rounds))
-        rows.append(tenseal_bitsliced(watch, codes, query, expected, rounds=rounds))
-    missing = [name for name in PACKAGES if not present(name)]
-    rows += [{"contender": NAMES[m], "scheme": "-", "note": "not installed", "exact": True} for m in missing]
-    return rows
+        bfv = [make(watch, codes, query) for make in (tenseal_difference, tenseal_bitsliced)]
+        for row in timed(watch, bfv, expected, rounds):
+            rows.append(row | {"query_s": sum(row[f"{stage}_s"] for stage in STAGES)})
+    return rows + absent(PACKAGES)
+
+
+def absent(packages: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each peer that is not installed, which says so."""
+    gone = [NAMES[name] for name in packages if not present(name)]
+    return [{"contender": name, "scheme": "-", "note": "not installed", "exact": True} for name in gone]
 
 
 def phe_keys(key):
@@ -302,7 +536,7 @@ def lightphe_system(bits: int):
     return LightPHE(algorithm_name="Paillier", key_size=bits)
 
 
-def peer_row(
+def peer_stages(
     watch: Stopwatch,
     contender: str,
     scheme: str,
@@ -311,25 +545,24 @@ def peer_row(
     ask: Callable[[], Any],
     answer: Callable[[Any, Any], Any],
     read: Callable[[Any], Any],
-    expected: Any,
-    rounds: int = 0,
-) -> tuple[dict[str, Any], Any, Any, Any]:
-    """Seconds of a peer's stages, medians of the rounds after one to warm up, or without rounds of one cold run.
-
-    Then its index, its question and its scores.
-    """
+) -> tuple[dict[str, Any], Stages, dict[str, Any]]:
+    """A peer's row with the seconds of its build, the stages of its query, and where they keep what they make."""
     build_s, index = watch.once(build)
-    state: dict[str, Any] = {}
+    state: dict[str, Any] = {"index": index}
     stages = {
         "trapdoor": lambda: state.update(question=ask()),
         "score": lambda: state.update(scores=answer(index, state["question"])),
-        "open": lambda: state.update(distances=read(state["scores"])),
+        "open": lambda: read(state["scores"]),
     }
-    times = watch.rounds(stages, max(rounds, 1), warm=not rounds)
-    row = {"contender": contender, "scheme": scheme, "build_s": build_s}
-    row |= {f"{stage}_s": seconds for stage, seconds in times.items()}
-    row["exact"] = np.asarray(state["distances"]).tolist() == np.asarray(expected).tolist()
-    return row, index, state["question"], state["scores"]
+    return {"contender": contender, "scheme": scheme, "build_s": build_s}, stages, state
+
+
+def peer_row(watch: Stopwatch, contender: str, scheme: str, *, expected: Any, **parts: Any) -> dict[str, Any]:
+    """A peer's row of one cold run."""
+    row, stages, _ = peer_stages(watch, contender, scheme, **parts)
+    for stage, thunk in stages.items():
+        row[f"{stage}_s"], result = watch.once(thunk)
+    return row | {"exact": np.asarray(result).tolist() == np.asarray(expected).tolist()}
 
 
 def scaled(row: dict[str, Any], *, run: float, count: int, ciphertext_bytes: int, per_code: int) -> dict[str, Any]:
@@ -352,7 +585,7 @@ def phe_bit_by_bit(watch: Stopwatch, key: SecretKey, codes, query, expected, *, 
 
     public, private = phe_keys(key)
     n, n_squared = public.n, public.nsquare
-    row, *_ = peer_row(
+    row = peer_row(
         watch,
         PHE,
         "bit by bit",
@@ -376,7 +609,7 @@ def phe_slots(watch: Stopwatch, key: SecretKey, codes, query, expected, *, few: 
         return int("".join("01"[int(b)] for b in bits), 4)
 
     ones = slots(np.ones(codes.shape[1], bool))
-    row, *_ = peer_row(
+    row = peer_row(
         watch,
         PHE,
         "one code per ciphertext",
@@ -394,7 +627,7 @@ def lightphe_bit_by_bit(watch: Stopwatch, key: SecretKey, codes, query) -> dict[
     """As `phe_bit_by_bit`, on a quarter of one code: it takes seconds."""
     system = lightphe_system(key.public.bits)
     quarter = codes.shape[1] // 4
-    row, *_ = peer_row(
+    row = peer_row(
         watch,
         LIGHTPHE,
         "bit by bit",
@@ -415,23 +648,25 @@ def tenseal_context():
     return ts, ts.context(ts.SCHEME_TYPE.BFV, poly_modulus_degree=DEGREE, plain_modulus=PLAIN_MODULUS, n_threads=1)
 
 
-def tenseal_row(watch: Stopwatch, scheme: str, *, count: int, **stages: Any) -> dict[str, Any]:
-    row, index, question, scores = peer_row(watch, TENSEAL, scheme, **stages)
-    return row | {
-        "query_s": sum(row[f"{stage}_s"] for stage in ("trapdoor", "score", "open")),
-        "index_bytes": sum(len(c.serialize()) for c in flatten(index)),
-        "reply_bytes": sum(len(c.serialize()) for c in scores),
-        "trapdoor_bytes": len(question.serialize()) if hasattr(question, "serialize") else -(-len(question) // 8),
+def tenseal_contender(watch: Stopwatch, scheme: str, *, count: int, **parts: Any) -> tuple[dict[str, Any], Stages]:
+    row, stages, state = peer_stages(watch, TENSEAL, scheme, **parts)
+    stages["trapdoor"](), stages["score"]()
+    asked = state["question"]
+    row |= {
+        "index_bytes": sum(len(c.serialize()) for c in flatten(state["index"])),
+        "reply_bytes": sum(len(c.serialize()) for c in state["scores"]),
+        "trapdoor_bytes": len(asked.serialize()) if hasattr(asked, "serialize") else -(-len(asked) // 8),
         "codes_run": count,
         "extrapolated": False,
     }
+    return row, stages
 
 
 def flatten(nested) -> list[Any]:
     return [c for part in nested for c in flatten(part)] if isinstance(nested, list) else [nested]
 
 
-def tenseal_difference(watch, codes, query, expected, *, rounds: int) -> dict[str, Any]:
+def tenseal_difference(watch, codes, query) -> tuple[dict[str, Any], Stages]:
     """The function and the leak of `packed`: encrypted two-bit slots, the key holder sees where the codes differ."""
     ts, context = tenseal_context()
     count, bits = codes.shape
@@ -456,20 +691,18 @@ def tenseal_difference(watch, codes, query, expected, *, rounds: int) -> dict[st
         used = digits.reshape(len(scores), -1)[:, : per_vector * bits].reshape(-1, bits)
         return np.count_nonzero(used != 1, axis=1)[:count]
 
-    return tenseal_row(
+    return tenseal_contender(
         watch,
         "packed",
-        rounds=rounds,
         build=build,
         ask=ask,
         answer=lambda index, question: [c + question for c in index],
         read=read,
         count=count,
-        expected=expected,
     )
 
 
-def tenseal_bitsliced(watch, codes, query, expected, *, rounds: int) -> dict[str, Any]:
+def tenseal_bitsliced(watch, codes, query) -> tuple[dict[str, Any], Stages]:
     """The function and the leak of `bitsliced`: encrypted planes, query bits in clear, finished distances."""
     ts, context = tenseal_context()
     count, bits = codes.shape
@@ -500,14 +733,16 @@ def tenseal_bitsliced(watch, codes, query, expected, *, rounds: int) -> dict[str
         values = np.array([c.decrypt() for c in scores], np.int64) % PLAIN_MODULUS
         return ((values[:, :, None] // powers) % (bits + 1)).reshape(-1)[:count]
 
-    return tenseal_row(
+    return tenseal_contender(
         watch,
         "bitsliced",
-        rounds=rounds,
         build=build,
         ask=lambda: query,
         answer=answer,
         read=read,
         count=count,
-        expected=expected,
     )
+
+
+if __name__ == "__main__":
+    main(command_line(SCALES))

@@ -635,6 +635,7 @@ Peak memory of the process, {max(config["counts"]):,}-code queries included: {re
         "BFV": against_bfv(report),
         "predictions": predictions(report),
         "accelerator": accelerator(gpu),
+        "schemes": four_schemes(reports["bench_search"]),
     }
     return filled(text, sections)
 
@@ -738,6 +739,59 @@ host."""
         star = " *" if row.get("extrapolated") else ""
         rows.append([scheme + star, str(row["modulus_bits"]), f"{row['count']:,}", *cells])
     return "\n\n".join([*parts, table(["scheme", "n", "codes", *COLUMNS[1:]], rows)])
+
+
+def four_schemes(report: Report) -> str:
+    """All schemes and BFV in one run, and the lattice scheme's ratios to each."""
+    at, config, start = made(report), report["config"], report["cold_start"]
+    peers = ", ".join(f"{peer}: {state}" for peer, state in report["peers"].items())
+    parts = [
+        prose(
+            f"""{at["date"]}: {at["processor"]}, CPU seconds of one pinned core, medians of {config["rounds"]}
+            interleaved rounds. Load average {at["load_at_start"]:.1f} at the start and {at["load"]:.1f} at the end, on
+            {os_cores(at)} cores: trust the ratios. Paillier with a {config["modulus_bits"]}-bit n. Peers: {peers}.
+            Every distance: **{exactness(report)}**."""
+        )
+    ]
+    for count in config["counts"]:
+        rows = [query_cells(row) for row in report["queries"] if row["count"] == count]
+        parts.append(f"{count:,} codes of {config['bits']} bits:\n\n{table(['', *COLUMNS], rows)}")
+    names = sorted({name.rpartition("_")[0] for name in report if "ratio_lattice" in name})
+    sizes = [f"{count // 1000}k" for count in config["counts"] if f"{names[0]}_{count // 1000}k" in report]
+    rows = [[f"`{name}`", *(number(report[f"{name}_{size}"]) for size in sizes)] for name in names]
+    parts.append("The lattice's time over theirs:\n\n" + table(["", *sizes], rows))
+    parts.append(
+        prose(
+            f"""A server's cold start with {start["count"]:,} codes takes {start["total_s"]:.1f} CPU seconds until the
+            first query is scored, nothing compiled before: {start["import_s"]:.1f} to import,
+            {start["prepare_s"]:.1f} to unpack the index, {start["first_query_s"]:.1f} for the query, most of them to
+            compile."""
+        )
+    )
+    return "\n\n".join(parts)
+
+
+def os_cores(at: Report) -> str:
+    """How many the machine has; the benchmark is pinned to one of them."""
+    return at["device"].rpartition(", ")[2].split()[0]
+
+
+def lattice(reports: Reports, text: str) -> str:
+    """What the lattice scheme costs, by its rows of the comparison."""
+    report = reports["bench_search"]
+    at, rows = made(report), []
+    for row in (row for row in report["queries"] if row["scheme"] == "lattice"):
+        times = (f"{1000 * row[f'{stage}_s']:.3g} ms" for stage in ("trapdoor", "score", "open"))
+        sizes = (f"{row[f'{part}_bytes'] / 1e6:.3g} MB" for part in ("index", "hint", "trapdoor", "reply"))
+        rows.append([f"{row['count']:,}", f"{row['build_s']:.3g} s", f"{row['prepare_s']:.2g} s", *times, *sizes])
+    stages = ["build", "server starts", "query", "server", "open and rank"]
+    header = ["images", *stages, "index", "hints", "query", "reply"]
+    about = prose(
+        f"""One core of {at["processor"]}, {at["date"]}, CPU time, medians, codes of {report["config"]["bits"]} bits,
+        every distance exact. Load average {at["load"]:.0f} on {os_cores(at)} cores: pessimistic where that is above the
+        number. The [same run](performance.md#four-schemes-and-bfv) has the other schemes and BFV."""
+    )
+    return filled(text, {"cost": f"{about}\n\n{table(header, rows)}"})
 
 
 # --------------------------------------------------------------------------------------------------------- backbones.md
@@ -914,6 +968,7 @@ PAGES: dict[str, Callable[[Reports, str], str]] = {
     "results.md": results,
     "paper-notes.md": notes,
     "performance.md": performance,
+    "lattice.md": lattice,
     "backbones.md": backbones,
     "hashing.md": hashing,
     "metrics.md": metrics,

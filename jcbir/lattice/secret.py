@@ -34,7 +34,7 @@ from jcbir.lattice._query import (
     encrypt_query as encrypt_query,
     one_time,
 )
-from jcbir.lattice._ring import centered, column, inner, rem, switch, transform
+from jcbir.lattice._ring import centered, column, inner, mod, rem, switch, transform
 from jcbir.lattice._sampling import derive
 from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
@@ -90,7 +90,7 @@ class PreparedSegment:
         name: of the segment.
         count: images of the segment.
         sentinels: bool[blocks, width], where the zeros are.
-        chunks: uint32[64 or 8, 2, 2, n], values of block secrets and hints modulo the reply's two primes.
+        chunks: uint32[64 or 8, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
     """
 
     fingerprint: str
@@ -285,7 +285,7 @@ def open_distances(
                 farthest, found = _open(chunk, pair, padded, v)
                 if int(farthest) > largest:
                     raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
-                digits.append(np.asarray(found)[: len(taken)])
+                digits.append(np.moveaxis(np.asarray(found), 0, -1)[: len(taken)])
                 first += len(taken)
             distances.append(_read(np.concatenate(digits), segment, v))
     return np.concatenate(distances)
@@ -370,9 +370,9 @@ def _encrypt(symbols, e, s, public_values, v: Parameters):
 
 @functools.partial(jax.jit, static_argnames="v")
 def _values_with(s, hints, v: Parameters):
-    """uint32[b, 2, 2, n]: values of the secrets beside the hints."""
+    """uint32[b, 2, 2, n]: for each prime values of the secret beside those of the hint."""
     values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
-    return jnp.stack([values, jnp.asarray(hints)], axis=1)
+    return jnp.stack([values, jnp.asarray(hints)], axis=2)
 
 
 @functools.partial(jax.jit, static_argnames="v")
@@ -386,25 +386,25 @@ def _open_shared(u, shared, v: Parameters):
 
 @functools.partial(jax.jit, static_argnames="v")
 def _open(chunk, pair, rows, v: Parameters):
-    """The largest |phase|, and int32[b, width, L] digits; the highest is not reduced, so an excess shows."""
+    """The largest |phase|, and int32[L, b, width] digits; the highest is not reduced, so an excess shows."""
     primes, (p, second) = v.primes[:KEEP], v.primes[:KEEP]
     pair = pair.reshape(KEEP, 2 * v.kappa, v.width)
-
-    def block(values):
-        return inner(jnp.swapaxes(values, 0, 1).reshape(pair.shape), pair, primes)
-
-    shares = jnp.swapaxes(jax.lax.map(block, chunk), 0, 1)
-    shares = transform(shares, primes, degree=v.degree, inverse=True).astype(jnp.uint64)
+    shares = jax.lax.map(lambda values: inner(values.reshape(pair.shape), pair, primes), chunk)
+    shares = transform(jnp.swapaxes(shares, 0, 1), primes, degree=v.degree, inverse=True).astype(jnp.uint64)
     rows = jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
-    x, y = rem(rows + column(primes, 3) - shares, primes)
+    x, y = (rem((rows[i] + jnp.uint64(prime) - shares[i])[None], (prime,)) for i, prime in enumerate(primes))
     # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
-    lifted = rem((y + jnp.uint64(2 * second) - x)[None] * jnp.uint64(pow(p, -1, second)), (second,))[0]
-    phase = centered(x + jnp.uint64(p) * lifted, p * second)
+    lifted = rem((y + jnp.uint64(2 * second) - x) * jnp.uint64(pow(p, -1, second)), (second,))
+    phase = centered(x + jnp.uint64(p) * lifted, p * second)[0]
     half = v.padded // 2 * sum(v.base**lane for lane in range(v.lanes))
-    total = jnp.mod(phase + half, v.t)
-    digits = [total // v.base**lane for lane in range(v.lanes)]
-    digits = [digit % v.base for digit in digits[:-1]] + digits[-1:]
-    return jnp.abs(phase).max(), jnp.stack(digits, axis=-1).astype(jnp.int32)
+
+    def lane(left, _):
+        digit = mod(left, (v.base,))
+        return (left - digit) / v.base, digit
+
+    # Below 2^47: float64 divides a multiple exactly.
+    last, digits = jax.lax.scan(lane, jnp.mod(phase + half, v.t).astype(jnp.float64), length=v.lanes - 1)
+    return jnp.abs(phase).max(), jnp.concatenate([digits, last[None]]).astype(jnp.int32)
 
 
 __all__ = [
