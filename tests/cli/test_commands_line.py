@@ -199,10 +199,10 @@ SERVE_CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "
     [
         ("httpx", "serve", ("user", "query", "a.png", "--out", "x", "--cloud", "http://x")),
         ("starlette", "serve", SERVE_CLOUD),
-        ("tyro", "cli", ("demo",)),
+        ("tyro", "cli", ("version",)),
         ("rich", "cli", ("owner", "list", "--json")),
-        ("flax", "hash", ("owner", "init", "holidays")),
-        ("optax", "hash", ("owner", "train", "labelled")),
+        ("flax", "hash", ("demo",)),
+        ("optax", "hash", ("demo", "--json")),
     ],
 )
 def test_a_missing_extra_is_one_line(package, extra, arguments):
