@@ -141,3 +141,18 @@ def test_main_job(tmp_path):
     assert figures["map"]["integer"] < figures["map_plain"] - 0.02
     assert figures["peak_rss_mb"] < 4096
     assert picture.stat().st_size > 10_000
+
+
+def test_lattice_is_a_row_on_request(album, network, tmp_path, capsys):
+    report = tmp_path / "report.json"
+    arguments = ["demo", "--images", str(album), *network, "--top", "3", "--bits", "16", "--scheme", "lattice"]
+    assert run_command([*arguments, "--report", str(report), "--out", str(tmp_path / "picture.png")]) == 0
+    found = json.loads(report.read_text())
+    assert list(found["map"]) == ["bitsliced", "packed", "integer", "lattice"]
+    assert found["order_identical"]["lattice"] and found["decrypted_equal_plain"]["lattice"]
+    assert found["map"]["lattice"] == found["map_plain"]
+    learned = {(row["scheme"], row["party"]): row["learned"] for row in found["leakage"]}
+    assert "of the queries nothing" in learned["lattice", "server"]
+    assert "distances, nothing else" in learned["lattice", "authority"]
+    # The table may break the line.
+    assert "(experimental," in capsys.readouterr().out
