@@ -15,6 +15,10 @@ SomeText = Annotated[Optional[str], arg(metavar="TEXT", help_behavior_hint="(opt
 SomeNumber = Annotated[Optional[int], arg(metavar="INT", help_behavior_hint="(optional)")]
 Url = Annotated[str, arg(metavar="URL")]
 SomeUrl = Annotated[Optional[str], arg(metavar="URL", help_behavior_hint="(optional)")]
+SchemeName = Literal["packed", "bitsliced", "integer", "lattice"]
+AskedScheme = Annotated[
+    Optional[SchemeName], arg(metavar="{packed,bitsliced,integer,lattice}", help_behavior_hint="(optional)")
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +135,7 @@ class OwnerInit:
     modulus_bits: Literal[2048, 3072, 4096] = 3072
     """Size of the Paillier modulus; keys of `lattice` have one of their own."""
 
-    schemes: Annotated[tuple[Literal["packed", "bitsliced", "integer", "lattice"], ...], arg(aliases=["--scheme"])] = (
+    schemes: Annotated[tuple[SchemeName, ...], arg(aliases=["--scheme"])] = (
         "packed",
         "bitsliced",
     )
@@ -424,10 +428,7 @@ class UserQuery:
     top: int = 10
     """Results for each photograph."""
 
-    scheme: Annotated[
-        Literal["packed", "bitsliced", "integer", "lattice"] | None,
-        arg(metavar="{packed,bitsliced,integer,lattice}", help_behavior_hint="(optional)"),
-    ] = None
+    scheme: AskedScheme = None
     """Ranking scheme; the collection must offer it. Without it `packed`, or `lattice` in a collection of that kind."""
 
     cloud: SomeUrl = None
@@ -454,8 +455,8 @@ class UserQuery:
 class UserOpen:
     """Search on a local page in the browser: drop or paste photographs, compare, save. Ctrl-C ends it."""
 
-    scheme: Literal["packed", "bitsliced", "integer"] = "packed"
-    """Ranking scheme; the collection must offer it."""
+    scheme: AskedScheme = None
+    """Ranking scheme; the collection must offer it. Without it `packed`, or `lattice` in a collection of that kind."""
 
     cloud: SomeUrl = None
     """Address of the cloud; without it the one that came with the admission."""

@@ -86,9 +86,6 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     candidates = _expand(command.images)
     url = find_cloud(command)
     member, digits = open_member(command.place)
-    kind = KEY_KINDS[member.card.public.kind]
-    if command.audit and kind.blind is None:
-        raise ValueError(f"audit: must be left out in a collection with {kind.name} keys, got {command.audit}")
     hasher = open_hasher(home / NETWORK, sha256=digits)
     squares = _squares(candidates, command.images, hasher.size, console)
     codes = hasher.hash(np.stack(list(squares.values())))
@@ -144,6 +141,9 @@ def ask_cloud(
     """Ask by codes, open what comes, have blocks of the scores audited; latest head and use are noted in `home`."""
     from jcbir.service.client import audit, search
 
+    kind = KEY_KINDS[member.card.public.kind]
+    if blocks and kind.blind is None:
+        raise ValueError(f"audit: must be left out in a collection with {kind.name} keys, got {blocks}")
     member, message = protocol.ask(
         member, codes, top=top, now=int(time.time()), draw=secrets.token_bytes, scheme=scheme
     )
