@@ -14,7 +14,7 @@ SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (INTEGER, PACKED
 """Every ranking scheme, by name."""
 
 
-DEFAULT_SCHEME = "packed"
+DEFAULT_SCHEME = PACKED.name
 """What is offered and asked where nobody says which, if the keys are for it."""
 
 
