@@ -778,6 +778,39 @@ def metrics(reports: Reports, text: str) -> str:
     return filled(text, {"published": codes, "speed": speed})
 
 
+# ---------------------------------------------------------------------------------------------- federated-averaging.md
+
+PAIR = ("jcbir", "python-paillier")
+FLOATS = {
+    "encrypt": "encode and encrypt, anyone",
+    "encrypt by owner": "encode and encrypt, the key's owner",
+    "add": "add all vectors",
+    "decrypt": "decrypt and decode the sum",
+}
+
+
+def federated_averaging(reports: Reports, text: str) -> str:
+    """Real numbers many to a ciphertext, against one to a ciphertext."""
+    report = reports["bench_floats"]
+    config, at, ratios = report["config"], made(report), report["ratio_vs_phe"]
+    (mine, other), sizes = (report["operations_s"][name] for name in PAIR), report["bytes_per_number"]
+    # Theirs has no faster way for the key's owner.
+    pairs = {name: (mine[name], other.get(name, other["encrypt"])) for name in FLOATS}
+    rows = [
+        [label, *(number(1e6 * seconds / config["numbers"]) for seconds in pairs[name]), number(ratios[name])]
+        for name, label in FLOATS.items()
+    ]
+    rows.append(["bytes a number", *(number(sizes[name]) for name in PAIR), number(ratios["bytes"])])
+    rows.append(["largest error of a sum", *(f"{report['error'][name]:.1e}" for name in PAIR), "-"])
+    versions = ", ".join(f"{name} {at['versions'][name]}" for name in ("phe", "gmpy2"))
+    said = f"""
+        {config["vectors"]} vectors of {config["numbers"]} numbers, {config["bits"]}-bit n, {config["fraction_bits"]}
+        bits after the point, magnitude {config["magnitude"]:g}: {report["slots"]} numbers to a ciphertext, bound
+        {report["bound"]:.1e}. CPU microseconds a number, medians of {config["rounds"]} interleaved rounds; {versions};
+        load average {at["load_at_start"]:.1f}, so read the ratios."""
+    return filled(text, {"floats": prose(said) + "\n\n" + table(["", *PAIR, "times ours"], rows)})
+
+
 # ------------------------------------------------------------------------------------------------------------ cipher.md
 
 STAGES = {
@@ -1119,39 +1152,6 @@ def soaked(report: Report) -> str:
     return "\n\n".join([prose(text), prose(note), table(header, rows)])
 
 
-# ---------------------------------------------------------------------------------------------- federated-averaging.md
-
-PAIR = ("jcbir", "python-paillier")
-FLOATS = {
-    "encrypt": "encode and encrypt, anyone",
-    "encrypt by owner": "encode and encrypt, the key's owner",
-    "add": "add all vectors",
-    "decrypt": "decrypt and decode the sum",
-}
-
-
-def federated_averaging(reports: Reports, text: str) -> str:
-    """Real numbers many to a ciphertext, against one to a ciphertext."""
-    report = reports["bench_floats"]
-    config, at, ratios = report["config"], made(report), report["ratio_vs_phe"]
-    (mine, other), sizes = (report["operations_s"][name] for name in PAIR), report["bytes_per_number"]
-    # Theirs has no faster way for the key's owner.
-    pairs = {name: (mine[name], other.get(name, other["encrypt"])) for name in FLOATS}
-    rows = [
-        [label, *(number(1e6 * seconds / config["numbers"]) for seconds in pairs[name]), number(ratios[name])]
-        for name, label in FLOATS.items()
-    ]
-    rows.append(["bytes a number", *(number(sizes[name]) for name in PAIR), number(ratios["bytes"])])
-    rows.append(["largest error of a sum", *(f"{report['error'][name]:.1e}" for name in PAIR), "-"])
-    versions = ", ".join(f"{name} {at['versions'][name]}" for name in ("phe", "gmpy2"))
-    said = f"""
-        {config["vectors"]} vectors of {config["numbers"]} numbers, {config["bits"]}-bit n, {config["fraction_bits"]}
-        bits after the point, magnitude {config["magnitude"]:g}: {report["slots"]} numbers to a ciphertext, bound
-        {report["bound"]:.1e}. CPU microseconds a number, medians of {config["rounds"]} interleaved rounds; {versions};
-        load average {at["load_at_start"]:.1f}, so read the ratios."""
-    return filled(text, {"floats": prose(said) + "\n\n" + table(["", *PAIR, "times ours"], rows)})
-
-
 PAGES: dict[str, Callable[[Reports, str], str]] = {
     "results.md": results,
     "reports.md": every_report,
@@ -1160,9 +1160,9 @@ PAGES: dict[str, Callable[[Reports, str], str]] = {
     "backbones.md": backbones,
     "hashing.md": hashing,
     "metrics.md": metrics,
+    "federated-averaging.md": federated_averaging,
     "cipher.md": cipher,
     "service.md": service,
-    "federated-averaging.md": federated_averaging,
 }
 """(reports, the page as it stands) -> the page as it must be."""
 
