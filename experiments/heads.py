@@ -183,9 +183,7 @@ def learned(key: jax.Array, train: Rows, queries: Rows, items: Rows, new: Rows |
         for bits in (64, 128)
     }
     for name, options in LEARNED.items():
-        fits[name] = lambda options=options: fit_csq_head(
-            key, train.features, train.labels, **{"bits": 64, "whitening": whitening, **options}
-        )
+        fits[name] = lambda options=options: fit_csq_head(key, train.features, train.labels, **{"bits": 64, **options})
     found = {"cosine of features": cosine(queries, items)}
     if new is not None:
         found["cosine of features"] |= {f"new_{k}": v for k, v in cosine(new, items).items() if k != "distinct"}

@@ -26,7 +26,7 @@ from jcbir.data import (
 )
 from jcbir.hashing import encode_images, fine_tune, linen_apply, resized_crop_and_flip
 from jcbir.hashing.centers import hash_centers, one_hot, semantic
-from jcbir.hashing.heads import FEWEST, Whitening, fit_csq_head, fit_label_free, general_head
+from jcbir.hashing.heads import FEWEST, fit_csq_head, fit_label_free, general_head
 from jcbir.metrics import mean_average_precision, precision_at, tally
 from jcbir.models import (
     Backbone,
@@ -94,7 +94,7 @@ def train_network(
     # Of features that training has moved, research photographs say nothing.
     whitening = whitening_of(network)
     if not label_free:
-        heads["trained"] = csq_head(csq_key, features[learned], rows[learned], bits=bits, whitening=whitening)
+        heads["trained"] = csq_head(csq_key, features[learned], rows[learned], bits=bits)
     if len(learned) >= FEWEST:
         heads["label-free"] = fit_label_free(free_key, features[learned], bits=bits, whitening=whitening)
     elif label_free:
@@ -127,11 +127,10 @@ def csq_head(
     rows: Bool[np.ndarray, "n c"],
     *,
     bits: int,
-    whitening: Whitening | None,
 ) -> Head:
     """`fit_csq_head`, whatever the number of photographs: too few for label-free bits get none."""
     label_free_bits = None if len(features) >= FEWEST else 0
-    return fit_csq_head(key, features, rows, bits=bits, label_free_bits=label_free_bits, whitening=whitening)
+    return fit_csq_head(key, features, rows, bits=bits, label_free_bits=label_free_bits)
 
 
 def extract(

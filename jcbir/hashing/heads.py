@@ -174,7 +174,6 @@ def fit_csq_head(
     *,
     bits: int,
     label_free_bits: int | None = None,
-    whitening: Whitening | None = None,
     smoothing: float = 0.1,
     quantization_weight: float = 0.05,
     steps: int = 100,
@@ -184,8 +183,8 @@ def fit_csq_head(
 
     $\min_W \sum_i (1-e) L_T(u_i, c_i) + e\, L_T(u_i, \bar c_i)$ by Adam on all photographs at once, $L_T$ the loss of
     `csq`, $c_i$ the semantic center, $e$ the smoothing. CSQ alone sends a class to one code: all of its photographs
-    are as near as each other, and one that falls between two classes meets whole classes in a tie. The bits of
-    `fit_label_free` tell them apart.
+    are as near as each other, and one that falls between two classes meets whole classes in a tie. Bits by ITQ
+    tell them apart.
 
     Args:
         key: PRNG key of the centers and of the rotations.
@@ -194,7 +193,6 @@ def fit_csq_head(
         bits: code length.
         label_free_bits: how many of them are label-free, the last ones; half by default, 0 for CSQ alone. Fewer raise
             mAP a little; more find kinds that training has not seen.
-        whitening: as `fit_label_free`.
         smoothing: share of the opposite center in the target, 0 to below 0.5.
         quantization_weight: lambda of `csq`.
         steps: of Adam.
@@ -246,7 +244,12 @@ def fit_csq_head(
     head = _fold(projection, np.asarray(bias, np.float64) - mean @ projection)
     if not label_free:
         return head
-    beside = fit_label_free(free_key, features, bits=label_free, whitening=whitening)
+    # ITQ on as many components as bits: what varies, of whichever kind. Bits that learned who is near among these
+    # photographs find kinds that are not among them less well.
+    most = min(label_free, len(unit) - 1, unit.shape[1])
+    mean, axes = principal_axes(unit, components=most)
+    turned = axes @ itq_rotations(free_key, (unit - mean) @ axes, bits=label_free)
+    beside = _fold(turned, -mean @ turned)
     return Head(*(np.concatenate(parts, axis=-1) for parts in zip(head, beside, strict=True)))
 
 

@@ -312,8 +312,7 @@ def _fit(
         return Hashed(codes[: len(sample.database.ids)], codes[len(sample.database.ids) :])
 
     learned, compared = (
-        hashed(csq_head(key, given[:count], rows, bits=options.bits, whitening=white), given)
-        for given, white in ((features, whitening), (scratch, None))
+        hashed(csq_head(key, given[:count], rows, bits=options.bits), given) for given in (features, scratch)
     )
     if count < FEWEST:
         return learned, None, compared
