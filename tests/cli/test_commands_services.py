@@ -257,7 +257,7 @@ def test_a_cloud_that_does_not_trust_its_authority(place):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (["--certificate", "service.pem"], "both a certificate and a private key"),
+        (["--certificate", "service.pem"], "must come with a private key file"),
         (["--certificate", "service.pem", "--private-key", "expired.key"], "must belong to expired.key"),
         (["--certificate", "no.pem", "--private-key", "service.key"], "no.pem"),
     ],

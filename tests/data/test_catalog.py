@@ -90,9 +90,9 @@ def test_several_classes_and_slices(tiny, request):
 
 def test_wrong_features(tiny):
     for label in ("nothing", "id", "objects", "objects/nothing"):
-        with pytest.raises(ValueError, match="label must be the path of a class"):
+        with pytest.raises(ValueError, match="label: must be the path of a class"):
             builder_source(tiny, label=label)
-    with pytest.raises(ValueError, match="image must be a feature"):
+    with pytest.raises(ValueError, match="image: must be a feature"):
         builder_source(tiny, image="picture")
 
 

@@ -142,16 +142,16 @@ def test_damaged_weights_are_refused_before_training_and_by_the_encoder(problem,
     images, _, variables = problem
     damaged = jax.tree.map(lambda leaf: leaf, variables)
     damaged["params"]["hash_head"]["bias"] = jnp.asarray(np.array([0] * 7 + [value], np.float32))
-    with pytest.raises(ValueError, match=r"params\['hash_head'\]\['bias'\] must be finite, got 1 of 8"):
+    with pytest.raises(ValueError, match=r"params\['hash_head'\]\['bias'\]: must be finite, got 1 of 8"):
         hashing.init_state(jax.random.key(0), damaged, optimizer=optax.adam(1e-3))
     with pytest.raises(ValueError, match=r"logits: must be finite.*18 of 18 images, first image 0"):
         hashing.encode(Tiny().apply, damaged, images, batch=5)
 
 
 @pytest.mark.parametrize(("count", "rows", "batch", "message"), [
-    (0, 0, 4, "images must hold at least one image"),
-    (18, 17, 4, "targets must have 18 rows"),
-    (18, 18, 0, "batch must be at least 1"),
+    (0, 0, 4, "images: must hold at least one image"),
+    (18, 17, 4, "targets: must have 18 rows"),
+    (18, 18, 0, "batch: must be at least 1"),
 ])  # fmt: skip
 def test_fit_names_bad_input(problem, count, rows, batch, message):
     images, targets, variables = problem

@@ -106,7 +106,7 @@ def test_pins(known, tmp_path):
     known(source("http://127.0.0.1:9/", sha256=None), source("http://127.0.0.1:9/", name="pinned"))
     with pytest.raises(ValueError, match="sha256: must be stated"):
         backbones.fetch_weights("here/w", cache=tmp_path)
-    with pytest.raises(ValueError, match="pinned to"):
+    with pytest.raises(ValueError, match="to which pinned is pinned"):
         backbones.fetch_weights("pinned", sha256="1" * 64, cache=tmp_path)
     with pytest.raises(ValueError, match="one of here/w, pinned"):
         backbones.fetch_weights("nobody", cache=tmp_path)

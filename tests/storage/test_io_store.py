@@ -122,7 +122,7 @@ def test_a_repeated_upload_is_no_error_and_another_one_is(filled):
         assert not disk.append_segment(store, second)
         with pytest.raises(ValueError, match="must be segment 2, the next one here, got segment 0"):
             disk.append_segment(store, dataclasses.replace(first, images=second.images[:1]))
-        with pytest.raises(ValueError, match="10 are here"):
+        with pytest.raises(ValueError, match="got 10 that are here"):
             disk.append_segment(store, dataclasses.replace(second, segment=2))
         assert verify_store(store).segments == 2
 
