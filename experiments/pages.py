@@ -1167,6 +1167,28 @@ def soaked(report: Report) -> str:
     return "\n\n".join([prose(text), prose(note), table(header, rows)])
 
 
+# ------------------------------------------------------------------------------------------------------ walkthrough.md
+
+
+def walkthrough(reports: Reports, text: str) -> str:
+    return filled(text, {"commands": commands(reports["bench_query"])})
+
+
+def commands(report: Report) -> str:
+    at, phases = made(report), report["phases_s"]
+    text = f"""
+        `python -m experiments.bench_query --report experiments/results/bench_query.json` counts the CPU seconds of
+        commands, each in a fresh process, beside a cloud with {report["config"]["images"]} photographs; medians.
+        {at["cores"]} cores, load average {at["load_at_start"]:.1f} at the start. `--help` takes
+        {report["help_s"]["--help"]:.2f} s, a mistake that needs no key at most
+        {max(report["mistakes_s"].values()):.2f} s ({len(report["mistakes_s"])} kinds), a query
+        {report["query_s"]:.2f} s ({report["query_most_s"]:.2f} s the longest; {report["first_query_s"]:.2f} s the first
+        after `user join`, which compiles its program and keeps it)."""
+    rows = [[name, f"{seconds:.2f}"] for name, seconds in phases.items()]
+    rows.append(["together", f"{sum(phases.values()):.2f}"])
+    return prose(text) + "\n\n" + table(["a query's", "CPU s"], rows)
+
+
 PAGES: dict[str, Callable[[Reports, str], str]] = {
     "results.md": results,
     "reports.md": every_report,
@@ -1177,6 +1199,7 @@ PAGES: dict[str, Callable[[Reports, str], str]] = {
     "metrics.md": metrics,
     "cipher.md": cipher,
     "service.md": service,
+    "walkthrough.md": walkthrough,
 }
 """(reports, the page as it stands) -> the page as it must be."""
 

@@ -48,7 +48,8 @@ def check_command(command: object) -> None:
         case options.OwnerRevoke() if command.all == bool(command.grants):
             raise ValueError("grants: must be named, or --all given, and not both")
         case options.OwnerRekey():
-            if not command.fresh and (command.links.cloud is None or command.links.authority is None):
+            alone = command.fresh or command.dry_run
+            if not alone and (command.links.cloud is None or command.links.authority is None):
                 raise ValueError("cloud, authority: rekey needs both addresses, unless --fresh leaves the two to you")
             _check_optional("cloud-identity", command.cloud_identity)
             _check_optional("authority-identity", command.authority_identity)
@@ -94,7 +95,7 @@ def check_command(command: object) -> None:
 def check_passphrases(command: object) -> None:
     """Refuse a passphrase that nobody will be able to give."""
     match command:
-        case options.OwnerInit() | options.OwnerRekey():
+        case options.OwnerInit() | options.OwnerRekey() if not getattr(command, "dry_run", False):
             _check_passphrase(command.authority_passphrase_file, AUTHORITY_VARIABLE, "--authority-passphrase-file")
         case options.ServeCloud():
             _check_passphrase(command.passphrase_file, CLOUD_VARIABLE)
@@ -209,6 +210,7 @@ def _check_joining(command: options.UserJoin) -> None:
     if not (command.folder / ADMISSION).is_file():
         raise FileNotFoundError(f"folder: must be {meaning}, got {str(command.folder)!r}, which has no {ADMISSION}")
     _check_message("folder", command.folder / ADMISSION, ADMISSION_START, meaning)
+    _check_optional("network", command.network)
     if not (command.place.home / USER_KEYS).exists():
         raise FileNotFoundError(
             f"home: must hold keys, which `jcbir user init` makes, got {_found(command.place.home)}"
@@ -216,6 +218,7 @@ def _check_joining(command: options.UserJoin) -> None:
 
 
 def _check_query(command: options.UserQuery) -> None:
+    _check_extra("httpx")
     if not command.images:
         raise ValueError("images: must be at least one photograph, got none")
     if command.audit < 0:
@@ -255,7 +258,7 @@ def _check_message(name: str, path: Path, start: bytes, meaning: str) -> None:
     check_file(name, path, meaning)
     kind = _kind(path)
     if kind != _STARTS[start] or path.stat().st_size > MESSAGE_BYTES:
-        raise FormatError(f"{name}: must be {meaning}, got {kind or 'something else'}, {str(path)!r}")
+        raise ValueError(f"{name}: must be {meaning}, got {kind or 'something else'}, {str(path)!r}")
 
 
 def _check_folder(name: str, path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,11 @@ def printable(text: str) -> str:
     r"""Spell out what a file name may hold and a line may not: line ends, controls, bytes that are no UTF-8."""
     unfit = ("Cc", "Cs", "Zl", "Zp")
     return "".join(_spell(letter) if unicodedata.category(letter) in unfit else letter for letter in text)
+
+
+def date(seconds: int | float) -> str:
+    """Seconds since 1970 as people and programs read a date: ISO 8601, universal time."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager

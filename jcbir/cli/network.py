@@ -5,7 +5,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+import secrets
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,6 +31,9 @@ LARGEST_BATCH = 32
 
 NETWORK, VOUCHER = "network.safetensors", "network.json"
 """The file of a network, and the owner's word for it beside it."""
+
+SMALL_NETWORK = 4 << 20
+"""Bytes of a network that goes into every grant; a larger one is handed over once, and found by its SHA-256."""
 
 GENERAL = "general"
 """What a file says of a head that has not seen the owner's photographs."""
@@ -208,6 +212,15 @@ def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:
 
 def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
     """Check that the owner vouched for a network's file; its SHA-256."""
+    digits = read_voucher(card, record)
+    found = file_digest(path)
+    if found != digits:
+        raise IntegrityError(f"{path}: SHA-256 is {found}, the owner vouched for {digits}")
+    return found
+
+
+def read_voucher(card: Card, record: str) -> str:
+    """Check that the owner vouched for a network; the SHA-256 of its file."""
     try:
         plain = json.loads(record)
         signed = NetworkRecord(
@@ -218,10 +231,50 @@ def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
     check_signature(signed, public=card.owner_key, refusal=ForgedReplyError)
     if (signed.collection, signed.epoch) != (card.collection, card.epoch):
         raise ForgedReplyError("network record: signed for another collection or epoch")
-    found = file_digest(path)
-    if found != signed.sha256:
-        raise IntegrityError(f"{path}: SHA-256 is {found}, the owner vouched for {signed.sha256}")
-    return found
+    return signed.sha256
+
+
+def find_network(card: Card, record: str, places: Sequence[Path]) -> tuple[Path, str]:
+    """The file of the network that the owner vouched for, in one of these places or in the cache; its SHA-256."""
+    digits = read_voucher(card, record)
+    for path in places:
+        if path.is_file():
+            return path, check_network(card, path, record)
+    path = _kept_network(digits)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"network: must be given as --network, the file with SHA-256 {digits} of the owner's, got none"
+        )
+    return path, check_network(card, path, record)
+
+
+def keep_network(path: Path, home: Path, *, sha256: str) -> None:
+    """Put a network into a user's folder; users of one network on a machine share one file of it, in the cache."""
+    kept = _kept_network(sha256)
+    try:
+        if not kept.exists() or file_digest(kept) != sha256:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            write_file(kept, path.read_bytes())
+        share_file(kept, home / NETWORK)
+    except OSError:
+        # No cache is to be had.
+        write_file(home / NETWORK, path.read_bytes())
+
+
+def share_file(source: Path, target: Path) -> None:
+    """Give a file another name; files of this program are replaced, never changed. On another disk it is copied."""
+    beside = target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
+    try:
+        os.link(source, beside)
+        os.replace(beside, target)
+        # Of two names of one file `replace` leaves both.
+        beside.unlink(missing_ok=True)
+    except OSError:
+        write_file(target, source.read_bytes())
+
+
+def _kept_network(sha256: str) -> Path:
+    return cache_folder() / "networks" / f"{sha256}.safetensors"
 
 
 def keep_programs() -> None:

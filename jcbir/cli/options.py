@@ -218,9 +218,10 @@ class OwnerStatus:
 
 @dataclasses.dataclass(frozen=True)
 class OwnerGrants:
-    """List the grants: whose, for how long, and whether in force."""
+    """List the grants: whose, for how long, whether in force; of an authority that is named, what each took today."""
 
     place: Place = Place()
+    links: Links = Links()
     output: Output = Output()
 
 
@@ -265,6 +266,9 @@ class OwnerGrant:
     rights: tuple[Literal["rank", "open"], ...] = ("rank", "open")
     """`rank`: learn pseudonyms and distances; `open`: receive the image keys as well."""
 
+    with_network: bool = False
+    """Put the network into the folder even if it has more than 4 MB; without this it is handed over once, apart."""
+
     cloud: SomeUrl = None
     """Address of the cloud, for the user's convenience."""
 
@@ -277,10 +281,13 @@ class OwnerRevoke:
     """Take grants back: they get no answer from now on. What a user has already, only `rekey` makes worthless."""
 
     grants: Positional[tuple[str, ...]] = ()
-    """Identifiers or labels of grants, as `jcbir owner grants` lists them."""
+    """Identifiers or labels of grants, as `jcbir owner grants` lists them; a label that several share means all."""
 
     all: bool = False
     """Revoke every grant in force."""
+
+    dry_run: bool = False
+    """Change nothing; say what would be revoked."""
 
     place: Place = Place()
     links: Links = Links()
@@ -308,6 +315,9 @@ class OwnerRekey:
     fresh: bool = False
     """Publish and send nothing: the new files go to a cloud and an authority begun anew by hand. For when the
     authority's old key may be in other hands: by it the new one would travel."""
+
+    dry_run: bool = False
+    """Change nothing; say what would be moved, and which grants would end."""
 
     authority_passphrase_file: SomePath = None
     """First line is the passphrase of `authority.secret`; without it `JCBIR_AUTHORITY_PASSPHRASE`, or a prompt."""
@@ -387,6 +397,9 @@ class UserJoin:
 
     fingerprint: SomeText = None
     """The collection's fingerprint as its owner told you (`jcbir owner info`); without it you are asked to compare."""
+
+    network: SomePath = None
+    """The owner's network, where it is not in the folder; one that this machine has had before is found by itself."""
 
     place: UserPlace = UserPlace()
     output: Output = Output()

@@ -4,7 +4,6 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +13,8 @@ import jax
 
 from jcbir.cli import options
 from jcbir.cli.checks import ADMISSION, SERVICE
-from jcbir.cli.console import CommandConsole, answer, note, printable, progress
-from jcbir.cli.network import VOUCHER, found_network, keep_programs, load_network, load_unfitted, vouch
+from jcbir.cli.console import CommandConsole, answer, date, note, printable, progress
+from jcbir.cli.network import SMALL_NETWORK, VOUCHER, found_network, keep_programs, load_network, load_unfitted, vouch
 from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
@@ -130,7 +129,8 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
         sent = 0
 
         def send(committed: Workspace) -> None:
-            nonlocal sent
+            nonlocal sent, workspace
+            workspace = committed
             if not command.dry_run:
                 sent += deliver(committed, links)
 
@@ -151,10 +151,7 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
                     workspace = withdraw_entries(workspace, missing.values())
                     send(workspace)
             except ConnectionError as error:
-                waiting = len(pending(workspace.path))
-                raise ConnectionError(
-                    f"{error}; what is committed waits in {waiting} orders, and the same command goes on"
-                ) from None
+                raise _interrupted(error, workspace, "the same command goes on") from None
         record = {
             "dry_run": command.dry_run,
             "published": outcome.published,
@@ -221,6 +218,8 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
         reason = "in step" if found["in_step"] else f"another service, or in epoch {found.get('epoch')}"
+        if found.get("status") == "degraded":
+            reason += "; the authority does not answer it: queries are refused"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
     answer(console, record, lines=lines + waiting)
 
@@ -239,11 +238,27 @@ def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str,
     return services
 
 
+def with_use(rows: list[dict[str, Any]], state: protocol.Owner, links: options.Links) -> list[dict[str, Any]]:
+    """Grants with what each took today, if the authority has an address to be asked at."""
+    if links.authority is None:
+        return rows
+    from jcbir.service.client import connect, inquire
+
+    inquiry = protocol.inquire(state, now=int(time.time()), draw=secrets.token_bytes)
+    with connect(
+        links.authority, certificate=links.certificate, insecure_http=links.insecure_http, timeout=links.timeout
+    ) as link:
+        uses = protocol.check_usage(state, inquiry, inquire(link, inquiry))
+    found = {grant.hex(): {"queries_today": use.queries, "images_today": use.images} for grant, use in uses.items()}
+    none = {"queries_today": 0, "images_today": 0}
+    return [{**row, **found.get(row["grant"], none)} if row["status"] == IN_FORCE else row for row in rows]
+
+
 def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: str | None = None) -> None:
     enrollment = wire.from_bytes(command.enrollment.read_bytes(), expect=Enrollment)
     with _opened(command.place, passphrase) as workspace:
-        known = grants_of(workspace)
-        if command.label and any(g["status"] == IN_FORCE and g["label"] == command.label for g in known):
+        standing = [line for line in _read_grants(workspace) if _status(line, workspace) == IN_FORCE]
+        if command.label and command.label in {name for line in standing for name in (line["label"], line["grant"])}:
             raise ValueError(f"label: must be one that no grant in force has, got {command.label!r}")
         state, admission = protocol.admit(
             workspace.owner,
@@ -272,39 +287,52 @@ def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: s
         # Noted before it is handed out: what nobody noted nobody can revoke.
         _write_grants(workspace, [*_read_grants(workspace), line])
         command.out.mkdir(parents=True, exist_ok=True)
-        write_file(command.out / NETWORK, (workspace.path / NETWORK).read_bytes())
-        voucher = vouch(state.card, command.out / NETWORK, secret=state.signing_secret)
+        network = workspace.path / NETWORK
+        if command.with_network or network.stat().st_size <= SMALL_NETWORK:
+            write_file(command.out / NETWORK, network.read_bytes())
+            network = command.out / NETWORK
+        voucher = vouch(state.card, network, secret=state.signing_secret)
         write_file(command.out / VOUCHER, voucher.encode())
         write_card(command.out / CARD, state.card)
         if command.cloud is not None:
             write_file(command.out / SERVICE, json.dumps({"cloud": command.cloud}).encode() + b"\n")
         write_file(command.out / ADMISSION, wire.to_bytes(admission))
-    answer(console, {**line, "folder": command.out, "fingerprint": card_fingerprint(state.card)})
+    answer(
+        console,
+        {**line, "expires": date(line["expires"]), "folder": command.out, "fingerprint": card_fingerprint(state.card)},
+    )
 
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
     with _opened(command.place) as workspace:
-        rows = grants_of(workspace)
+        state, rows = workspace.owner, grants_of(workspace)
+    try:
+        rows = with_use(rows, state, command.links)
+    except ConnectionError as error:
+        note(console, f"not known what they took today: {error}")
     answer(console, {"grants": rows}, lines=[_grant_line(row) for row in rows] or ["no grant"])
 
 
 def revoke(command: options.OwnerRevoke, console: CommandConsole, *, passphrase: str | None = None) -> None:
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
-        known = grants_of(workspace)
-        standing = [line for line in known if line["status"] == IN_FORCE]
-        chosen = standing if command.all else [_find_grant(known, name) for name in command.grants]
+        standing = [line for line in _read_grants(workspace) if _status(line, workspace) == IN_FORCE]
+        chosen = standing if command.all else _find_grants(standing, command.grants)
         if not chosen:
             raise ValueError("grants: must be in force to be revoked, got none")
-        state, revocation = protocol.revoke(workspace.owner, [bytes.fromhex(line["grant"]) for line in chosen])
-        workspace = commit(workspace, state, post(workspace, [revocation]))
-        sent = _deliver(workspace, links, console)
+        sent = 0
+        if not command.dry_run:
+            state, revocation = protocol.revoke(workspace.owner, [bytes.fromhex(line["grant"]) for line in chosen])
+            workspace = commit(workspace, state, post(workspace, [revocation]))
+            sent = _deliver(workspace, links, console)
         record = {
+            "dry_run": command.dry_run,
             "revoked": [line["grant"] for line in chosen],
-            "serial": state.revocation_serial,
+            "serial": workspace.owner.revocation_serial,
             "sent": sent,
             "waiting": len(pending(workspace.path)),
         }
-    answer(console, record)
+        lines = [_grant_line(_with_status(line, workspace)) for line in chosen]
+    answer(console, record, lines=lines + _lines({**record, "revoked": len(chosen)}))
 
 
 def rekey(
@@ -321,6 +349,9 @@ def rekey(
     if command.authority_identity is not None:
         keys_of = read_public(command.authority_identity, side="authority")
         services["authority_key"], services["authority_sealing_key"] = keys_of
+    if command.dry_run:
+        with _opened(command.place, passphrase) as workspace:
+            return answer(console, _foresee_rekey(workspace, command))
     second = authority or authority_passphrase(command.authority_passphrase_file)
     with _opened(command.place, passphrase) as workspace:
 
@@ -338,10 +369,14 @@ def rekey(
         else:
             _check_going_on(workspace, command.modulus_bits)
             with carriers(links) as opened, fetcher(links) as fetch, progress(console, "rekey") as advance:
-                rekeyed, sent = rekey_collection(
-                    workspace, make, carriers=opened, fetch=fetch, authority_passphrase=second, advance=advance
-                )
+                try:
+                    rekeyed, sent = rekey_collection(
+                        workspace, make, carriers=opened, fetch=fetch, authority_passphrase=second, advance=advance
+                    )
+                except ConnectionError as error:
+                    raise _interrupted(error, workspace, "the same command goes on") from None
         record = {
+            "dry_run": False,
             **_describe(rekeyed.owner),
             "in_collection": len(rekeyed.owner.image_ids),
             "segments": rekeyed.owner.segments,
@@ -396,7 +431,19 @@ def _fit(workspace: Workspace, folder: Path, console: CommandConsole) -> tuple[W
 
 def _deliver(workspace: Workspace, links: dict[str, Carrier], console: CommandConsole) -> int:
     with progress(console, "send") as advance:
-        return deliver(workspace, links, advance=advance)
+        try:
+            return deliver(workspace, links, advance=advance)
+        except ConnectionError as error:
+            raise _interrupted(error, workspace, "`jcbir owner send` goes on") from None
+
+
+def _interrupted(error: ConnectionError, workspace: Workspace, going_on: str) -> ConnectionError:
+    """What is safe although a service cannot be reached, and what to do when it can."""
+    published, waiting = len(workspace.owner.image_ids), len(pending(workspace.path))
+    return ConnectionError(
+        f"{error}; what is committed, {published} photographs in all, waits in {waiting} orders of the outbox, and "
+        f"{going_on}"
+    )
 
 
 def _note_skipped(skipped: Sequence[Mapping[str, str]], console: CommandConsole) -> None:
@@ -433,6 +480,22 @@ def _begin_afresh(workspace: Workspace, state: protocol.Owner, passphrase: str) 
     return commit(workspace, state, writers)
 
 
+def _foresee_rekey(workspace: Workspace, command: options.OwnerRekey) -> dict[str, Any]:
+    """What a rekey would do."""
+    owner, prepared = workspace.owner, prepared_card(workspace.path)
+    ended = [line["grant"] for line in _read_grants(workspace) if _status(line, workspace) == IN_FORCE]
+    return {
+        "dry_run": True,
+        "collection": owner.card.collection,
+        "epoch": owner.card.epoch + 1,
+        "modulus_bits": command.modulus_bits or owner.card.public.key.bits,
+        "going_on": not command.fresh and prepared is not None and prepared.epoch == owner.card.epoch + 1,
+        "images_taken_back": 0 if command.fresh else len(owner.image_ids),
+        "grants_ended": ended,
+        "waiting": len(pending(workspace.path)),
+    }
+
+
 def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
     prepared = prepared_card(workspace.path)
     if modulus_bits is None or prepared is None or prepared.epoch <= workspace.owner.card.epoch:
@@ -467,14 +530,14 @@ def _write_grants(workspace: Workspace, lines: Sequence[dict[str, Any]]) -> None
     write_file(workspace.path / GRANTS, json.dumps(list(lines), indent=1).encode(), mode=PRIVATE)
 
 
-def _find_grant(known: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
-    """The grant in force of an identifier or a label."""
-    found = [g for g in known if g["status"] == IN_FORCE and name in (g["grant"], g["label"]) and name]
-    if len(found) != 1:
-        raise ValueError(
-            f"grants: must each be one in force, got {len(found)} called {name!r}; `jcbir owner grants` lists them"
-        )
-    return found[0]
+def _find_grants(standing: Sequence[dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """The grants in force of identifiers and labels; of a label that several share, all."""
+    for name in names:
+        if not name or not any(name in (line["grant"], line["label"]) for line in standing):
+            raise ValueError(
+                f"grants: must each be one in force, got none called {name!r}; `jcbir owner grants` lists them"
+            )
+    return [line for line in standing if {line["grant"], line["label"]} & set(names)]
 
 
 def grants_of(workspace: Workspace) -> list[dict[str, Any]]:
@@ -482,16 +545,18 @@ def grants_of(workspace: Workspace) -> list[dict[str, Any]]:
     return [_with_status(line, workspace) for line in _read_grants(workspace)]
 
 
-def _with_status(line: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
+def _status(line: Mapping[str, Any], workspace: Workspace) -> str:
     if line["epoch"] != workspace.owner.card.epoch:
-        state = "ended by rekey"
-    elif bytes.fromhex(line["grant"]) in workspace.owner.revoked:
-        state = "revoked"
-    else:
-        state = IN_FORCE if time.time() < line["expires"] else "expired"
-    return {**line, "status": state}
+        return "ended by rekey"
+    if bytes.fromhex(line["grant"]) in workspace.owner.revoked:
+        return "revoked"
+    return IN_FORCE if time.time() < line["expires"] else "expired"
+
+
+def _with_status(line: Mapping[str, Any], workspace: Workspace) -> dict[str, Any]:
+    return {**line, "expires": date(line["expires"]), "status": _status(line, workspace)}
 
 
 def _grant_line(row: Mapping[str, Any]) -> str:
-    until = datetime.fromtimestamp(row["expires"], UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return f"{row['grant']} {row['label']!r} {row['status']}, until {until}"
+    today = f"; today {row['queries_today']} queries, {row['images_today']} pictures" if "queries_today" in row else ""
+    return f"{row['grant']} {row['label']!r} {row['status']}, until {row['expires']}{today}"

@@ -4,7 +4,6 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
-import json
 import os
 import secrets
 import time
@@ -22,6 +21,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from jcbir.cli.console import Advance, printable
+from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names
 from jcbir.cli.network import LARGEST_BATCH, pixels_seen, whitening_of, write_network
 from jcbir.cli.outbox import post
 from jcbir.cli.reading import decoding_processes, prepare
@@ -37,7 +37,6 @@ from jcbir.protocol.owner import Owner
 from jcbir.ranking import SCHEMES, plan
 from jcbir.sealing import Photograph
 from jcbir.storage import write_file
-from jcbir.storage._files import PRIVATE
 
 SEGMENT_BYTES = 64 << 20
 """A segment ends when its photographs have so many bytes, whatever their number: messages stay small."""
@@ -52,10 +51,6 @@ MOST_FITTED = 1000
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
-
-Entry = dict[str, str]
-"""What the owner alone knows of an image: `sha256` of its file, its `path` below the folder `root`, its `code`, and as
-`file` the path as the disk has it where that is another spelling."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,7 +275,7 @@ def publish_segment(
     }
     state, head = protocol.head(state, now=int(time.time()))
     writers = post(workspace, [publication, catalog, head])
-    writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}.json"] = _names_writer(names)
+    writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}{SUFFIX}"] = names_writer(names, state)
     return commit(workspace, state, writers)
 
 
@@ -328,11 +323,8 @@ def withdraw(workspace: Workspace, entries: Iterable[Mapping[str, str]]) -> Work
 def published_names(workspace: Workspace) -> dict[str, Entry]:
     """Read what the owner alone knows of the published images: pseudonym to entry."""
     found: dict[str, Entry] = {}
-    for file in sorted((workspace.path / NAMES).glob(f"{workspace.owner.card.epoch:06d}-*.json")):
-        try:
-            found |= json.loads(file.read_text())
-        except (ValueError, TypeError):
-            raise FormatError(f"{file}: not a file of names") from None
+    for file in sorted((workspace.path / NAMES).glob(f"{workspace.owner.card.epoch:06d}-*{SUFFIX}")):
+        found |= read_names(file, workspace.owner)
     return {image_id: entry for image_id, entry in found.items() if image_id in workspace.owner.image_ids}
 
 
@@ -452,11 +444,7 @@ def _is_there(entry: Mapping[str, str]) -> bool:
 
 def _note_moved(workspace: Workspace, moved: Mapping[str, Entry]) -> Workspace:
     """Write the new places down. The file is read after all others of its epoch."""
-    place = f"{workspace.owner.card.epoch:06d}-moved.json"
+    place = f"{workspace.owner.card.epoch:06d}-moved{SUFFIX}"
     file = workspace.path / NAMES / place
-    before = json.loads(file.read_text()) if file.exists() else {}
-    return commit(workspace, workspace.owner, {f"{NAMES}/{place}": _names_writer({**before, **moved})})
-
-
-def _names_writer(names: Mapping[str, Mapping[str, str]]) -> Callable[[Path], None]:
-    return partial(write_file, content=json.dumps(names).encode(), mode=PRIVATE)
+    before = read_names(file, workspace.owner) if file.exists() else {}
+    return commit(workspace, workspace.owner, {f"{NAMES}/{place}": names_writer({**before, **moved}, workspace.owner)})

@@ -10,11 +10,11 @@ import html
 import json
 import os
 import re
+import secrets
 import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 from urllib.parse import quote
 
@@ -66,19 +66,23 @@ figcaption { margin-top: .5rem; overflow-wrap: anywhere; }
 
 def file_names(photographs: Sequence[Photograph | None], *, taken: Sequence[str] = ()) -> list[str | None]:
     """Names for photographs in one folder: their own as far as that is harmless, numbered where two would have one."""
-    used, names = {_folded(name) for name in taken}, []
-    for photograph in photographs:
-        if photograph is None:
-            names.append(None)
-            continue
-        stem, suffix = _stem_and_suffix(photograph)
-        name, number = stem + suffix, 1
+    own = ["".join(_stem_and_suffix(photograph)) for photograph in photographs if photograph is not None]
+    names = iter(free_names(own, taken=taken))
+    return [None if photograph is None else next(names) for photograph in photographs]
+
+
+def free_names(names: Sequence[str], *, taken: Sequence[str] = ()) -> list[str]:
+    """Names for one folder, numbered where two would be one."""
+    used, found = {_folded(name) for name in taken}, []
+    for name in names:
+        stem, suffix = os.path.splitext(name)
+        number = 1
         while _folded(name) in used:
             number += 1
             name = f"{stem}-{number}{suffix}"
         used.add(_folded(name))
-        names.append(name)
-    return names
+        found.append(name)
+    return found
 
 
 def harmless_name(name: str) -> str:
@@ -98,23 +102,33 @@ def save_results(
     out: Path, photograph: Path, content: bytes, matches: Sequence[Match], *, record: Mapping[str, Any]
 ) -> tuple[Path, list[str | None]]:
     """Write one query's folder, whole or not at all, under the first name that is free; the folder and its files."""
-    names = file_names([match.photograph for match in matches], taken=(PAGE, RECORD, QUERY))
     asked = os.fsencode(photograph.name).decode("utf-8", "backslashreplace")
-    lines = [describe_match(match, name) for match, name in zip(matches, names, strict=True)]
-    whole = {"image": asked, **record, "matches": lines}
+    files, names = result_files(asked, content, matches, record=record)
     out.mkdir(parents=True, exist_ok=True)
-    draft = Path(mkdtemp(prefix=".results-", dir=out))
+    draft = out / f".{secrets.token_hex(6)}.part"
+    draft.mkdir()
     try:
-        for name, match in zip(names, matches, strict=True):
-            if name is not None and match.photograph is not None:
-                (draft / name).write_bytes(match.photograph.data)
-        (draft / QUERY).write_bytes(encode_jpeg(decode_whole(content, longest_side=PREVIEW_SIDE)))
-        (draft / RECORD).write_text(json.dumps(whole, indent=1) + "\n")
-        (draft / PAGE).write_text(contact_page(whole), encoding="utf-8")
+        for name, held in files.items():
+            (draft / name).write_bytes(held)
         return _put(draft, out, harmless_name(os.path.splitext(asked)[0]) or "query"), names
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def result_files(
+    asked: str, content: bytes, matches: Sequence[Match], *, record: Mapping[str, Any]
+) -> tuple[dict[str, bytes], list[str | None]]:
+    """The files of one query's folder, and which is whose."""
+    names = file_names([match.photograph for match in matches], taken=(PAGE, RECORD, QUERY))
+    lines = [describe_match(match, name) for match, name in zip(matches, names, strict=True)]
+    whole = {"image": asked, **record, "matches": lines}
+    opened = zip(names, (match.photograph for match in matches), strict=True)
+    files = {name: photograph.data for name, photograph in opened if name is not None and photograph is not None}
+    files[QUERY] = encode_jpeg(decode_whole(content, longest_side=PREVIEW_SIDE))
+    files[RECORD] = (json.dumps(whole, indent=1) + "\n").encode()
+    files[PAGE] = contact_page(whole).encode()
+    return files, names
 
 
 def describe_match(match: Match, file: str | Path | None) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from jaxtyping import UInt8
 
 from jcbir.cli import options
 from jcbir.cli.checks import ADMISSION, CARD, MEMBER, SERVICE, USER_KEYS, find_cloud
-from jcbir.cli.console import CommandConsole, answer, note
-from jcbir.cli.network import NETWORK, VOUCHER, check_network, open_hasher
+from jcbir.cli.console import CommandConsole, answer, date, note
+from jcbir.cli.network import NETWORK, VOUCHER, check_network, find_network, keep_network, open_hasher
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.results import PAGE, describe_match, save_results
 from jcbir.data import decode_image, pictures_below, read_encoded
@@ -54,17 +54,19 @@ def join(command: options.UserJoin, console: CommandConsole) -> None:
     admission = wire.from_bytes(file.read_bytes(), expect=Admission)
     card = admission.card
     _compare(card_fingerprint(card), command.fingerprint, console)
-    digits = check_network(card, command.folder / NETWORK, (command.folder / VOUCHER).read_text())
+    voucher = (command.folder / VOUCHER).read_text()
+    given = [command.folder / NETWORK, *([] if command.network is None else [command.network])]
+    network, digits = find_network(card, voucher, given)
     # Its program is compiled here and kept: the first query need not wait for that.
-    hasher = open_hasher(command.folder / NETWORK, sha256=digits)
+    hasher = open_hasher(network, sha256=digits)
     bits = hasher.hash(np.zeros((1, hasher.size, hasher.size, 3), np.uint8)).shape[1]
     if bits != card.bits:
         raise KeyMismatchError(f"network: must give {card.bits} bits as the collection has, got {bits}")
     passphrase = read_passphrase(command.place.passphrase_file, purpose="your keys")
     pair = read_secret(home / USER_KEYS, passphrase=passphrase, expect=protocol.UserKeys)
     member = protocol.join(pair, admission, owner_key=card.owner_key)
-    write_file(home / NETWORK, (command.folder / NETWORK).read_bytes())
-    write_file(home / VOUCHER, (command.folder / VOUCHER).read_bytes())
+    keep_network(network, home, sha256=digits)
+    write_file(home / VOUCHER, voucher.encode())
     write_card(home / CARD, card)
     service = command.folder / SERVICE
     if service.exists():
@@ -96,7 +98,7 @@ def query(command: options.UserQuery, console: CommandConsole) -> None:
     member, found = answered.member, answered.matches
     about = {
         "collection": member.card.collection,
-        "scheme": command.scheme,
+        "scheme": answered.query.request.scheme,
         "head": member.head,
         "audited": command.audit,
     }
@@ -258,6 +260,6 @@ def _describe(member: protocol.User) -> dict[str, Any]:
         "grant": grant.grant_id.hex(),
         "rights": list(grant.rights),
         "max_results": grant.max_results,
-        "expires": grant.expires,
+        "expires": date(grant.expires),
         "hybrid": len(grant.sealing_key) > 32,
     }

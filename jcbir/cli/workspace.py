@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jcbir.cli.checks import CARD, OWNER_KEYS as SECRET
+from jcbir.cli.names import convert_names
 from jcbir.cli.network import NETWORK
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
@@ -110,6 +111,7 @@ def open_workspace(path: Path, *, passphrase: str, work: int = WORK) -> Iterator
     with locked(path / LOCK, use="works in this folder"):
         recover(path)
         owner = read_secret(path / SECRET, passphrase=passphrase, expect=Owner)
+        convert_names(path / NAMES, owner)
         yield Workspace(path, owner, _read_settings(path / SETTINGS), passphrase, work)
 
 

@@ -12,6 +12,7 @@ from jcbir.protocol.messages import (
     Catalog,
     Grant,
     Head,
+    Inquiry,
     Query,
     Recall,
     Request,
@@ -73,7 +74,7 @@ def check_request(request: Request, *, card: Card, now: int, revoked: Collection
         raise ValueError(f"scheme: must be one for {card.public.kind} keys, got {request.scheme!r}")
 
 
-def check_order(card: Card, order: Catalog | Head | Withdrawal | Revocation | Recall) -> None:
+def check_order(card: Card, order: Catalog | Head | Withdrawal | Revocation | Recall | Inquiry) -> None:
     """Check that what the owner orders is signed by the owner, for this collection and epoch."""
     here = (card.collection, card.epoch)
     if (order.collection, order.epoch) != here:

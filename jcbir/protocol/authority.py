@@ -12,6 +12,7 @@ from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol._digests import digest, score_blocks
 from jcbir.protocol._grants import (
     check_grant,
+    check_issued,
     check_order,
     check_request,
     check_revocation,
@@ -28,10 +29,13 @@ from jcbir.protocol.messages import (
     Catalog,
     Grant,
     Head,
+    Inquiry,
     Ranking,
     Revocation,
     ScoreReport,
     Spending,
+    Usage,
+    Use,
     Withdrawal,
 )
 from jcbir.protocol.refusals import (
@@ -375,6 +379,43 @@ def spend(authority: Authority, spending: Spending) -> Authority:
         held = Spent(spending.day)
     after = Spent(held.day, held.rows + spending.rows, held.image_ids.union(spending.image_ids))
     return dataclasses.replace(authority, spent={**authority.spent, spending.grant_id: after})
+
+
+def usage(authority: Authority, inquiry: Inquiry, *, now: int) -> Usage:
+    """Tell the owner how much each grant took today; not which images, which are the users' affair.
+
+    Args:
+        authority: state.
+        inquiry: from the owner.
+        now: seconds since 1970.
+
+    Returns:
+        The answer.
+
+    Raises:
+        ForeignCollectionError: it speaks of another collection or epoch.
+        ForgedReplyError: the owner did not sign it.
+        StaleQueryError: it was issued too long ago, or in the future.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> holder, _ = answer(system.authority, system.report, now=NOW)
+        >>> asked = owner.inquire(system.owner, now=NOW, draw=secrets.token_bytes)
+        >>> [(use.queries, use.images) for use in usage(holder, asked, now=NOW).uses]
+        [(1, 2)]
+    """
+    check_order(authority.card, inquiry)
+    check_issued(inquiry.issued, now=now, name="inquiry")
+    day = now // DAY_SECONDS
+    uses = tuple(
+        Use(grant_id, spent.rows, len(spent.image_ids))
+        for grant_id, spent in sorted(authority.spent.items())
+        if spent.day == day
+    )
+    return sign(Usage(inquiry.nonce, day, uses), secret=authority.identity.secret)
 
 
 def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:

@@ -125,7 +125,7 @@ def describe(transcript: Sequence[Sent], *, holder: Authority | None = None) -> 
     enrolled = sum(isinstance(line.message, Enrollment) for line in transcript)
     rows = [
         _row("any", "server", f"{server.images} images, {server.bits} bits, {sizes} padded sizes of files, key"),
-        _row("any", "owner", f"public keys of {enrolled} users; no query"),
+        _row("any", "owner", f"public keys of {enrolled} users, how much each asks a day; no query"),
     ]
     for scheme in (name for name in SCHEMES if name in server.queries):
         answers = {line.message.request.nonce for line in transcript if _asks(line, scheme)}
@@ -163,7 +163,7 @@ def describe_query(query: Query, delivery: Delivery) -> list[dict[str, str]]:
     leakage = SCHEMES[scheme].leakage
     words = leakage.server(query.trapdoors).words, leakage.authority((), None).words
     rows = _scheme_rows(scheme, query.request.queries, len(delivery.images), published, *words)
-    return [*rows, _row(scheme, "owner", "nothing")]
+    return [*rows, _row(scheme, "owner", "how much this grant asks a day; nothing of what")]
 
 
 def views(transcript: Sequence[Sent], *, party: str) -> list[Any]:

@@ -510,6 +510,57 @@ class Recalled:
 
 
 @dataclasses.dataclass(frozen=True)
+class Inquiry:
+    """Owner to authority: how much did the grants take today?
+
+    Attributes:
+        collection: name of the collection.
+        epoch: epoch of the collection.
+        issued: seconds since 1970.
+        nonce: 16 random bytes, to know the answer by.
+        signature: the owner's Ed25519 signature over the rest.
+    """
+
+    collection: str
+    epoch: int
+    issued: int
+    nonce: bytes
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
+class Use:
+    """What one grant took of a day's budget: how much, and not which.
+
+    Attributes:
+        grant_id: whose.
+        queries: query images answered.
+        images: different images opened.
+    """
+
+    grant_id: bytes
+    queries: int
+    images: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Usage:
+    """Authority to owner: what the grants took of this day's budgets.
+
+    Attributes:
+        nonce: of the inquiry.
+        day: days since 1970, UTC.
+        uses: of each grant that asked on this day.
+        signature: the authority's Ed25519 signature over the rest.
+    """
+
+    nonce: bytes
+    day: int
+    uses: tuple[Use, ...]
+    signature: bytes = b""
+
+
+@dataclasses.dataclass(frozen=True)
 class Refusal:
     """Any service to whoever asked: why not.
 

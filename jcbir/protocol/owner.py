@@ -25,14 +25,18 @@ from jcbir.protocol.messages import (
     Grant,
     Head,
     Hint,
+    Inquiry,
     Part,
     Publication,
     Recall,
     Revocation,
     SealedImage,
     Succession,
+    Usage,
+    Use,
     Withdrawal,
 )
+from jcbir.protocol.refusals import ForgedReplyError
 from jcbir.protocol.user import ADMISSION_DOMAIN, scheme_masking_key
 from jcbir.ranking._build import build_index, mask_index
 from jcbir.ranking._keys import tag_key
@@ -552,6 +556,56 @@ def recall(owner: Owner, image_ids: Sequence[str], *, now: int, draw: Callable[[
     """
     message = Recall(owner.card.collection, owner.card.epoch, now, draw(NONCE_BYTES), tuple(image_ids))
     return sign(message, secret=owner.signing_secret)
+
+
+def inquire(owner: Owner, *, now: int, draw: Callable[[int], bytes]) -> Inquiry:
+    """Ask the authority how much the grants took today.
+
+    Args:
+        owner: state.
+        now: seconds since 1970.
+        draw: source of random bytes, `secrets.token_bytes`.
+
+    Returns:
+        The message for the authority.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> len(inquire(small_system().owner, now=NOW, draw=secrets.token_bytes).nonce)
+        16
+    """
+    message = Inquiry(owner.card.collection, owner.card.epoch, now, draw(NONCE_BYTES))
+    return sign(message, secret=owner.signing_secret)
+
+
+def check_usage(owner: Owner, inquiry: Inquiry, usage: Usage) -> dict[bytes, Use]:
+    """Take the authority's answer to an inquiry.
+
+    Args:
+        owner: state.
+        inquiry: what was asked.
+        usage: the answer.
+
+    Returns:
+        Grant to what it took today; of one that did not ask today there is none.
+
+    Raises:
+        ForgedReplyError: the authority did not sign it, or it answers another inquiry.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import authority
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> asked = inquire(system.owner, now=NOW, draw=secrets.token_bytes)
+        >>> check_usage(system.owner, asked, authority.usage(system.authority, asked, now=NOW))
+        {}
+    """
+    check_signature(usage, public=owner.card.authority_key, refusal=ForgedReplyError)
+    if usage.nonce != inquiry.nonce:
+        raise ForgedReplyError(f"usage: answers inquiry {usage.nonce.hex()}, this is {inquiry.nonce.hex()}")
+    return {use.grant_id: use for use in usage.uses}
 
 
 def unseal(owner: Owner, images: Sequence[SealedImage]) -> list[Photograph]:

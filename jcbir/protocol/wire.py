@@ -38,6 +38,7 @@ from jcbir.protocol.messages import (
     Grant,
     Head,
     Hint,
+    Inquiry,
     Opened,
     Part,
     Place,
@@ -53,6 +54,8 @@ from jcbir.protocol.messages import (
     SealedImage,
     Spending,
     Succession,
+    Usage,
+    Use,
     Withdrawal,
 )
 from jcbir.ranking._keys import KEY_KINDS, TaggedKey
@@ -173,6 +176,7 @@ _RANKING = record(
 )
 _PLACE = {"collection": _NAME, "epoch": _EPOCH}
 PART = record(Part, count=_COUNT, schemes=many(_SCHEME, low=1, high=_SCHEMES), index_root=_HASH, images_hash=_HASH)
+_USE = record(Use, grant_id=_NONCE, queries=_COUNT, images=_COUNT)
 _HEAD = record(Head, **_PLACE, counter=_COUNT, issued=_TIME, parts=many(PART), signature=_SIGNATURE)
 _AUDIT = record(
     Audit,
@@ -278,6 +282,8 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     Head: (18, _HEAD, 16 * _MEBI),
     Audit: (19, _AUDIT, _MEBI),
     Opened: (20, record(Opened, audit=_AUDIT, blocks=many(_BLOCK, high=4096), signature=_SIGNATURE), 256 * _MEBI),
+    Inquiry: (21, record(Inquiry, **_PLACE, issued=_TIME, nonce=_NONCE, signature=_SIGNATURE), _MEBI),
+    Usage: (22, record(Usage, nonce=_NONCE, day=_COUNT, uses=many(_USE), signature=_SIGNATURE), 16 * _MEBI),
 }
 """Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
 

@@ -15,6 +15,7 @@ from jcbir.service._http import MEDIA_TYPE, DeclinedError
 from jcbir.service.client import check_url, trusted_context
 
 MOST_BYTES = 64 << 20
+PROBE_SECONDS = 5.0
 
 
 @contextlib.asynccontextmanager
@@ -40,6 +41,15 @@ async def open_authority(
         trust_env=False,
     ) as client:
         yield client
+
+
+async def is_up(client: httpx.AsyncClient) -> bool:
+    """Whether the authority answers, and is one."""
+    try:
+        health = (await client.get("/health", timeout=PROBE_SECONDS)).json()
+    except (httpx.HTTPError, ValueError):
+        return False
+    return isinstance(health, dict) and health.get("service") == "authority" and health.get("ok") is True
 
 
 async def ask_authority(client: httpx.AsyncClient, report: ScoreReport) -> Ranking:

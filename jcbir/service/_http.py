@@ -388,6 +388,9 @@ def build_app(
         state = health()
         return Reply(json.dumps(state).encode(), status=200 if state["ok"] else 503, media_type="application/json")
 
+    async def answer_live(request: Request) -> Reply:
+        return Reply(b'{"live": true}', media_type="application/json")
+
     async def answer_metrics(request: Request) -> Reply:
         return Reply(telemetry.text().encode(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -397,7 +400,7 @@ def build_app(
         telemetry.count("refusals_total", code=reply.code)
         return reply
 
-    own = {"/health": answer_health, "/metrics": answer_metrics}
+    own = {"/health": answer_health, "/live": answer_live, "/metrics": answer_metrics}
     routes = [Route(path, _Endpoint(handler), methods=["POST"]) for path, handler in posts.items()]
     routes += [Route(path, _Endpoint(handler), methods=["GET"]) for path, handler in {**gets, **own}.items()]
     known = frozenset((*posts, *gets, *own))

@@ -10,7 +10,30 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+import jcbir
+
 LOGGER = "jcbir.service"
+HELP = {
+    "authority_up": "1 while the authority answers, else 0.",
+    "blinder_pool": "Blinders made ahead that are left.",
+    "blinders_total": "Blinders used, by where they came from.",
+    "body_bytes": "Bytes of request bodies in memory.",
+    "build_info": "Always 1; the version is a label.",
+    "delivered_images_total": "Sealed images handed over.",
+    "forged_scores_total": "Reports whose sentinels were wrong.",
+    "images": "Images held.",
+    "pending_queries": "Queries at hand.",
+    "pending_reports": "Reports at hand.",
+    "predicted_work_seconds": "Seconds of work at hand, by prediction.",
+    "refusals_total": "Refusals by code.",
+    "request_duration_seconds": "Time from a request to the end of its answer.",
+    "requests_total": "Requests by route and status.",
+    "score_duration_seconds": "Time a query spent with the workers, waiting for one included.",
+    "waiting_jobs": "Jobs that wait for a worker.",
+    "worker_deaths_total": "Workers lost and replaced.",
+}
+"""What each metric is, without the prefix of its service."""
+
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 Labels = tuple[tuple[str, str], ...]
 
@@ -54,8 +77,13 @@ class Telemetry:
             ("gauge", sorted(self._gauges)),
         ):
             for name in names:
-                lines.append(f"# TYPE {self._prefix}_{name} {kind}")
+                # What counts up elsewhere is read like a gauge.
+                shown = "counter" if name.endswith("_total") else kind
+                lines += [f"# HELP {self._prefix}_{name} {HELP[name]}", f"# TYPE {self._prefix}_{name} {shown}"]
                 lines += self._lines(kind, name)
+        name = f"{self._prefix}_build_info"
+        lines += [f"# HELP {name} {HELP['build_info']}", f"# TYPE {name} gauge"]
+        lines.append(f'{name}{{version="{jcbir.__version__}"}} 1')
         return "\n".join(lines) + "\n"
 
     def _lines(self, kind: str, name: str) -> list[str]:
@@ -121,7 +149,7 @@ class Watch:
             route = scope["path"] if scope["path"] in self._routes else "other"
             seconds = time.monotonic() - started
             self._telemetry.count("requests_total", route=route, status=str(seen["status"] or 500))
-            self._telemetry.observe("request_seconds", seconds, route=route)
+            self._telemetry.observe("request_duration_seconds", seconds, route=route)
             log_event(
                 "request", route=route, client=client_name(scope), seconds=round(seconds, 4), **seen,
                 **scope.get("jcbir", {}),

@@ -106,7 +106,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
         >>> app = create_app(AuthoritySettings(system.delegation, system.authority.identity, Path("journal.sqlite")))
         >>> [route.path for route in app.routes]
         ['/v1/catalogs', '/v1/withdrawals', '/v1/revocations', '/v1/appointments', '/v1/heads', '/v1/reports',
-         '/health', '/metrics']
+         '/v1/inquiries', '/health', '/live', '/metrics']
     """
     holder = _Holder(settings, clock)
     return build_app(
@@ -117,6 +117,7 @@ def create_app(settings: AuthoritySettings, *, clock: Callable[[], float] = time
             "/v1/appointments": partial(holder.order, Appointment),
             "/v1/heads": partial(holder.order, Head),
             "/v1/reports": holder.answer_report,
+            "/v1/inquiries": holder.answer_inquiry,
         },
         {},
         telemetry=holder.telemetry,
@@ -159,7 +160,7 @@ class _Holder:
             await self._replace()
             self.telemetry.gauge("pending_reports", lambda: self.limits.pending)
             self.telemetry.gauge("waiting_jobs", lambda: self.decryption.workers.waiting)
-            self.telemetry.gauge("worker_deaths", lambda: self.decryption.workers.deaths)
+            self.telemetry.gauge("worker_deaths_total", lambda: self.decryption.workers.deaths)
             self.telemetry.gauge("body_bytes", lambda: self.limits.budget.used)
             self.ready = True
             log_event("started", segments=len(self.state.catalogs), workers=self.decryption.workers.count)
@@ -169,10 +170,10 @@ class _Holder:
     def health(self) -> dict[str, Any]:
         """What /health says."""
         if not self.ready:
-            return {"ok": False}
+            return {"ok": False, "service": "authority", "status": "starting"}
         return {
-            "ok": True, "segments": len(self.state.catalogs), "epoch": self.state.card.epoch,
-            "pending": self.limits.pending,
+            "ok": True, "service": "authority", "status": "ready", "segments": len(self.state.catalogs),
+            "epoch": self.state.card.epoch, "pending": self.limits.pending,
         }  # fmt: skip
 
     async def answer_report(self, request: Request) -> Reply:
@@ -184,6 +185,11 @@ class _Holder:
 
         async with self.limits.receive_asked(request, ScoreReport, self.settings.report_bytes, check=check) as report:
             return Reply(await asyncio.to_thread(wire.to_bytes, await self._answer(report)))
+
+    async def answer_inquiry(self, request: Request) -> Reply:
+        """POST /v1/inquiries: what the grants took today."""
+        async with self.limits.receive(request, messages.Inquiry, self.settings.order_bytes) as inquiry:
+            return Reply(wire.to_bytes(authority.usage(self.state, inquiry, now=int(self.clock()))))
 
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)

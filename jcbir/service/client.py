@@ -29,6 +29,7 @@ from jcbir.protocol.messages import (
     Catalog,
     Delivery,
     Head,
+    Inquiry,
     Opened,
     Publication,
     Query,
@@ -37,6 +38,7 @@ from jcbir.protocol.messages import (
     Refusal,
     Revocation,
     Succession,
+    Usage,
     Withdrawal,
 )
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, RefusalError
@@ -348,6 +350,36 @@ def recall(link: Link, message: Recall) -> Recalled:
     return wire.from_bytes(_call(link, "POST", "/v1/recalls", wire.to_bytes(message)), expect=Recalled)
 
 
+def inquire(link: Link, message: Inquiry) -> Usage:
+    """Ask an authority how much the grants took today.
+
+    Args:
+        link: to an authority.
+        message: from `jcbir.protocol.owner.inquire`.
+
+    Returns:
+        The answer, for `jcbir.protocol.owner.check_usage`.
+
+    Raises:
+        RefusalError: the authority refuses it, in the form that names the reason.
+        UnreachableError: nobody answers there.
+        FormatError: the answer is none.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.protocol import authority, owner
+        >>> from jcbir.protocol.session import NOW, small_system
+        >>> system = small_system()
+        >>> message = owner.inquire(system.owner, now=NOW, draw=secrets.token_bytes)
+        >>> body = wire.to_bytes(authority.usage(system.authority, message, now=NOW))
+        >>> answers = httpx.MockTransport(lambda request: httpx.Response(200, content=body))
+        >>> with httpx.Client(base_url="http://authority", transport=answers) as client:
+        ...     inquire(Link("http://authority", client, 60.0, MOST_BYTES), message).uses
+        ()
+    """
+    return wire.from_bytes(_call(link, "POST", "/v1/inquiries", wire.to_bytes(message)), expect=Usage)
+
+
 def _rebuild_error(refusal: Refusal) -> ValueError:
     """Make the error of a refusal again."""
     for error in REFUSALS:
@@ -365,11 +397,20 @@ def _call(link: Link, method: str, path: str, content: bytes) -> memoryview:
         if status == 200:
             return body
         refusal = _read_refusal(link, status, body)
+        if refusal.code == "no-such-route":
+            raise ValueError(f"url: must be of a service that has {path}, got {link.url}{_another(link)}")
         if status not in _PATIENT or refusal.code == OverBudgetError.code:
             raise _rebuild_error(refusal)
         if time.monotonic() + pause > deadline:
             raise BusyError(f"{link.url}: busy for {link.timeout:g} s: {refusal.reason}")
         time.sleep(pause)
+
+
+def _another(link: Link) -> str:
+    """Which service it is that was taken for another one."""
+    with contextlib.suppress(ValueError, OSError, KeyError):
+        return {"cloud": ", which is a cloud", "authority": ", which is an authority"}[fetch_health(link)["service"]]
+    return ""
 
 
 def _exchange(link: Link, method: str, path: str, content: bytes) -> tuple[int, float, memoryview]:

@@ -37,7 +37,7 @@ from jcbir.protocol.messages import (
 )
 from jcbir.protocol.refusals import ForgedReplyError, TamperedQueryError
 from jcbir.protocol.server import Identity, Server
-from jcbir.service._authority_client import ask_authority, open_authority
+from jcbir.service._authority_client import ask_authority, is_up, open_authority
 from jcbir.service._http import (
     DeclinedError,
     Limits,
@@ -55,6 +55,7 @@ from jcbir.storage._load import load_server
 from jcbir.typing import Rows
 
 LOOK_SECONDS = 5.0
+ASK_SECONDS = 10.0
 CLIENT_RATE, GRANT_RATE = Rate(50.0, 200.0), Rate(5.0, 50.0)
 PACE = Pace(10.0, 16384.0)
 
@@ -188,7 +189,7 @@ def create_app(
         >>> from jcbir.protocol.session import small_system
         >>> app = create_app(CloudSettings(Path("store"), small_system().cloud, "http://127.0.0.1:8001"))
         >>> sorted(route.path for route in app.routes)[:3]
-        ['/health', '/metrics', '/v1/audits']
+        ['/health', '/live', '/metrics']
     """
     cloud = _Cloud(settings, clock, transport)
     return build_app(
@@ -230,6 +231,7 @@ class _Cloud:
         )  # fmt: skip
         self.pools = contextlib.AsyncExitStack()
         self.recent = Recent(settings.audit_seconds, settings.audit_bytes)
+        self.authority_up = True
 
     @contextlib.asynccontextmanager
     async def live(self, app: Starlette) -> AsyncIterator[None]:
@@ -255,6 +257,7 @@ class _Cloud:
             stack.push_async_callback(lambda: self.pools.aclose())
             await self._replace()
             stack.push_async_callback(finish, asyncio.create_task(self._keep_looking()))
+            stack.push_async_callback(finish, asyncio.create_task(self._keep_asking()))
             self._gauges()
             self.ready = True
             log_event("started", segments=len(self.state.segments), workers=self.scoring.workers.count)
@@ -264,9 +267,10 @@ class _Cloud:
     def health(self) -> dict[str, Any]:
         """What /health says."""
         if not self.ready:
-            return {"ok": False}
+            return {"ok": False, "service": "cloud", "status": "starting"}
         return {
-            "ok": True, "segments": len(self.state.segments), "images": len(self.state.images),
+            "ok": True, "service": "cloud", "status": "ready" if self.authority_up else "degraded",
+            "segments": len(self.state.segments), "images": len(self.state.images),
             "epoch": self.state.card.epoch, "pending": self.limits.pending,
         }  # fmt: skip
 
@@ -329,7 +333,7 @@ class _Cloud:
                 with self.work.hold(pool.predict(state, query)):
                     started = time.monotonic()
                     rows, randomness = await pool.score(state, query)
-                    self.telemetry.observe("score_seconds", time.monotonic() - started)
+                    self.telemetry.observe("score_duration_seconds", time.monotonic() - started)
                     report = server.finish_query(state, query, rows, identity=self.settings.identity)
                     ranking = await ask_authority(self.authority, report)
                     delivery = await self._step(self._deliver, ranking)
@@ -452,6 +456,15 @@ class _Cloud:
             version = found
             await asyncio.sleep(LOOK_SECONDS)
 
+    async def _keep_asking(self) -> None:
+        """Notice whether the authority answers: without it orders are taken, and queries are not."""
+        while True:
+            up = await is_up(self.authority)
+            if up != self.authority_up:
+                log_event("authority-answers" if up else "authority-silent")
+            self.authority_up = up
+            await asyncio.sleep(ASK_SECONDS)
+
     async def _replace(self) -> contextlib.AsyncExitStack:
         """Start a scoring pool for the epoch; gives the former one, to be closed when its queries are done."""
         asked, stack = self.settings, contextlib.AsyncExitStack()
@@ -466,10 +479,11 @@ class _Cloud:
         return former
 
     def _gauges(self) -> None:
+        self.telemetry.gauge("authority_up", lambda: self.authority_up)
         self.telemetry.gauge("pending_queries", lambda: self.limits.pending)
-        self.telemetry.gauge("work_seconds", lambda: self.work.used)
+        self.telemetry.gauge("predicted_work_seconds", lambda: self.work.used)
         self.telemetry.gauge("waiting_jobs", lambda: self.scoring.workers.waiting)
-        self.telemetry.gauge("worker_deaths", lambda: self.scoring.workers.deaths)
+        self.telemetry.gauge("worker_deaths_total", lambda: self.scoring.workers.deaths)
         self.telemetry.gauge("blinder_pool", lambda: self.scoring.blinders.count)
         self.telemetry.gauge("body_bytes", lambda: self.limits.budget.used)
         self.telemetry.gauge("images", lambda: len(self.state.images))

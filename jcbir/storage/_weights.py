@@ -30,7 +30,7 @@ def flatten(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return dict(sorted(flat.items()))
 
 
-def unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turn flat names back into a tree."""
     tree: dict[str, Any] = {}
     for name, leaf in flat.items():

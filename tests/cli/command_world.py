@@ -154,6 +154,12 @@ class Services:
         )  # fmt: skip
         return recalled
 
+    def inquire(self, url, message):
+        if self.unreachable:
+            raise ConnectionError(f"{url}: nobody answers")
+        message = wire.from_bytes(wire.to_bytes(message))
+        return wire.from_bytes(wire.to_bytes(authority.usage(self.holder, message, now=int(time.time()))))
+
     def search(self, url, query):
         query, now = wire.from_bytes(wire.to_bytes(query)), int(time.time())
         kind, public = KEY_KINDS["paillier"], self.cloud.card.public.key
@@ -180,7 +186,7 @@ def install_services(monkeypatch, delegation):
     """Put cloud and authority behind the client's calls."""
     made = Services(delegation)
     module = types.ModuleType("jcbir.service.client")
-    for name in ("connect", "fetch_health", "send_order", "search", "recall", "audit"):
+    for name in ("connect", "fetch_health", "send_order", "search", "recall", "audit", "inquire"):
         setattr(module, name, getattr(made, name))
     monkeypatch.setitem(sys.modules, "jcbir.service.client", module)
     return made

@@ -6,7 +6,7 @@ from paillier_vectors import stored_key
 
 
 @pytest.fixture
-def quick(capsys, monkeypatch, tmp_path):
+def quick(capsys, monkeypatch, tmp_path, tmp_path_factory):
     """A stored key instead of seconds of primes, the least scrypt, passphrases in the environment, a folder."""
     for module in ("_keys", "_identities"):
         monkeypatch.setattr(f"jcbir.storage.{module}.WORK", 14)
@@ -14,5 +14,7 @@ def quick(capsys, monkeypatch, tmp_path):
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
     monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)
+    # Programs are kept for all tests of a run, and outside of the caller's own cache.
+    monkeypatch.setenv("JCBIR_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.chdir(tmp_path)
     make_identities(capsys)

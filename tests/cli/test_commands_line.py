@@ -115,6 +115,27 @@ def test_a_port_in_use_is_found_before_anything_is_read(capsys):
         assert refused["reason"] == f"port: must be free, got 127.0.0.1:{port}: Address already in use"
 
 
+def test_no_error_of_the_system_shows_its_number(capsys, tmp_path):
+    (tmp_path / "busy").mkdir()
+    error = PermissionError(13, "Permission denied", "busy")
+    assert classify(error).reason == "busy: permission denied"
+    assert classify(FileNotFoundError(2, "No such file or directory")).reason == "no such file or directory"
+
+
+def test_mistakes_load_no_array_library(tmp_path):
+    """What costs most of a start; the seconds themselves are measured by `experiments.bench_query`."""
+    (tmp_path / "a.txt").write_text("a text")
+    probe = "import sys; from jcbir.cli.main import run_command; print(run_command(sys.argv[1:])); "
+    probe += "print(sorted({'jax', 'numpy', 'flax', 'optax', 'cryptography', 'typeguard'} & set(sys.modules)))"
+    for words in (
+        ("user", "query", "a.txt", "--out", "x"), ("user", "query", "no.png", "--out", "x"),
+        ("owner", "grant", "a.txt", "--out", "x", "--days", "0"), ("owner", "publish", "a.txt"),
+        ("serve", "authority", "--delegation", "d", "--journal", "j"), ("store", "verify", "nowhere"),
+    ):  # fmt: skip
+        found = subprocess.run([sys.executable, "-c", probe, *words], capture_output=True, text=True, cwd=tmp_path)
+        assert found.stdout.splitlines() == ["2", "[]"], (words, found)
+
+
 def test_services_forget_the_passphrases(monkeypatch):
     monkeypatch.setenv("JCBIR_PASSPHRASE", "correct horse")
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", "battery staple")

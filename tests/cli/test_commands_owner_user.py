@@ -3,9 +3,11 @@
 import dataclasses
 import json
 import os
+import re
 import secrets
 import shutil
 import unicodedata
+from datetime import UTC, datetime, timedelta
 
 import PIL.Image
 import pytest
@@ -26,6 +28,7 @@ from paillier_vectors import stored_key
 from jcbir.cli import owner as owner_commands, publish as publishing
 from jcbir.cli.console import printable
 from jcbir.cli.main import run_command
+from jcbir.cli.names import read_names
 from jcbir.data import read_image
 from jcbir.errors import IntegrityError
 from jcbir.paillier.public import add
@@ -94,6 +97,7 @@ def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, servi
     album = tmp_path / "album"
     album.mkdir()
     noted = PIL.Image.Exif()
+    noted[0x010F] = "Camera & Sons"
     noted.get_ifd(0x8769)[0x9003] = "2024:05:01 12:30:00"
     noted.get_ifd(0x8825)[1] = "here"
     for number, kind in enumerate(("jpg", "png", "bmp")):
@@ -108,7 +112,7 @@ def test_what_users_are_told_is_the_owners_choice(capsys, tmp_path, found, servi
     run(capsys, "owner", "publish", "album", "--keep-metadata", *ADDRESSES)
 
     run(capsys, "user", "init")
-    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://127.0.0.1:8470")
     run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
     answer = run(capsys, "user", "query", album / "0.jpg", "--top", "5")
     names = run(capsys, "owner", "info", "--names")["names"]
@@ -356,6 +360,114 @@ def test_a_label_names_one_grant(capsys, tmp_path, found, services):
     run(capsys, "owner", "revoke", status=2)
 
 
+def test_a_label_that_two_grants_share_means_both(capsys, tmp_path, found, services):
+    run(capsys, "user", "init")
+    for number in ("one", "two", "three"):
+        run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", number, "--label", number)
+    # An earlier version let two share one.
+    file = tmp_path / "jcbir-owner" / "grants.json"
+    lines = json.loads(file.read_text())
+    file.write_text(json.dumps([{**line, "label": line["label"].replace("two", "one")} for line in lines]))
+    foreseen = run(capsys, "owner", "revoke", "one", "--dry-run")
+    assert foreseen["dry_run"] and foreseen["revoked"] == [line["grant"] for line in lines[:2]]
+    assert {g["status"] for g in run(capsys, "owner", "grants")["grants"]} == {"in force"}
+    assert run(capsys, "owner", "revoke", "one", *ADDRESSES)["revoked"] == foreseen["revoked"]
+    assert [g["status"] for g in run(capsys, "owner", "grants")["grants"]] == ["revoked", "revoked", "in force"]
+    assert "got none called 'one'" in run(capsys, "owner", "revoke", "one", status=2)["reason"]
+
+
+def test_dates_are_dates(capsys, found):
+    run(capsys, "user", "init")
+    given = run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "one", "--days", "2")
+    until = datetime.fromisoformat(given["expires"])
+    assert until.tzinfo is not None and timedelta(days=1.9) < until - datetime.now(UTC) <= timedelta(days=2)
+    run(capsys, "user", "join", "one", "--fingerprint", found["fingerprint"])
+    assert run(capsys, "user", "info")["expires"] == given["expires"]
+    assert run(capsys, "owner", "grants")["grants"][0]["expires"] == given["expires"]
+
+
+def test_nothing_in_the_owners_folder_says_what_is_published(capsys, tmp_path, found):
+    write_photographs(tmp_path / "album", 3, label="holiday")
+    run(capsys, "owner", "publish", "album")
+    rows = run(capsys, "owner", "list")["photographs"]
+    assert sorted(row["path"] for row in rows) == [f"holiday{number:03d}.png" for number in range(3)]
+    for file in (tmp_path / "jcbir-owner").rglob("*"):
+        assert file.is_dir() or not re.search(rb"holiday\d|[0-9a-f]{64}.*[0-9a-f]{64}", file.read_bytes())
+    # Altered, or another file's content under this one's name, it is found out.
+    file = next((tmp_path / "jcbir-owner" / "names").iterdir())
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert run(capsys, "owner", "list", status=5)["error"] == "damaged"
+    file.unlink()
+    file.with_name("000000-00000007.names").write_bytes(content)
+    assert run(capsys, "owner", "list", status=5)["error"] == "damaged"
+
+
+def test_names_of_an_earlier_version_are_encrypted_when_the_folder_is_opened(capsys, tmp_path, found):
+    write_photographs(tmp_path / "album", 2, label="holiday")
+    run(capsys, "owner", "publish", "album")
+    before = run(capsys, "owner", "list")
+    file = next((tmp_path / "jcbir-owner" / "names").iterdir())
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        plain = read_names(file, workspace.owner)
+    file.unlink()
+    file.with_suffix(".json").write_text(json.dumps(plain))
+    assert run(capsys, "owner", "list") == before
+    assert [each.suffix for each in file.parent.iterdir()] == [".names"]
+    file.with_suffix(".json").write_text("no json")
+    assert run(capsys, "owner", "list", status=5)["error"] == "damaged"
+
+
+def test_a_large_network_is_handed_over_once(capsys, tmp_path, found, services, monkeypatch):
+    monkeypatch.setattr("jcbir.cli.owner.SMALL_NETWORK", 0)
+    monkeypatch.setenv("JCBIR_CACHE", str(tmp_path / "cache"))
+    run(capsys, "user", "init")
+    given = run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "one")
+    assert (
+        given["network"] == "jcbir-owner/network.safetensors"
+        and not (tmp_path / "one" / "network.safetensors").exists()
+    )
+    join = ("user", "join", "one", "--fingerprint", found["fingerprint"])
+    assert "network: must be given as --network" in run(capsys, *join, status=2)["reason"]
+    write_network(tmp_path / "other.safetensors", key=1)
+    assert "the owner vouched for" in run(capsys, *join, "--network", "other.safetensors", status=5)["reason"]
+    run(capsys, *join, "--network", given["network"])
+    kept = next((tmp_path / "cache" / "networks").iterdir())
+    assert kept.samefile(tmp_path / "jcbir-user" / "network.safetensors")
+    # The next admission, and another user of this machine, find it.
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "two")
+    run(capsys, "user", "join", "two", "--fingerprint", found["fingerprint"])
+    assert run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "three", "--with-network")
+    assert (tmp_path / "three" / "network.safetensors").exists()
+
+
+def test_a_folder_of_query_photographs(capsys, tmp_path, found, services):
+    write_photographs(tmp_path / "album", 4)
+    (tmp_path / "album" / "notes.txt").write_text("no photograph")
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    answered = run(capsys, "user", "query", "album", "album/a001.png", "--top", "1")
+    assert [query["image"] for query in answered["queries"]] == [f"album/a{number:03d}.png" for number in range(4)]
+    assert all(query["matches"][0]["distance"] == 0 for query in answered["queries"])
+    (tmp_path / "empty").mkdir()
+    assert "must hold a photograph" in run(capsys, "user", "query", "empty", status=2)["reason"]
+
+
+def test_a_service_that_is_down_leaves_what_is_committed(capsys, tmp_path, found, services):
+    write_photographs(tmp_path / "album", 3)
+    services.unreachable = True
+    refused = run(capsys, "owner", "publish", "album", *ADDRESSES, status=4)
+    assert "3 photographs in all, waits in 4 orders of the outbox, and the same command goes on" in refused["reason"]
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "one", "--label", "anna")
+    refused = run(capsys, "owner", "revoke", "anna", *ADDRESSES, status=4)
+    assert "`jcbir owner send` goes on" in refused["reason"]
+    services.unreachable = False
+    assert run(capsys, "owner", "send", *ADDRESSES)["waiting"] == 0
+
+
 def test_the_authority_has_a_passphrase_of_its_own(capsys, tmp_path, monkeypatch):
     write_network(tmp_path / "net.safetensors")
     init = ("owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors")
@@ -391,11 +503,14 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
         os.umask(before)
     assert [query["folder"] for query in answer["queries"]] == ["results/a000", "results/a000-2"]
     files = [file for file in (tmp_path / "results").rglob("*") if file.is_file()]
-    assert len(files) == 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
-    kept = (tmp_path / "results" / "results.json").read_bytes()
-    # Another photograph into the same folder would replace the list of results.
-    assert run(capsys, "user", "query", "album/a001.png", "--out", "results", status=2)["error"] == "mistake"
-    assert (tmp_path / "results" / "results.json").read_bytes() == kept
+    # Two photographs, the one asked with, page and record.
+    assert len(files) == 2 * 5 and {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert {file.parent.stat().st_mode & 0o777 for file in files} == {0o700}
+    kept = {file: file.read_bytes() for file in files}
+    # The same name again, and another one: folders of their own.
+    for name, folder in (("a000", "results/a000-3"), ("a001", "results/a001")):
+        assert run(capsys, "user", "query", f"album/{name}.png", "--top", "1")["queries"][0]["folder"] == folder
+    assert kept == {file: file.read_bytes() for file in files}
     run(capsys, "owner", "revoke", "--all", *ADDRESSES)
     run(capsys, "user", "query", "album/a001.png", "--out", "refused", status=3)
     assert not (tmp_path / "refused").exists()
@@ -405,16 +520,38 @@ def test_results_keep_to_the_umask_and_overwrite_nothing(capsys, tmp_path, found
     ("words", "reason"),
     [
         (("owner", "publish", "album", "--cloud", "localhost:8470"), "cloud: must be an address like https://"),
-        (("owner", "publish", "a.txt"), "folder: must be a folder, got a file"),
+        (("owner", "publish", "album", "--cloud", "http://elsewhere"), "cloud: must be https, or http to this machine"),
+        (("owner", "publish", "album", "--cloud", "https://here:many"), "cloud: must be an address like https://"),
+        (("owner", "publish", "album", "--certificate", "no.pem"), "certificate: must be a file, got nothing at"),
+        (
+            ("owner", "publish", "album", "--home", "elsewhere"),
+            "home: must be an owner's folder, which `jcbir owner init`",
+        ),
+        (("owner", "publish", "a.txt"), "folder: must be a folder, got the file 'a.txt'"),
         (("owner", "publish", "nowhere"), "folder: must be a folder, got nothing"),
         (("owner", "publish", "album", "--segment", "0"), "segment: must be at least 1"),
         (("owner", "grant", "a.txt", "--out", "x", "--days", "0"), "days: must be above 0"),
-        (("owner", "grant", "a.txt", "--out", "a.txt"), "out: must be a folder, got a file"),
-        (("user", "query", "album", "--out", "x"), "images: must be photographs, got the folder 'album'"),
-        (("user", "query", "no.png", "--out", "x"), "images: must be photographs, got nothing at 'no.png'"),
+        (("owner", "grant", "a.txt", "--out", "a.txt"), "out: must be a folder, got the file"),
+        (("owner", "grant", "a.txt", "--out", "x"), "enrollment: must be the `enrollment.jcbir` of a user, got a text"),
+        (
+            ("owner", "grant", "no", "--out", "x"),
+            "enrollment: must be the `enrollment.jcbir` of a user, got nothing at",
+        ),
+        (("user", "join", "a.txt"), "folder: must be the folder that `jcbir owner grant` wrote, got the file 'a.txt'"),
+        (("user", "join", "album"), "got 'album', which has no admission.jcbir"),
+        (("user", "query", "no.png", "--out", "x"), "images: must be photographs or folders of them, got nothing at"),
+        (("user", "query", "a.txt", "--out", "x"), "images: must be photographs, got a text, 'a.txt'"),
+        (("user", "query", "empty.png", "--out", "x"), "images: must be photographs, got an empty file, 'empty.png'"),
+        (("user", "query", "jcbir-cloud/identity.secret", "--out", "x"), "got a secret file of jcbir"),
+        (
+            ("user", "query", "album/a000.png", "--out", "x"),
+            "home: must hold an admission, which `jcbir user join` takes",
+        ),
+        (("store", "info", "album"), "store: must be a folder of `jcbir serve cloud`, got the folder 'album'"),
+        (("cost", "--images", "0"), "images: must be at least 1"),
         (("user", "query", "a.txt", "--out", "x", "--top", "0"), "top: must be at least 1, got 0"),
         (("user", "query", "a.txt", "--out", "a.txt"), "out: must be a folder, got the file"),
-        (("owner", "train", "--out", "n", "a.txt"), "folder: must be a folder, got a file"),
+        (("owner", "train", "--out", "n", "a.txt"), "folder: must be a folder, got the file"),
     ],
 )
 def test_cheap_checks_come_before_the_passphrase(capsys, tmp_path, monkeypatch, words, reason):
@@ -422,6 +559,7 @@ def test_cheap_checks_come_before_the_passphrase(capsys, tmp_path, monkeypatch, 
     monkeypatch.delenv("JCBIR_PASSPHRASE")
     write_photographs(tmp_path / "album", 1)
     (tmp_path / "a.txt").write_text("a text")
+    (tmp_path / "empty.png").touch()
     refused = run(capsys, *words, status=2)
     assert refused["error"] == "mistake" and reason in refused["reason"]
 

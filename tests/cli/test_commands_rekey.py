@@ -1,6 +1,5 @@
 """`jcbir owner rekey` moves a collection to a new epoch; whatever interrupts it, nothing is lost, nobody is let in."""
 
-import json
 import os
 import secrets
 import shutil
@@ -20,6 +19,7 @@ from command_world import (
 from paillier_vectors import stored_key
 
 from jcbir.cli import owner as owner_commands, publish as publishing, rekey as rekeying, workspace as workspaces
+from jcbir.cli.names import read_names, write_names
 from jcbir.cli.outbox import pending
 from jcbir.protocol import owner
 from jcbir.protocol.messages import Recalled
@@ -184,10 +184,19 @@ def test_what_the_cloud_sends_is_checked(capsys, services, monkeypatch):
     assert run(capsys, *REKEY)["epoch"] == 1
 
 
+def test_a_dry_run_says_what_would_be_moved(capsys, services):
+    foreseen = run(capsys, "owner", "rekey", "--dry-run")
+    assert (foreseen["dry_run"], foreseen["epoch"], foreseen["going_on"]) == (True, 1, False)
+    assert foreseen["images_taken_back"] == run(capsys, "owner", "info")["published"] > 0
+    assert services.cloud.card.epoch == 0 and not workspaces.Path("jcbir-owner", rekeying.EPOCH).exists()
+
+
 def test_a_code_that_was_not_kept(capsys, services):
     file = sorted(workspaces.Path("jcbir-owner", workspaces.NAMES).iterdir())[0]
-    entries = json.loads(file.read_text())
-    file.write_text(json.dumps({key: {k: v for k, v in e.items() if k != "code"} for key, e in entries.items()}))
+    with open_workspace(workspaces.Path("jcbir-owner")) as workspace:
+        entries = read_names(file, workspace.owner)
+        plain = {key: {k: v for k, v in e.items() if k != "code"} for key, e in entries.items()}
+        write_names(file, plain, workspace.owner)
     refused = run(capsys, *REKEY, status=5)
     assert "no code of 2 images" in refused["reason"] and services.cloud.card.epoch == 0
 
@@ -222,7 +231,7 @@ def rekey(path, services, tick):
     def carrier(side):
         def carry(message):
             tick()
-            services.send_order(f"http://{side}", message)
+            services.send_order(f"https://{side}", message)
             tick()
 
         return carry

@@ -9,7 +9,8 @@ import pytest
 from protocol_world import BITS, NOW, SCHEMES, SPLIT, make_world, numbers_of, search
 
 from jcbir.protocol import owner, user, wire
-from jcbir.protocol.leakage import authority_view, describe, server_view, views
+from jcbir.protocol.leakage import authority_view, describe, describe_query, server_view, views
+from jcbir.protocol.messages import Delivery, Query
 from jcbir.ranking import mask_index, mask_query, plan
 from jcbir.sealing import image_key
 
@@ -222,3 +223,16 @@ def test_the_table_in_the_docs_is_what_the_code_computes():
     text = page.read_text()
     missing = [row for row in leakage_rows() if row not in text]
     assert not missing, "docs/threat-model.md lacks:\n" + "\n".join(missing)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_what_a_user_says_of_one_query_is_what_the_transcript_says(scheme):
+    world = search(make_world(), QUERIES, scheme=scheme).world
+    said = {type(line.message): line.message for line in world.transcript}
+    rows = describe_query(said[Query], said[Delivery])
+    of_query = {row["party"]: row["learned"] for row in rows if row["scheme"] == scheme}
+    of_run = {row["party"]: row["learned"] for row in describe(world.transcript) if row["scheme"] == scheme}
+    assert {row["party"] for row in rows} == {"server", "authority", "user", "owner"}
+    assert of_query["server"] == of_run["server"]
+    # Without a head a user does not know how many images there are.
+    assert said[Delivery].head is None and of_query["user"] == of_run["user"].replace(" of 30 ", " of all ")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from protocol_world import NOW, SCHEMES, make_world, score, search, session_of
 
-from jcbir.protocol import audit, authority, messages, owner, server, session, user
+from jcbir.protocol import audit, authority, messages, owner, server, session, user, wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.messages import (
@@ -23,7 +23,14 @@ from jcbir.protocol.messages import (
     Revocation,
     SealedImage,
 )
-from jcbir.protocol.refusals import ForgedGrantError, ForgedReplyError, RefusalError, TamperedQueryError
+from jcbir.protocol.refusals import (
+    ForeignCollectionError,
+    ForgedGrantError,
+    ForgedReplyError,
+    RefusalError,
+    StaleQueryError,
+    TamperedQueryError,
+)
 
 
 def signed_messages():
@@ -32,7 +39,7 @@ def signed_messages():
     said = {type(line.message): line.message for line in world.transcript}
     me, query = user.ask(world.me, world.codes[:1], top=2, now=NOW, draw=secrets.token_bytes)
     cloud, report = score(world._replace(me=me), query)
-    _, ranking = authority.answer(world.holder, report, now=NOW)
+    answered, ranking = authority.answer(world.holder, report, now=NOW)
     succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
     _, publication, catalog = owner.publish(
         world.own,
@@ -45,6 +52,8 @@ def signed_messages():
     )
     withdrawal, revocation = owner.withdraw(world.own, world.names[:1])[1], owner.revoke(world.own, [bytes(16)])[1]
     recall = owner.recall(world.own, list(world.cloud.images)[:2], now=NOW, draw=secrets.token_bytes)
+    inquiry = owner.inquire(world.own, now=NOW, draw=secrets.token_bytes)
+    usage = authority.usage(answered, inquiry, now=NOW)
     delivery = server.deliver(cloud, ranking)[1]
 
     shown = session.audited_system()
@@ -63,6 +72,8 @@ def signed_messages():
         "Succession": (succession, lambda message: server.succeed(world.cloud, message)),
         "Appointment": (appointment, lambda message: authority.succeed(world.holder, message)),
         "Recall": (recall, lambda message: server.recall(world.cloud, message, now=NOW, most_bytes=1)),
+        "Inquiry": (inquiry, lambda message: authority.usage(world.holder, message, now=NOW)),
+        "Usage": (usage, lambda message: owner.check_usage(world.own, inquiry, message)),
         "Enrollment": (
             said[Enrollment], lambda message: owner.admit(world.own, message, now=NOW, draw=secrets.token_bytes)
         ),
@@ -283,3 +294,30 @@ def test_the_parts_of_a_card_and_a_grant_are_all_in_the_digest():
             server.accept(server.Server(world.own.card), dataclasses.replace(publication, card=other))
     assert isinstance(publication.images[0], SealedImage)
     assert {field.name for field in dataclasses.fields(Catalog)} >= {"hashes", "hints", "image_ids"}
+
+
+def test_only_the_owner_learns_how_much_is_asked():
+    """The owner hears how many queries and pictures a grant took of this day, and not which."""
+    world = make_world()
+    me, query = user.ask(world.me, world.codes[:2], top=3, now=NOW, draw=secrets.token_bytes)
+    _, report = score(world._replace(me=me), query)
+    holder, ranking = authority.answer(world.holder, report, now=NOW)
+    asked = owner.inquire(world.own, now=NOW, draw=secrets.token_bytes)
+    told = authority.usage(holder, asked, now=NOW)
+    (use,) = owner.check_usage(world.own, asked, told).values()
+    assert (use.grant_id, use.queries, use.images) == (me.grant.grant_id, 2, len(ranking.image_ids))
+    assert not any(image_id.encode() in wire.to_bytes(told) for image_id in ranking.image_ids)
+    # Another day, nothing yet.
+    tomorrow = owner.inquire(world.own, now=NOW + 86400, draw=secrets.token_bytes)
+    assert authority.usage(holder, tomorrow, now=NOW + 86400).uses == ()
+
+    with pytest.raises(StaleQueryError):
+        authority.usage(holder, asked, now=NOW + 301)
+    with pytest.raises(ForgedReplyError, match="answers inquiry"):
+        owner.check_usage(world.own, owner.inquire(world.own, now=NOW, draw=secrets.token_bytes), told)
+    stranger = dataclasses.replace(world.own, signing_secret=bytes(32))
+    with pytest.raises(ForgedReplyError):
+        authority.usage(holder, owner.inquire(stranger, now=NOW, draw=secrets.token_bytes), now=NOW)
+    other = dataclasses.replace(asked, epoch=asked.epoch + 1)
+    with pytest.raises(ForeignCollectionError):
+        authority.usage(holder, other, now=NOW)

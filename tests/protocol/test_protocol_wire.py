@@ -31,6 +31,8 @@ def messages() -> dict:
     extra = [withdrawal, revocation, world.own.card, Refusal("stale-query", "too late")]
     audited = session.audited_system()
     extra += [audited.head, audited.audit, audited.opened]
+    inquiry = owner.inquire(world.own, now=NOW, draw=secrets.token_bytes)
+    extra += [inquiry, authority.usage(world.holder, inquiry, now=NOW)]
     extra += [succession, appointment, recall, recalled, Spending(bytes(16), 3, 2, ("a", "b"))]
     for message in [
         line.message for line in world.transcript if not isinstance(line.message, owner.Delegation)

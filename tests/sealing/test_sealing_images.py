@@ -129,7 +129,7 @@ def test_bad_input(unchecked):
         sealing.image_key(b"short", image_id="a", epoch=0, segment=0)
     with pytest.raises(ValueError, match="segment: must be"):
         sealing.image_key(bytes(32), image_id="a", epoch=0, segment=-1)
-    with pytest.raises(ValueError, match="strip 0 must be"):
+    with pytest.raises(ValueError, match="at strip 0"):
         list(sealing.seal_strips([PHOTO[:2]], shape=PHOTO.shape, **names))
     with pytest.raises(ValueError, match="must make up 5 rows"):
         list(sealing.seal_strips([], shape=PHOTO.shape, **names))

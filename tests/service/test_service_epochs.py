@@ -146,7 +146,7 @@ def test_a_query_at_hand_is_finished_by_those_who_began_it(tmp_path):
         answer = at_hand.result(60)
         assert (answer.status_code, refusal(answer).code) == (403, "revoked-grant")
         assert turning.result(60).status_code == 200
-        assert rig.metric("cloud", "jcbir_cloud_worker_deaths") == 0
+        assert rig.metric("cloud", "jcbir_cloud_worker_deaths_total") == 0
         with open_store(tmp_path / "store", card=new.card):
             pass
 

@@ -59,6 +59,7 @@ def seeds(rig):
         ("authority", "/v1/heads"): wire.to_bytes(owner.head(own, now=NOW)[1]),
         ("cloud", "/v1/audits"): wire.to_bytes(session.audited_system().audit),
         ("cloud", "/v1/recalls"): wire.to_bytes(owner.recall(own, list(world.cloud.images), now=NOW, draw=os.urandom)),
+        ("authority", "/v1/inquiries"): wire.to_bytes(owner.inquire(own, now=NOW, draw=os.urandom)),
         ("authority", "/v1/catalogs"): wire.to_bytes(sent[Catalog]),
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("authority", "/v1/revocations"): wire.to_bytes(revocation),
@@ -131,7 +132,7 @@ def test_state_is_as_before(rig, seeds):
     assert state_of(rig)[0]["images"] == 30 and state_of(rig)[1]["segments"] == 2
     assert rig.send("cloud", "GET", "/health").json()["pending"] == 0
     assert rig.metric("cloud", "jcbir_cloud_body_bytes") == 0
-    assert rig.metric("cloud", "jcbir_cloud_worker_deaths") == 0
+    assert rig.metric("cloud", "jcbir_cloud_worker_deaths_total") == 0
     assert rig.search(CODES)[0]
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
 from protocol_world import make_world
+from starlette.exceptions import HTTPException
 
 from jcbir.errors import FormatError
 from jcbir.paillier import secret
@@ -21,6 +22,7 @@ from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryErro
 from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Shapes
 from jcbir.service import _http as exchange, client, serving
+from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
 from jcbir.service._scoring import Pace, make_blinders, measure, predict, split_query, split_segments
@@ -154,18 +156,24 @@ def test_blinder_pool_waits_while_queries_do():
 
 def test_prometheus_text():
     telemetry = Telemetry("x")
-    telemetry.count("a_total", route="/v1")
-    telemetry.count("a_total", amount=2, route="/v1")
+    telemetry.count("requests_total", route="/v1")
+    telemetry.count("requests_total", amount=2, route="/v1")
     for seconds in (0.001, 0.3, 100.0):
-        telemetry.observe("s", seconds)
-    telemetry.gauge("g", lambda: 2.5)
+        telemetry.observe("score_duration_seconds", seconds)
+    telemetry.gauge("images", lambda: 2.5)
+    telemetry.gauge("worker_deaths_total", lambda: 1)
     lines = telemetry.text().splitlines()
-    assert 'x_a_total{route="/v1"} 3' in lines and "x_g 2.5" in lines and "x_s_count 3" in lines
-    assert 'x_s_bucket{le="0.005"} 1' in lines and 'x_s_bucket{le="0.5"} 2' in lines
-    assert 'x_s_bucket{le="60.0"} 2' in lines and 'x_s_bucket{le="+Inf"} 3' in lines
-    assert [line for line in lines if line.startswith("#")] == [
-        "# TYPE x_a_total counter", "# TYPE x_s histogram", "# TYPE x_g gauge"
+    assert 'x_requests_total{route="/v1"} 3' in lines and "x_images 2.5" in lines
+    times = [line.removeprefix("x_score_duration_seconds_") for line in lines if "_seconds_" in line]
+    assert {'bucket{le="0.005"} 1', 'bucket{le="0.5"} 2', 'bucket{le="60.0"} 2'} <= set(times)
+    assert {'bucket{le="+Inf"} 3', "count 3"} <= set(times)
+    assert [line for line in lines if line.startswith("# TYPE")] == [
+        "# TYPE x_requests_total counter", "# TYPE x_score_duration_seconds histogram", "# TYPE x_images gauge",
+        "# TYPE x_worker_deaths_total counter", "# TYPE x_build_info gauge",
     ]  # fmt: skip
+    # Each has a sentence, and none is said twice.
+    helped = [line.split()[2] for line in lines if line.startswith("# HELP")]
+    assert helped == [line.split()[2] for line in lines if line.startswith("# TYPE")] and len(helped) == len({*helped})
 
 
 def test_every_refusal_has_a_status_and_comes_back_as_itself():
@@ -310,9 +318,9 @@ def test_no_session_key_is_written(tmp_path, monkeypatch):
 
 def test_a_telemetry_without_times_shows_none():
     telemetry = Telemetry("x", times=False)
-    telemetry.observe("request_seconds", 0.3)
-    telemetry.count("a_total")
-    assert "seconds" not in telemetry.text() and "a_total" in telemetry.text()
+    telemetry.observe("request_duration_seconds", 0.3)
+    telemetry.count("refusals_total")
+    assert "seconds" not in telemetry.text() and "x_refusals_total 1" in telemetry.text()
 
 
 def test_client_sends_orders_only(unchecked):
@@ -320,6 +328,48 @@ def test_client_sends_orders_only(unchecked):
     with pytest.raises(ValueError, match="order"):
         client.send_order(link, Refusal("a", "b"))  # type: ignore[arg-type]
     assert not transport.asked
+
+
+@pytest.mark.parametrize(
+    ("health", "said"),
+    [
+        ({"service": "authority"}, ", which is an authority"),
+        ({"service": "cloud"}, ", which is a cloud"),
+        ([], ""),
+        ({}, ""),
+    ],
+)
+def test_the_address_of_another_service_is_named(health, said):
+    def answer(request):
+        if request.url.path == "/health":
+            return httpx.Response(200, json=health)
+        return httpx.Response(404, content=exchange.refuse(HTTPException(404)).body)
+
+    with httpx.Client(base_url="http://here", transport=httpx.MockTransport(answer)) as http:
+        link = client.Link("http://here", http, 5.0, 1 << 20)
+        with pytest.raises(ValueError, match="url: must be of a service that has /v1/card, got http://here") as error:
+            client.fetch_card(link)
+    assert str(error.value).endswith(f"http://here{said}") and not hasattr(error.value, "code")
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "up"),
+    [
+        (200, b'{"ok": true, "service": "authority"}', True),
+        (503, b'{"ok": false, "service": "authority"}', False),
+        # A cloud that was given its own address, or that of anything else.
+        (200, b'{"ok": true, "service": "cloud"}', False),
+        (200, b"<html>", False),
+        (200, b"[]", False),
+    ],
+)
+def test_an_authority_is_up_when_it_says_so(status, content, up):
+    async def ask():
+        transport = httpx.MockTransport(lambda request: httpx.Response(status, content=content))
+        async with httpx.AsyncClient(base_url="http://there", transport=transport) as http:
+            return await is_up(http)
+
+    assert asyncio.run(ask()) is up
 
 
 def test_tls_needs_both_files():

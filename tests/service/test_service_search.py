@@ -80,13 +80,13 @@ def test_many_at_once(rig):
 
 
 def test_dead_workers_are_replaced_and_their_share_redone(rig):
-    before = rig.metric("cloud", "jcbir_cloud_worker_deaths")
+    before = rig.metric("cloud", "jcbir_cloud_worker_deaths_total")
     dead = set(rig.worker_ids())
     for process in dead:
         os.kill(process, signal.SIGKILL)
     right(rig, rig.search(CODES), CODES)
     right(rig, rig.search(CODES), CODES)
-    assert rig.metric("cloud", "jcbir_cloud_worker_deaths") >= before + 1
+    assert rig.metric("cloud", "jcbir_cloud_worker_deaths_total") >= before + 1
     assert not dead & set(rig.worker_ids()) or len(dead & set(rig.worker_ids())) < len(dead)
 
 

@@ -13,7 +13,7 @@ import socket
 import unicodedata
 import urllib.parse
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -138,19 +138,11 @@ def build_page(name: str, routes: Sequence[BaseRoute], *, port: int, token: str,
 
 
 class PageDoor:
-    """The socket of a page, open from the start, so that its port is known before there is a page."""
+    """The way to a page: a socket that listens from the start, so that its port is known before there is a page."""
 
-    def __init__(self, place: PageServer) -> None:
-        if not 0 <= place.port <= 65535:
-            raise ValueError(f"port: must be 0 to 65535, got {place.port}")
-        self.socket = socket.socket()
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            self.socket.bind(("127.0.0.1", place.port))
-        except OSError as error:
-            self.socket.close()
-            raise OSError(f"port: must be free, got 127.0.0.1:{place.port}: {error.strerror}") from None
-        self.port, self.token, self.browser = self.socket.getsockname()[1], secrets.token_urlsafe(32), place.browser
+    def __init__(self, listener: socket.socket, *, browser: bool) -> None:
+        self.listener, self.browser = listener, browser
+        self.port, self.token = listener.getsockname()[1], secrets.token_urlsafe(32)
         self.server: uvicorn.Server | None = None
 
     def serve(self, app: ASGIApp, console: CommandConsole) -> None:
@@ -165,13 +157,28 @@ class PageDoor:
         answer(console, record, lines=[f"open {link}", "the link is good once; Ctrl-C closes the page"])
         if self.browser:
             webbrowser.open(link)
-        with self.socket, contextlib.suppress(KeyboardInterrupt):
-            self.server.run(sockets=[self.socket])
+        with contextlib.suppress(KeyboardInterrupt):
+            self.server.run(sockets=[self.listener])
 
     def close(self) -> None:
         """End serving."""
         if self.server is not None:
             self.server.should_exit = True
+
+
+@contextlib.contextmanager
+def open_door(place: PageServer) -> Iterator[PageDoor]:
+    """Listen on this machine alone, for the length of a block."""
+    if not 0 <= place.port <= 65535:
+        raise ValueError(f"port: must be 0 to 65535, got {place.port}")
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind(("127.0.0.1", place.port))
+            listener.listen()
+        except OSError as error:
+            raise OSError(f"port: must be free, got 127.0.0.1:{place.port}: {error.strerror}") from None
+        yield PageDoor(listener, browser=place.browser)
 
 
 async def read_body(request: Request, *, most: int) -> bytes:

@@ -1,18 +1,17 @@
 """`jcbir owner open`: a page to look after a collection on. Its orders are the commands of `jcbir owner`, run here."""
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import json
 import os
 import tempfile
-import unicodedata
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import PIL.Image
 import rich.console
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -32,13 +31,15 @@ from jcbir.cli.page.app import (
     PICTURE_POLICY,
     PageDoor,
     build_page,
+    open_door,
     read_body,
     stated_name,
 )
 from jcbir.cli.passphrase import read_passphrase
 from jcbir.cli.publish import published_names
+from jcbir.cli.results import harmless_name
 from jcbir.cli.workspace import open_workspace
-from jcbir.data import decode_image, decode_whole, read_encoded
+from jcbir.data import decode_image, decode_whole, encode_jpeg, read_encoded
 from jcbir.storage import _keys as keys, card_fingerprint, write_file
 from jcbir.storage._files import PRIVATE
 
@@ -47,9 +48,8 @@ MOST_DEPTH = 16
 
 
 def open_page(command: options.OwnerOpen, console: CommandConsole) -> None:
-    door = PageDoor(command.page)
-    passphrase = read_passphrase(command.place.passphrase_file, purpose=owner.KEYS)
-    with tempfile.TemporaryDirectory() as folder:
+    with open_door(command.page) as door, tempfile.TemporaryDirectory() as folder:
+        passphrase = read_passphrase(command.place.passphrase_file, purpose=owner.KEYS)
         page = _Page(command, passphrase, Path(folder))
         # A wrong passphrase is found before there is a page.
         page.look()
@@ -138,7 +138,7 @@ class _Page:
         place = self.command.place
         with open_workspace(place.home, passphrase=self.passphrase, work=keys.WORK) as workspace:
             self.entries = published_names(workspace)
-            card = workspace.owner.card
+            state, card = workspace.owner, workspace.owner.card
             self.state = {
                 "collection": card.collection,
                 "epoch": card.epoch,
@@ -158,6 +158,9 @@ class _Page:
                 "cloud": self.command.links.cloud,
                 "authority": self.command.links.authority,
             }
+        # An authority that is away leaves the use unknown; /services says that it is.
+        with contextlib.suppress(ConnectionError):
+            self.state["grants"] = owner.with_use(self.state["grants"], state, self.command.links)
         return self.state
 
     def busy(self) -> bool:
@@ -278,9 +281,10 @@ class _Form:
 
 def _publish(page: options.OwnerOpen, form: _Form) -> options.OwnerPublish:
     """The album, or another folder of this machine."""
+    bare = form.flag("bare")
     return options.OwnerPublish(
-        Path(form.text("folder") or page.album), withdraw_missing=form.flag("withdraw_missing"), place=page.place,
-        links=page.links,
+        Path(form.text("folder") or page.album), withdraw_missing=form.flag("withdraw_missing"), no_names=bare,
+        no_dates=bare, place=page.place, links=page.links,
     )  # fmt: skip
 
 
@@ -290,12 +294,20 @@ def _withdraw(page: options.OwnerOpen, form: _Form) -> options.OwnerWithdraw:
 
 def _grant(page: options.OwnerOpen, form: _Form) -> options.OwnerGrant:
     """Into a folder of its own."""
-    limits = {name: form.whole(name) for name in ("max_results", "queries_per_day", "images_per_day", "cover")}
+    label = form.text("label")
     return options.OwnerGrant(
-        form.file("enrollment"), out=_free(page.admissions / (_safe(form.text("label")) or "user")),
-        label=form.text("label"), days=form.number("days"), rights=("rank", "open") if form.flag("open") else ("rank",),
-        cloud=page.links.cloud, place=page.place, **limits,
-    )  # fmt: skip
+        form.file("enrollment"),
+        out=_free(page.admissions / (harmless_name(label) or "user")),
+        label=label,
+        days=form.number("days"),
+        max_results=form.whole("max_results"),
+        queries_per_day=form.whole("queries_per_day"),
+        images_per_day=form.whole("images_per_day"),
+        cover=form.whole("cover"),
+        rights=("rank", "open") if form.flag("open") else ("rank",),
+        cloud=page.links.cloud,
+        place=page.place,
+    )
 
 
 def _revoke(page: options.OwnerOpen, form: _Form) -> options.OwnerRevoke:
@@ -329,14 +341,13 @@ def _thumbnail(entry: Mapping[str, str]) -> Response:
         raise HTTPException(404, "photograph: is not where it was published from") from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise HTTPException(404, "photograph: was changed since it was published")
-    body = io.BytesIO()
-    PIL.Image.fromarray(decode_whole(content, longest_side=THUMBNAIL_SIDE)).save(body, "JPEG", quality=80)
-    return Response(body.getvalue(), media_type="image/jpeg", headers={"content-security-policy": PICTURE_POLICY})
+    small = encode_jpeg(decode_whole(content, longest_side=THUMBNAIL_SIDE))
+    return Response(small, media_type="image/jpeg", headers={"content-security-policy": PICTURE_POLICY})
 
 
 def _take_file(album: Path, name: str, content: bytes) -> dict[str, Any]:
     """Put a photograph into the album, beside what is there; what is no photograph stays outside."""
-    parts = [_safe(part) for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
+    parts = [harmless_name(part) for part in PurePosixPath(name).parts if part not in ("/", ".", "..")]
     if not parts or not all(parts) or len(parts) > MOST_DEPTH:
         raise ValueError(f"name: must be that of a photograph, got {name!r}")
     decode_image(content, size=8)
@@ -358,12 +369,3 @@ def _free(path: Path) -> Path:
     while os.path.lexists(found):
         found, number = path.with_name(f"{path.stem}-{number}{path.suffix}"), number + 1
     return found
-
-
-def _safe(part: str) -> str:
-    """A name as one part of a path: no separators, not hidden, of a length that every disk takes."""
-    found = "".join("_" if letter in '/\\:*?"<>|' else letter for letter in unicodedata.normalize("NFC", part))
-    stem, suffix = os.path.splitext(found.strip().lstrip("."))
-    while len((stem + suffix).encode(errors="replace")) > 200:
-        stem, suffix = stem[:-1], suffix[:20]
-    return (stem + suffix).strip()

@@ -1,14 +1,13 @@
 """`jcbir user open`: a page to search on. Network, keys and what was found stay in memory."""
 
 import asyncio
+import contextlib
 import io
-import json
 import secrets
 import time
 import zipfile
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -23,23 +22,23 @@ from starlette.types import ASGIApp
 
 from jcbir.cli import options
 from jcbir.cli.checks import find_cloud
-from jcbir.cli.console import CommandConsole
+from jcbir.cli.console import CommandConsole, date
 from jcbir.cli.network import NETWORK, Hasher, open_hasher
 from jcbir.cli.page.app import (
     MOST_BYTES,
     PageDoor,
     build_page,
     download_response,
+    open_door,
     picture_response,
     read_body,
     stated_name,
 )
-from jcbir.cli.results import describe_match, file_names, harmless_name
+from jcbir.cli.results import describe_match, file_names, free_names, harmless_name, result_files
 from jcbir.cli.user import ask_cloud, open_member, used_today
 from jcbir.data import decode_image
 from jcbir.protocol import user as protocol
 from jcbir.protocol.leakage import describe_query
-from jcbir.sealing import Photograph
 from jcbir.storage import card_fingerprint
 
 KEPT_BYTES = 1 << 30
@@ -51,25 +50,28 @@ class Kept(NamedTuple):
 
     Attributes:
         name: of the query photograph.
-        matches: pseudonym and distance, best first.
-        photographs: what was opened, in the same order; None without the right to open.
+        content: of it.
+        matches: best first.
+        about: what else is noted of the query.
     """
 
     name: str
+    content: bytes
     matches: tuple[protocol.Match, ...]
-    photographs: tuple[Photograph | None, ...]
+    about: dict[str, Any]
 
 
 def open_page(command: options.UserOpen, console: CommandConsole) -> None:
     from jcbir.service.client import connect
 
     url = find_cloud(command)
-    door = PageDoor(command.page)
-    member, digits = open_member(command.place)
-    hasher = open_hasher(command.place.home / NETWORK, sha256=digits)
-    with connect(
-        url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout
-    ) as link:
+    with contextlib.ExitStack() as stack:
+        door = stack.enter_context(open_door(command.page))
+        member, digits = open_member(command.place)
+        hasher = open_hasher(command.place.home / NETWORK, sha256=digits)
+        link = stack.enter_context(
+            connect(url, certificate=command.certificate, insecure_http=command.insecure_http, timeout=command.timeout)
+        )
         page = _Page(command, member, hasher, link, url)
         door.serve(page.app(door), console)
 
@@ -85,7 +87,7 @@ class _Page:
     def app(self, door: PageDoor) -> ASGIApp:
         """The application."""
 
-        @asynccontextmanager
+        @contextlib.asynccontextmanager
         async def live(app: Starlette) -> AsyncIterator[None]:
             # The first query need not wait for compilation.
             task = asyncio.create_task(self.warm())
@@ -130,9 +132,8 @@ class _Page:
                 "bits": card.bits,
                 "fingerprint": card_fingerprint(card),
                 "cloud": self.url,
-                "scheme": self.command.scheme,
                 "rights": list(grant.rights),
-                "expires": grant.expires,
+                "expires": date(grant.expires),
                 "cover": grant.cover,
                 "max_results": grant.max_results,
                 "budget": self.budget(),
@@ -158,22 +159,27 @@ class _Page:
         )  # fmt: skip
         self.member = answered.member
         matches = answered.matches[0]
-        kept = Kept(name, matches, tuple(match.photograph for match in matches))
+        about = {
+            "collection": self.member.card.collection,
+            "scheme": answered.query.request.scheme,
+            "head": self.member.head,
+            "audited": blocks,
+        }
+        kept = Kept(name, content, matches, about)
         self.asked += 1
         self.keep(self.asked, kept)
         spent = time.perf_counter() - begin
         return {
             "query": self.asked,
             "name": name,
-            "head": self.member.head,
-            "audited": blocks,
+            **about,
             "learned": describe_query(answered.query, answered.delivery),
             "budget": self.budget(),
             "seconds": {
                 "all": round(spent, 3), "services": round(answered.waited, 3), "hash": round(hashed - begin, 3),
                 "own": round(spent - answered.waited, 3),
             },
-            "matches": [_describe(*each) for each in zip(matches, kept.photographs, strict=True)],
+            "matches": [_describe(match) for match in matches],
         }  # fmt: skip
 
     def keep(self, number: int, kept: Kept) -> None:
@@ -201,7 +207,7 @@ class _Page:
         """GET /queries/N/PLACE, to look at; with `?save` to save."""
         kept = self.find(request)
         place = request.path_params["place"]
-        photograph = kept.photographs[place] if place < len(kept.photographs) else None
+        photograph = kept.matches[place].photograph if place < len(kept.matches) else None
         if photograph is None:
             raise HTTPException(404, "place: no picture was opened there")
         if "save" in request.query_params:
@@ -222,35 +228,26 @@ class _Page:
         return kept
 
 
-def _describe(match: protocol.Match, photograph: Photograph | None) -> dict[str, Any]:
-    shown = {} if photograph is None else {**photograph._asdict(), "data": len(photograph.data)}
-    return {"image_id": match.image_id, "distance": match.distance, "photograph": shown or None}
+def _describe(match: protocol.Match) -> dict[str, Any]:
+    """A match as the page shows it."""
+    return {**describe_match(match, None), "opened": match.photograph is not None}
 
 
 def _archive(chosen: Sequence[Kept]) -> bytes:
-    """Pictures in a folder for each query, under their own names, and a `results.json`."""
-    body, folders, record = io.BytesIO(), set(), []
+    """What the command line writes, a folder for each query."""
+    body = io.BytesIO()
+    folders = free_names([harmless_name(PurePosixPath(kept.name).stem) or "query" for kept in chosen])
     with zipfile.ZipFile(body, "w") as archive:
-        for kept in chosen:
-            stem, number = harmless_name(PurePosixPath(kept.name).stem) or "query", 1
-            folder = stem
-            while folder in folders:
-                number += 1
-                folder = f"{stem}-{number}"
-            folders.add(folder)
-            lines = []
-            for match, name in zip(kept.matches, file_names(kept.photographs), strict=True):
-                file = name and f"{folder}/{name}"
-                if file is not None and match.photograph is not None:
-                    archive.writestr(file, match.photograph.data)
-                lines.append(describe_match(match, file))
-            record.append({"image": kept.name, "matches": lines})
-        archive.writestr("results.json", json.dumps({"queries": record}, indent=1))
+        for folder, kept in zip(folders, chosen, strict=True):
+            files, _ = result_files(kept.name, kept.content, kept.matches, record=kept.about)
+            for name, content in files.items():
+                archive.writestr(f"{folder}/{name}", content)
     return body.getvalue()
 
 
 def _bytes(kept: Kept) -> int:
-    return sum(len(each.data) for each in kept.photographs if each is not None)
+    opened = (match.photograph for match in kept.matches)
+    return len(kept.content) + sum(len(photograph.data) for photograph in opened if photograph is not None)
 
 
 def _whole(request: Request, name: str, *, least: int) -> int:

@@ -54,15 +54,23 @@ function showPhotographs() {
   showChosen();
 }
 
+/** What a grant took of its day, where the authority says so, and of how much. */
+function today(grant, what) {
+  const most = grant[`${what}_per_day`];
+  const words = what === "queries" ? ["query", "queries"] : ["picture", "pictures"];
+  if (most === undefined) return "";
+  return grant.status === "in force" && `${what}_today` in grant
+    ? `${grant[`${what}_today`]} of ${count(most, ...words)}` : count(most, ...words);
+}
+
 function grantRow(grant) {
   const inForce = grant.status === "in force";
   const name = grant.label || grant.grant.slice(0, 8);
   return el("tr", {},
     el("th", { scope: "row" }, name, el("p", { class: "quiet" }, grant.rights.includes("open") ? "finds and opens" : "finds only")),
-    el("td", { class: "numbers" }, day(new Date(grant.expires * 1000)),
+    el("td", { class: "numbers" }, day(new Date(grant.expires)),
       el("p", { class: `state quiet ${inForce ? "good" : ""}` }, grant.status)),
-    el("td", { class: "numbers" }, ...(grant.queries_per_day
-      ? [count(grant.queries_per_day, "query", "queries"), el("br"), count(grant.images_per_day, "picture")] : [])),
+    el("td", { class: "numbers" }, today(grant, "queries"), el("br"), today(grant, "images")),
     el("td", { class: "end" }, inForce
       ? el("button", { type: "button", class: "danger", "aria-label": `Revoke ${name}`, onclick: () => revoke(grant, name) }, "Revoke")
       : ""));
@@ -105,6 +113,7 @@ function showNotes(notes) {
 }
 
 function endWork(title, notes = []) {
+  find("work").hidden = notes.length === 0;
   find("work-title").textContent = title;
   find("progress").hidden = true;
   find("progress-text").textContent = "";
@@ -180,7 +189,7 @@ const takeFiles = (files) => work(async () => {
     endWork("Nothing to publish", notes);
     return;
   }
-  await send("orders/publish", {});
+  await send("orders/publish", { bare: find("bare").checked });
   await follow(notes);
 });
 
@@ -205,7 +214,7 @@ find("folder").addEventListener("change", async (event) => {
 takeDrops((files) => files.length && takeFiles(files));
 find("place").addEventListener("submit", async (event) => {
   event.preventDefault();
-  await command("publish", { folder: find("path").value, withdraw_missing: find("missing").checked });
+  await command("publish", { folder: find("path").value, withdraw_missing: find("missing").checked, bare: find("bare").checked });
 });
 find("filter").addEventListener("input", () => { most = PAGE; showPhotographs(); });
 find("more").addEventListener("click", () => { most += PAGE; showPhotographs(); });

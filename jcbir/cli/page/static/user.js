@@ -2,7 +2,6 @@ import { ask, bindClose, complain, count, day, el, find, say, takeDrops } from "
 
 const PARTIES = { server: "The cloud", authority: "The authority", owner: "The owner", user: "You" };
 let bits = 0;
-let integer = false;
 let answered = [];
 let line = Promise.resolve();
 let shown = [];
@@ -16,38 +15,38 @@ function showBudget(budget) {
 async function begin() {
   const state = await ask("state");
   ({ bits } = state);
-  integer = state.scheme === "integer";
   document.title = `${state.collection} – private search`;
   find("collection").textContent = state.collection;
-  find("expires").textContent = day(new Date(state.expires * 1000));
+  find("expires").textContent = day(new Date(state.expires));
   find("top").max = state.max_results;
   find("top").value = Math.min(10, state.max_results);
   find("rights").textContent = state.rights.includes("open") ? "find and open" : "find, without pictures";
-  for (const name of ["fingerprint", "cloud", "scheme", "epoch"]) find(name).textContent = state[name];
+  for (const name of ["fingerprint", "cloud", "epoch"]) find(name).textContent = state[name];
   showBudget(state.budget);
 }
 
-const apart = (distance) => (integer ? `difference of rank ${distance}` : `${distance} of ${bits} bits apart`);
-const taken = (photograph) => (photograph?.taken ? day(new Date(photograph.taken)) : "");
+/** How far a match is; the scheme `integer` ranks differences in place of bits. */
+const apart = (answer, match) => (answer.scheme === "integer" ? `difference of rank ${match.distance}` : `${match.distance} of ${bits} bits apart`);
+const taken = (match) => (match.taken ? day(new Date(match.taken)) : "");
+const nameOf = (match) => match.name || match.image_id;
 
 function matchItem(answer, match, number) {
-  const { photograph } = match;
   const path = `queries/${answer.query}/${number}`;
-  const name = photograph?.name || match.image_id;
-  const picture = photograph
+  const name = nameOf(match);
+  const picture = match.opened
     ? el("button", { type: "button", class: "picture", "aria-label": `Enlarge ${name}`, onclick: () => view(answer, number) },
-        el("img", { src: path, alt: photograph.caption || name, loading: "lazy" }))
+        el("img", { src: path, alt: match.caption || name, loading: "lazy" }))
     : el("div", { class: "blank" }, "not opened");
-  const near = integer ? null : el("meter", { min: 0, max: bits, value: bits - match.distance, "aria-hidden": "true" });
+  const near = answer.scheme === "integer" ? null : el("meter", { min: 0, max: bits, value: bits - match.distance, "aria-hidden": "true" });
   const also = el("p", { class: "also" });
-  const date = taken(photograph);
+  const date = taken(match);
   const caption = el("figcaption", {},
     el("span", { class: "title", title: name }, name),
     date ? el("span", { class: "quiet" }, date) : null,
-    photograph?.caption ? el("span", { class: "caption" }, photograph.caption) : null,
+    match.caption ? el("span", { class: "caption" }, match.caption) : null,
     el("span", { class: "line" },
-      el("span", { class: "quiet numbers" }, apart(match.distance)),
-      photograph ? el("a", { href: `${path}?save`, download: "", "aria-label": `Save ${name}` }, "Save") : null),
+      el("span", { class: "quiet numbers" }, apart(answer, match)),
+      match.opened ? el("a", { href: `${path}?save`, download: "", "aria-label": `Save ${name}` }, "Save") : null),
     near, also);
   const item = el("li", {}, el("figure", { class: "match" }, picture, caption));
   match.item = item;
@@ -140,15 +139,13 @@ async function search(name, file, card) {
 function take(files) {
   if (!find("top").reportValidity()) return;
   find("alert").replaceChildren();
-  for (const [name, file] of files) {
-    const card = waitingCard(name, file);
-    find("results").prepend(card);
-    line = line.then(() => search(name, file, card));
-  }
+  const cards = files.map(([name, file]) => waitingCard(name, file));
+  find("results").prepend(...cards);
+  for (const [number, [name, file]] of files.entries()) line = line.then(() => search(name, file, cards[number]));
 }
 
 function view(answer, number) {
-  shown = answer.matches.flatMap((match, each) => (match.photograph ? [[answer, each]] : []));
+  shown = answer.matches.flatMap((match, each) => (match.opened ? [[answer, each]] : []));
   place = shown.findIndex(([, each]) => each === number);
   showPlace();
   find("viewer").showModal();
@@ -156,13 +153,13 @@ function view(answer, number) {
 
 function showPlace() {
   const [answer, number] = shown[place];
-  const { photograph, distance } = answer.matches[number];
+  const match = answer.matches[number];
   const path = `queries/${answer.query}/${number}`;
   find("viewer-image").src = path;
-  find("viewer-image").alt = photograph.caption || photograph.name;
-  find("viewer-title").textContent = photograph.name;
-  find("viewer-about").textContent = [taken(photograph), apart(distance), `${place + 1} of ${shown.length} for ${answer.name}`].filter(Boolean).join(" · ");
-  find("viewer-caption").textContent = photograph.caption;
+  find("viewer-image").alt = match.caption || nameOf(match);
+  find("viewer-title").textContent = nameOf(match);
+  find("viewer-about").textContent = [taken(match), apart(answer, match), `${place + 1} of ${shown.length} for ${answer.name}`].filter(Boolean).join(" · ");
+  find("viewer-caption").textContent = match.caption ?? "";
   find("viewer-save").href = `${path}?save`;
   find("viewer-before").disabled = place === 0;
   find("viewer-after").disabled = place === shown.length - 1;
