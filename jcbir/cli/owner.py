@@ -351,12 +351,11 @@ def rekey(
         services["authority_key"], services["authority_sealing_key"] = keys_of
     if command.dry_run:
         with _opened(command.place, passphrase) as workspace:
+            _check_modulus_bits(workspace, command.modulus_bits)
             return answer(console, _foresee_rekey(workspace, command))
     second = authority or authority_passphrase(command.authority_passphrase_file)
     with _opened(command.place, passphrase) as workspace:
-        kind = workspace.owner.card.public.kind
-        if command.modulus_bits is not None and SECRET_KEY_KINDS[kind].renew is not None:
-            raise ValueError(f"modulus_bits: must be left out for {kind} keys, got {command.modulus_bits}")
+        _check_modulus_bits(workspace, command.modulus_bits)
 
         def make() -> protocol.Owner:
             secret = None
@@ -491,12 +490,18 @@ def _foresee_rekey(workspace: Workspace, command: options.OwnerRekey) -> dict[st
         "dry_run": True,
         "collection": owner.card.collection,
         "epoch": owner.card.epoch + 1,
-        "modulus_bits": command.modulus_bits or owner.card.public.key.bits,
+        "modulus_bits": command.modulus_bits or modulus_length(owner.card.public, bits=owner.card.bits),
         "going_on": not command.fresh and prepared is not None and prepared.epoch == owner.card.epoch + 1,
         "images_taken_back": 0 if command.fresh else len(owner.image_ids),
         "grants_ended": ended,
         "waiting": len(pending(workspace.path)),
     }
+
+
+def _check_modulus_bits(workspace: Workspace, modulus_bits: int | None) -> None:
+    kind = workspace.owner.card.public.kind
+    if modulus_bits is not None and SECRET_KEY_KINDS[kind].renew is not None:
+        raise ValueError(f"modulus_bits: must be left out for {kind} keys, got {modulus_bits}")
 
 
 def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:

@@ -174,7 +174,7 @@ def _figure(place: int, match: Mapping[str, Any]) -> str:
     def shown(field: str) -> str:
         return html.escape(printable(match.get(field) or ""))
 
-    name, link = shown("name") or shown("file") or match["image_id"], quote(match["file"] or "")
+    name, link = shown("name") or shown("file") or shown("image_id"), quote(match["file"] or "")
     lines = [f"<strong>{place}. <bdi>{name}</bdi></strong>", f"distance {match['distance']}"]
     lines += [f"<bdi>{told}</bdi>" for told in (shown("taken").replace("T", " "), shown("caption")) if told]
     if not link:

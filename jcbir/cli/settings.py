@@ -15,6 +15,7 @@ the environment over the file.
 """
 
 import dataclasses
+import itertools
 import os
 import tomllib
 import typing
@@ -71,14 +72,24 @@ def _from_environment(words: Sequence[str]) -> dict[str, Any]:
     named = {name: os.environ.get(f"JCBIR_{name.upper().replace('-', '_')}") for name in SHARED}
     found: dict[str, Any] = {name: value for name, value in named.items() if value}
     if "insecure-http" in found:
-        found["insecure-http"] = found["insecure-http"].lower() not in ("0", "false", "no")
+        found["insecure-http"] = _flag("JCBIR_INSECURE_HTTP", found["insecure-http"])
     return found
 
 
+def _flag(name: str, value: str) -> bool:
+    """A word for yes or no: whatever else was meant, it does not let in who reads along."""
+    answers = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if value.lower() not in answers:
+        raise ValueError(f"{name}: must be one of {', '.join(answers)}, got {value!r}")
+    return answers[value.lower()]
+
+
 def _from_service_file(words: Sequence[str], known: Sequence[str]) -> dict[str, Any]:
-    if words[0] != "serve" or "--config" not in words[:-1]:
+    stated = [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    stated += [word for option, word in itertools.pairwise(words) if option == "--config"]
+    if words[0] != "serve" or not stated:
         return {}
-    file = Path(words[words.index("--config") + 1])
+    file = Path(stated[0])
     if not file.is_file():
         raise FileNotFoundError(f"config: must be a TOML file, got nothing at {str(file)!r}")
     tree = _read(file)

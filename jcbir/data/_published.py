@@ -24,11 +24,13 @@ QUALITY = 92
 """JPEG quality of what is encoded anew."""
 
 # Frames, tables, scans and what is between them; neither APPn nor comments.
-_JPEG_KEPT = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF} - {0xC8}
+_JPEG_KEPT = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
 _JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-_PNG_KEPT = set(
-    b"IHDR PLTE IDAT IEND tRNS cHRM gAMA iCCP sBIT sRGB cICP mDCV cLLI bKGD hIST pHYs acTL fcTL fdAT".split()
-)
+# Chunk to its most bytes: what is longer holds something else as well.
+_PNG_KEPT = {
+    b"IHDR": 13, b"PLTE": 768, b"IEND": 0, b"tRNS": 256, b"cHRM": 32, b"gAMA": 4, b"sBIT": 4, b"sRGB": 1, b"cICP": 4,
+    b"mDCV": 24, b"cLLI": 8, b"bKGD": 6, b"hIST": 512, b"pHYs": 9, b"acTL": 8, b"fcTL": 26,
+} | dict.fromkeys((b"IDAT", b"fdAT", b"iCCP"), (1 << 31) - 1)  # fmt: skip
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_KEPT = {b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"}
 _WEBP_FRAME = {b"ALPH", b"VP8 ", b"VP8L"}
@@ -190,7 +192,7 @@ def _strip_png(encoded: bytes, orientation: int) -> bytes:
     while kind != b"IEND":
         length, kind = int.from_bytes(encoded[place : place + 4]), encoded[place + 4 : place + 8]
         chunk = encoded[place : place + 12 + length]
-        known = kind in _PNG_KEPT
+        known = length <= _PNG_KEPT.get(kind, -1)
         # A capital letter: without such a chunk the picture would be another one.
         if len(kind) < 4 or len(chunk) < 12 + length or (not known and kind[0] & 0x20 == 0):
             raise FormatError(f"encoded: must be PNG to its end, got chunk {kind!r} at byte {place}")

@@ -287,7 +287,8 @@ def _labels(name: str, value: Any) -> np.ndarray:
         return array.astype(np.float32)
     if array.dtype == bool:
         raise ValueError(f"{name}: must be {form}, got booleans [n]")
-    wrong = array[~((array >= 0) & (array == np.floor(array)))]
+    # What int64 cannot hold would become one class.
+    wrong = array[~((array >= 0) & (array < 2**63) & (array == np.floor(array)))]
     if wrong.size:
         raise ValueError(f"{name}: must be {form}, got {wrong[0]}")
     return array.astype(np.int64)

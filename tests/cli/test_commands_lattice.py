@@ -12,6 +12,7 @@ from command_world import (
     write_network,
     write_photographs,
 )
+from page_world import open_page
 
 from jcbir.protocol import owner
 from jcbir.storage import _keys as keys
@@ -35,7 +36,7 @@ def test_photographs_in_query_out(capsys, tmp_path, monkeypatch):
 
     def join():
         granted = run(
-            capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "http://cloud"
+            capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift", "--cloud", "https://cloud"
         )
         assert run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])["grant"] == granted["grant"]
 
@@ -45,7 +46,7 @@ def test_photographs_in_query_out(capsys, tmp_path, monkeypatch):
     answer = run(capsys, "user", "query", photograph, "--top", "7", "--out", "results")
     assert (answer["scheme"], len(answer["queries"][0]["matches"])) == ("lattice", 7)
     assert answer["queries"][0]["matches"][0]["distance"] == 0
-    assert json.loads((tmp_path / "results" / "results.json").read_text())["queries"]
+    assert len(json.loads((tmp_path / "results" / "a002" / "results.json").read_text())["matches"]) == 7
     for words, reason in (
         (("--audit", "1"), "audit: must be left out in a collection with lattice keys"),
         (("--scheme", "packed"), "public: must be a paillier key for packed"),
@@ -57,9 +58,13 @@ def test_photographs_in_query_out(capsys, tmp_path, monkeypatch):
     nearest = run(capsys, "user", "query", photograph, "--top", "1", "--out", "without")["queries"][0]["matches"]
     assert len(nearest) == 1
 
+    with open_page(capsys, "owner", "open", *ADDRESSES) as page:
+        assert page.enter().get("/state").json()["modulus_bits"] == 145
     before = services.holder.secret
-    refused = run(capsys, "owner", "rekey", "--modulus-bits", "2048", *ADDRESSES, status=2)
-    assert "modulus_bits: must be left out for lattice keys, got 2048" in refused["reason"]
+    for dry in ((), ("--dry-run",)):
+        refused = run(capsys, "owner", "rekey", "--modulus-bits", "2048", *dry, *ADDRESSES, status=2)
+        assert "modulus_bits: must be left out for lattice keys, got 2048" in refused["reason"]
+    assert run(capsys, "owner", "rekey", "--dry-run", *ADDRESSES)["modulus_bits"] == 145
     assert run(capsys, "owner", "rekey", *ADDRESSES)["in_collection"] == 6
     # No key of this kind serves two epochs.
     assert services.holder.secret.master != before.master

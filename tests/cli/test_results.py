@@ -120,6 +120,15 @@ def test_the_page_is_static_whatever_the_texts(photographs, asked):
     assert policy.startswith("default-src 'none'; ") and "unsafe" not in policy and "script" not in policy
 
 
+@given(TEXTS)
+def test_a_pseudonym_is_a_text_like_any_other(image_id):
+    # The owner's authority names it, and a grant that only ranks shows nothing else.
+    reader = Reader()
+    line = results.describe_match(Match(f"<meta http-equiv=refresh content=0;//a>{image_id}", 0, None), None)
+    reader.feed(contact_page({**ABOUT, "image": "a", "matches": [line]}))
+    assert sum(tag == "meta" for tag, _ in reader.tags) == 4 and "<meta http-equiv=refresh" in reader.text
+
+
 def test_a_folder_holds_files_page_and_record(tmp_path):
     evil = Photograph(b"evil", "text/html", "../../x.html", "<i>", "<script>alert(1)</script>")
     beach = Photograph(ASKED, "image/jpeg", "beach.jpg", "2024-05-01T12:30:00", "The four of us")

@@ -67,6 +67,14 @@ def test_what_is_no_option_is_named(folder, capsys, text, reason):
     assert run(capsys, *QUERY, status=2)["error"] == "mistake"
 
 
+def test_only_a_clear_yes_allows_plain_http(monkeypatch, capsys):
+    for value, allowed in (("1", True), ("YES", True), ("0", False), ("off", False), ("False", False)):
+        monkeypatch.setenv("JCBIR_INSECURE_HTTP", value)
+        assert parsed(*QUERY).insecure_http is allowed
+    monkeypatch.setenv("JCBIR_INSECURE_HTTP", "nope")
+    assert "JCBIR_INSECURE_HTTP: must be one of 1, true" in run(capsys, *QUERY, status=2)["reason"]
+
+
 def test_a_file_that_is_no_toml_is_named(folder):
     (folder / "jcbir.toml").write_text("cloud = ")
     with pytest.raises(FormatError, match=r"jcbir\.toml: must be TOML"):
@@ -82,6 +90,7 @@ def test_a_service_takes_its_options_from_a_file(folder):
     command = parsed(*CLOUD, "--config", "cloud.toml", "--port", "10")
     assert (command.limits.most_pending, command.limits.client_rate) == (7, (0.0, 0.0))
     assert (command.listen.port, command.connections.drain_seconds, command.authority) == (10, 3, "https://a")
+    assert parsed(*CLOUD, "--config=cloud.toml").limits.most_pending == 7
     (folder / "cloud.toml").write_text("most-waiting = 7\n")
     with pytest.raises(ValueError, match=r"cloud\.toml: in it must be options.*got 'most-waiting'"):
         settings.complete([*CLOUD, "--config", "cloud.toml"])

@@ -271,6 +271,21 @@ def test_what_decides_how_a_picture_looks_is_not_left_out():
             strip_metadata(b"\xff\xd8" + odd + save("JPEG")[2:], orientation=1)
 
 
+@pytest.mark.parametrize("kind", [b"pHYs", b"gAMA", b"sRGB", b"sBIT", b"bKGD", b"cICP", b"cLLI", b"acTL"])
+def test_a_chunk_that_is_longer_than_its_kind_stays_behind(kind):
+    plain = save("PNG")
+    assert published_file(plain[:33] + png_chunk(kind, SECRET) + plain[33:]).data == plain
+
+
+def test_what_stands_in_a_mark_without_content_stays_behind():
+    plain, segments = save("PNG"), save("JPEG")
+    ended = plain[:-12] + png_chunk(b"IEND", SECRET)
+    with pytest.raises(FormatError, match="chunk b'IEND'"):
+        strip_metadata(ended, orientation=1)
+    assert SECRET not in published_file(ended).data
+    assert strip_metadata(segments[:2] + segment(0xDF, SECRET) + segments[2:], orientation=1) == segments
+
+
 def test_a_frame_of_a_film_hides_nothing():
     film = webp(save_all=True, append_images=[Image.fromarray(255 - PIXELS)])
     place = film.index(b"ANMF")

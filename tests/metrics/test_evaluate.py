@@ -186,6 +186,8 @@ def test_class_numbers_and_one_hot_rows_mean_the_same():
         (2, np.arange(7) - 1, "query_labels: must be class numbers .*, got -1"),
         (2, np.arange(7) + 0.5, "query_labels: must be class numbers .*, got 0.5"),
         (2, np.full(7, np.nan), "query_labels: must be class numbers .*, got nan"),
+        (2, np.full(7, np.inf), "query_labels: must be class numbers .*, got inf"),
+        (2, np.full(7, 1e20), "query_labels: must be class numbers .*, got 1e+"),
         (2, np.ones((6, CLASSES)), "query_labels: must be one row a code, that is 7, got 6"),
         (3, np.arange(60), "database_labels: must be rows of 4 like query_labels"),
     ],

@@ -40,6 +40,7 @@ from jcbir.cli.publish import published_names
 from jcbir.cli.results import harmless_name
 from jcbir.cli.workspace import open_workspace
 from jcbir.data import decode_image, decode_whole, encode_jpeg, read_encoded
+from jcbir.ranking._table import modulus_length
 from jcbir.storage import _keys as keys, card_fingerprint, write_file
 from jcbir.storage._files import PRIVATE
 
@@ -143,7 +144,7 @@ class _Page:
                 "collection": card.collection,
                 "epoch": card.epoch,
                 "bits": card.bits,
-                "modulus_bits": card.public.key.bits,
+                "modulus_bits": modulus_length(card.public, bits=card.bits),
                 "fingerprint": card_fingerprint(card),
                 "schemes": list(workspace.settings.schemes),
                 "cipher": workspace.settings.cipher,
