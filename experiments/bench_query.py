@@ -91,22 +91,22 @@ class Config:
 
     Attributes:
         where: places.
-        published: photographs in the collection.
+        photographs: those in the collection.
         repeats: processes for each figure; the median is reported.
     """
 
     where: At = PLACES
-    published: int = 60
+    photographs: int = 60
     repeats: int = 5
 
 
-SCALES: dict[Scale, Config] = {"smoke": Config(published=24, repeats=1), "cpu": Config(), "full": Config(repeats=15)}
+SCALES: dict[Scale, Config] = {"smoke": Config(photographs=24, repeats=1), "cpu": Config(), "full": Config(repeats=15)}
 
 
 def main(config: Config) -> dict[str, Any]:
     """Found, serve, measure."""
     run = begin("bench_query", config)
-    with tempfile.TemporaryDirectory() as place, served(pathlib.Path(place), config.published) as shell:
+    with tempfile.TemporaryDirectory() as place, served(pathlib.Path(place), config.photographs) as shell:
         seconds = {"--help": shell.median("--help"), "owner publish --help": shell.median("owner", "publish", "--help")}
         mistakes = {name: shell.median(*words, status=2) for name, words in MISTAKES.items()}
         first = shell.cpu("user", "query", "asked.png", "--out", "first")

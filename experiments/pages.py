@@ -1264,7 +1264,7 @@ def commands(report: Report | None) -> str:
     at, phases = made(report), report["phases_s"]
     text = f"""
         `python -m experiments.bench_query --report experiments/results/bench_query.json` counts the CPU seconds of
-        commands, each in a fresh process, beside a cloud with {report["config"]["published"]} photographs; medians.
+        commands, each in a fresh process, beside a cloud with {report["config"]["photographs"]} photographs; medians.
         {at["cores"]} cores, load average {at["load_at_start"]:.1f} at the start. `--help` takes
         {report["help_s"]["--help"]:.2f} s, a mistake that needs no key at most
         {max(report["mistakes_s"].values()):.2f} s ({len(report["mistakes_s"])} kinds), a query
