@@ -107,7 +107,7 @@ def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
         assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
         health = rig.send("authority", "GET", "/health").json()
         assert (health["epoch"], health["status"]) == (1, "ready")
-    with open_journal(tmp_path / "journal.sqlite", succession.card) as journal:
+    with open_journal(tmp_path / "journal", succession.card) as journal:
         assert read_meta(journal, "halted") is None
 
 
