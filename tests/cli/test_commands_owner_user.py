@@ -414,6 +414,11 @@ def test_names_of_an_earlier_version_are_encrypted_when_the_folder_is_opened(cap
     file.with_suffix(".json").write_text(json.dumps(plain))
     assert run(capsys, "owner", "list") == before
     assert [each.suffix for each in file.parent.iterdir()] == [".names"]
+    # Who can write here, but has no passphrase, puts nothing in the place of what the owner encrypted.
+    swapped = dict(zip(plain, reversed(plain.values()), strict=True))
+    file.with_suffix(".json").write_text(json.dumps(swapped))
+    assert run(capsys, "owner", "list") == before
+    assert [each.suffix for each in file.parent.iterdir()] == [".names"]
     file.with_suffix(".json").write_text("no json")
     assert run(capsys, "owner", "list", status=5)["error"] == "damaged"
 
