@@ -65,7 +65,9 @@ def convert_names(folder: Path, owner: Owner) -> None:
             names = json.loads(file.read_text())
         except ValueError:
             raise FormatError(f"{file}: must be a file of names, got something else") from None
-        write_names(file.with_suffix(SUFFIX), names, owner)
+        # What stands there already is the owner's for certain; a clear file beside it anybody may have written.
+        if not file.with_suffix(SUFFIX).exists():
+            write_names(file.with_suffix(SUFFIX), names, owner)
         file.unlink()
 
 

@@ -222,6 +222,8 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
         reason = "in step" if found["in_step"] else f"another service, or in epoch {found.get('epoch')}"
         if found.get("status") == "degraded":
             reason += "; the authority does not answer it: queries are refused"
+        if found.get("status") == "halted":
+            reason += "; scores were forged: queries are refused until `jcbir owner rekey`"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
     answer(console, record, lines=lines + waiting)
 
@@ -234,7 +236,7 @@ def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str,
             try:
                 health = ask_health(url, links)
                 in_step = health.get("service", name) == name and health.get("epoch") == epoch
-                services[name] = {"reachable": True, "in_step": in_step, **health}
+                services[name] = {**health, "reachable": True, "in_step": in_step}
             except (ConnectionError, ValueError) as error:
                 services[name] = {"reachable": False, "in_step": False, "reason": str(error)}
     return services

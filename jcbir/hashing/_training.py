@@ -354,7 +354,8 @@ def fit_batches(
         As `fit`.
 
     Raises:
-        ValueError: fewer batches than `per_epoch`, one that is no pair, or a loss that became NaN or infinite.
+        ValueError: fewer batches than `per_epoch`, one that is no pair or has another number of targets than images,
+            or a loss that became NaN or infinite.
 
     Example:
         >>> import jax, numpy as np, optax
@@ -378,7 +379,12 @@ def fit_batches(
         for item in itertools.islice(made, first, per_epoch):
             if not isinstance(item, tuple | list) or len(item) != 2:
                 raise ValueError(f"batches: must be pairs of images and targets, got {type(item).__name__}")
-            yield Batch(*jax.tree.map(_from_loader, tuple(item)))
+            batch = Batch(*jax.tree.map(_from_loader, tuple(item)))
+            shapes = [leaf.shape for leaf in jax.tree.leaves(batch)]
+            # One target would be broadcast to all images.
+            if not all(shapes) or len({shape[0] for shape in shapes}) != 1:
+                raise ValueError(f"batches: must have a target for each image, got arrays of shapes {shapes}")
+            yield batch
 
     hooks = _Hooks(progress, evaluate, checkpoint)
     return _epochs(state, rows, step=step, epochs=epochs, per_epoch=per_epoch, hooks=hooks, mesh=mesh)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jcbir.lattice import public as lattice
+from jcbir.lattice._sampling import SEED_BYTES
 from jcbir.lattice.public import PublicKey, parameters
 from jcbir.ranking._digits import server_sees_nothing
 from jcbir.ranking._scheme import (
@@ -66,6 +67,9 @@ def _prepare(public: PublicKey, index: Index, *, group: int, engine: str) -> Pre
 def _score(
     public: PublicKey, index: Index | Prepared, trapdoor: Trapdoor, *, blinders: np.ndarray, engine: str
 ) -> Rows:
+    if blinders.dtype != np.uint8 or blinders.shape[1:] != (2 * SEED_BYTES,):
+        # Of a shorter seed the floods would look as any others, and hide nothing.
+        raise ValueError(f"blinders: must be uint8[m, {2 * SEED_BYTES}], got {blinders.dtype}{list(blinders.shape)}")
     part = index if isinstance(index, Prepared) else _prepare(public, index, group=1, engine=engine)
     return lattice.score_blocks(public, part.table, _query(trapdoor), draw=_expand(blinders[0].tobytes()))
 
@@ -91,6 +95,9 @@ def _expand(seed: bytes) -> Callable[[int], bytes]:
 
 
 def _decode(pieces: Sequence[tuple[Layout, np.ndarray]], public: PublicKey) -> np.ndarray:
+    for _, rows in pieces:
+        if rows.dtype != np.uint8 or rows.shape[1:] != (DISTANCE.itemsize,):
+            raise ValueError(f"plaintexts: must be uint8[n, {DISTANCE.itemsize}], got {rows.dtype}{list(rows.shape)}")
     found = np.concatenate([np.ascontiguousarray(rows).view(DISTANCE)[:, 0] for _, rows in pieces]).astype(np.int32)
     if (found > public.parameters.bits).any():
         raise ValueError(f"plaintexts: must be scores of this layout and key, got a distance above {found.max()}")

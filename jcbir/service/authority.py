@@ -198,9 +198,10 @@ class _Holder:
         pool = self.decryption
         count = sum(len(scores.ciphertexts) for row in report.scores for scores in row)
         with pool.reports.working(), self.work.hold(pool.predict(count)):
-            await self._step(self._admit, report, self._settled())
+            # The next epoch may have begun since: what opens the report is of the state that admitted it.
+            admitted = await self._step(self._admit, report, self._settled())
             try:
-                plaintexts = await pool.open(self.state, report)
+                plaintexts = await pool.open(admitted, report)
             except ForgedScoresError as error:
                 await self._step(self._alarm, report, error)
                 raise
@@ -209,7 +210,7 @@ class _Holder:
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
             return await self._step(self._rank, report, plaintexts)
 
-    def _admit(self, report: ScoreReport, settled: int) -> None:
+    def _admit(self, report: ScoreReport, settled: int) -> Authority:
         asked, now = report.request, int(self.clock())
         state, spending = authority.admit(self.state, report, now=now, settled=settled)
         # A replay never gets here, so it cannot spend what is the grant's.
@@ -219,6 +220,7 @@ class _Holder:
             self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending, openings=opened
         )  # fmt: skip
         self.state = state
+        return state
 
     def _rank(self, report: ScoreReport, plaintexts: Rows) -> Ranking:
         try:
@@ -236,9 +238,11 @@ class _Holder:
 
     def _alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
         """The owner's affair: either the cloud or this user cheats."""
-        self.state = authority.halt(self.state)
-        if self.state.halted:
-            memory.keep_alarm(self.journal)
+        # One that was opened while the next epoch began says nothing of that one's key.
+        if report.request.epoch == self.state.card.epoch:
+            self.state = authority.halt(self.state)
+            if self.state.halted:
+                memory.keep_alarm(self.journal)
         self.telemetry.count("forged_scores_total")
         log_event("alarm", code=error.code, reason=str(error), grant=report.request.grant.grant_id.hex())
 

@@ -44,7 +44,7 @@ from jcbir.protocol.messages import (
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, RefusalError
 
 MEDIA_TYPE = "application/vnd.jcbir"
-MOST_BYTES = 1 << 30
+MOST_BYTES, MOST_SECONDS = 1 << 30, 86400.0
 ROUTES: dict[type, str] = {
     Publication: "/v1/publications",
     Catalog: "/v1/catalogs",
@@ -114,7 +114,7 @@ def connect(
 
     Raises:
         FileNotFoundError: no such certificate.
-        ValueError: see `check_url`.
+        ValueError: see `check_url`; a timeout that is none.
 
     Example:
         >>> with connect("http://127.0.0.1:9") as link:
@@ -122,6 +122,8 @@ def connect(
         'http://127.0.0.1:9'
     """
     check_url(url, insecure_http=insecure_http)
+    if not 0 < timeout <= MOST_SECONDS:
+        raise ValueError(f"timeout: must be above 0 and at most {MOST_SECONDS} seconds, got {timeout}")
     context = trusted_context(url, certificate=certificate)
     limits = httpx.Timeout(timeout, connect=min(timeout, 10.0))
     # Environment proxies would see who asks whom, and what a localhost test sends.

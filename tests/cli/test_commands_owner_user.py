@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import unicodedata
 from datetime import UTC, datetime, timedelta
 
@@ -326,7 +327,7 @@ def test_names_that_no_line_can_hold(capsys, tmp_path, found, services, name):
     assert len(done["withdrawn"]) == 1
 
 
-def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
+def test_status_says_who_is_in_step(capsys, tmp_path, found, services, monkeypatch):
     write_photographs(tmp_path / "album", 2)
     run(capsys, "owner", "publish", "album")
     assert run(capsys, "owner", "status")["waiting"] == [
@@ -334,6 +335,15 @@ def test_status_says_who_is_in_step(capsys, tmp_path, found, services):
     ]  # fmt: skip
     told = run(capsys, "owner", "status", *ADDRESSES)
     assert told["cloud"]["reachable"] and told["cloud"]["in_step"] and told["authority"]["in_step"]
+    # What a service says of itself is not what was found of it.
+    boast = {"service": "cloud", "epoch": 0, "status": "halted", "in_step": True, "reachable": False}
+    with monkeypatch.context() as patched:
+        patched.setattr(sys.modules["jcbir.service.client"], "fetch_health", lambda link: boast)
+        told = run(capsys, "owner", "status", *ADDRESSES)["authority"]
+        assert (told["reachable"], told["in_step"], told["status"]) == (True, False, "halted")
+        capsys.readouterr()
+        assert run_command(["owner", "status", *ADDRESSES]) == 0
+        assert "refused until `jcbir owner rekey`" in capsys.readouterr().out
     run(capsys, "owner", "rekey", "--fresh")
     assert not run(capsys, "owner", "status", *ADDRESSES)["cloud"]["in_step"]
     services.unreachable = True
@@ -412,6 +422,11 @@ def test_names_of_an_earlier_version_are_encrypted_when_the_folder_is_opened(cap
         plain = read_names(file, workspace.owner)
     file.unlink()
     file.with_suffix(".json").write_text(json.dumps(plain))
+    assert run(capsys, "owner", "list") == before
+    assert [each.suffix for each in file.parent.iterdir()] == [".names"]
+    # Who can write here, but has no passphrase, puts nothing in the place of what the owner encrypted.
+    swapped = dict(zip(plain, reversed(plain.values()), strict=True))
+    file.with_suffix(".json").write_text(json.dumps(swapped))
     assert run(capsys, "owner", "list") == before
     assert [each.suffix for each in file.parent.iterdir()] == [".names"]
     file.with_suffix(".json").write_text("no json")

@@ -230,3 +230,15 @@ def test_a_pass_over_one_bit_keeps_its_products_and_lowers_the_objective():
 def test_labels_of_another_number_of_classes_are_named(unchecked):
     with pytest.raises(ValueError, match="labels: must have 5 columns, got 3"):
         losses.orthohash(np.ones((2, BITS), np.float32), np.ones((2, 3), bool), TABLE)
+
+
+@every
+def test_other_logits_and_other_numbers_of_labels_are_refused(name, unchecked):
+    logits, labels = np.linspace(-2, 2, 6 * BITS).reshape(6, BITS).astype(np.float32), np.arange(6) % CLASSES
+    for dtype in (np.int32, bool, np.complex64):
+        with pytest.raises(ValueError, match=r"must be floats"):
+            ALL[name](logits.astype(dtype), labels)
+    # One image's labels would go for all of them.
+    for wrong in (labels[:1], labels[:5]):
+        with pytest.raises((ValueError, TypeError)):
+            ALL[name](logits, wrong)

@@ -68,5 +68,5 @@ def test_paper_and_official_quantizers_agree_for_small_shortfall_up_to_the_facto
 
 
 def test_targets_of_another_shape_are_named(unchecked):
-    with pytest.raises(ValueError, match=r"targets: must have the shape of logits \(2, 8\), got \(2, 4\)"):
+    with pytest.raises(ValueError, match=r"targets: must have the shape \(2, 8\) of logits, got \(2, 4\)"):
         losses.central_similarity(jnp.zeros((2, 8)), jnp.zeros((2, 4), bool))

@@ -87,6 +87,9 @@ def test_too_few_batches_and_no_pairs_are_named(unchecked):
         hashing.fit_batches(fresh(), of_epoch, step=step_of(), epochs=1, per_epoch=4)
     with pytest.raises(ValueError, match="batches: must be pairs of images and targets, got ndarray"):
         hashing.fit_batches(fresh(), [ROWS], step=step_of(), epochs=1, per_epoch=1)
+    for targets in (TARGETS[:1], TARGETS[:-1], np.float32(1)):
+        with pytest.raises(ValueError, match="batches: must have a target for each image, got arrays of shapes"):
+            hashing.fit_batches(fresh(), [(ROWS, targets)], step=step_of(), epochs=1, per_epoch=1)
     with pytest.raises(ValueError, match="per_epoch: must be a whole number of at least 1, got 0"):
         hashing.fit_batches(fresh(), of_epoch, step=step_of(), epochs=1, per_epoch=0)
 

@@ -25,6 +25,7 @@ from jcbir.protocol.refusals import (
     TamperedQueryError,
 )
 from jcbir.ranking import DEAD, SECRET_KEY_KINDS
+from jcbir.sealing import Photograph
 from jcbir.storage._journal import keep_alarm, keep_appointment, keep_order, load_authority, note_answer, open_journal
 
 BITS, COUNT, SPLIT = 16, 30, 20
@@ -32,7 +33,7 @@ DRAW = secrets.token_bytes
 NUMBERS = np.random.default_rng(0)
 CODES = NUMBERS.random((COUNT, BITS)) < 0.5
 CODES[1], CODES[25] = ~CODES[0], CODES[0]
-IMAGES = list(NUMBERS.integers(0, 256, (COUNT, 3, 2, 3), np.uint8))
+IMAGES = [Photograph(NUMBERS.bytes(300), "image/png", f"{i}.png") for i in range(COUNT)]
 NAMES = [f"photo-{i}" for i in range(COUNT)]
 
 
@@ -80,7 +81,7 @@ def test_a_search_finds_the_nearest_and_opens_them(sentinels):
         for match in row:
             i = known[match.image_id]
             assert match.distance == np.count_nonzero(CODES[i] ^ code)
-            np.testing.assert_array_equal(match.image, IMAGES[i])
+            assert match.photograph == IMAGES[i]
         assert [match.distance for match in row] == sorted(np.count_nonzero(CODES ^ code, axis=1))
     assert (found.distances == DEAD).sum() == (0 if not sentinels else found.distances.size - 3 * COUNT)
 

@@ -24,6 +24,7 @@ from jcbir.ranking import (
     score,
     trapdoors,
 )
+from jcbir.ranking._decode import decode_scores
 from jcbir.ranking._table import check_layout
 
 KIND, SECRET_KIND = KEY_KINDS["lattice"], SECRET_KEY_KINDS["lattice"]
@@ -278,3 +279,17 @@ def test_a_source_that_repeats_itself_is_refused():
         SECRET_KIND.encrypt(key, np.zeros((1, 8), np.uint8), draw=lambda count: bytes(count))
     with pytest.raises(ValueError, match="draw: must give 32 fresh bytes"):
         KIND.encrypt(key.public, np.zeros((1, 8), np.uint8), blinders=np.zeros((1, 64), np.uint8))
+
+
+def test_floods_of_short_seeds_and_rows_of_another_form_are_refused(unchecked):
+    key = lattice_key(16)
+    codes = np.eye(16, dtype=bool)[:3]
+    (index, _), (door,) = publish(key, codes), ask(key, codes[:1])
+    blinders = KIND.blinders(key.public, 1, draw=DRAW)
+    for other in (blinders[:, :1], blinders[:, :32], blinders.astype(np.int64), blinders[0]):
+        with pytest.raises(ValueError, match="blinders: must be"):
+            score(key.public, index, door._replace(opening=None), blinders=other)
+    layout = layout_of(key, 3)
+    for other in (np.zeros((3, 4), np.uint8), np.zeros((3, 2), np.int64), np.zeros((3, 1), np.uint16)):
+        with pytest.raises(ValueError, match=r"plaintexts: must be uint8\[n, 2\]"):
+            decode_scores([(layout, other)], public=key.public)

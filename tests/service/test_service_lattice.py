@@ -1,16 +1,19 @@
 """Both services over a lattice collection: exact in parts among workers, and halted by forged scores over a restart."""
 
 import secrets
+import threading
+import time
 
-import numpy as np
 import pytest
 from protocol_world import NOW, expected_order, make_world, positions, resign, score
 from service_rig import random_codes, refusal, running
 
-from jcbir.protocol import audit, owner, user, wire
+from jcbir.protocol import audit, authority, owner, user, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Audit, Delivery, Place
 from jcbir.service._scoring import make_blinders, measure
+from jcbir.storage._database import read_meta
+from jcbir.storage._journal import open_journal
 
 CODES = random_codes(3)
 
@@ -41,7 +44,7 @@ def test_a_batch_is_exact_among_workers(rig):
         assert positions(rig.world, row) == expected_order(rig.world, code)
         for place, match in zip(positions(rig.world, row), row, strict=True):
             assert match.distance == (rig.world.codes[place] ^ code).sum()
-            np.testing.assert_array_equal(match.image, rig.world.images[place])
+            assert match.photograph == rig.world.images[place]
 
 
 def test_audits_are_refused_by_name(rig):
@@ -73,14 +76,39 @@ def test_what_must_not_happen_twice_is_remembered_over_a_restart(tmp_path):
         answer = rig.post("authority", forged_report(world), "/v1/reports")
         assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
         assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
-        assert rig.send("authority", "GET", "/health").json()["halted"]
+        assert rig.send("authority", "GET", "/health").json()["status"] == "halted"
     with running(tmp_path, world=world, cloud=one) as rig:
         answer = rig.post("cloud", rig.ask(CODES[:1], scheme=None)[1])
         assert (answer.status_code, refusal(answer).code) == (403, "halted")
         succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
         assert rig.post("authority", appointment).status_code == 200
         assert rig.post("cloud", succession).status_code == 200
-        assert "halted" not in rig.send("authority", "GET", "/health").json()
+        assert rig.send("authority", "GET", "/health").json()["status"] == "ready"
+
+
+def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
+    world, decrypt = lattice_world(), authority.decrypt_report
+    succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+        ordering = threading.Thread(target=rig.post, args=("authority", appointment))
+
+        def decrypt_late(state, report, **options):
+            # The order is answered after this report: it is only begun here.
+            ordering.start()
+            while rig.send("authority", "GET", "/health").json()["epoch"] == 0:
+                time.sleep(0.02)
+            return decrypt(state, report, **options)
+
+        monkeypatch.setattr(authority, "decrypt_report", decrypt_late)
+        answer = rig.post("authority", forged_report(world), "/v1/reports")
+        ordering.join(60)
+        assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
+        assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
+        health = rig.send("authority", "GET", "/health").json()
+        assert (health["epoch"], health["status"]) == (1, "ready")
+    with open_journal(tmp_path / "journal", succession.card) as journal:
+        assert read_meta(journal, "halted") is None
 
 
 def test_floods_are_the_clouds_own():

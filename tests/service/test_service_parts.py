@@ -302,6 +302,12 @@ def test_plain_http_only_to_this_machine(url):
             pass
 
 
+@pytest.mark.parametrize("seconds", [0.0, -5.0, float("nan"), float("inf"), 1e10])
+def test_a_timeout_that_is_none_is_no_fault_of_the_service(seconds):
+    with pytest.raises(ValueError, match="timeout: must be above 0"), client.connect("http://[::1]", timeout=seconds):
+        pass
+
+
 @pytest.mark.parametrize("url", ["https://cloud.example", "http://127.0.0.1:1", "http://[::1]:1", "http://localhost"])
 def test_https_and_this_machine_need_no_leave(url):
     client.check_url(url)

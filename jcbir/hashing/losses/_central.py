@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jcbir.hashing.losses._pairs import Labels, label_rows, pair_likelihood, similar_pairs
+from jcbir.hashing.losses._pairs import Labels, check_batch, label_rows, pair_likelihood, similar_pairs
 from jcbir.typing import Array, check_array
 
 
@@ -38,6 +38,7 @@ def central_similarity(logits: Float[Array, "*b k"], targets: Bool[Array, "*b k"
     References:
         Yuan et al., Central Similarity Quantization, CVPR 2020, eq. 4. Wang et al., CMC 75(3), 2023, eq. 3.
     """
+    check_array("logits", logits, kind="floats", form="[..., k]")
     check_array("targets", targets, kind="booleans", form="[..., k]")
     if logits.shape != targets.shape:
         raise ValueError(f"targets: must have the shape {logits.shape} of logits, got {targets.shape}")
@@ -160,6 +161,7 @@ def half_pairs(
     References:
         Yuan et al., code of Central Similarity Quantization (my_pairwise_loss.py), 2020.
     """
+    check_batch(logits, labels)
     relaxed, half = jnp.tanh(logits), len(logits) // 2
     alpha = 10.0 / logits.shape[-1] if sharpness is None else sharpness
     similar = similar_pairs(labels)[:half, half : 2 * half]
@@ -183,6 +185,7 @@ def shortfall(logits: Float[Array, "*b k"]) -> Float[jax.Array, "*b k"]:
         >>> shortfall(jnp.array([0.0, 1e4]))
         Array([-1., -0.], dtype=float32)
     """
+    check_array("logits", logits, kind="floats", form="[..., k]")
     return -2.0 * jax.nn.sigmoid(-2.0 * jnp.abs(logits))
 
 
@@ -215,6 +218,8 @@ def greedyhash(
         Su, Zhang, Han and Tian, Greedy Hash: Towards Fast Optimization for Accurate Hash Coding in CNN, NeurIPS 2018,
         eq. 3 and 8.
     """
+    check_batch(logits, labels)
+    check_array("class_logits", class_logits, kind="floats", form="[b, c]", rank=2)
     shares = _label_shares(labels, classes=class_logits.shape[-1]).astype(class_logits.dtype)
     entropy = -(shares * jax.nn.log_softmax(class_logits, axis=-1)).sum(axis=-1)
     distance = jnp.abs(jnp.abs(logits) - 1.0)
@@ -240,6 +245,7 @@ def straight_through(logits: Float[Array, "*b k"]) -> Float[jax.Array, "*b k"]:
     References:
         Su, Zhang, Han and Tian, Greedy Hash, NeurIPS 2018, eq. 6 and 7.
     """
+    check_array("logits", logits, kind="floats", form="[..., k]")
     logits = jnp.asarray(logits)
     signs = jnp.where(logits >= 0, 1.0, -1.0).astype(logits.dtype)
     return jax.lax.stop_gradient(signs) + (logits - jax.lax.stop_gradient(logits))
@@ -283,6 +289,7 @@ def orthohash(
         Hoe et al., One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning Objective, NeurIPS
         2021, eq. 5.
     """
+    check_batch(logits, labels)
     logits = jnp.asarray(logits)
     check_array("centers", centers, kind="booleans", form="[c, k]", rank=2)
     shares = _label_shares(labels, classes=len(centers)).astype(logits.dtype)

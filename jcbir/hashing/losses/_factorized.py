@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
 from jcbir.hashing.losses._central import central_similarity
-from jcbir.hashing.losses._pairs import Labels, label_rows
+from jcbir.hashing.losses._pairs import Labels, check_batch, label_rows
 from jcbir.typing import Array, check_array
 
 _Progress = tuple[jax.Array, jax.Array, jax.Array]
@@ -89,6 +89,7 @@ def cnnh(logits: Float[Array, "*b k"], codes: Bool[Array, "*b k"], *, squared: b
     """
     if not squared:
         return central_similarity(logits, codes)
+    check_array("logits", logits, kind="floats", form="[..., k]")
     check_array("codes", codes, kind="booleans", form="[..., k]")
     signs = jnp.where(jnp.asarray(codes), 1.0, -1.0).astype(logits.dtype)
     return jnp.square(logits - signs).mean(axis=-1)
@@ -132,6 +133,7 @@ def adsh(
     References:
         Jiang and Li, Asymmetric Deep Supervised Hashing, AAAI 2018, eq. 2.
     """
+    check_batch(logits, labels)
     check_array("rows", rows, kind="integers", form="[b]", rank=1)
     relaxed, signs = jnp.tanh(logits), jnp.asarray(signs)
     wanted = _asymmetric(labels, database_labels).astype(relaxed.dtype)

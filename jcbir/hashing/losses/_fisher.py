@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jcbir.hashing.losses._pairs import Labels, MemoryBank, label_rows, mean_over, pairs_of
+from jcbir.hashing.losses._pairs import Labels, MemoryBank, check_batch, label_rows, mean_over, pairs_of
 from jcbir.typing import Array, check_array
 
 
@@ -83,6 +83,7 @@ def dfh_codes(
     References:
         Li, Pei, Zha and van Gemert, Push for Quantization: Deep Fisher Hashing, BMVC 2019.
     """
+    check_batch(logits, labels)
     rows = label_rows(labels, classes=len(centers)).astype(logits.dtype)
     return logits + pull * rows @ jnp.sign(jnp.asarray(centers)).astype(logits.dtype) >= 0
 

@@ -107,7 +107,7 @@ class Pairs(NamedTuple):
 def pairs_of(logits: Float[Array, "b k"], labels: Labels, *, bank: MemoryBank | None, self_pairs: bool) -> Pairs:
     """The pairs of a batch with itself, or with all that a bank remembers."""
     logits = jnp.asarray(logits)
-    check_array("logits", logits, kind="floats", form="[b, k]", rank=2)
+    check_batch(logits, labels)
     if bank is not None:
         rows = label_rows(labels, classes=bank.labels.shape[1])
         similar = rows @ jnp.asarray(bank.labels).astype(jnp.float32).T > 0
@@ -147,6 +147,14 @@ def label_rows(labels: Labels, *, classes: int) -> Float[jax.Array, "b c"]:
     if labels.shape[-1] != classes:
         raise ValueError(f"labels: must have {classes} columns, got {labels.shape[-1]}")
     return labels.astype(jnp.float32)
+
+
+def check_batch(logits: Float[Array, "b k"], labels: Labels) -> None:
+    """Refuse logits that are no rows of floats, and labels that are not one an image: a single one would go for all."""
+    check_array("logits", logits, kind="floats", form="[b, k]", rank=2)
+    check_labels(labels)
+    if len(labels) != len(logits):
+        raise ValueError(f"labels: must be of {len(logits)} images as logits are, got {len(labels)}")
 
 
 def check_labels(labels: Labels) -> None:

@@ -9,6 +9,7 @@ from jcbir.hashing.losses._pairs import (
     Labels,
     MemoryBank,
     balance_weights,
+    check_batch,
     mean_over,
     pair_likelihood,
     pairs_of,
@@ -136,6 +137,7 @@ def hashnet(
         Cao, Long, Wang and Yu, HashNet: Deep Learning to Hash by Continuation, ICCV 2017, eq. 4 and algorithm 1.
     """
     logits = jnp.asarray(logits)
+    check_batch(logits, labels)
     relaxed = jnp.tanh(scale * logits)
     alpha = 10.0 / logits.shape[-1] if sharpness is None else sharpness
     pairs = pairs_of(relaxed, labels, bank=None, self_pairs=self_pairs)
@@ -309,6 +311,7 @@ def dbdh(
     References:
         Zheng, Zhang and Lu, Deep Balanced Discrete Hashing for Image Retrieval, Neurocomputing 403, 2020.
     """
+    check_batch(logits, labels)
     clipped = jnp.clip(jnp.asarray(logits), -1.0, 1.0)
     pairs = pairs_of(clipped, labels, bank=bank, self_pairs=self_pairs)
     products = 0.5 * (clipped @ jnp.clip(pairs.others, -1.0, 1.0).T)

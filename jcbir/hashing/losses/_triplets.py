@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from jcbir.hashing.losses._pairs import Labels, pairs_of, similar_pairs
+from jcbir.hashing.losses._pairs import Labels, check_batch, pairs_of, similar_pairs
 from jcbir.typing import Array
 
 
@@ -35,6 +35,7 @@ def dnnh(logits: Float[Array, "b k"], labels: Labels, *, margin: float = 1.0) ->
         Lai, Pan, Liu and Yan, Simultaneous Feature Learning and Hash Coding with Deep Neural Networks, CVPR 2015,
         eq. 2.
     """
+    check_batch(logits, labels)
     relaxed = jax.nn.sigmoid(2.0 * jnp.asarray(logits))
     distances = jnp.square(relaxed[:, None, :] - relaxed[None, :, :]).sum(axis=-1)
     similar = similar_pairs(labels)

@@ -13,9 +13,10 @@ function showServices(services) {
   for (const name of ["cloud", "authority"]) {
     const found = services[name];
     const place = find(name);
-    const well = found?.reachable && found.in_step;
+    const halted = found?.status === "halted";
+    const well = found?.reachable && found.in_step && !halted;
     place.className = `state ${found ? (well ? "good" : "bad") : ""}`;
-    place.textContent = !found ? "no address given" : well ? "in step" : found.reachable ? `out of step, epoch ${found.epoch}` : "not reachable";
+    place.textContent = !found ? "no address given" : well ? "in step" : halted ? "halted: scores were forged, rekey" : found.reachable ? `out of step, epoch ${found.epoch}` : "not reachable";
     place.title = found?.reason ?? "";
   }
 }
