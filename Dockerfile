@@ -3,7 +3,7 @@ FROM python:3.12-slim AS build
 WORKDIR /source
 COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY jcbir jcbir
-RUN python -m venv /opt/jcbir && /opt/jcbir/bin/pip install --no-cache-dir '.[fast,serve]'
+RUN python -m venv /opt/jcbir && /opt/jcbir/bin/pip install --no-cache-dir '.[cli,fast,serve]'
 
 FROM python:3.12-slim
 COPY --from=build /opt/jcbir /opt/jcbir
