@@ -199,3 +199,13 @@ def test_what_is_no_photograph_stays_outside(tmp_path):
     with pytest.raises(ValueError, match="must lead into the album"):
         owner_page._take_file(tmp_path / "album", "link/a.png", picture())
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"days": Infinity}', b'{"days": NaN}', b'{"days": 1e400}', b'{"days": 1%s}' % (b"0" * 400)]
+)
+def test_numbers_of_a_form_are_numbers(body, tmp_path):
+    with pytest.raises(ValueError, match="days: must be a number"):
+        owner_page._Form(body, tmp_path).whole("days")
+    with pytest.raises(ValueError, match="form: must be a JSON object"):
+        owner_page._Form(b"[" * 100_000, tmp_path)

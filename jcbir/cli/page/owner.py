@@ -229,7 +229,7 @@ class _Form:
     def __init__(self, body: bytes, folder: Path) -> None:
         try:
             fields = json.loads(body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             fields = None
         if not isinstance(fields, dict):
             raise ValueError("form: must be a JSON object, got something else")
@@ -261,7 +261,8 @@ class _Form:
     def number(self, name: str) -> float:
         """A number."""
         found = self.fields.get(name)
-        if not isinstance(found, int | float) or isinstance(found, bool):
+        # JSON as Python reads it has infinity and NaN, which are no whole numbers and no errors of a form.
+        if not isinstance(found, int | float) or isinstance(found, bool) or not abs(found) < 1 << 53:
             raise ValueError(f"{name}: must be a number, got {found!r}")
         return float(found)
 
