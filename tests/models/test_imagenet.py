@@ -19,7 +19,7 @@ from jcbir.models import (
     Backbone,
     Head,
     Preprocessing,
-    _imagenet as imagenet,
+    _imagenet_file as imagenet,
     attach_head,
     imagenet_record,
     imagenet_resnet50,
@@ -142,7 +142,7 @@ def test_a_kernel_without_its_factor_is_refused(monkeypatch):
 
 
 def test_import_reads_no_file():
-    code = "import builtins, pathlib, jcbir.models._imagenet as m; m._asset = None; print('read nothing')"
+    code = "import builtins, pathlib, jcbir.models._imagenet_file as m; m._asset = None; print('read nothing')"
     assert "read nothing" in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
 
 
