@@ -60,7 +60,7 @@ def make_world(
     numbers = np.random.default_rng(0)
     codes = numbers.random((30, BITS)) > 0.5
     names = [f"class-{i % 3}/photo-{i}.png" for i in range(30)]
-    images = [Photograph(numbers.bytes(300 * (1 + i % 3)), "image/png", f"{i}.png") for i in range(30)]
+    images = [Photograph(numbers.bytes(200 * (1 + i % 3)), "image/png", f"{i}.png") for i in range(30)]
     pair = generate_key(bits=BITS, draw=draw) if key == "lattice" else stored_key(key)
     state = session.found(collection="photos", bits=BITS, secret=pair, draw=draw)
     for part in (slice(0, SPLIT), slice(SPLIT, None)):

@@ -287,8 +287,9 @@ def _labels(name: str, value: Any) -> np.ndarray:
         return array.astype(np.float32)
     if array.dtype == bool:
         raise ValueError(f"{name}: must be {form}, got booleans [n]")
-    # What int64 cannot hold would become one class.
-    wrong = array[~((array >= 0) & (array < 2**63) & (array == np.floor(array)))]
+    # What int64 cannot hold would become one class; a float16 cannot even be compared with its bound.
+    wide = array.astype(np.float64) if array.dtype == np.float16 else array
+    wrong = array[~((wide >= 0) & (wide < 2**63) & (wide == np.floor(wide)))]
     if wrong.size:
         raise ValueError(f"{name}: must be {form}, got {wrong[0]}")
     return array.astype(np.int64)

@@ -59,7 +59,7 @@ def test_server_bytes_hold_no_secret_no_name_no_picture():
         assert secret not in seen
     for name, image in zip(world.names, world.images, strict=True):
         assert name.encode() not in seen
-        assert image.data not in seen and len(image.data) >= 300
+        assert image.data not in seen and len(image.data) >= 200
     # The search itself works: a public number is found.
     assert next(numbers_of(world.own.card.public.key.n)) in seen
 

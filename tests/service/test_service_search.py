@@ -14,6 +14,7 @@ from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import owner, server, user, wire
 from jcbir.protocol.messages import Delivery
+from jcbir.sealing import Photograph
 from jcbir.storage._maintenance import compact_store
 from jcbir.storage._store import open_store
 
@@ -192,10 +193,10 @@ def test_readers_beside_a_writer(tmp_path):
         draw = np.random.default_rng(3)
         for number in range(4):
             codes = draw.random((3, 16)) > 0.5
-            images = [draw.integers(0, 256, (4, 4, 3), np.uint8) for _ in codes]
+            photographs = [Photograph(draw.bytes(300), "image/png") for _ in codes]
             names = [f"late-{number}-{i}" for i in range(3)]
             own, publication, catalog = owner.publish(
-                own, codes, images, names, schemes=("bitsliced",), cipher="aes-gcm", draw=os.urandom
+                own, codes, photographs, names, schemes=("bitsliced",), cipher="aes-gcm", draw=os.urandom
             )
             assert rig.post("cloud", publication).status_code == 200
             assert rig.post("authority", catalog).status_code == 200
