@@ -84,7 +84,7 @@ def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: 
     rows = {**rows, "train": learned, "validation": rows["train"][total - validation :]}
     labels = whole.labels if whole.labels.ndim == 2 else whole.labels[:, None] == np.arange(len(whole.names))
     counts = ", ".join(f"{len(rows[part]):,} {part}" for part in PARTS)
-    name = "CIFAR-10 sample of the package" if dataset == "bundled" else split
+    name = "CIFAR-10 sample" if dataset == "bundled" else split
     top = definition(split).top or len(rows["database"])
     return Task(whole, labels.astype(bool), rows, f"{name}: {counts}", top)
 

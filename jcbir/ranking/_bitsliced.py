@@ -193,10 +193,7 @@ def _server(trapdoors: Sequence[Trapdoor]) -> Seen:
 
 
 def _authority(rows: Sequence[Sequence[tuple[Layout, np.ndarray]]], public: PublicKey | None) -> Seen:
-    if not rows:
-        return Seen("distances, nothing else", {})
-    found = np.stack([_decode(pieces, public) for pieces in rows])
-    return Seen(f"distances, nothing else ({found.min()} to {found.max()})", {"distances": found})
+    return _digits.sees_distances([_decode(pieces, public) for pieces in rows])
 
 
 BITSLICED = Scheme(

@@ -105,3 +105,12 @@ def checked_body(public: PublicKey, trapdoor: Trapdoor) -> np.ndarray:
 def server_sees_nothing(trapdoors: Sequence[Trapdoor]) -> Seen:
     """Of an encrypted query the server learns nothing."""
     return Seen("of the queries nothing: each trapdoor is a fresh encryption", {})
+
+
+def sees_distances(found: Sequence[np.ndarray]) -> Seen:
+    """Where each lane decodes to its distance, an authority learns the distances; of no query there are none."""
+    words = "distances, nothing else"
+    if not found:
+        return Seen(words, {})
+    distances = np.stack(found)
+    return Seen(f"{words} ({distances.min()} to {distances.max()})", {"distances": distances})

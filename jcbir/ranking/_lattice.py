@@ -13,7 +13,7 @@ import numpy as np
 from jcbir.lattice import public as lattice
 from jcbir.lattice._sampling import SEED_BYTES
 from jcbir.lattice.public import PublicKey, parameters
-from jcbir.ranking._digits import server_sees_nothing
+from jcbir.ranking._digits import sees_distances, server_sees_nothing
 from jcbir.ranking._scheme import (
     Index,
     Layout,
@@ -40,7 +40,7 @@ def _plan(public: PublicKey, *, count: int, bits: int, base: int | None) -> Layo
     v = public.parameters
     check_whole(bits, name="bits", low=v.bits, high=v.bits)
     check_whole(v.base if base is None else base, name="base", low=v.base, high=v.base)
-    return Layout("lattice", bits, count, v.q.bit_length(), v.base, v.images, -(-count // v.images))
+    return Layout(LATTICE.name, bits, count, v.q.bit_length(), v.base, v.images, -(-count // v.images))
 
 
 def _shapes(layout: Layout) -> Shapes:
@@ -112,11 +112,7 @@ def _cost(layout: Layout, group: int | None) -> Work:
 
 
 def _authority(rows: Sequence[Sequence[tuple[Layout, np.ndarray]]], public: PublicKey | None) -> Seen:
-    words = "distances, nothing else"
-    if public is None or not rows:
-        return Seen(words, {})
-    found = np.stack([_decode(pieces, public) for pieces in rows])
-    return Seen(f"{words} ({found.min()} to {found.max()})", {"distances": found})
+    return sees_distances([] if public is None else [_decode(pieces, public) for pieces in rows])
 
 
 LATTICE = Scheme(

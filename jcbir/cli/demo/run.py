@@ -46,7 +46,7 @@ from jcbir.protocol import owner, session as sessions
 from jcbir.protocol.leakage import describe
 from jcbir.protocol.session import Found, Session
 from jcbir.protocol.user import scheme_masking_key
-from jcbir.ranking import KEY_KINDS, SECRET_KEY_KINDS, mask_index, plan, rank
+from jcbir.ranking import KEY_KINDS, SCHEMES, SECRET_KEY_KINDS, mask_index, plan, rank
 from jcbir.sealing import Photograph
 
 INTEGER_QUERIES = 1
@@ -126,7 +126,7 @@ def run_demo(options: Demo, *, console: Console) -> dict[str, Any]:
             )
         # One collection for each kind of keys.
         plans = {"paillier": ("bitsliced", "packed", "integer")}
-        plans |= {"lattice": ("lattice",)} if options.scheme == "lattice" else {}
+        plans.setdefault(SCHEMES[options.scheme].key_kind, (options.scheme,))
         searched: dict[str, tuple[Session, Found]] = {}
         for kind, schemes in plans.items():
             session = _publish(options, sample, learned, kind, schemes, seconds, console)
