@@ -13,7 +13,8 @@ from jcbir.lattice.public import PublicKey as LatticeKey, Reply, check_public
 from jcbir.paillier._primes import StructuredPrime
 from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import SecretKey, check_secret, decrypt, encrypt, generate_keys, owner_blinders
-from jcbir.ranking._keys import KEY_KINDS, Fields, check_fields
+from jcbir.ranking import _keys
+from jcbir.ranking._keys import Fields, check_fields
 from jcbir.ranking._lattice import DISTANCE
 from jcbir.ranking._scheme import Layout
 from jcbir.typing import Rows
@@ -87,7 +88,7 @@ def _generate_paillier(*, code_bits: int = 0, **options: Any) -> SecretKey:
 
 
 PAILLIER = SecretKeyKind(
-    name="paillier",
+    name=_keys.PAILLIER.name,
     generate=_generate_paillier,
     to_fields=_paillier_fields,
     from_fields=_paillier_key,
@@ -170,13 +171,13 @@ def _decrypt_nothing(*_: Any, **__: Any) -> Rows:
 
 
 LATTICE = SecretKeyKind(
-    name="lattice",
+    name=_keys.LATTICE.name,
     generate=_generate_lattice,
     to_fields=lambda secret: {"master": secret.master},
     from_fields=_lattice_key,
     check=_check_lattice,
     encrypt=_encrypt_codes,
-    blinders=lambda secret, count, **options: KEY_KINDS["lattice"].blinders(secret.public, count, **options),
+    blinders=lambda secret, count, **options: _keys.LATTICE.blinders(secret.public, count, **options),
     decrypt=_decrypt_nothing,
     prepare=_prepare_segment,
     open=_open_query,
