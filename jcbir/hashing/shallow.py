@@ -132,7 +132,8 @@ def itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, iterat
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (50, 6))
-        >>> fitted = itq(jax.random.key(1), x, bits=4, iterations=5)
+        >>> fit = jax.jit(itq, static_argnames=("bits", "iterations"))
+        >>> fitted = fit(jax.random.key(1), x, bits=4, iterations=5)
         >>> fitted.hash.projection.shape, bool(fitted.objective[-1] < fitted.objective[0])
         ((6, 4), True)
 
@@ -181,7 +182,8 @@ def itq_cca(
     Example:
         >>> y = jnp.arange(40)[:, None] % 2 == jnp.arange(2)[None]
         >>> x = y.astype(float) @ jnp.ones((2, 6)) + jax.random.normal(jax.random.key(0), (40, 6))
-        >>> itq_cca(jax.random.key(1), x, y, bits=8, iterations=5).hash.projection.shape
+        >>> fit = jax.jit(itq_cca, static_argnames=("bits", "iterations"))
+        >>> fit(jax.random.key(1), x, y, bits=8, iterations=5).hash.projection.shape
         (6, 8)
 
     References:
@@ -298,7 +300,8 @@ def ksh(
     Example:
         >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
         >>> x = y.astype(float) @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
-        >>> fitted = ksh(jax.random.key(1), x, y, bits=4, anchors=20)
+        >>> fit = jax.jit(ksh, static_argnames=("bits", "anchors"))
+        >>> fitted = fit(jax.random.key(1), x, y, bits=4, anchors=20)
         >>> bool(fitted.objective[-1] < fitted.objective[0])
         True
 
@@ -376,7 +379,8 @@ def sdh(
     Example:
         >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
         >>> x = y.astype(float) @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
-        >>> fitted = sdh(jax.random.key(1), x, y, bits=8, anchors=20)
+        >>> fit = jax.jit(sdh, static_argnames=("bits", "anchors"))
+        >>> fitted = fit(jax.random.key(1), x, y, bits=8, anchors=20)
         >>> bool(fitted.objective[-1] < fitted.objective[0])
         True
 
@@ -534,7 +538,8 @@ def bre(
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (30, 6))
-        >>> fitted = bre(jax.random.key(1), x, bits=4, anchors=8, terms=4, sweeps=1)
+        >>> fit = jax.jit(bre, static_argnames=("bits", "anchors", "terms", "sweeps"))
+        >>> fitted = fit(jax.random.key(1), x, bits=4, anchors=8, terms=4, sweeps=1)
         >>> bool(fitted.objective[-1] < fitted.objective[0])
         True
 

@@ -54,7 +54,7 @@ def run(backbone: Backbone, images: UInt8[Array, "b h w 3"]) -> Float[Array, "b 
         >>> import numpy as np
         >>> from jcbir.models import resnet_backbone, small
         >>> module = small(stages=(1,), width=4, bits=16)
-        >>> variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        >>> variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
         >>> run(resnet_backbone(module, variables, Preprocessing(size=8)), np.zeros((2, 8, 8, 3), np.uint8)).shape
         (2, 16)
     """
@@ -175,7 +175,7 @@ def attach(key: jax.Array, variables: Mapping[str, Any], module: ResNet) -> dict
     Example:
         >>> from jcbir.models import small
         >>> old = small(stages=(1,), width=4, classes=10)
-        >>> variables = old.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        >>> variables = jax.jit(old.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
         >>> sorted(attach(jax.random.key(1), variables, old.clone(classes=0, bits=16))["params"])
         ['bn1', 'conv1', 'hash', 'layer1_0']
     """

@@ -61,7 +61,7 @@ def restore(description: Mapping[str, Any], variables: Any) -> Backbone:
         >>> import jax.numpy as jnp
         >>> from jcbir.models import small
         >>> module = small(stages=(1,), width=4, bits=16)
-        >>> variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+        >>> variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
         >>> description = resnet_backbone(module, variables, Preprocessing(size=8)).description
         >>> restore(description, variables).preprocessing.size
         8

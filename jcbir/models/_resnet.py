@@ -293,8 +293,8 @@ def small(**options: Any) -> ResNet:
     Example:
         >>> import jax
         >>> network = small(stages=(1, 1, 1), width=8, bits=16)
-        >>> variables = network.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        >>> network.apply(variables, jnp.zeros((2, 32, 32, 3))).hash_logits.shape
+        >>> variables = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+        >>> jax.jit(network.apply)(variables, jnp.zeros((2, 32, 32, 3))).hash_logits.shape
         (2, 16)
 
     References:

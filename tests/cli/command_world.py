@@ -32,7 +32,7 @@ ADDRESSES = ("--cloud", "https://cloud", "--authority", "https://authority")
 
 def write_network(path, *, bits=BITS, key=0):
     module = small(stages=(1,), width=4, bits=bits)
-    variables = module.init(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
+    variables = jax.jit(module.init)(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
     about = resnet_backbone(module, variables, Preprocessing(size=16)).description
     write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
     return path
@@ -41,7 +41,7 @@ def write_network(path, *, bits=BITS, key=0):
 def write_features(path, *, width=16, key=0):
     """A network without a hash head, for squares of 16 pixels: what a few photographs need in place of a ResNet50."""
     module = small(stages=(1,), width=width)
-    variables = module.init(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
+    variables = jax.jit(module.init)(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
     about = resnet_backbone(module, variables, Preprocessing(size=16)).description
     write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
     return path

@@ -80,7 +80,12 @@ def test_an_interrupt_ends_all_processes_without_a_word_of_theirs(tmp_path):
     assert child.stdout.readline() == "going\n"
     # As a terminal does it: to every process of the group.
     os.killpg(child.pid, signal.SIGINT)
-    _, errors = child.communicate(timeout=60)
+    try:
+        _, errors = child.communicate(timeout=300)
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.communicate()
     assert child.returncode != 0
     assert errors.count("Traceback") == 1 and errors.rstrip().endswith("KeyboardInterrupt")
     for _ in range(100):

@@ -48,7 +48,7 @@ def album(tmp_path_factory):
 def network(tmp_path_factory):
     """What colors need in place of a ResNet50."""
     module = small(stages=(1,), width=16)
-    variables = module.init(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
+    variables = jax.jit(module.init)(jax.random.key(0), np.zeros((1, 16, 16, 3), np.float32))
     path = tmp_path_factory.mktemp("network") / "features.safetensors"
     about = resnet_backbone(module, variables, Preprocessing(size=16)).description
     write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)

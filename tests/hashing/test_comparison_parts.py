@@ -49,7 +49,7 @@ def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
     images, ids = g.integers(0, 256, (10, 8, 8, 3), np.uint8), tuple(f"train/{i}" for i in range(10))
     source = datasets.from_pixels(images, np.arange(10, dtype=np.int32), ids, tuple("0123456789"))
     module = small(stages=(1,), width=4)
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     backbone = resnet_backbone(module, variables, Preprocessing(size=8))
     done: list[int] = []
 

@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-CACHE = os.environ.get("JCBIR_TEST_CACHE", os.path.join(os.path.dirname(__file__), os.pardir, ".jax_cache"))
+ROOT = pathlib.Path(__file__).resolve().parent
+CACHE = os.environ.get("JCBIR_TEST_CACHE", str(ROOT / ".jax_cache"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
-# A compile costs seconds; the cache makes the second run of the suite a fraction of the first.
+# A compile costs seconds; the cache makes the second run of the suite a fraction of the first, and lets the workers of
+# one run share what they compile.
 jax.config.update("jax_compilation_cache_dir", os.path.abspath(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # A JAX compile inside an example would trip any deadline.
 _SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]
@@ -36,6 +38,17 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def programs(request):
+    """Forget each file's compiled programs after it: thousands of them would fill gigabytes.
+
+    What examples show is told by a program as it is written; XLA spends half of its time on making it faster.
+    """
+    jax.config.update("jax_disable_most_optimizations", request.path.is_relative_to(ROOT / "jcbir"))
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def unchecked():
     """Switch the shape checks of the test harness off, so that a bad input meets the library's own error."""
@@ -44,13 +57,10 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
-DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
-
-
 @functools.cache
 def _run_page(name: str) -> dict:
     """The names a page of docs/ leaves, and what it printed as `printed`; run in one scope, once a session."""
-    text = (DOCS / name).read_text()
+    text = (ROOT / "docs" / name).read_text()
     if name.endswith(".ipynb"):
         blocks = ["".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
     else:
