@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent
+# What is there to be read, beside what is there to test.
+EXAMPLES = ROOT / "jcbir", ROOT / "tests" / "test_docs.py"
 CACHE = os.environ.get("JCBIR_TEST_CACHE", str(ROOT / ".jax_cache"))
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -44,7 +46,7 @@ def programs(request):
 
     What examples show is told by a program as it is written; XLA spends half of its time on making it faster.
     """
-    jax.config.update("jax_disable_most_optimizations", request.path.is_relative_to(ROOT / "jcbir"))
+    jax.config.update("jax_disable_most_optimizations", any(map(request.path.is_relative_to, EXAMPLES)))
     yield
     jax.clear_caches()
 
