@@ -34,7 +34,7 @@ from jcbir.lattice._query import (
     encrypt_query as encrypt_query,
     one_time,
 )
-from jcbir.lattice._ring import centered, column, inner, mod, rem, switch, transform
+from jcbir.lattice._ring import centered, inner, mod, rem, switch, transform
 from jcbir.lattice._sampling import derive
 from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
@@ -90,7 +90,7 @@ class PreparedSegment:
         name: of the segment.
         count: images of the segment.
         sentinels: bool[blocks, width], where the zeros are.
-        chunks: uint32[64 or 8, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
+        chunks: uint32[16 or 1, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
     """
 
     fingerprint: str
@@ -215,12 +215,9 @@ def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
     block_seed, chunks, start = _block_seed(secret, segment.nonce), [], 0
     with jax.enable_x64(True):
         for size in chunk_sizes(blocks):
-            here = range(start, min(start + size, blocks))
-            # Zeros for blocks that are not there: their phase is zero.
-            s, h = np.zeros((size, v.degree), np.int8), np.zeros((size, KEEP, v.degree), np.uint32)
-            s[: len(here)] = [_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here]
-            h[: len(here)] = hints[here.start : here.stop]
-            chunks.append(_values_with(s, h, v))
+            here = range(start, start + size)
+            s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here])
+            chunks.append(_values_with(s, hints[start : start + size], v))
             start += size
     return PreparedSegment(
         segment.fingerprint, segment.name, segment.count, _sentinels(block_seed, range(blocks), v), tuple(chunks)
@@ -278,15 +275,13 @@ def open_distances(
     with jax.enable_x64(True):
         pair = _open_shared(one_time(query.seed, v), shared, v)
         for segment in segments:
-            digits, last = [], first + len(segment.sentinels)
+            digits = []
             for chunk in segment.chunks:
-                taken = rows[first : min(first + len(chunk), last)]
-                padded = np.pad(taken, ((0, len(chunk) - len(taken)), (0, 0), (0, 0)))
-                farthest, found = _open(chunk, pair, padded, v)
+                farthest, found = _open(chunk, pair, rows[first : first + len(chunk)], v)
                 if int(farthest) > largest:
                     raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
-                digits.append(np.moveaxis(np.asarray(found), 0, -1)[: len(taken)])
-                first += len(taken)
+                digits.append(np.moveaxis(np.asarray(found), 0, -1))
+                first += len(chunk)
             distances.append(_read(np.concatenate(digits), segment, v))
     return np.concatenate(distances)
 
@@ -377,11 +372,9 @@ def _values_with(s, hints, v: Parameters):
 
 @functools.partial(jax.jit, static_argnames="v")
 def _open_shared(u, shared, v: Parameters):
-    """uint32[2, 2, n]: values of Q and u, divided by kappa."""
-    primes = v.primes[:KEEP]
+    """uint32[2, 2, n]: values of Q and u."""
     both = jnp.stack([shared.astype(jnp.int64), jnp.broadcast_to(u.astype(jnp.int64), shared.shape)], axis=1)
-    values = transform(both, primes, degree=v.degree).astype(jnp.uint64)
-    return rem(values * column([pow(v.kappa, -1, p) for p in primes], 3), primes).astype(jnp.uint32)
+    return transform(both, v.primes[:KEEP], degree=v.degree)
 
 
 @functools.partial(jax.jit, static_argnames="v")
@@ -389,8 +382,8 @@ def _open(chunk, pair, rows, v: Parameters):
     """The largest |phase|, and int32[L, b, width] digits; the highest is not reduced, so an excess shows."""
     primes, (p, second) = v.primes[:KEEP], v.primes[:KEEP]
     pair = pair.reshape(KEEP, 2 * v.kappa, v.width)
-    shares = jax.lax.map(lambda values: inner(values.reshape(pair.shape), pair, primes), chunk)
-    shares = transform(jnp.swapaxes(shares, 0, 1), primes, degree=v.degree, inverse=True).astype(jnp.uint64)
+    shares = jax.vmap(functools.partial(inner, primes=primes), (0, None), 1)(chunk.reshape(-1, *pair.shape), pair)
+    shares = transform(shares, primes, degree=v.degree, inverse=True).astype(jnp.uint64)
     rows = jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
     x, y = (rem((rows[i] + jnp.uint64(prime) - shares[i])[None], (prime,)) for i, prime in enumerate(primes))
     # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
