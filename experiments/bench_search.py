@@ -400,13 +400,15 @@ def lattice(watch, codes, query) -> tuple[dict[str, Any], Stages]:
 
     def ask():
         state["question"] = question(key, query, layout)
+        # The user signs a digest of what the scores share.
+        scheme.share(key.public, state["question"])
 
     def answer():
         seeds = KEY_KINDS["lattice"].blinders(key.public, 1, draw=secrets.token_bytes)
         state["scores"] = score(key.public, served, state["question"]._replace(opening=None), blinders=seeds)
 
     def read():
-        rows = kind.open(key, [opener], state["scores"].ciphertexts, state["question"].opening)
+        rows = kind.open(key, [opener], [layout], state["scores"].ciphertexts, state["question"].opening)
         distances = scheme.decode([(layout, rows)], key.public)
         rank(distances, top=TOP)
         return distances

@@ -291,8 +291,8 @@ def score_blocks(
         for chunk in part.chunks:
             size = len(chunk)
             words = _sampling.words(draw(SEED_BYTES), size * 4 * v.width).reshape(size, 4, v.width)
-            flooded = _flooded(_products(chunk, values, v), words, v)
-            rows[start : start + size] = pack(np.asarray(flooded).reshape(size, -1))
+            switched = np.swapaxes(np.asarray(_score(chunk, values, words, v)), 0, 1)
+            rows[start : start + size] = pack(switched.reshape(size, -1))
             start += size
     return rows
 
@@ -374,33 +374,29 @@ def _query_values(public: PublicKey, query: Query) -> np.ndarray:
     return unpack(query.body[None], (len(v.primes), v.polys, v.degree), primes=v.primes, name="query")[0]
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _products(chunk, query, v: Parameters):
-    """uint64[primes, chunk, width]. By itself: fused with what follows, which reads a sum often, it takes them anew."""
-    query = query.reshape(len(v.primes), v.padded, v.width)
-    return jax.vmap(functools.partial(inner, primes=v.primes), (0, None), 1)(chunk, query)
+def _score(chunk, query, words, v: Parameters) -> jax.Array:
+    """uint32[2, chunk, width]."""
+    products = inner(chunk, query.reshape(len(v.primes), v.padded, v.width), v.primes)
+    useful = transform(products, v.primes, degree=v.degree, inverse=True)
+    return switch(_flooded(useful, words, v), v.primes, v.t, keep=KEEP)
 
 
 @functools.partial(jax.jit, static_argnames="v")
-def _flooded(products, words, v: Parameters):
-    """uint32[chunk, 2, width]."""
+def _flooded(useful, words, v: Parameters):
+    """uint64[primes, chunk, width]."""
     wide, primes = jnp.uint64, v.primes
-    useful = transform(products, primes, degree=v.degree, inverse=True).astype(wide)
     # F + 2^flood = two numbers uniform below 2^flood, each of a high and a low word's top bits.
     low = v.flood // 2
     upper, lower = words[None, :, 0::2] >> wide(64 - v.flood + low), words[None, :, 1::2] >> wide(64 - low)
     flood = rem(upper.sum(2), primes) * column([(v.t << low) % p for p in primes], 3)
     flood = flood + rem(lower.sum(2), primes) * column([v.t % p for p in primes], 3)
-    flooded = rem(useful + flood + column([-(v.t << v.flood) % p for p in primes], 3), primes)
-    return jnp.swapaxes(switch(flooded, primes, v.t, keep=KEEP), 0, 1)
+    return rem(useful.astype(wide) + flood + column([-(v.t << v.flood) % p for p in primes], 3), primes)
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _score_shared(query, public_values, v: Parameters):
+def _score_shared(query, public_values, v: Parameters) -> jax.Array:
     """uint32[2, n], coefficients."""
-    products = inner(public_values, query, v.primes)[:, None]
-    coefficients = transform(products, v.primes, degree=v.degree, inverse=True)
-    return switch(coefficients, v.primes, v.t, keep=KEEP)[:, 0]
+    products = inner(public_values[None], query, v.primes)
+    return switch(transform(products, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)[:, 0]
 
 
 __all__ = [

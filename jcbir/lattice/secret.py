@@ -32,6 +32,7 @@ from jcbir.lattice._query import (
     check_codes,
     draw_two,
     encrypt_query as encrypt_query,
+    masked,
     one_time,
 )
 from jcbir.lattice._ring import centered, inner, mod, rem, switch, transform
@@ -176,7 +177,7 @@ def encrypt_index(
             symbols = _symbols(
                 codes[start * v.images : (start + BUILD) * v.images], _sentinels(block_seed, chunk, v), v
             )
-            body, hint = (np.asarray(x) for x in _encrypt(symbols, e, s, public_values, v))
+            body, hint = _encrypt(symbols, e, s, public_values, v)
             here = min(BUILD, blocks - start)
             rows[start : start + here] = pack(body[:here].reshape(here, -1))
             hints[start : start + here] = pack(hint[:here].reshape(here, -1))
@@ -341,50 +342,51 @@ def _read(digits: np.ndarray, segment: PreparedSegment, v: Parameters) -> np.nda
     return images[: segment.count]
 
 
-@functools.partial(jax.jit, static_argnames="v")
 def _encrypt(symbols, e, s, public_values, v: Parameters):
-    """uint32[b, primes, K, width] and the hints, uint32[b, 2, n], a block at a time."""
+    """uint32[b, primes, K, width] and the hints, uint32[b, 2, n]."""
+    blocks, primes, kept = len(symbols), v.primes, v.primes[:KEEP]
+    values = transform(_plain(symbols, e, s, v), primes, degree=v.degree)
+    values = values.reshape(len(primes), blocks, 1 + v.polys, v.degree)
+    body = np.swapaxes(np.asarray(masked(values, public_values, primes)), 0, 1)
+    hint = inner(jnp.swapaxes(values[:, :, 1:], 0, 1), public_values, primes)
+    hint = switch(transform(hint, primes, degree=v.degree, inverse=True), primes, v.t, keep=KEEP)
+    return body, np.swapaxes(np.asarray(transform(hint, kept, degree=v.degree)), 0, 1)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _plain(symbols, e, s, v: Parameters):
+    """int64[1, b (1 + g), n]: of each block its secret, and behind it mu_bj."""
     # -1/2 modulo t is (t - 1)/2; the divisor of modulus switching is folded in. A sum of L numbers below t fits.
     weights = [(v.t // 2) * v.divisor * v.base**lane % v.t for lane in range(v.lanes)]
-
-    def block(inputs):
-        symbols, e, s = inputs
-        total = sum(symbols[:, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
-        m = centered(jnp.mod(total, v.t), v.t).reshape(v.width, v.polys, v.kappa)
-        mu = jnp.swapaxes(m, 0, 1).reshape(v.polys, v.degree) + v.t * e.astype(jnp.int64)
-        both = jnp.concatenate([s[None].astype(jnp.int64), mu])[None]
-        values = transform(both, v.primes, degree=v.degree).astype(jnp.uint64)
-        body = rem(public_values.astype(jnp.uint64) * values[:, :1] + values[:, 1:], v.primes).astype(jnp.uint32)
-        hint = inner(public_values, values[:, 1:], v.primes)[:, None]
-        hint = switch(transform(hint, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)
-        kept = transform(hint, v.primes[:KEEP], degree=v.degree)[:, 0]
-        return body.reshape(len(v.primes), v.padded, v.width), kept
-
-    return jax.lax.map(block, (symbols, e, s))
+    total = sum(symbols[:, :, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
+    m = centered(jnp.mod(total, v.t), v.t).reshape(-1, v.width, v.polys, v.kappa)
+    mu = jnp.swapaxes(m, 1, 2).reshape(e.shape) + v.t * e.astype(jnp.int64)
+    return jnp.concatenate([s[:, None].astype(jnp.int64), mu], axis=1).reshape(1, -1, v.degree)
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _values_with(s, hints, v: Parameters):
+def _values_with(s, hints, v: Parameters) -> jax.Array:
     """uint32[b, 2, 2, n]: for each prime values of the secret beside those of the hint."""
     values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
     return jnp.stack([values, jnp.asarray(hints)], axis=2)
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _open_shared(u, shared, v: Parameters):
+def _open_shared(u, shared, v: Parameters) -> jax.Array:
     """uint32[2, 2, n]: values of Q and u."""
-    both = jnp.stack([shared.astype(jnp.int64), jnp.broadcast_to(u.astype(jnp.int64), shared.shape)], axis=1)
+    both = np.stack([shared.astype(np.int64), np.broadcast_to(u.astype(np.int64), shared.shape)], axis=1)
     return transform(both, v.primes[:KEEP], degree=v.degree)
 
 
-@functools.partial(jax.jit, static_argnames="v")
 def _open(chunk, pair, rows, v: Parameters):
     """The largest |phase|, and int32[L, b, width] digits; the highest is not reduced, so an excess shows."""
+    primes, shape = v.primes[:KEEP], (KEEP, 2 * v.kappa, v.width)
+    shares = inner(chunk.reshape(-1, *shape), pair.reshape(shape), primes)
+    return _digits(transform(shares, primes, degree=v.degree, inverse=True), rows, v)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _digits(shares, rows, v: Parameters):
     primes, (p, second) = v.primes[:KEEP], v.primes[:KEEP]
-    pair = pair.reshape(KEEP, 2 * v.kappa, v.width)
-    shares = jax.vmap(functools.partial(inner, primes=primes), (0, None), 1)(chunk.reshape(-1, *pair.shape), pair)
-    shares = transform(shares, primes, degree=v.degree, inverse=True).astype(jnp.uint64)
-    rows = jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
+    shares, rows = shares.astype(jnp.uint64), jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
     x, y = (rem((rows[i] + jnp.uint64(prime) - shares[i])[None], (prime,)) for i, prime in enumerate(primes))
     # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
     lifted = rem((y + jnp.uint64(2 * second) - x) * jnp.uint64(pow(p, -1, second)), (second,))
