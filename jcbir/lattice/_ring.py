@@ -1,8 +1,8 @@
 """Arithmetic of Z_p[y]/(y^n + 1) for NTT primes 2^28 < p < 2^29, batched, exact in float64 and uint64.
 
 **Primes** run down the first axis, and a program treats all of them at once: it compiles in half the time that one
-after the other takes. `transform`, `inner` and `switch` are programs by themselves: in one with what follows, which reads
-each number more than once, the compiler computes it as often.
+after the other takes. `transform`, `inner` and `switch` are programs by themselves: in one with what follows, which
+reads each number more than once, the compiler computes it as often.
 
 **Transform.** It evaluates a polynomial at psi^(2i + 1), i = 0..n-1, psi a primitive 2n-th root of one. With
 m = n2 m1 + m2 and i = i1 + n1 i2 (n = n1 n2) it is two small matrix products and one pointwise product (four steps):

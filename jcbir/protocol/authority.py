@@ -228,6 +228,9 @@ def catalog(authority: Authority, message: Catalog, *, shredded: bool = False) -
     """
     bare = dataclasses.replace(message, wrapped=())
     check_order(authority.card, bare)
+    gone = shredded and message == bare
+    if not gone and [hashlib.sha256(body).digest() for body in message.wrapped] != [it.digest for it in message.hints]:
+        raise ValueError(f"wrapped: must be the {len(message.hints)} hints that the owner signed, got others")
     if len(message.hashes) != len(message.image_ids):
         raise ValueError(f"catalog: must have {len(message.image_ids)} hashes, got {len(message.hashes)}")
     places, count = message.sentinels, len(message.image_ids)
@@ -239,7 +242,7 @@ def catalog(authority: Authority, message: Catalog, *, shredded: bool = False) -
     if message.segment in authority.catalogs:
         return authority
     state = dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: bare})
-    if shredded and message.hints and not message.wrapped:
+    if gone and message.hints:
         return state
     prepared, kind = _prepare_hints(authority, message), SECRET_KEY_KINDS[authority.card.public.kind]
     if not prepared:
@@ -799,8 +802,6 @@ def _prepare_hints(authority: Authority, part: Catalog) -> dict[str, Any]:
     card, kind = authority.card, SECRET_KEY_KINDS[authority.card.public.kind]
     if kind.prepare is not None and len(part.hints) != 1:
         raise ValueError(f"hints: must be of one scheme for {kind.name} keys, got {len(part.hints)}")
-    if [hashlib.sha256(body).digest() for body in part.wrapped] != [hint.digest for hint in part.hints]:
-        raise ValueError(f"wrapped: must be the {len(part.hints)} hints that the owner signed, got others")
     opened = {}
     for hint, body in zip(part.hints, part.wrapped, strict=True):
         rows = open_hint(authority.identity.secret, card, body, segment=part.segment, scheme=hint.scheme)
