@@ -40,9 +40,6 @@ from jcbir.lattice._sampling import derive
 from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
 
-# Blocks that one compiled program encrypts; the last call is padded.
-BUILD = 8
-
 
 @dataclass(frozen=True, repr=False)
 class SecretKey:
@@ -166,21 +163,19 @@ def encrypt_index(
     if name in used:
         raise ValueError(f"draw: must give a fresh nonce, got that of segment {name.hex()[:16]}")
     blocks = -(-len(codes) // v.images)
-    block_seed, codes = _block_seed(secret, nonce), np.asarray(codes)
+    block_seed, codes, start = _block_seed(secret, nonce), np.asarray(codes), 0
     rows, hints = np.empty((blocks, v.block_bytes), np.uint8), np.empty((blocks, v.hint_bytes), np.uint8)
     public_values = public_half.expand(secret.public)
     with jax.enable_x64(True):
-        for start in range(0, blocks, BUILD):
-            chunk = range(start, start + BUILD)
+        for size in chunk_sizes(blocks):
+            chunk = range(start, start + size)
             s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in chunk])
             e = np.stack([_sampling.binomial(derive(noise, "errors", b), (v.polys, v.degree)) for b in chunk])
-            symbols = _symbols(
-                codes[start * v.images : (start + BUILD) * v.images], _sentinels(block_seed, chunk, v), v
-            )
+            symbols = _symbols(codes[start * v.images : chunk.stop * v.images], _sentinels(block_seed, chunk, v), v)
             body, hint = _encrypt(symbols, e, s, public_values, v)
-            here = min(BUILD, blocks - start)
-            rows[start : start + here] = pack(body[:here].reshape(here, -1))
-            hints[start : start + here] = pack(hint[:here].reshape(here, -1))
+            rows[start : chunk.stop] = pack(body.reshape(size, -1))
+            hints[start : chunk.stop] = pack(hint.reshape(size, -1))
+            start = chunk.stop
     fingerprint = secret.public.fingerprint
     return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
 

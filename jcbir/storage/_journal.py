@@ -75,6 +75,8 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
                 journal.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         # What opened a segment's scores is shredded with it, or with its epoch, not only forgotten.
         journal.execute("PRAGMA secure_delete = ON")
+        # Of a process that was killed before it did so.
+        _empty_log(journal)
         meta = dict(journal.execute("SELECT name, value FROM meta"))
         if meta.get("version") != bytes([VERSION]):
             raise FormatError(f"{path}: not a journal of version {VERSION}")
@@ -121,8 +123,7 @@ def keep_order(
         for number in shredded:
             _shred(journal, number)
     if shredded:
-        # The write-ahead log still has the pages as they were.
-        journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _empty_log(journal)
 
 
 def keep_head(journal: sqlite3.Connection, head: Head) -> None:
@@ -137,6 +138,7 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
         _begin_anew(journal, appointment.card)
         name = f"appointment-{appointment.card.epoch:010d}"
         journal.execute("INSERT INTO meta VALUES (?, ?)", [name, wire.to_bytes(appointment)])
+    _empty_log(journal)
 
 
 def keep_alarm(journal: sqlite3.Connection, grant_id: bytes) -> None:
@@ -238,6 +240,11 @@ def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     for table in ("answered", "openings", "orders", "suspended"):
         journal.execute(f"DELETE FROM {table}")
     journal.execute("DELETE FROM meta WHERE name = 'head'")
+
+
+def _empty_log(journal: sqlite3.Connection) -> None:
+    """The write-ahead log has pages as they were before."""
+    journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _shred(journal: sqlite3.Connection, segment: int) -> None:

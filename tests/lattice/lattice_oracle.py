@@ -12,7 +12,7 @@ import math
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-ETA, KEEP, WIDTH, CHUNKS, BUILD = 21, 2, 29, (16, 1), 8
+ETA, KEEP, WIDTH, CHUNKS = 21, 2, 29, (16, 1)
 
 
 class Ring:
