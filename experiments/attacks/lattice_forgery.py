@@ -9,15 +9,12 @@ calibrate the rest. What it adds is far below the flood of an honest reply, so t
 
 Before: the authority checks ranges alone, |phase| and the highest digit, and every place counts as an image. After: it
 checks the zeros as well, and serving stops at the first alarm. Figures are as in `experiments.attacks.protocol`.
-
-The last attack is on the stopping: a user whose query is no query makes an honest server raise the alarm. Before: every
-alarm halts. After: a Q that its user did not sign is not opened, and an alarm ends one grant.
 """
 
 import dataclasses
 import math
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Annotated, Any, NamedTuple
@@ -33,15 +30,6 @@ from jcbir.lattice import public, secret
 from jcbir.lattice._bits import pack, unpack
 from jcbir.lattice._parameters import KEEP
 from jcbir.lattice._ring import transform
-from jcbir.protocol import authority, owner, server, session, user
-from jcbir.protocol._digests import score_blocks
-from jcbir.protocol._grants import commit
-from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Query, ScoreReport
-from jcbir.protocol.refusals import ForgedScoresError, RefusalError
-from jcbir.protocol.session import NOW
-from jcbir.ranking import SECRET_KEY_KINDS
-from jcbir.sealing import Photograph
 
 BITS = 64
 # Distances of unrelated codes lie around k/2 with this deviation; what is added to P and Q is in units of it.
@@ -64,7 +52,6 @@ class Config:
         top: images that come out of each query.
         queries: of others, after which the server gives up.
         trials: replies of which the odds of the zeros are counted.
-        users: of the protocol, one of whom lies.
         seed: of the simulated codes and queries.
     """
 
@@ -74,12 +61,11 @@ class Config:
     top: int = 6
     queries: int = 2000
     trials: int = 300
-    users: int = 3
     seed: int = 0
 
 
 SCALES: dict[Scale, Config] = {
-    "full": Config(where=Where(scale="full"), degree=8192, top=10, queries=20_000, trials=2000, users=20),
+    "full": Config(where=Where(scale="full"), degree=8192, top=10, queries=20_000, trials=2000),
     "smoke": Config(),
 }
 
@@ -115,7 +101,6 @@ def main(config: Config) -> dict[str, Any]:
     attacks = {
         "forged_reply": lambda: recover(many, top=config.top, queries=config.queries, generator=generator),
         "smallest_forgery": lambda: smallest(one, trials=config.trials, generator=generator),
-        "lying_user": lambda: lying(users=config.users),
     }
     return finish(run, {"attacks": played(attacks)})
 
@@ -143,13 +128,13 @@ def recover(collection: Collection, *, top: int, queries: int, generator: np.ran
     # A segment without zeros: the same opening and the same checks of ranges, and nothing else to look at.
     blind = dataclasses.replace(opener, sentinels=np.zeros_like(opener.sentinels), count=len(everywhere))
     figures = {}
-    for rule, holder, named in (("before", blind, everywhere), ("after", opener, places)):
+    for rule, authority, named in (("before", blind, everywhere), ("after", opener, places)):
 
-        def answer(forge, holder=holder, named=named):
+        def answer(forge, authority=authority, named=named):
             """A stranger's query, its reply forged: places of the images that come out, or None at an alarm."""
             code = generator.random(BITS) < 0.5
             try:
-                distances = _opened(collection, holder, code, forge)
+                distances = _opened(collection, authority, code, forge)
             except IntegrityError:
                 return None
             return named[np.argsort(distances, kind="stable")[:top]]
@@ -188,71 +173,11 @@ def smallest(collection: Collection, *, trials: int, generator: np.random.Genera
     }
 
 
-def lying(*, users: int) -> dict[str, float]:
-    """A user signs a d that has nothing to do with its u, and all others ask honestly; then the server forges a Q.
-
-    Returns:
-        Share of the others that are answered; share of the forged Qs that are opened, so that their fate tells of the
-        secret; alarms that a server with users of its own, who sign what it likes, has until answering halts.
-    """
-    draw, codes = secrets.token_bytes, np.random.default_rng(0).random((4, 16)) < 0.5
-    key = SECRET_KEY_KINDS["lattice"].generate(code_bits=16, draw=draw)
-    state = session.found(collection="attacked", bits=16, secret=key, draw=draw)
-    pictures = [Photograph(bytes([number]), "image/png") for number in range(len(codes))]
-    state = session.publish(state, codes, pictures, list("abcd"), cipher="aes-gcm", draw=draw)
-    for _ in range(users):
-        state = session.admit(state, now=NOW, draw=draw)
-    holder, (liar, *others) = state.authority, state.users
-    report = _scored(state, misfit(liar, codes[:1]))
-    if not refuses(lambda: authority.answer(holder, report, now=NOW), ForgedScoresError):
-        raise RuntimeError("a query that is none was answered")
-    after, before, alarms = authority.suspend(holder, liar.grant.grant_id), holder, 0
-    while not before.halted:
-        before, alarms = authority.suspend(before, bytes([alarms]) * 16), alarms + 1
-    honest = [_scored(state, user.ask(it, codes[:1], top=1, now=NOW, draw=draw)[1]) for it in others]
-
-    def answered(rule: authority.Authority, reports: Sequence[ScoreReport]) -> float:
-        refused = [refuses(lambda it=it: authority.answer(rule, it, now=NOW), RefusalError) for it in reports]
-        return 1 - float(np.mean(refused))
-
-    again = _scored(state, user.ask(liar, codes[:1], top=1, now=NOW, draw=draw)[1])
-    scores = honest[0].scores[0][0]
-    q = scores.ciphertexts.copy()
-    q[0, 0] ^= 1
-    forged = _signed(state, honest[0], ((scores._replace(ciphertexts=q),),))
-    return {
-        "other_users_answered_before": answered(before, honest),
-        "other_users_answered_after": answered(after, honest),
-        "liar_answered_after": answered(after, [again]),
-        "forged_q_opened_after": 1
-        - float(refuses(lambda: authority.admit(holder, forged, now=NOW), ForgedScoresError)),
-        "alarms_until_halted_remaining": alarms,
-    }
-
-
-def misfit(me: user.User, codes: np.ndarray) -> Query:
-    """A query whose trapdoor belongs to another one: signed, committed to, its Q right, and no query at all."""
-    honest, other = (user.ask(me, codes, top=1, now=NOW, draw=secrets.token_bytes)[1] for _ in range(2))
-    shared, commitment = other.request.shared, commit(honest.salt, other.trapdoors)
-    request = dataclasses.replace(honest.request, shared=shared, commitment=commitment, signature=b"")
-    return dataclasses.replace(honest, request=sign(request, secret=me.keys.signing_secret), trapdoors=other.trapdoors)
-
-
-def _scored(state: session.Session, query: Query) -> ScoreReport:
-    blinders = owner.blinder_pool(state.owner, server.blinders_needed(state.server, query), draw=secrets.token_bytes)
-    return server.score_query(state.server, query, blinders=blinders, identity=state.cloud, now=NOW)[1]
-
-
-def _signed(state: session.Session, report: ScoreReport, scores: tuple) -> ScoreReport:
-    header = dataclasses.replace(report, blocks=score_blocks(scores), openings=b"", scores=())
-    return dataclasses.replace(sign(header, secret=state.cloud.secret), openings=report.openings, scores=scores)
-
-
-def _opened(collection: Collection, holder: secret.PreparedSegment, code, forge) -> np.ndarray:
+def _opened(collection: Collection, authority: secret.PreparedSegment, code, forge) -> np.ndarray:
     public_key, draw = collection.key.public, secrets.token_bytes
     query, opener = secret.encrypt_query(public_key, code, draw=draw)
     reply = forge(public.score(public_key, [collection.served], query, draw=draw))
-    return secret.open_distances(collection.key, [holder], reply, opener, answered=())
+    return secret.open_distances(collection.key, [authority], reply, opener, answered=())
 
 
 def _forged(

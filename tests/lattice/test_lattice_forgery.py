@@ -78,13 +78,6 @@ def test_the_smallest_forgery_passes_as_often_as_the_formula_says():
     assert figures["honest_replies_refused_after"] == 0
 
 
-def test_a_lying_user_stops_itself_alone():
-    figures = forgery.lying(users=3)
-    assert (figures["other_users_answered_before"], figures["other_users_answered_after"]) == (0, 1)
-    assert figures["liar_answered_after"] == figures["forged_q_opened_after"] == 0
-    assert figures["alarms_until_halted_remaining"] == 8
-
-
 def _generator():
     return np.random.default_rng(4)
 
