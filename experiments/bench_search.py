@@ -6,13 +6,15 @@ One core is pinned; figures are CPU seconds of that core, medians of interleaved
 distance of every contender is checked against a popcount of Python integers (`exact`). A query is what user, server and
 authority compute, ranking included. `ratio_lattice_vs_X` is the lattice's time over X's: below 1 the lattice is faster.
 Above `alone` codes the lattice scheme runs alone. `cold_start` is a new process that imports the server's half, maps
-the largest index into memory and scores its first query, nothing compiled before. `experiments.bench_paillier` measures
+the largest index into memory and scores its first query, nothing compiled before; `two_workers` are two processes, each
+on a core of its own with half of that index, that score one query together. `experiments.bench_paillier` measures
 the Paillier schemes at more sizes, with the functions of this module.
 
 A peer is imported where it is used; one that is missing is reported as `not installed`. They are oracles and yardsticks
 of this benchmark, not dependencies of the project (`pip install phe gmpy2 lightphe tenseal`).
 """
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -23,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from experiments.running import PLACES, At, Scale, begin, command_line, finish
+from jcbir.lattice._parameters import CHUNKS
 from jcbir.paillier import SecretKey, blinders, generate_keys, public as public_half, secret as secret_half
 from jcbir.ranking import (
     KEY_KINDS,
@@ -85,6 +88,23 @@ scored = time.process_time()
 times = {"import_s": imported, "prepare_s": prepared - imported, "first_query_s": scored - prepared}
 print(json.dumps(times | {"total_s": scored, "wall_s_without_import": time.perf_counter() - began}))
 """
+# A worker with a part of the index, that scores for each line it reads.
+WORKER = """
+import os, secrets, sys, time
+from pathlib import Path
+import numpy as np
+from jcbir.lattice import public
+folder, bits, core, cores = Path(sys.argv[1]), *map(int, sys.argv[2:])
+os.sched_setaffinity(0, {sorted(map(int, (folder / "cores").read_text().split()))[core]})
+key = public.PublicKey(public.parameters(bits=bits), (folder / "seed").read_bytes())
+rows = np.array_split(np.load(folder / "index.npy", mmap_mode="r"), cores)[core]
+part = public.prepare(key, public.Index(key.fingerprint, bytes(32), rows))
+query = public.Query(key.fingerprint, np.load(folder / "query.npy"))
+for _ in iter(sys.stdin.readline, ""):
+    began = time.process_time()
+    public.score_blocks(key, part, query, draw=secrets.token_bytes)
+    print(time.process_time() - began, flush=True)
+"""
 
 
 @dataclass(frozen=True)
@@ -115,11 +135,11 @@ SCALES: dict[Scale, Bench] = {"cpu": Bench(), "smoke": Bench(counts=(2000,), rou
 
 def pin_one_core(module: str) -> None:
     """Start again on one core: thread counts are read once, when the libraries load."""
-    core = max(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {core})
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[-1:])
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     flags = f"{os.environ.get('XLA_FLAGS', '')} {ONE_THREAD}".strip()
-    environment = os.environ | threads | {"XLA_FLAGS": flags, PINNED: "1"}
+    environment = os.environ | threads | {"XLA_FLAGS": flags, PINNED: " ".join(map(str, cores))}
     os.execve(sys.executable, [sys.executable, "-m", module, *sys.argv[1:]], environment)
 
 
@@ -134,7 +154,9 @@ def main(config: Bench) -> dict[str, Any]:
         rows += compare(watch, key, count, config)
     say("cold start")
     report = {"queries": rows, "exact": all(row["exact"] for row in rows), "peers": installed(("phe", "tenseal"))}
-    report["cold_start"] = cold_start(max(config.counts), config.bits)
+    with served(max(config.counts), config.bits) as folder:
+        report["cold_start"] = {"count": max(config.counts)} | cold_start(folder, config.bits)
+        report["two_workers"] = {"count": max(config.counts)} | two_workers(folder, config.bits, config.rounds)
     return finish(run, report | compared(rows))
 
 
@@ -207,8 +229,9 @@ def compared(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def cold_start(count: int, bits: int) -> dict[str, float]:
-    """CPU seconds until a server that was not there has answered, on the one core of this process."""
+@contextlib.contextmanager
+def served(count: int, bits: int) -> Iterator[Path]:
+    """A folder with what a server has of an index, and a query."""
     key = SECRET_KEY_KINDS["lattice"].generate(draw=secrets.token_bytes, code_bits=bits)
     codes = np.random.default_rng(count).random((count, bits)) < 0.5
     layout = plan(key.public, scheme="lattice", count=count, bits=bits)
@@ -217,10 +240,40 @@ def cold_start(count: int, bits: int) -> dict[str, float]:
         (folder / "seed").write_bytes(key.public.seed)
         np.save(folder / "index.npy", encrypted(key, codes, layout).ciphertexts)
         np.save(folder / "query.npy", question(key, codes[0], layout).body[0])
-        environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
-        command = [sys.executable, "-c", COLD_START, place, str(bits)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return {"count": count} | json.loads(done.stdout)
+        (folder / "cores").write_text(os.environ.get(PINNED, "0"))
+        yield folder
+
+
+def cold_start(folder: Path, bits: int) -> dict[str, float]:
+    """CPU seconds until a server that was not there has answered, on the one core of this process."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_COMPILATION_CACHE_DIR"}
+    command = [sys.executable, "-c", COLD_START, str(folder), str(bits)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    return json.loads(done.stdout)
+
+
+def two_workers(folder: Path, bits: int, rounds: int) -> dict[str, float | None]:
+    """Seconds on the wall until both have scored, and CPU seconds of the slower: medians. None on a single core."""
+    if len((folder / "cores").read_text().split()) < 2:
+        return {"wall_s": None, "cpu_s": None}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(folder), str(bits), str(core), "2"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
+        )
+        for core in range(2)
+    ]  # fmt: skip
+    walls, slower = [], []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        for worker in workers:
+            worker.stdin.write("\n")
+        slower.append(max(float(worker.stdout.readline()) for worker in workers))
+        walls.append(time.perf_counter() - start)
+    for worker in workers:
+        worker.communicate()
+    # The first round compiles.
+    return {"wall_s": statistics.median(walls[1:]), "cpu_s": statistics.median(slower[1:])}
 
 
 class Stopwatch:
@@ -389,10 +442,11 @@ def lattice(watch, codes, query) -> tuple[dict[str, Any], Stages]:
     """As `ours`, under a key of its own; its answers need no pool, and what opens them is prepared once."""
     kind, scheme = SECRET_KEY_KINDS["lattice"], SCHEMES["lattice"]
     key = kind.generate(draw=secrets.token_bytes, code_bits=codes.shape[1])
-    one, layout = (plan(key.public, scheme="lattice", count=n, bits=codes.shape[1]) for n in (1, len(codes)))
+    layout = plan(key.public, scheme="lattice", count=len(codes), bits=codes.shape[1])
     say("  lattice")
-    # Compilation apart: one program serves any number of blocks.
-    encrypted(key, codes[:1], one)
+    # Compilation apart: programs of each size of chunk serve any number of blocks.
+    few = plan(key.public, scheme="lattice", count=sum(CHUNKS) * layout.lanes, bits=codes.shape[1])
+    encrypted(key, np.resize(codes, (few.count, few.bits)), few)
     build_s, index = watch.once(lambda: encrypted(key, codes, layout))
     prepare_s, served = watch.once(lambda: prepare(key.public, index._replace(hint=None)))
     opener = kind.prepare(key, layout, index.hint)
@@ -400,13 +454,15 @@ def lattice(watch, codes, query) -> tuple[dict[str, Any], Stages]:
 
     def ask():
         state["question"] = question(key, query, layout)
+        # The user signs a digest of what the scores share.
+        scheme.share(key.public, state["question"])
 
     def answer():
         seeds = KEY_KINDS["lattice"].blinders(key.public, 1, draw=secrets.token_bytes)
         state["scores"] = score(key.public, served, state["question"]._replace(opening=None), blinders=seeds)
 
     def read():
-        rows = kind.open(key, [opener], state["scores"].ciphertexts, state["question"].opening)
+        rows = kind.open(key, [opener], [layout], state["scores"].ciphertexts, state["question"].opening)
         distances = scheme.decode([(layout, rows)], key.public)
         rank(distances, top=TOP)
         return distances

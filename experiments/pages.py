@@ -1026,6 +1026,14 @@ def four_schemes(report: Report) -> str:
             compile."""
         )
     )
+    two = report.get("two_workers", {})
+    if two.get("wall_s") is not None:
+        parts.append(
+            prose(
+                f"""Two workers, each on a core with half of {two["count"]:,} codes, score a query in
+                {1000 * two["wall_s"]:.0f} ms on the wall, {1000 * two["cpu_s"]:.0f} ms of the slower one's CPU."""
+            )
+        )
     return "\n\n".join(parts)
 
 

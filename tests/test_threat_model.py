@@ -6,12 +6,17 @@ import re
 
 import pytest
 
-from experiments.attacks import distances, lattice_forgery, protocol
+from experiments.attacks import distances, lattice_blame, lattice_forgery, protocol
 from experiments.running import decisive_fields
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "threat-model.md").read_text()
-EXPERIMENTS = {"attacks_protocol": protocol, "attacks_distances": distances, "attacks_lattice_forgery": lattice_forgery}
+EXPERIMENTS = {
+    "attacks_protocol": protocol,
+    "attacks_distances": distances,
+    "attacks_lattice_forgery": lattice_forgery,
+    "attacks_lattice_blame": lattice_blame,
+}
 REPORTS = {name: json.loads((ROOT / "experiments" / "results" / f"{name}.json").read_text()) for name in EXPERIMENTS}
 FIGURES = {
     key: str(value)

@@ -223,7 +223,7 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
         if found.get("status") == "degraded":
             reason += "; the authority does not answer it: queries are refused"
         if found.get("status") == "halted":
-            reason += "; scores were forged: queries are refused until `jcbir owner rekey`"
+            reason += "; scores were forged too often: queries are refused until `jcbir owner rekey`"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
     answer(console, record, lines=lines + waiting)
 
@@ -252,10 +252,17 @@ def with_use(rows: list[dict[str, Any]], state: protocol.Owner, links: options.L
     with connect(
         links.authority, certificate=links.certificate, insecure_http=links.insecure_http, timeout=links.timeout
     ) as link:
-        uses = protocol.check_usage(state, inquiry, inquire(link, inquiry))
+        usage = inquire(link, inquiry)
+    uses = protocol.check_usage(state, inquiry, usage)
+    suspended = {grant_id.hex() for grant_id in usage.suspended}
     found = {grant.hex(): {"queries_today": use.queries, "images_today": use.images} for grant, use in uses.items()}
     none = {"queries_today": 0, "images_today": 0}
-    return [{**row, **found.get(row["grant"], none)} if row["status"] == IN_FORCE else row for row in rows]
+    return [
+        {**row, **found.get(row["grant"], none), "suspended": row["grant"] in suspended}
+        if row["status"] == IN_FORCE
+        else row
+        for row in rows
+    ]
 
 
 def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: str | None = None) -> None:
@@ -587,4 +594,5 @@ def _with_status(line: Mapping[str, Any], workspace: Workspace) -> dict[str, Any
 
 def _grant_line(row: Mapping[str, Any]) -> str:
     today = f"; today {row['queries_today']} queries, {row['images_today']} pictures" if "queries_today" in row else ""
-    return f"{row['grant']} {row['label']!r} {row['status']}, until {row['expires']}{today}"
+    stopped = "; suspended: scores of a query of it were forged" if row.get("suspended") else ""
+    return f"{row['grant']} {row['label']!r} {row['status']}, until {row['expires']}{today}{stopped}"

@@ -99,9 +99,15 @@ def one_time(seed: bytes, v: Parameters) -> np.ndarray:
     return _sampling.ternary(derive(seed, "query"), (v.degree,))
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _encrypt_query(u, nu, public_values, v: Parameters):
+def _encrypt_query(u, nu, public_values, v: Parameters) -> jax.Array:
     """uint32[primes, g, n]."""
-    both = jnp.concatenate([u[None].astype(jnp.int64), nu])[None]
-    values = transform(both, v.primes, degree=v.degree).astype(jnp.uint64)
-    return rem(public_values.astype(jnp.uint64) * values[:, :1] + values[:, 1:], v.primes).astype(jnp.uint32)
+    both = np.concatenate([u[None].astype(np.int64), nu])[None]
+    return masked(transform(both, v.primes, degree=v.degree)[:, None], public_values, v.primes)[:, 0]
+
+
+@functools.partial(jax.jit, static_argnames="primes")
+def masked(values, public_values, primes: tuple[int, ...]):
+    """Values of a_j s + mu_j, uint32[primes, b, g, n], from those of s and the mu_j, [primes, b, 1 + g, n]."""
+    values = values.astype(jnp.uint64)
+    products = public_values[:, None].astype(jnp.uint64) * values[:, :, :1]
+    return rem(products + values[:, :, 1:], primes).astype(jnp.uint32)

@@ -86,8 +86,8 @@ class Prepared(NamedTuple):
     Attributes:
         fingerprint: of the public key.
         segment: name of the segment.
-        blocks: how many; the last chunk is padded beyond them.
-        chunks: uint32[64 or 8, primes, K, width] values.
+        blocks: how many.
+        chunks: uint32[16 or 1, primes, K, width] values.
     """
 
     fingerprint: str
@@ -156,7 +156,7 @@ def cost(parameters: Parameters, *, count: int) -> Cost:
     if count < 1:
         raise ValueError(f"count: must be at least 1, got {count}")
     v, blocks = parameters, -(-count // parameters.images)
-    held = sum(chunk_sizes(blocks)) * len(v.primes) * v.padded * v.width * 4
+    held = blocks * len(v.primes) * v.padded * v.width * 4
     reply = blocks * v.reply_block_bytes + v.reply_shared_bytes
     return Cost(blocks, blocks * v.block_bytes, held, blocks * v.hint_bytes, v.query_bytes, reply)
 
@@ -194,7 +194,7 @@ def prepare(public: PublicKey, index: Index) -> Prepared:
         index: the blocks; the rows may be memory-mapped.
 
     Returns:
-        The blocks in chunks of 64 and 8.
+        The blocks in chunks.
 
     Raises:
         KeyMismatchError: the index belongs to another key.
@@ -210,15 +210,9 @@ def prepare(public: PublicKey, index: Index) -> Prepared:
     """
     v = public.parameters
     check_fingerprint(public, index.fingerprint, name="index")
-    chunks, start = [], 0
+    shape, chunks, start = (len(v.primes), v.padded, v.width), [], 0
     for size in chunk_sizes(len(index.rows)):
-        part = unpack(
-            index.rows[start : start + size],
-            (len(v.primes), v.padded, v.width),
-            primes=v.primes,
-            name="index",
-        )
-        chunks.append(jnp.asarray(np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))))
+        chunks.append(jnp.asarray(unpack(index.rows[start : start + size], shape, primes=v.primes, name="index")))
         start += size
     return Prepared(public.fingerprint, index.segment, len(index.rows), tuple(chunks))
 
@@ -295,10 +289,11 @@ def score_blocks(
     start = 0
     with jax.enable_x64(True):
         for chunk in part.chunks:
-            flood = _sampling.words(draw(SEED_BYTES), len(chunk) * 4 * v.width).reshape(len(chunk), 4, v.width)
-            here = min(len(chunk), part.blocks - start)
-            rows[start : start + here] = pack(np.asarray(_score(chunk, values, flood, v))[:here].reshape(here, -1))
-            start += here
+            size = len(chunk)
+            words = _sampling.words(draw(SEED_BYTES), size * 4 * v.width).reshape(size, 4, v.width)
+            switched = np.swapaxes(np.asarray(_score(chunk, values, words, v)), 0, 1)
+            rows[start : start + size] = pack(switched.reshape(size, -1))
+            start += size
     return rows
 
 
@@ -379,30 +374,29 @@ def _query_values(public: PublicKey, query: Query) -> np.ndarray:
     return unpack(query.body[None], (len(v.primes), v.polys, v.degree), primes=v.primes, name="query")[0]
 
 
+def _score(chunk, query, words, v: Parameters) -> jax.Array:
+    """uint32[2, chunk, width]."""
+    products = inner(chunk, query.reshape(len(v.primes), v.padded, v.width), v.primes)
+    useful = transform(products, v.primes, degree=v.degree, inverse=True)
+    return switch(_flooded(useful, words, v), v.primes, v.t, keep=KEEP)
+
+
 @functools.partial(jax.jit, static_argnames="v")
-def _score(chunk, query, words, v: Parameters):
-    """uint32[chunk, 2, width]. A block at a time stays in cache: one sum over the chunk takes five times as long."""
+def _flooded(useful, words, v: Parameters):
+    """uint64[primes, chunk, width]."""
     wide, primes = jnp.uint64, v.primes
-    # The sum over points is kappa times the transform that is wanted.
-    scaled = rem(query.astype(wide) * column([pow(v.kappa, -1, p) for p in primes], 3), primes)
-    scaled = scaled.reshape(len(primes), v.padded, v.width)
-    products = jnp.swapaxes(jax.lax.map(lambda rows: inner(rows, scaled, primes), chunk), 0, 1)
-    useful = transform(products, primes, degree=v.degree, inverse=True).astype(wide)
     # F + 2^flood = two numbers uniform below 2^flood, each of a high and a low word's top bits.
     low = v.flood // 2
     upper, lower = words[None, :, 0::2] >> wide(64 - v.flood + low), words[None, :, 1::2] >> wide(64 - low)
     flood = rem(upper.sum(2), primes) * column([(v.t << low) % p for p in primes], 3)
     flood = flood + rem(lower.sum(2), primes) * column([v.t % p for p in primes], 3)
-    flooded = rem(useful + flood + column([-(v.t << v.flood) % p for p in primes], 3), primes)
-    return jnp.swapaxes(switch(flooded, primes, v.t, keep=KEEP), 0, 1)
+    return rem(useful.astype(wide) + flood + column([-(v.t << v.flood) % p for p in primes], 3), primes)
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _score_shared(query, public_values, v: Parameters):
+def _score_shared(query, public_values, v: Parameters) -> jax.Array:
     """uint32[2, n], coefficients."""
-    products = inner(public_values, query, v.primes)[:, None]
-    coefficients = transform(products, v.primes, degree=v.degree, inverse=True)
-    return switch(coefficients, v.primes, v.t, keep=KEEP)[:, 0]
+    products = inner(public_values[None], query, v.primes)
+    return switch(transform(products, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)[:, 0]
 
 
 __all__ = [

@@ -32,15 +32,13 @@ from jcbir.lattice._query import (
     check_codes,
     draw_two,
     encrypt_query as encrypt_query,
+    masked,
     one_time,
 )
-from jcbir.lattice._ring import centered, column, inner, mod, rem, switch, transform
+from jcbir.lattice._ring import centered, inner, mod, rem, switch, transform
 from jcbir.lattice._sampling import derive
 from jcbir.lattice.public import Index, PublicKey, Reply, check_fingerprint
 from jcbir.typing import Array
-
-# Blocks that one compiled program encrypts; the last call is padded.
-BUILD = 8
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,7 +88,7 @@ class PreparedSegment:
         name: of the segment.
         count: images of the segment.
         sentinels: bool[blocks, width], where the zeros are.
-        chunks: uint32[64 or 8, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
+        chunks: uint32[16 or 1, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
     """
 
     fingerprint: str
@@ -165,21 +163,19 @@ def encrypt_index(
     if name in used:
         raise ValueError(f"draw: must give a fresh nonce, got that of segment {name.hex()[:16]}")
     blocks = -(-len(codes) // v.images)
-    block_seed, codes = _block_seed(secret, nonce), np.asarray(codes)
+    block_seed, codes, start = _block_seed(secret, nonce), np.asarray(codes), 0
     rows, hints = np.empty((blocks, v.block_bytes), np.uint8), np.empty((blocks, v.hint_bytes), np.uint8)
     public_values = public_half.expand(secret.public)
     with jax.enable_x64(True):
-        for start in range(0, blocks, BUILD):
-            chunk = range(start, start + BUILD)
+        for size in chunk_sizes(blocks):
+            chunk = range(start, start + size)
             s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in chunk])
             e = np.stack([_sampling.binomial(derive(noise, "errors", b), (v.polys, v.degree)) for b in chunk])
-            symbols = _symbols(
-                codes[start * v.images : (start + BUILD) * v.images], _sentinels(block_seed, chunk, v), v
-            )
-            body, hint = (np.asarray(x) for x in _encrypt(symbols, e, s, public_values, v))
-            here = min(BUILD, blocks - start)
-            rows[start : start + here] = pack(body[:here].reshape(here, -1))
-            hints[start : start + here] = pack(hint[:here].reshape(here, -1))
+            symbols = _symbols(codes[start * v.images : chunk.stop * v.images], _sentinels(block_seed, chunk, v), v)
+            body, hint = _encrypt(symbols, e, s, public_values, v)
+            rows[start : chunk.stop] = pack(body.reshape(size, -1))
+            hints[start : chunk.stop] = pack(hint.reshape(size, -1))
+            start = chunk.stop
     fingerprint = secret.public.fingerprint
     return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
 
@@ -215,12 +211,9 @@ def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
     block_seed, chunks, start = _block_seed(secret, segment.nonce), [], 0
     with jax.enable_x64(True):
         for size in chunk_sizes(blocks):
-            here = range(start, min(start + size, blocks))
-            # Zeros for blocks that are not there: their phase is zero.
-            s, h = np.zeros((size, v.degree), np.int8), np.zeros((size, KEEP, v.degree), np.uint32)
-            s[: len(here)] = [_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here]
-            h[: len(here)] = hints[here.start : here.stop]
-            chunks.append(_values_with(s, h, v))
+            here = range(start, start + size)
+            s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here])
+            chunks.append(_values_with(s, hints[start : start + size], v))
             start += size
     return PreparedSegment(
         segment.fingerprint, segment.name, segment.count, _sentinels(block_seed, range(blocks), v), tuple(chunks)
@@ -278,15 +271,13 @@ def open_distances(
     with jax.enable_x64(True):
         pair = _open_shared(one_time(query.seed, v), shared, v)
         for segment in segments:
-            digits, last = [], first + len(segment.sentinels)
+            digits = []
             for chunk in segment.chunks:
-                taken = rows[first : min(first + len(chunk), last)]
-                padded = np.pad(taken, ((0, len(chunk) - len(taken)), (0, 0), (0, 0)))
-                farthest, found = _open(chunk, pair, padded, v)
+                farthest, found = _open(chunk, pair, rows[first : first + len(chunk)], v)
                 if int(farthest) > largest:
                     raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
-                digits.append(np.moveaxis(np.asarray(found), 0, -1)[: len(taken)])
-                first += len(taken)
+                digits.append(np.moveaxis(np.asarray(found), 0, -1))
+                first += len(chunk)
             distances.append(_read(np.concatenate(digits), segment, v))
     return np.concatenate(distances)
 
@@ -346,52 +337,51 @@ def _read(digits: np.ndarray, segment: PreparedSegment, v: Parameters) -> np.nda
     return images[: segment.count]
 
 
-@functools.partial(jax.jit, static_argnames="v")
 def _encrypt(symbols, e, s, public_values, v: Parameters):
-    """uint32[b, primes, K, width] and the hints, uint32[b, 2, n], a block at a time."""
+    """uint32[b, primes, K, width] and the hints, uint32[b, 2, n]."""
+    blocks, primes, kept = len(symbols), v.primes, v.primes[:KEEP]
+    values = transform(_plain(symbols, e, s, v), primes, degree=v.degree)
+    values = values.reshape(len(primes), blocks, 1 + v.polys, v.degree)
+    body = np.swapaxes(np.asarray(masked(values, public_values, primes)), 0, 1)
+    hint = inner(jnp.swapaxes(values[:, :, 1:], 0, 1), public_values, primes)
+    hint = switch(transform(hint, primes, degree=v.degree, inverse=True), primes, v.t, keep=KEEP)
+    return body, np.swapaxes(np.asarray(transform(hint, kept, degree=v.degree)), 0, 1)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _plain(symbols, e, s, v: Parameters):
+    """int64[1, b (1 + g), n]: of each block its secret, and behind it mu_bj."""
     # -1/2 modulo t is (t - 1)/2; the divisor of modulus switching is folded in. A sum of L numbers below t fits.
     weights = [(v.t // 2) * v.divisor * v.base**lane % v.t for lane in range(v.lanes)]
-
-    def block(inputs):
-        symbols, e, s = inputs
-        total = sum(symbols[:, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
-        m = centered(jnp.mod(total, v.t), v.t).reshape(v.width, v.polys, v.kappa)
-        mu = jnp.swapaxes(m, 0, 1).reshape(v.polys, v.degree) + v.t * e.astype(jnp.int64)
-        both = jnp.concatenate([s[None].astype(jnp.int64), mu])[None]
-        values = transform(both, v.primes, degree=v.degree).astype(jnp.uint64)
-        body = rem(public_values.astype(jnp.uint64) * values[:, :1] + values[:, 1:], v.primes).astype(jnp.uint32)
-        hint = inner(public_values, values[:, 1:], v.primes)[:, None]
-        hint = switch(transform(hint, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)
-        kept = transform(hint, v.primes[:KEEP], degree=v.degree)[:, 0]
-        return body.reshape(len(v.primes), v.padded, v.width), kept
-
-    return jax.lax.map(block, (symbols, e, s))
+    total = sum(symbols[:, :, lane].astype(jnp.int64) * weight for lane, weight in enumerate(weights))
+    m = centered(jnp.mod(total, v.t), v.t).reshape(-1, v.width, v.polys, v.kappa)
+    mu = jnp.swapaxes(m, 1, 2).reshape(e.shape) + v.t * e.astype(jnp.int64)
+    return jnp.concatenate([s[:, None].astype(jnp.int64), mu], axis=1).reshape(1, -1, v.degree)
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _values_with(s, hints, v: Parameters):
+def _values_with(s, hints, v: Parameters) -> jax.Array:
     """uint32[b, 2, 2, n]: for each prime values of the secret beside those of the hint."""
     values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
     return jnp.stack([values, jnp.asarray(hints)], axis=2)
 
 
-@functools.partial(jax.jit, static_argnames="v")
-def _open_shared(u, shared, v: Parameters):
-    """uint32[2, 2, n]: values of Q and u, divided by kappa."""
-    primes = v.primes[:KEEP]
-    both = jnp.stack([shared.astype(jnp.int64), jnp.broadcast_to(u.astype(jnp.int64), shared.shape)], axis=1)
-    values = transform(both, primes, degree=v.degree).astype(jnp.uint64)
-    return rem(values * column([pow(v.kappa, -1, p) for p in primes], 3), primes).astype(jnp.uint32)
+def _open_shared(u, shared, v: Parameters) -> jax.Array:
+    """uint32[2, 2, n]: values of Q and u."""
+    both = np.stack([shared.astype(np.int64), np.broadcast_to(u.astype(np.int64), shared.shape)], axis=1)
+    return transform(both, v.primes[:KEEP], degree=v.degree)
 
 
-@functools.partial(jax.jit, static_argnames="v")
 def _open(chunk, pair, rows, v: Parameters):
     """The largest |phase|, and int32[L, b, width] digits; the highest is not reduced, so an excess shows."""
+    primes, shape = v.primes[:KEEP], (KEEP, 2 * v.kappa, v.width)
+    shares = inner(chunk.reshape(-1, *shape), pair.reshape(shape), primes)
+    return _digits(transform(shares, primes, degree=v.degree, inverse=True), rows, v)
+
+
+@functools.partial(jax.jit, static_argnames="v")
+def _digits(shares, rows, v: Parameters):
     primes, (p, second) = v.primes[:KEEP], v.primes[:KEEP]
-    pair = pair.reshape(KEEP, 2 * v.kappa, v.width)
-    shares = jax.lax.map(lambda values: inner(values.reshape(pair.shape), pair, primes), chunk)
-    shares = transform(jnp.swapaxes(shares, 0, 1), primes, degree=v.degree, inverse=True).astype(jnp.uint64)
-    rows = jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
+    shares, rows = shares.astype(jnp.uint64), jnp.swapaxes(rows, 0, 1).astype(jnp.uint64)
     x, y = (rem((rows[i] + jnp.uint64(prime) - shares[i])[None], (prime,)) for i, prime in enumerate(primes))
     # The one number below p_0 p_1 < 2^58 with these residues; p_0 < 2 p_1.
     lifted = rem((y + jnp.uint64(2 * second) - x) * jnp.uint64(pow(p, -1, second)), (second,))

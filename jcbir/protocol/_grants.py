@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature
@@ -32,6 +32,7 @@ from jcbir.protocol.refusals import (
     TamperedQueryError,
 )
 from jcbir.ranking._table import find_scheme
+from jcbir.typing import Rows
 
 RIGHTS = ("rank", "open")
 """`rank`: learn pseudonyms and distances of the best results. `open`: receive their image keys as well."""
@@ -103,6 +104,11 @@ def commit(salt: bytes, trapdoors: tuple) -> bytes:
 def hash_openings(openings: bytes) -> bytes:
     """Hash sealed openings: `SHA-256(openings)`, and nothing of nothing."""
     return hashlib.sha256(openings).digest() if openings else b""
+
+
+def hash_shared(rows: Sequence[Rows]) -> bytes:
+    """Hash what the scores of each query of a batch share, and nothing of nothing."""
+    return hashlib.sha256(b"".join(part.tobytes() for part in rows)).digest() if any(map(len, rows)) else b""
 
 
 def check_commitment(query: Query) -> None:

@@ -14,17 +14,30 @@ import numpy as np
 from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
-from jcbir.protocol._schema import Codec, Reader, fields, octets, read_versioned, record, write_versioned
+from jcbir.protocol._schema import (
+    Codec,
+    Reader,
+    fields,
+    octets,
+    read_plain,
+    read_versioned,
+    record,
+    rows,
+    write_plain,
+    write_versioned,
+)
 from jcbir.protocol.messages import Card
 from jcbir.ranking._keys import TaggedKey, tag_key
 from jcbir.ranking._secret_keys import SECRET_KEY_KINDS
 from jcbir.sealing import open_from, seal_to
+from jcbir.typing import Rows
 
 VERSION = 2
 DOMAIN = "jcbir appointment v2"
 CLAIM = np.dtype(">u2")
 """How a user's distance to a sentinel's code travels in its openings."""
 _SEALING_DOMAIN = b"jcbir authority sealing v1"
+_HINT = rows(width=1 << 20)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -101,6 +114,22 @@ def open_openings(identity_secret: bytes, card: Card, sealed: bytes, *, scheme: 
     """The openings again; IntegrityError where they are of another request."""
     info = _openings_context(card, scheme, nonce)
     return open_from(sealing_secret(identity_secret), sealed, info=info, aad=b"")
+
+
+def seal_hint(card: Card, hint: Rows, *, segment: int, scheme: str) -> bytes:
+    """A segment's hint sealed to the authority that the card names: nobody else opens it again, nor does its owner."""
+    info = _hint_context(card, segment, scheme)
+    return seal_to(card.authority_sealing_key, write_plain(_HINT, hint), info=info, aad=b"")
+
+
+def open_hint(identity_secret: bytes, card: Card, sealed: bytes, *, segment: int, scheme: str) -> Rows:
+    """The hint again; IntegrityError where it is another segment's."""
+    body = open_from(sealing_secret(identity_secret), sealed, info=_hint_context(card, segment, scheme), aad=b"")
+    return read_plain(_HINT, body, name="hint")
+
+
+def _hint_context(card: Card, segment: int, scheme: str) -> bytes:
+    return digest((card, segment, scheme), domain="jcbir hint v1")
 
 
 def _openings_context(card: Card, scheme: str, nonce: bytes) -> bytes:

@@ -18,9 +18,10 @@ from jcbir.protocol._grants import (
     check_revocation,
     check_successor,
     hash_openings,
+    hash_shared,
     note_answered,
 )
-from jcbir.protocol._handover import CLAIM, Delegation, open_delegation, open_openings, sealing_secret
+from jcbir.protocol._handover import CLAIM, Delegation, open_delegation, open_hint, open_openings, sealing_secret
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, write_results
 from jcbir.protocol._signatures import KEY_BYTES, Identity as Identity, check_signature, sign, verifying_key
 from jcbir.protocol.messages import (
@@ -47,6 +48,7 @@ from jcbir.protocol.refusals import (
     OutOfStepError,
     OverBudgetError,
     ReplayedQueryError,
+    SuspendedGrantError,
     TamperedQueryError,
 )
 from jcbir.ranking._decode import DEAD, decode_scores, rank as nearest, rows_to_decrypt
@@ -59,6 +61,8 @@ from jcbir.sealing import image_key, public_half, seal_to
 from jcbir.typing import Rows
 
 DAY_SECONDS = 86400
+MOST_SUSPENDED = 8
+"""Grants that may raise an alarm before answering halts: each alarm tells who made it one bit of a block's secret."""
 
 
 class Spent(NamedTuple):
@@ -92,9 +96,10 @@ class Authority:
         spent: grant to what it has used up on the last day it asked.
         seen: the latest time seen, seconds since 1970: a clock that steps back does not make old requests fresh.
         head: counter of the owner's latest head, 0 for none.
-        prepared: number of a segment to what opens its scores, where the kind of keys has such.
-        opened: names of all openings of this epoch, where the kind of keys takes each once.
-        halted: whether scores were forged, and answering goes on in the next epoch only.
+        prepared: number of a segment, of those that have hints, to scheme to what opens its scores beside the key; of
+            a segment that was shredded nothing is here.
+        opened: names of all hints and openings of this epoch, where the kind of keys takes each once.
+        suspended: grants that are answered no more in this epoch, for scores of a query of theirs were forged.
     """
 
     card: Card
@@ -109,9 +114,14 @@ class Authority:
     spent: Mapping[bytes, Spent] = dataclasses.field(default_factory=dict)
     seen: int = 0
     head: int = 0
-    prepared: Mapping[int, Any] = dataclasses.field(default_factory=dict, compare=False)
+    prepared: Mapping[int, Mapping[str, Any]] = dataclasses.field(default_factory=dict, compare=False)
     opened: frozenset[bytes] = frozenset()
-    halted: bool = False
+    suspended: frozenset[bytes] = frozenset()
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing is answered until the next epoch, for scores were forged too often."""
+        return len(self.suspended) >= MOST_SUSPENDED
 
     def __repr__(self) -> str:
         return f"Authority({self.card.collection!r}, epoch {self.card.epoch}, {len(self.catalogs)} segments, redacted)"
@@ -192,21 +202,23 @@ def succeed(authority: Authority, appointment: Appointment) -> Authority:
     return dataclasses.replace(following, spent=authority.spent, seen=authority.seen)
 
 
-def catalog(authority: Authority, message: Catalog) -> Authority:
+def catalog(authority: Authority, message: Catalog, *, shredded: bool = False) -> Authority:
     """Learn which image stands where in a segment.
 
     Args:
         authority: state.
         message: from the owner.
+        shredded: accept one whose wrapped hints are gone, as a journal keeps it of a segment that was shredded.
 
     Returns:
-        The new state.
+        The new state; the old one for a segment that is known.
 
     Raises:
         ForeignCollectionError: another collection or epoch.
         ForgedReplyError: the owner did not sign it.
+        IntegrityError: its hints are wrapped for another authority, or for another segment.
         ValueError: another catalog of that segment is known, it does not have one hash per image, its sentinels are
-            not among its positions, or its hints are none or another segment's.
+            not among its positions, or its hints are none, others than the owner signed, or known.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -214,7 +226,11 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
         >>> catalog(appoint(system.delegation, system.authority.identity), system.catalog)
         Authority('photos', epoch 0, 1 segments, redacted)
     """
-    check_order(authority.card, message)
+    bare = dataclasses.replace(message, wrapped=())
+    check_order(authority.card, bare)
+    gone = shredded and message == bare
+    if not gone and [hashlib.sha256(body).digest() for body in message.wrapped] != [it.digest for it in message.hints]:
+        raise ValueError(f"wrapped: must be the {len(message.hints)} hints that the owner signed, got others")
     if len(message.hashes) != len(message.image_ids):
         raise ValueError(f"catalog: must have {len(message.image_ids)} hashes, got {len(message.hashes)}")
     places, count = message.sentinels, len(message.image_ids)
@@ -225,11 +241,17 @@ def catalog(authority: Authority, message: Catalog) -> Authority:
         raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
     if message.segment in authority.catalogs:
         return authority
-    prepared = _prepare_hints(authority, message)
+    state = dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: bare})
+    if gone and message.hints:
+        return state
+    prepared, kind = _prepare_hints(authority, message), SECRET_KEY_KINDS[authority.card.public.kind]
+    if not prepared:
+        return state
+    names = frozenset() if kind.prepare is None else {opener.name for opener in prepared.values()}
+    if not authority.opened.isdisjoint(names):
+        raise ValueError(f"hints: must be of another nonce than other segments', got segment {message.segment}")
     return dataclasses.replace(
-        authority,
-        catalogs={**authority.catalogs, message.segment: message},
-        prepared={**authority.prepared, message.segment: prepared},
+        state, prepared={**authority.prepared, message.segment: prepared}, opened=authority.opened | names
     )
 
 
@@ -263,7 +285,9 @@ def take_head(authority: Authority, message: Head) -> Authority:
 
 
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
-    """Stop ranking images that the owner withdraws.
+    """Stop ranking images that the owner withdraws, and shred segments of which no image is left.
+
+    What opens the scores of such a segment is gone from the new state; a service destroys it on its disk as well.
 
     Args:
         authority: state.
@@ -284,7 +308,9 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
     """
     check_order(authority.card, withdrawal)
     bounds = {name: max(withdrawal.segments, authority.withdrawn.get(name, 0)) for name in withdrawal.image_ids}
-    return dataclasses.replace(authority, withdrawn={**authority.withdrawn, **bounds})
+    state = dataclasses.replace(authority, withdrawn={**authority.withdrawn, **bounds})
+    living = {number: opener for number, opener in state.prepared.items() if not _dead(state, [number]).all()}
+    return dataclasses.replace(state, prepared=living)
 
 
 def revoke(authority: Authority, revocation: Revocation) -> Authority:
@@ -336,7 +362,9 @@ def admit(
         EmptyCollectionError: nothing is published yet.
         OutOfStepError: the server scored other segments than the owner's catalogs name.
         FormatError: the report does not have one row of scores per query and one record per segment.
-        HaltedError: scores were forged before, in this epoch of a collection whose kind of keys stops at that.
+        ForgedScoresError: what the scores share is not what the user signed, as the server could see itself.
+        SuspendedGrantError: scores of a query of this grant were forged, in a collection whose kind of keys heeds that.
+        HaltedError: scores of queries of too many grants were forged.
 
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
@@ -353,7 +381,7 @@ def admit(
     header = dataclasses.replace(report, openings=b"", scores=())
     check_signature(header, public=authority.card.cloud_key, refusal=ForgedReplyError)
     request, now = report.request, max(now, authority.seen)
-    _check_serving(authority)
+    check_serving(authority, request.grant)
     check_request(request, card=authority.card, now=now, revoked=authority.revoked)
     _check_segments(authority, report, len(authority.catalogs) if settled is None else settled)
     _check_shape(authority, report)
@@ -369,22 +397,48 @@ def admit(
     return spend(dataclasses.replace(authority, answered=answered, opened=opened, seen=now), spending), spending
 
 
-def halt(authority: Authority) -> Authority:
-    """Stop answering after forged scores, where each further answer could give a key away: until the next epoch.
+def check_serving(authority: Authority, grant: Grant) -> None:
+    """Check that forged scores have not ended the answers to a grant: before a report is opened, and once it is.
 
     Args:
         authority: state.
+        grant: the user's.
+
+    Raises:
+        SuspendedGrantError: scores of a query of this grant were forged.
+        HaltedError: scores of queries of too many grants were.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> system = small_system()
+        >>> check_serving(system.authority, system.admission.grant)
+    """
+    if authority.halted:
+        raise HaltedError("report: scores were forged too often; the owner's next epoch is waited for")
+    if grant.grant_id in authority.suspended:
+        raise SuspendedGrantError("report: scores of a query of this grant were forged before; the owner knows of it")
+
+
+def suspend(authority: Authority, grant_id: bytes) -> Authority:
+    """Answer a grant no more after forged scores, where each further answer could give a key away.
+
+    Server and user look the same from here: with a query that is no query a user makes an honest server send what no
+    honest query has. So it is the one grant that is suspended, and only when many are does answering halt.
+
+    Args:
+        authority: state.
+        grant_id: whose query the forged scores answer.
 
     Returns:
         The new state; the old one where the kind of keys need not stop.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> halt(small_system().authority).halted
-        False
+        >>> suspend(small_system().authority, bytes(16)).suspended
+        frozenset()
     """
     stops = SECRET_KEY_KINDS[authority.card.public.kind].open is not None
-    return dataclasses.replace(authority, halted=True) if stops else authority
+    return dataclasses.replace(authority, suspended=authority.suspended | {grant_id}) if stops else authority
 
 
 def _spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
@@ -453,7 +507,7 @@ def usage(authority: Authority, inquiry: Inquiry, *, now: int) -> Usage:
         for grant_id, spent in sorted(authority.spent.items())
         if spent.day == day
     )
-    return sign(Usage(inquiry.nonce, day, uses), secret=authority.identity.secret)
+    return sign(Usage(inquiry.nonce, day, uses, tuple(sorted(authority.suspended))), secret=authority.identity.secret)
 
 
 def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
@@ -478,7 +532,7 @@ def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
     """
     request = report.request
     _, openings = _openings(authority, report)
-    hints = [_hint(authority.catalogs[number], request.scheme) for number in report.segments]
+    hints = [authority.prepared.get(number, {}).get(request.scheme) for number in report.segments]
     try:
         return np.concatenate(
             [
@@ -504,7 +558,8 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
         opened together, what they open to.
 
     Raises:
-        ForgedScoresError: what no honest server sends; then `halt`.
+        ForgedScoresError: what no honest server sends for an honest query; then `suspend`.
+        FormatError: as `ciphertext_rows`; what opens a segment was destroyed though images of it live.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -514,14 +569,17 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
     kind = SECRET_KEY_KINDS[authority.card.public.kind]
     if kind.open is None:
         return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
-    prepared = [authority.prepared[number] for number in report.segments]
+    for number in report.segments:
+        if not _opens(authority, authority.catalogs[number]) and not _dead(authority, [number]).all():
+            raise FormatError(f"report: what opens the scores of segment {number} was destroyed, and images of it live")
+    prepared = [authority.prepared.get(number, {}).get(report.request.scheme) for number in report.segments]
     _, openings = _openings(authority, report)
     opened = []
     for place, row in enumerate(report.scores):
-        rows = np.concatenate([scores.ciphertexts for scores in row])
+        layouts, rows = [scores.layout for scores in row], np.concatenate([scores.ciphertexts for scores in row])
         opening = None if openings is None else openings[place : place + 1]
         try:
-            opened.append(kind.open(authority.secret, prepared, rows, opening))
+            opened.append(kind.open(authority.secret, prepared, layouts, rows, opening))
         except IntegrityError:
             # Where it went wrong is not for the server to know.
             raise ForgedScoresError("report: its scores open to what none of this collection can be") from None
@@ -583,7 +641,7 @@ def rank(
         pseudonyms in the clear, the rest for the user alone.
 
     Raises:
-        RefusalError: the epoch or the grant ended since the admission.
+        RefusalError: the epoch or the grant ended, or the grant was suspended, since the admission.
         ForgedScoresError: see `read_scores`.
         OverBudgetError: it would open more images than the grant allows on this day; nothing is sealed or spent then.
         ValueError: the plaintexts are no scores.
@@ -596,7 +654,7 @@ def rank(
         2
     """
     request, grant, now = report.request, report.request.grant, max(now, authority.seen)
-    _check_serving(authority)
+    check_serving(authority, grant)
     check_grant(grant, card=authority.card, now=now, revoked=authority.revoked)
     distances = read_scores(authority, report, plaintexts)
     catalogs = [authority.catalogs[number] for number in report.segments]
@@ -681,7 +739,8 @@ def _check_sentinels(authority: Authority, report: ScoreReport, decoded: Sequenc
         return
     catalogs = [authority.catalogs[number] for number in report.segments]
     starts = np.cumsum([0, *(len(part.image_ids) for part in catalogs)])
-    inside = [np.array(part.sentinels, np.int64) for part in catalogs]
+    # Scores of a segment that was shredded do not open, and count for nothing.
+    inside = [np.array(part.sentinels if _opens(authority, part) else (), np.int64) for part in catalogs]
     places = np.concatenate([start + some for start, some in zip(starts, inside, strict=False)])
     codes = np.concatenate(inside) % claims.shape[1]
     wrong = sum(int((row[places] != claim[codes]).sum()) for row, claim in zip(decoded, claims, strict=True))
@@ -738,28 +797,24 @@ def _fresh_openings(authority: Authority, report: ScoreReport) -> frozenset[byte
     return frozenset(names)
 
 
-def _prepare_hints(authority: Authority, part: Catalog) -> Any:
-    """What opens the scores of a segment, of whose name there is no other."""
-    kind = SECRET_KEY_KINDS[authority.card.public.kind]
-    if kind.prepare is None:
-        return None
-    if len(part.hints) != 1:
+def _prepare_hints(authority: Authority, part: Catalog) -> dict[str, Any]:
+    """What opens the scores of a segment beside the key, by scheme: the hints, or what their kind makes of them."""
+    card, kind = authority.card, SECRET_KEY_KINDS[authority.card.public.kind]
+    if kind.prepare is not None and len(part.hints) != 1:
         raise ValueError(f"hints: must be of one scheme for {kind.name} keys, got {len(part.hints)}")
-    public, count = authority.card.public.key, len(part.image_ids)
-    layout = plan(public, scheme=part.hints[0].scheme, count=count, bits=authority.card.bits)
-    prepared = kind.prepare(authority.secret, layout, part.hints[0].rows)
-    if any(prepared.name == other.name for other in authority.prepared.values()):
-        raise ValueError(f"hints: must be of another nonce than other segments', got segment {part.segment}")
-    return prepared
+    opened = {}
+    for hint, body in zip(part.hints, part.wrapped, strict=True):
+        rows = open_hint(authority.identity.secret, card, body, segment=part.segment, scheme=hint.scheme)
+        opened[hint.scheme] = rows
+        if kind.prepare is not None:
+            layout = plan(card.public.key, scheme=hint.scheme, count=len(part.image_ids), bits=card.bits)
+            opened[hint.scheme] = kind.prepare(authority.secret, layout, rows)
+    return opened
 
 
-def _check_serving(authority: Authority) -> None:
-    if authority.halted:
-        raise HaltedError("report: scores were forged before; the owner's next epoch is waited for")
-
-
-def _hint(part: Catalog, scheme: str) -> Rows | None:
-    return next((hint.rows for hint in part.hints if hint.scheme == scheme), None)
+def _opens(authority: Authority, part: Catalog) -> bool:
+    """Whether nothing that opens a segment's scores was destroyed."""
+    return not part.hints or part.segment in authority.prepared
 
 
 def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
@@ -804,3 +859,6 @@ def _check_shape(authority: Authority, report: ScoreReport) -> None:
             if scores.ciphertexts.shape != (count, shape.scores[1]):
                 expected = (count, shape.scores[1])
                 raise FormatError(f"report: scores must be {expected} bytes, got {scores.ciphertexts.shape}")
+    # Every row has as many shared ones: all are of one scheme and length.
+    if hash_shared([row[0].ciphertexts[: shapes[0].shared] for row in report.scores]) != request.shared:
+        raise ForgedScoresError("report: what its scores share is not what the user signed")

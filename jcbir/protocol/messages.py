@@ -79,11 +79,11 @@ class Hint:
 
     Attributes:
         scheme: the ranking scheme.
-        rows: one row for each score of a query.
+        digest: SHA-256 of it as it travels, sealed to the authority.
     """
 
     scheme: str
-    rows: UInt8[np.ndarray, "b h"]
+    digest: bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +96,11 @@ class Catalog:
         segment: number of the segment.
         image_ids: pseudonyms in index order.
         hashes: SHA-256 of each sealed image: whoever opened an image knows its key, and could seal another one.
-        hints: for the authority alone, of the schemes that have them.
+        hints: of the schemes that have them.
         sentinels: positions that hold no image, increasing; the server cannot tell them from the others.
-        signature: the owner's Ed25519 signature over the rest.
+        signature: the owner's Ed25519 signature over all before it.
+        wrapped: for each hint, HPKE of it to the authority. Once these bytes are destroyed nobody opens the segment's
+            scores, or its codes; the rest of the catalog can be kept.
     """
 
     collection: str
@@ -109,6 +111,7 @@ class Catalog:
     hints: tuple[Hint, ...] = ()
     sentinels: tuple[int, ...] = ()
     signature: bytes = b""
+    wrapped: tuple[bytes, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,6 +271,8 @@ class Request:
         issued: seconds since 1970.
         commitment: digest of salt and trapdoors; without the salt the authority could guess a short masked code.
         openings: SHA-256 of the sealed openings; empty where the scheme has none.
+        shared: SHA-256 of what the scores of each query share and its trapdoor alone decides; empty where the scheme
+            has none. Server and authority hold what the server computed against it.
         grant: the user's grant.
         signature: the user's Ed25519 signature over the rest.
     """
@@ -281,6 +286,7 @@ class Request:
     issued: int
     commitment: bytes
     openings: bytes
+    shared: bytes
     grant: Grant
     signature: bytes = b""
 
@@ -548,12 +554,14 @@ class Usage:
         nonce: of the inquiry.
         day: days since 1970, UTC.
         uses: of each grant that asked on this day.
+        suspended: grants that are answered no more in this epoch, for scores of a query of theirs were forged.
         signature: the authority's Ed25519 signature over the rest.
     """
 
     nonce: bytes
     day: int
     uses: tuple[Use, ...]
+    suspended: tuple[bytes, ...] = ()
     signature: bytes = b""
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from jcbir.protocol._digests import digest, index_leaves
 from jcbir.protocol._grants import RIGHTS
-from jcbir.protocol._handover import Delegation as Delegation, seal_delegation
+from jcbir.protocol._handover import Delegation as Delegation, seal_delegation, seal_hint
 from jcbir.protocol._merkle import merkle_root
 from jcbir.protocol._signatures import KEY_BYTES, check_signature, is_weak, sign, verifying_key
 from jcbir.protocol.messages import (
@@ -258,7 +258,9 @@ def publish(
         arranged[places] = known[places % len(known)] if len(known) else np.asarray(codes)[models]
         masked = mask_index(arranged, layout, masking_key=masking_key)
         indexes.append(build_index(masked, layout, encrypt=encrypt_rows, public=public))
-    hints = tuple(Hint(index.layout.scheme, index.hint) for index in indexes if index.hint is not None)
+    hinted = {index.layout.scheme: index.hint for index in indexes if index.hint is not None}
+    wrapped = tuple(seal_hint(card, hint, segment=segment, scheme=scheme) for scheme, hint in hinted.items())
+    hints = tuple(Hint(scheme, hashlib.sha256(body).digest()) for scheme, body in zip(hinted, wrapped, strict=True))
     sealed = _seal(owner, shown, image_ids, draw=draw, cipher=cipher)
     hashes = tuple(hashlib.sha256(image.sealed).digest() for image in sealed)
     publication = Publication(card, segment, tuple(index._replace(hint=None) for index in indexes), sealed)
@@ -267,7 +269,8 @@ def publish(
     root = merkle_root(index_leaves(publication.indexes))
     part = Part(len(image_ids), tuple(schemes), root, hashlib.sha256(b"".join(hashes)).digest())
     state = dataclasses.replace(owner, segments=segment + 1, image_ids=published, parts=(*owner.parts, part))
-    return state, sign(publication, secret=owner.signing_secret), sign(catalog, secret=owner.signing_secret)
+    catalog = dataclasses.replace(sign(catalog, secret=owner.signing_secret), wrapped=wrapped)
+    return state, sign(publication, secret=owner.signing_secret), catalog
 
 
 def head(owner: Owner, *, now: int) -> tuple[Owner, Head]:

@@ -86,8 +86,14 @@ class ForgedScoresError(RefusalError, IntegrityError):
     code = "forged-scores"
 
 
+class SuspendedGrantError(RefusalError):
+    """Scores of a query of this grant were forged before, by its user or the server: the owner decides by whom."""
+
+    code = "suspended-grant"
+
+
 class HaltedError(RefusalError):
-    """Scores were forged before, and in this kind of collection each further answer could give a key away."""
+    """Scores were forged too often, and in this kind of collection each further answer could give a key away."""
 
     code = "halted"
 
@@ -123,6 +129,7 @@ REFUSALS = (
     ForgedReplyError,
     ForgedScoresError,
     RolledBackError,
+    SuspendedGrantError,
     HaltedError,
     EmptyCollectionError,
     OutOfStepError,

@@ -20,6 +20,7 @@ from jcbir.protocol._grants import (
     check_request,
     check_revocation,
     check_successor,
+    hash_shared,
     note_answered,
 )
 from jcbir.protocol._merkle import leaf_hashes, merkle_path
@@ -588,6 +589,8 @@ def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"],
 
     Raises:
         KeyMismatchError: the card names another server.
+        TamperedQueryError: what the scores share is not what the user signed: with a report of it this server would
+            stand there as the forger.
         ValueError: other rows than the query and the segments give.
 
     Example:
@@ -607,6 +610,8 @@ def finish_query(server: Server, query: Query, rows: UInt8[np.ndarray, "q b w"],
     expected = (len(query.trapdoors), sum(counts), shapes[0].scores[1])
     if rows.shape != expected:
         raise ValueError(f"rows: must be uint8{list(expected)}, got {rows.dtype}{list(rows.shape)}")
+    if hash_shared(list(rows[:, : shapes[0].shared])) != query.request.shared:
+        raise TamperedQueryError("query: the user signed another value of what its scores share")
     ends = np.cumsum(counts)[:-1]
     scores = tuple(
         tuple(

@@ -10,7 +10,7 @@ from jaxtyping import Bool
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol._digests import digest
-from jcbir.protocol._grants import commit, hash_openings
+from jcbir.protocol._grants import commit, hash_openings, hash_shared
 from jcbir.protocol._handover import CLAIM, seal_openings
 from jcbir.protocol._results import DOMAIN as RESULTS_DOMAIN, Results, read_results
 from jcbir.protocol._signatures import check_signature, sign, verifying_key
@@ -19,7 +19,7 @@ from jcbir.protocol.refusals import ForeignCollectionError, ForgedReplyError, Ro
 from jcbir.ranking._build import mask_query, trapdoors
 from jcbir.ranking._keys import KEY_KINDS, check_key
 from jcbir.ranking._sentinels import sentinel_codes
-from jcbir.ranking._table import plan, schemes_for
+from jcbir.ranking._table import find_scheme, plan, schemes_for
 from jcbir.sealing import HYBRID_SECRET_BYTES, Photograph, open_from, open_photographs, public_half
 from jcbir.typing import Array
 
@@ -237,6 +237,8 @@ def ask(
         row.tobytes() + (b"" if door.opening is None else door.opening.tobytes())
         for row, door in zip(stated, made, strict=True)
     )
+    share = find_scheme(scheme).share
+    shared = () if share is None else [share(public, door) for door in doors]
     salt, nonce = draw(SALT_BYTES), draw(NONCE_BYTES)
     sealed = seal_openings(card, openings, scheme=scheme, nonce=nonce) if openings else b""
     request = Request(
@@ -249,6 +251,7 @@ def ask(
         issued=now,
         commitment=commit(salt, doors),
         openings=hash_openings(sealed),
+        shared=hash_shared(shared),
         grant=user.grant,
     )
     request = sign(request, secret=user.keys.signing_secret)

@@ -62,7 +62,7 @@ from jcbir.ranking._keys import KEY_KINDS, TaggedKey
 from jcbir.ranking._scheme import Index, Layout, Scores, Trapdoor
 
 MAGIC = b"JCBM"
-VERSION = 2
+VERSION = 3
 HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
 START_BYTES = 8192
@@ -131,7 +131,7 @@ _TRAPDOOR = record(
     body=_ROWS,
 )
 _SCORES = record(Scores, layout=LAYOUT, fingerprint=_FINGERPRINT, ciphertexts=_ROWS)
-_HINT = record(Hint, scheme=_SCHEME, rows=_ROWS)
+_HINT = record(Hint, scheme=_SCHEME, digest=_HASH)
 _SEALED_IMAGE = record(SealedImage, image_id=_IMAGE_ID, sealed=_SEALED)
 GRANT = record(
     Grant,
@@ -160,6 +160,7 @@ _REQUEST = record(
     issued=_TIME,
     commitment=_HASH,
     openings=octets(low=0, high=32),
+    shared=octets(low=0, high=32),
     grant=GRANT,
     signature=_SIGNATURE,
 )
@@ -211,6 +212,7 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
             hints=many(_HINT, high=_SCHEMES),
             sentinels=many(_COUNT),
             signature=_SIGNATURE,
+            wrapped=many(_SEALED, high=_SCHEMES),
         ),
         256 * _MEBI,
     ),
@@ -283,7 +285,11 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
     Audit: (19, _AUDIT, _MEBI),
     Opened: (20, record(Opened, audit=_AUDIT, blocks=many(_BLOCK, high=4096), signature=_SIGNATURE), 256 * _MEBI),
     Inquiry: (21, record(Inquiry, **_PLACE, issued=_TIME, nonce=_NONCE, signature=_SIGNATURE), _MEBI),
-    Usage: (22, record(Usage, nonce=_NONCE, day=_COUNT, uses=many(_USE), signature=_SIGNATURE), 16 * _MEBI),
+    Usage: (
+        22,
+        record(Usage, nonce=_NONCE, day=_COUNT, uses=many(_USE), suspended=many(_NONCE), signature=_SIGNATURE),
+        16 * _MEBI,
+    ),
 }
 """Every message that travels: kind, schema, most bytes of its body. `Delegation` is a key file, not a message."""
 
@@ -305,7 +311,7 @@ def to_bytes(message: Any) -> bytes:
     Example:
         >>> from jcbir.protocol.messages import Refusal
         >>> to_bytes(Refusal("stale-query", "too late"))[:6]
-        b'JCBM\\x02\\x0c'
+        b'JCBM\\x03\\x0c'
     """
     if type(message) not in MESSAGES:
         raise ValueError(f"message: must be a record of jcbir.protocol.messages, got {type(message).__name__}")

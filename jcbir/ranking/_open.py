@@ -111,7 +111,7 @@ def decrypt_scores(
     kind = SECRET_KEY_KINDS[find_scheme(scores.layout.scheme).key_kind]
     if kind.open is not None and kind.prepare is not None:
         prepared = kind.prepare(secret, scores.layout, hint)
-        return kind.open(secret, [prepared], scores.ciphertexts, opening)
+        return kind.open(secret, [prepared], [scores.layout], scores.ciphertexts, opening)
     rows = rows_to_decrypt(scores, hint=hint, opening=opening)
     if decrypt is not None:
         return decrypt(rows)

@@ -15,7 +15,7 @@ from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import SecretKey, check_secret, decrypt, encrypt, generate_keys, owner_blinders
 from jcbir.ranking import _keys
 from jcbir.ranking._keys import Fields, check_fields
-from jcbir.ranking._lattice import DISTANCE
+from jcbir.ranking._lattice import DISTANCE, LATTICE as RANKING
 from jcbir.ranking._scheme import Layout
 from jcbir.typing import Rows
 
@@ -37,9 +37,9 @@ class SecretKeyKind(NamedTuple):
             its block's hint and its query's opening where the scheme has them. Not called where there is `open`.
         prepare: None, or `prepare(secret, layout, hint)`: what opens the scores of one segment, made once from its hint
             and held in memory; its `name` says of which segment it is.
-        open: None, or `open(secret, prepared, rows, opening)`: all score rows of one query, segment after segment, to
-            opened rows, where those of a query are opened together. IntegrityError for rows that no honest server
-            sends: nothing more is to be opened for it then.
+        open: None, or `open(secret, prepared, layouts, rows, opening)`: all score rows of one query, segment after
+            segment, to opened rows, where those of a query are opened together. Those of a segment whose `prepared` is
+            None open to zeros. IntegrityError for rows that no honest server sends for an honest query.
         row_seconds: None, or `row_seconds(secret, clock=)`: how long `open` takes for a score row in this process, once
             it has compiled what there is to compile.
         renew: None, or `renew(secret, draw=)`: the key pair of the next epoch, where no key may serve two.
@@ -117,52 +117,62 @@ def _generate_lattice(*, draw: Callable[[int], bytes], code_bits: int, **_: Any)
 def _encrypt_codes(
     secret: lattice.SecretKey, rows: np.ndarray, *, draw: Callable[[int], bytes], engine: str = "auto"
 ) -> np.ndarray:
-    """Packed codes to blocks. Behind each block its hint: name and nonce of the segment, and what the leaf calls so."""
+    """Packed codes to blocks. Behind each block its hint: the nonce of the segment, and what the leaf calls so."""
     codes = np.unpackbits(rows, axis=1, count=secret.public.parameters.bits).astype(bool)
     # The authority knows the names of all segments and refuses one that comes again.
     index, segment = lattice.encrypt_index(secret, codes, draw=draw, used=())
-    names = np.frombuffer(segment.name + segment.nonce, np.uint8)
-    return np.concatenate([index.rows, np.tile(names, (len(index.rows), 1)), segment.hints], axis=1)
+    nonce = np.frombuffer(segment.nonce, np.uint8)
+    return np.concatenate([index.rows, np.tile(nonce, (len(index.rows), 1)), segment.hints], axis=1)
 
 
 def _prepare_segment(secret: lattice.SecretKey, layout: Layout, hint: Rows | None) -> lattice.PreparedSegment:
-    expected = (layout.blocks, 2 * SEED_BYTES + secret.public.parameters.hint_bytes)
+    expected = (layout.blocks, SEED_BYTES + secret.public.parameters.hint_bytes)
     if hint is None or hint.shape != expected:
         raise FormatError(f"hint: must be {expected} bytes, got {None if hint is None else hint.shape}")
-    names, nonces, hints = np.split(hint, [SEED_BYTES, 2 * SEED_BYTES], axis=1)
-    if (names != names[0]).any() or (nonces != nonces[0]).any():
+    nonces, hints = np.split(hint, [SEED_BYTES], axis=1)
+    if (nonces != nonces[0]).any():
         raise FormatError("hint: must be of one segment, got blocks of several")
-    name, nonce, hints = names[0].tobytes(), nonces[0].tobytes(), np.ascontiguousarray(hints)
+    nonce, hints = nonces[0].tobytes(), np.ascontiguousarray(hints)
+    name = derive(nonce, "segment name")
     return lattice.prepare(secret, lattice.Segment(secret.public.fingerprint, name, layout.count, nonce, hints))
 
 
 def _open_query(
-    secret: lattice.SecretKey, prepared: Sequence[lattice.PreparedSegment], rows: np.ndarray, opening: np.ndarray | None
+    secret: lattice.SecretKey,
+    prepared: Sequence[lattice.PreparedSegment | None],
+    layouts: Sequence[Layout],
+    rows: np.ndarray,
+    opening: np.ndarray | None,
 ) -> np.ndarray:
     v = secret.public.parameters
     if opening is None or opening.shape[-1] != SEED_BYTES:
         raise FormatError(f"opening: must be {SEED_BYTES} bytes, got {None if opening is None else opening.shape}")
     shared = v.reply_shared_bytes // v.reply_block_bytes
-    # Whose scores these are, the signed report says.
-    segments = tuple((segment.name, len(segment.sentinels)) for segment in prepared)
-    reply = Reply(secret.public.fingerprint, b"", segments, rows[shared:], rows[:shared].reshape(-1))
-    one_time = lattice.QuerySecret(opening.tobytes(), b"")
-    distances = lattice.open_distances(secret, prepared, reply, one_time, answered=())
-    return distances.astype(DISTANCE).view(np.uint8).reshape(-1, DISTANCE.itemsize)
+    parts = np.split(rows[shared:], np.cumsum([layout.blocks for layout in layouts])[:-1])
+    living = [(segment, part) for segment, part in zip(prepared, parts, strict=True) if segment is not None]
+    found = np.zeros(sum(layout.count for layout in layouts), np.int32)
+    if living:
+        opened, kept = zip(*living, strict=True)
+        # Whose scores these are, the signed report says.
+        names = tuple((segment.name, len(segment.sentinels)) for segment in opened)
+        reply = Reply(secret.public.fingerprint, b"", names, np.concatenate(kept), rows[:shared].reshape(-1))
+        one_time = lattice.QuerySecret(opening.tobytes(), b"")
+        here = np.repeat([segment is not None for segment in prepared], [layout.count for layout in layouts])
+        found[here] = lattice.open_distances(secret, opened, reply, one_time, answered=())
+    return found.astype(DISTANCE).view(np.uint8).reshape(-1, DISTANCE.itemsize)
 
 
 def _open_seconds(secret: lattice.SecretKey, *, clock: Callable[[], float]) -> float:
     """Of zeros, which open as if every distance were half of the longest, in chunks of every size."""
-    v, blocks, nonce = secret.public.parameters, sum(CHUNKS), bytes(SEED_BYTES)
-    hints = np.zeros((blocks, v.hint_bytes), np.uint8)
-    name = derive(nonce, "segment name")
-    segment = lattice.Segment(secret.public.fingerprint, name, blocks * v.images, nonce, hints)
-    prepared = [lattice.prepare(secret, segment)]
+    v, blocks = secret.public.parameters, sum(CHUNKS)
+    layout = RANKING.plan(secret.public, count=blocks * v.images, bits=v.bits, base=None)
+    hint = np.zeros((blocks, SEED_BYTES + v.hint_bytes), np.uint8)
+    prepared, layouts = [_prepare_segment(secret, layout, hint)], [layout]
     rows = np.zeros((v.reply_shared_bytes // v.reply_block_bytes + blocks, v.reply_block_bytes), np.uint8)
     opening = np.zeros((1, SEED_BYTES), np.uint8)
-    _open_query(secret, prepared, rows, opening)
+    _open_query(secret, prepared, layouts, rows, opening)
     start = clock()
-    _open_query(secret, prepared, rows, opening)
+    _open_query(secret, prepared, layouts, rows, opening)
     return (clock() - start) / len(rows)
 
 

@@ -174,6 +174,7 @@ class _Holder:
         return {
             "ok": True, "service": "authority", "status": "halted" if self.state.halted else "ready",
             "segments": len(self.state.catalogs), "epoch": self.state.card.epoch, "pending": self.limits.pending,
+            "suspended": len(self.state.suspended),
         }  # fmt: skip
 
     async def answer_report(self, request: Request) -> Reply:
@@ -212,7 +213,12 @@ class _Holder:
 
     def _admit(self, report: ScoreReport, settled: int) -> Authority:
         asked, now = report.request, int(self.clock())
-        state, spending = authority.admit(self.state, report, now=now, settled=settled)
+        try:
+            state, spending = authority.admit(self.state, report, now=now, settled=settled)
+        except ForgedScoresError as error:
+            # Seen before anything was opened, and by the server as well: it told the report's forger nothing.
+            self._tell(report, error)
+            raise
         # A replay never gets here, so it cannot spend what is the grant's.
         self.limits.count_grant(asked)
         opened = state.opened - self.state.opened
@@ -238,11 +244,18 @@ class _Holder:
 
     def _alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
         """The owner's affair: either the cloud or this user cheats."""
+        grant_id = report.request.grant.grant_id
         # One that was opened while the next epoch began says nothing of that one's key.
         if report.request.epoch == self.state.card.epoch:
-            self.state = authority.halt(self.state)
-            if self.state.halted:
-                memory.keep_alarm(self.journal)
+            # Of reports that were opened at once the first alarm is the last that tells anything.
+            authority.check_serving(self.state, report.request.grant)
+            state = authority.suspend(self.state, grant_id)
+            if state.suspended != self.state.suspended:
+                memory.keep_alarm(self.journal, grant_id)
+            self.state = state
+        self._tell(report, error)
+
+    def _tell(self, report: ScoreReport, error: ForgedScoresError) -> None:
         self.telemetry.count("forged_scores_total")
         log_event("alarm", code=error.code, reason=str(error), grant=report.request.grant.grant_id.hex())
 
@@ -269,10 +282,15 @@ class _Holder:
             # One that is not the latest changes nothing.
             if state.head == order.counter:
                 memory.keep_head(self.journal, order)
-        elif not isinstance(order, Appointment):
-            memory.keep_order(self.journal, order)
+        elif isinstance(order, Appointment):
+            if state is not self.state:
+                memory.keep_appointment(self.journal, order)
         elif state is not self.state:
-            memory.keep_appointment(self.journal, order)
+            # A catalog that is known may have been shredded since: it is not written again.
+            memory.keep_order(
+                self.journal, order,
+                openings=state.opened - self.state.opened, shredded=self.state.prepared.keys() - state.prepared.keys(),
+            )  # fmt: skip
         self.state = state
 
     async def _replace(self) -> contextlib.AsyncExitStack:

@@ -8,9 +8,10 @@ What was spent is kept across epochs. One SQLite file, used by one process at a 
 
 import contextlib
 import dataclasses
+import functools
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, wire
@@ -22,17 +23,17 @@ from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage._database import connect, explained, read_meta, read_seen, transaction, write_meta
 from jcbir.storage._files import locked
 
-VERSION = 2
+VERSION = 3
 Order = Catalog | Withdrawal | Revocation
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-CREATE TABLE orders (number INTEGER PRIMARY KEY, message BLOB NOT NULL UNIQUE);
+CREATE TABLE orders (number INTEGER PRIMARY KEY, message BLOB NOT NULL UNIQUE, segment INTEGER);
 CREATE TABLE answered (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE spent (grant_id BLOB, day INTEGER, rows INTEGER NOT NULL, PRIMARY KEY (grant_id, day)) WITHOUT ROWID;
 CREATE TABLE opened (grant_id BLOB, day INTEGER, image_id TEXT, PRIMARY KEY (grant_id, day, image_id)) WITHOUT ROWID;
+CREATE TABLE openings (name BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE suspended (grant_id BLOB PRIMARY KEY) WITHOUT ROWID;
 """
-# In journals begun before there were keys with openings too.
-_OPENINGS = "CREATE TABLE IF NOT EXISTS openings (name BLOB PRIMARY KEY) WITHOUT ROWID"
 
 
 @contextlib.contextmanager
@@ -72,9 +73,10 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
                     journal.execute(statement)
                 meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card)}
                 journal.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            journal.execute(_OPENINGS)
-        # A segment's nonce is shredded with its epoch, not only forgotten.
+        # What opened a segment's scores is shredded with it, or with its epoch, not only forgotten.
         journal.execute("PRAGMA secure_delete = ON")
+        # Of a process that was killed before it did so.
+        _empty_log(journal)
         meta = dict(journal.execute("SELECT name, value FROM meta"))
         if meta.get("version") != bytes([VERSION]):
             raise FormatError(f"{path}: not a journal of version {VERSION}")
@@ -91,12 +93,16 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
         yield journal
 
 
-def keep_order(journal: sqlite3.Connection, order: Order) -> None:
+def keep_order(
+    journal: sqlite3.Connection, order: Order, *, openings: Iterable[bytes] = (), shredded: Collection[int] = ()
+) -> None:
     """Keep an order; when this returns, it is on the disk. The same order twice is kept once.
 
     Args:
         journal: open.
         order: a catalog, withdrawal or revocation, already taken in by `jcbir.protocol.authority`.
+        openings: names of what opens the catalog's scores.
+        shredded: segments that the withdrawal leaves without images: what opens their scores is overwritten.
 
     Example:
         >>> import tempfile
@@ -108,8 +114,16 @@ def keep_order(journal: sqlite3.Connection, order: Order) -> None:
         ...     journal.execute("SELECT count(*) FROM orders").fetchone()
         (1,)
     """
+    segment = order.segment if isinstance(order, Catalog) else None
     with transaction(journal):
-        journal.execute("INSERT OR IGNORE INTO orders (message) VALUES (?)", [wire.to_bytes(order)])
+        journal.execute(
+            "INSERT OR IGNORE INTO orders (message, segment) VALUES (?, ?)", [wire.to_bytes(order), segment]
+        )
+        journal.executemany("INSERT INTO openings VALUES (?)", [[name] for name in openings])
+        for number in shredded:
+            _shred(journal, number)
+    if shredded:
+        _empty_log(journal)
 
 
 def keep_head(journal: sqlite3.Connection, head: Head) -> None:
@@ -124,12 +138,13 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
         _begin_anew(journal, appointment.card)
         name = f"appointment-{appointment.card.epoch:010d}"
         journal.execute("INSERT INTO meta VALUES (?, ?)", [name, wire.to_bytes(appointment)])
+    _empty_log(journal)
 
 
-def keep_alarm(journal: sqlite3.Connection) -> None:
-    """Keep that answering halted; when this returns, it is on the disk. The next epoch ends it."""
+def keep_alarm(journal: sqlite3.Connection, grant_id: bytes) -> None:
+    """Keep that a grant was suspended; when this returns, it is on the disk. The next epoch ends it."""
     with transaction(journal):
-        write_meta(journal, "halted", b"")
+        journal.execute("INSERT OR IGNORE INTO suspended VALUES (?)", [grant_id])
 
 
 def note_answer(
@@ -199,7 +214,8 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     held = read_plain(wire.CARD, read_meta(journal, "card") or b"", name="card")
     if state.card != held:
         raise KeyMismatchError(f"journal: of epoch {held.epoch}, the key is of epoch {state.card.epoch}")
-    take = {Catalog: authority.catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
+    catalog = functools.partial(authority.catalog, shredded=True)
+    take = {Catalog: catalog, Withdrawal: authority.withdraw, Revocation: authority.revoke}
     for (message,) in journal.execute("SELECT message FROM orders ORDER BY number").fetchall():
         order = wire.from_bytes(message)
         if type(order) not in take:
@@ -210,8 +226,8 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         state = authority.take_head(state, wire.from_bytes(kept, expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
     opened = frozenset(name for (name,) in journal.execute("SELECT name FROM openings"))
-    halted = read_meta(journal, "halted") is not None
-    state = dataclasses.replace(state, answered=answered, opened=opened, halted=halted, seen=read_seen(journal))
+    suspended = frozenset(grant_id for (grant_id,) in journal.execute("SELECT grant_id FROM suspended"))
+    state = dataclasses.replace(state, answered=answered, opened=opened, suspended=suspended, seen=read_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])
         state = authority.spend(state, Spending(grant_id, day, count, tuple(name for (name,) in opened)))
@@ -221,9 +237,22 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
 def _begin_anew(journal: sqlite3.Connection, card: Card) -> None:
     """Another epoch: what was ordered and answered in the old one is void."""
     write_meta(journal, "card", write_plain(wire.CARD, card))
-    for table in ("answered", "openings", "orders"):
+    for table in ("answered", "openings", "orders", "suspended"):
         journal.execute(f"DELETE FROM {table}")
-    journal.execute("DELETE FROM meta WHERE name IN ('head', 'halted')")
+    journal.execute("DELETE FROM meta WHERE name = 'head'")
+
+
+def _empty_log(journal: sqlite3.Connection) -> None:
+    """The write-ahead log has pages as they were before."""
+    journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _shred(journal: sqlite3.Connection, segment: int) -> None:
+    """Keep of a catalog what its owner signed, and none of the wrapped hints."""
+    query = "SELECT number, message FROM orders WHERE segment = ?"
+    for number, message in journal.execute(query, [segment]).fetchall():
+        bare = dataclasses.replace(wire.from_bytes(message, expect=Catalog), wrapped=())
+        journal.execute("UPDATE orders SET message = ? WHERE number = ?", [wire.to_bytes(bare), number])
 
 
 def _spend(journal: sqlite3.Connection, spending: Spending) -> None:

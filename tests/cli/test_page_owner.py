@@ -133,7 +133,7 @@ def test_orders_that_are_none_and_services_that_are_away(capsys, services, tmp_p
             ("grant", {**LIMITS, "enrollment": ""}, "the `enrollment.jcbir` of a user"),
             ("grant", {**LIMITS, "cover": 1.5}, "cover: must be a whole number"),
             ("grant", {**LIMITS, "enrollment": "xyz"}, "must be hexadecimal digits"),
-            ("grant", {**LIMITS, "enrollment": b"JCBM\x02\x06".hex()}, "the `enrollment.jcbir` of a user"),
+            ("grant", {**LIMITS, "enrollment": b"JCBM\x03\x06".hex()}, "the `enrollment.jcbir` of a user"),
             ("grant", {**LIMITS, "days": -1}, "days: must be above 0"),
             ("revoke", {}, "grants: must be named"),
             ("rekey", {}, "must not be empty"),

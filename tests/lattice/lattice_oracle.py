@@ -12,7 +12,7 @@ import math
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-ETA, KEEP, WIDTH, CHUNKS, BUILD = 21, 2, 29, (64, 8), 8
+ETA, KEEP, WIDTH, CHUNKS = 21, 2, 29, (16, 1)
 
 
 class Ring:
@@ -207,7 +207,7 @@ def score(ring, seed, rows, query, draw):
     """Rows and the shared part, bytes each."""
     a, d, out = public_polynomials(ring, seed), polynomials(ring, query), []
     large, small = CHUNKS
-    sizes = [large] * (len(rows) // large) + [small] * -(-(len(rows) % large) // small)
+    sizes = [large] * (len(rows) // large) + [small] * (len(rows) % large)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     low = ring.flood // 2
     high = ring.flood - low

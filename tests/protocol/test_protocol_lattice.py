@@ -8,23 +8,27 @@ import secrets
 import jax
 import numpy as np
 import pytest
-from protocol_world import NOW, resign
+from protocol_world import NOW, resign, traces
 
+from jcbir.errors import FormatError, IntegrityError
 from jcbir.lattice._bits import unpack
 from jcbir.lattice._ring import transform
 from jcbir.lattice.public import expand
 from jcbir.protocol import audit, authority, owner, server, session, user, wire
+from jcbir.protocol._grants import commit, hash_shared
+from jcbir.protocol._handover import open_hint
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.leakage import describe
-from jcbir.protocol.messages import Catalog, Hint, Publication, Query
+from jcbir.protocol.messages import Catalog, Publication, Query
 from jcbir.protocol.refusals import (
     ForgedScoresError,
     HaltedError,
     ReplayedQueryError,
     RevokedGrantError,
+    SuspendedGrantError,
     TamperedQueryError,
 )
-from jcbir.ranking import DEAD, SECRET_KEY_KINDS
+from jcbir.ranking import DEAD, SCHEMES, SECRET_KEY_KINDS
 from jcbir.sealing import Photograph
 from jcbir.storage._journal import keep_alarm, keep_appointment, keep_order, load_authority, note_answer, open_journal
 
@@ -65,6 +69,12 @@ def ask(state, codes, *, draw=DRAW, **options):
     return user.ask(state.users[0], codes, top=3, now=NOW, draw=draw, **options)[1]
 
 
+def unwrap(state, catalog):
+    """The hint of a catalog: in each row the segment's nonce and what the leaf calls a hint."""
+    secret, card = state.authority.identity.secret, state.owner.card
+    return open_hint(secret, card, catalog.wrapped[0], segment=catalog.segment, scheme="lattice")
+
+
 def names_of(state):
     return {owner.pseudonym(state.owner, name): i for i, name in enumerate(NAMES)}
 
@@ -97,13 +107,14 @@ def test_what_all_blocks_share_travels_once():
 def test_what_is_the_authoritys_goes_past_the_server():
     state, found = search(world(), CODES[:1])
     said = {kind: [x.message for x in state.transcript if type(x.message) is kind] for kind in (Catalog, Publication)}
-    hints = [catalog.hints[0].rows for catalog in said[Catalog]]
+    hints = [unwrap(state, catalog) for catalog in said[Catalog]]
     _, openings = authority._openings(state.authority, found.report)
     known = b"".join(wire.to_bytes(message) for message in (*said[Publication], found.query, found.report))
+    carried = b"".join(wire.to_bytes(catalog) for catalog in said[Catalog])
     for hint in hints:
-        # The nonce, and the hint proper.
-        assert hint[0, 32:64].tobytes() not in known
-        assert hint[0, 64:96].tobytes() not in known
+        # The nonce, and the hint proper; who carries a catalog sees neither.
+        for part in (hint[0, :32], hint[0, 32:64]):
+            assert part.tobytes() not in known + carried
     assert openings.shape == (1, 32)
     assert openings.tobytes() not in known
 
@@ -185,10 +196,85 @@ def test_a_segments_nonce_is_taken_once():
     assert authority.catalog(holder, catalogs[0]) is holder
     with pytest.raises(ValueError, match="hints: must be of another nonce than other segments', got segment 1"):
         authority.catalog(holder, catalogs[1])
-    for hints in ((), (*catalogs[1].hints, Hint("lattice", catalogs[1].hints[0].rows))):
-        bare = sign(dataclasses.replace(catalogs[1], hints=hints, signature=b""), secret=own.signing_secret)
+    for count in (0, 2):
+        other = dataclasses.replace(catalogs[1], hints=catalogs[1].hints * count, signature=b"", wrapped=())
+        signed = sign(other, secret=own.signing_secret)
         with pytest.raises(ValueError, match="hints: must be of one scheme for lattice keys"):
-            authority.catalog(holder, bare)
+            authority.catalog(holder, dataclasses.replace(signed, wrapped=catalogs[1].wrapped * count))
+    # The nonce of a segment that was shredded is not taken again either.
+    gone = authority.withdraw(holder, owner.withdraw(own, NAMES[:1])[1])
+    assert gone.prepared == {}
+    with pytest.raises(ValueError, match="hints: must be of another nonce than other segments', got segment 1"):
+        authority.catalog(gone, catalogs[1])
+
+
+def test_hints_are_those_that_the_owner_signed():
+    state = world()
+    first, second = (line.message for line in state.transcript if type(line.message) is Catalog)
+    fresh = authority.appoint(owner.delegate(state.owner), state.authority.identity)
+    for wrapped in ((), second.wrapped, (first.wrapped[0][:-1] + b"?",), first.wrapped * 2):
+        with pytest.raises(ValueError, match="wrapped: must be the 1 hints that the owner signed, got others"):
+            authority.catalog(fresh, dataclasses.replace(first, wrapped=wrapped))
+    # Sealed for one segment, signed for another.
+    moved = dataclasses.replace(first, segment=1, signature=b"", wrapped=())
+    moved = dataclasses.replace(sign(moved, secret=state.owner.signing_secret), wrapped=first.wrapped)
+    with pytest.raises(IntegrityError):
+        authority.catalog(fresh, moved)
+
+
+def test_a_segment_without_images_is_shredded(tmp_path):
+    """Master key, the server's blocks and all that is kept: none of it opens the segment, and the rest goes on."""
+    state, appointed = world(), authority.appoint(owner.delegate(world().owner), world().authority.identity)
+    first, second = (line.message for line in state.transcript if type(line.message) is Catalog)
+    report = score(state, ask(state, CODES[:1]))
+    own, withdrawal = owner.withdraw(state.owner, NAMES[:SPLIT])
+    with open_journal(tmp_path / "journal", state.owner.card) as journal:
+        holder = appointed
+        for catalog in (first, second):
+            holder = authority.catalog(holder, catalog)
+            keep_order(journal, catalog, openings=holder.opened - load_authority(journal, appointed).opened)
+        assert traces(tmp_path, first.wrapped[0]) > 0 == traces(tmp_path, unwrap(state, first)[0].tobytes())
+        # All but one: nothing is shredded yet.
+        _, some = owner.withdraw(state.owner, NAMES[1:SPLIT])
+        assert set(authority.withdraw(holder, some).prepared) == {0, 1}
+        after = authority.withdraw(holder, withdrawal)
+        assert set(after.prepared) == {1}
+        keep_order(journal, withdrawal, shredded=holder.prepared.keys() - after.prepared.keys())
+        assert traces(tmp_path, second.wrapped[0]) > 0 == traces(tmp_path, first.wrapped[0])
+        loaded = load_authority(journal, appointed)
+    assert traces(tmp_path, first.wrapped[0]) == 0
+    assert (set(loaded.prepared), loaded.opened) == ({1}, after.opened)
+    # The server scores the segment still; nothing of it is opened, and the other one is exact.
+    cloud = server.withdraw(state.server, withdrawal)
+    state = dataclasses.replace(state, owner=own, server=cloud, authority=loaded)
+    _, found = search(state, CODES[:1], top=COUNT)
+    assert [names_of(state)[match.image_id] for match in found.matches[0]][:1] == [25]
+    assert len(found.matches[0]) == COUNT - SPLIT
+    # A report of before, which names the segment's images as living, is refused by its name.
+    kept = dataclasses.replace(first, wrapped=())
+    fresh = authority.catalog(authority.catalog(appointed, kept, shredded=True), second)
+    with pytest.raises(FormatError, match="what opens the scores of segment 0 was destroyed, and images of it live"):
+        authority.answer(fresh, report, now=NOW)
+    with pytest.raises(ValueError, match="wrapped: must be the 1 hints"):
+        authority.catalog(appointed, kept)
+    # Sent again by whoever recorded it, the catalog brings nothing back.
+    assert authority.catalog(loaded, first) is loaded
+
+
+def test_all_segments_shredded_finds_nothing():
+    state = world()
+    own, withdrawal = owner.withdraw(state.owner, NAMES)
+    state = dataclasses.replace(
+        state,
+        owner=own,
+        server=server.withdraw(state.server, withdrawal),
+        authority=authority.withdraw(state.authority, withdrawal),
+    )
+    assert state.authority.prepared == {}
+    assert search(state, CODES[:2])[1].matches == ((), ())
+    # And what is published under the same names again is a segment of its own.
+    state = publish(state, slice(0, 3))
+    assert search(state, CODES[:1], top=1)[1].matches[0][0].distance == 0
 
 
 def largest_difference(public, one, two):
@@ -283,19 +369,72 @@ def state_world(state):
     return World
 
 
-def test_answering_halts_at_the_first_alarm_until_the_next_epoch():
+def lying_query(state, me, codes):
+    """What a grant's holder can sign and an honest server scores: a d that has nothing to do with its u."""
+    me, honest = user.ask(me, codes, top=3, now=NOW, draw=DRAW)
+    (door,) = user.ask(me, codes, top=3, now=NOW, draw=DRAW)[1].trapdoors
+    shared = hash_shared([SCHEMES["lattice"].share(state.owner.card.public.key, door)])
+    request = dataclasses.replace(
+        honest.request, commitment=commit(honest.salt, (door,)), shared=shared, signature=b""
+    )  # fmt: skip
+    signed = sign(request, secret=me.keys.signing_secret)
+    return dataclasses.replace(honest, request=signed, trapdoors=(door,))
+
+
+def test_a_lying_user_stops_itself_and_nobody_else():
+    state = session.admit(world(), now=NOW, draw=DRAW)
+    liar, honest = (person.grant.grant_id for person in state.users)
+    report = score(state, lying_query(state, state.users[0], CODES[:1]))
+    with pytest.raises(ForgedScoresError):
+        authority.answer(state.authority, report, now=NOW)
+    holder = authority.suspend(state.authority, liar)
+    with pytest.raises(SuspendedGrantError, match="scores of a query of this grant were forged before"):
+        authority.answer(holder, score(state, ask(state, CODES[:1])), now=NOW)
+    state = dataclasses.replace(state, authority=holder)
+    me, query = user.ask(state.users[1], CODES[:1], top=1, now=NOW, draw=DRAW)
+    _, ranking = authority.answer(holder, score(state, query), now=NOW)
+    _, delivery = server.deliver(server.admit_query(state.server, query, now=NOW), ranking)
+    assert user.receive(me, delivery)[1][0][0].distance == 0
+    # The owner hears whose query it was.
+    asked = owner.inquire(state.owner, now=NOW, draw=DRAW)
+    told = authority.usage(holder, asked, now=NOW)
+    owner.check_usage(state.owner, asked, told)
+    assert told.suspended == (liar,) and honest not in told.suspended
+
+
+def test_what_scores_share_is_the_users_word():
+    """A server that answers with another Q stands alone as the forger, and one that is given another Q notices."""
+    state = world()
+    _, forged = forgeries(state)
+    lying = ask(state, CODES[:1])
+    request = dataclasses.replace(lying.request, shared=bytes(32), signature=b"")
+    request = sign(request, secret=state.users[0].keys.signing_secret)
+    with pytest.raises(TamperedQueryError, match="the user signed another value of what its scores share"):
+        score(state, dataclasses.replace(lying, request=request))
+    honest = score(state, ask(state, CODES[:1]))
+    report = resign(state_world(state), honest, scores=(forged["Q"],))
+    with pytest.raises(ForgedScoresError, match="what its scores share is not what the user signed"):
+        authority.admit(state.authority, report, now=NOW)
+
+
+def test_answering_halts_after_many_alarms_until_the_next_epoch():
     state = world()
     honest = score(state, ask(state, CODES[:1]))
-    halted = authority.halt(state.authority)
-    with pytest.raises(HaltedError, match="scores were forged before"):
+    halted = state.authority
+    for i in range(authority.MOST_SUSPENDED):
+        assert not halted.halted
+        halted = authority.suspend(halted, bytes([i]) * 16)
+    with pytest.raises(HaltedError, match="scores were forged too often"):
         authority.answer(halted, honest, now=NOW)
-    # What was admitted before is not ranked either.
+    # What was admitted before is not ranked either, nor is it of a grant that was suspended meanwhile.
     admitted, _ = authority.admit(state.authority, honest, now=NOW)
     plaintexts = authority.decrypt_report(admitted, honest)
     with pytest.raises(HaltedError):
-        authority.rank(authority.halt(admitted), honest, plaintexts, now=NOW)
+        authority.rank(dataclasses.replace(admitted, suspended=halted.suspended), honest, plaintexts, now=NOW)
+    with pytest.raises(SuspendedGrantError):
+        authority.rank(authority.suspend(admitted, honest.request.grant.grant_id), honest, plaintexts, now=NOW)
     new = owner.rekey(state.owner, draw=DRAW)
-    assert not authority.succeed(halted, owner.announce(new)[1]).halted
+    assert authority.succeed(halted, owner.announce(new)[1]).suspended == frozenset()
 
 
 def test_a_new_epoch_has_a_new_key_and_nothing_of_the_old():
@@ -329,21 +468,23 @@ def test_the_journal_remembers_openings_and_the_alarm(tmp_path):
         for line in state.transcript:
             if isinstance(line.message, Catalog):
                 keep_order(journal, line.message)
-        note = {"issued": NOW, "now": NOW, "spending": spending, "openings": admitted.opened}
+        segments = state.authority.opened
+        note = {"issued": NOW, "now": NOW, "spending": spending, "openings": admitted.opened - segments}
         note_answer(journal, b"1" * 16, **note)
         with pytest.raises(ReplayedQueryError):
             note_answer(journal, b"2" * 16, **note)
         loaded = load_authority(journal, appointed)
-        assert (loaded.opened, loaded.halted) == (admitted.opened, False)
+        assert (loaded.opened, loaded.suspended) == (admitted.opened - segments, frozenset())
         with pytest.raises(ReplayedQueryError, match="what opens its scores"):
             authority.admit(loaded, report, now=NOW)
         # Prepared anew from the catalogs.
         authority.answer(dataclasses.replace(loaded, opened=frozenset()), report, now=NOW)
-        keep_alarm(journal)
-        assert load_authority(journal, appointed).halted
+        keep_alarm(journal, bytes(16))
+        keep_alarm(journal, bytes(16))
+        assert load_authority(journal, appointed).suspended == {bytes(16)}
         keep_appointment(journal, owner.announce(owner.rekey(state.owner, draw=DRAW))[1])
         after = load_authority(journal, appointed)
-        assert (after.opened, after.halted, after.card.epoch) == (frozenset(), False, 1)
+        assert (after.opened, after.suspended, after.card.epoch) == (frozenset(), frozenset(), 1)
 
 
 def test_the_leakage_table_says_what_each_party_learned():

@@ -204,8 +204,8 @@ def test_limits_version_and_kind():
     with pytest.raises(FormatError, match="expected a Query, got a Refusal"):
         wire.from_bytes(good, expect=type(samples()["Query"][0]))
     # What an earlier version wrote says so.
-    with pytest.raises(FormatError, match="message: must be of version 2, got 1"):
-        wire.from_bytes(good[:4] + b"\x01" + good[5:])
+    with pytest.raises(FormatError, match="message: must be of version 3, got 2"):
+        wire.from_bytes(good[:4] + b"\x02" + good[5:])
     huge = wire.HEADER.pack(wire.MAGIC, wire.VERSION, 12, 0, 2**60) + bytes(16)
     with pytest.raises(FormatError, match="at most"):
         wire.read_header(huge)

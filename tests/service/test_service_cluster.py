@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from protocol_world import expected_order, positions
+from protocol_world import expected_order, make_world, positions
 from service_rig import random_codes, running
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed: pip install 'jcbir[ray]'")
@@ -17,14 +17,17 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CODES = random_codes(3)
 
 
-@pytest.fixture
-def rig(tmp_path, monkeypatch):
+@pytest.fixture(params=["small", "lattice"])
+def rig(tmp_path, monkeypatch, request):
     import ray
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     # Workers of the cluster import what this process can import.
     monkeypatch.setenv("PYTHONPATH", os.getcwd())
-    with running(tmp_path, cloud={"scorer": "ray", "workers": 2, "blinder_pool": 0}) as pair:
+    world = make_world(
+        key=request.param, schemes=("lattice",) if request.param == "lattice" else ("packed", "bitsliced")
+    )
+    with running(tmp_path, world=world, cloud={"scorer": "ray", "workers": 2, "blinder_pool": 0}) as pair:
         pair.publish()
         yield pair
     assert not ray.is_initialized()
@@ -52,7 +55,7 @@ def is_ours(process):
 
 def test_same_rankings_and_a_killed_worker(rig):
     def check():
-        for scheme in ("packed", "bitsliced"):
+        for scheme in rig.world.cloud.segments[0].indexes:
             for row, code in zip(rig.search(CODES, scheme=scheme), CODES, strict=True):
                 assert positions(rig.world, row) == expected_order(rig.world, code)
 

@@ -45,7 +45,7 @@ def seeds(rig):
     _, query = rig.ask(CODES)
     assert rig.post("cloud", query).status_code == 200
     sent = {type(line.message): line.message for line in world.transcript}
-    report = b"".join(rig.authority.seen).split(b"JCBM\x02\x08")[1]
+    report = b"".join(rig.authority.seen).split(b"JCBM\x03\x08")[1]
     own, withdrawal = owner.withdraw(world.own, world.names[:2])
     revocation = owner.revoke(own, [bytes(16)])[1]
     succession, appointment = announce(owner.rekey(own, draw=os.urandom))
@@ -64,7 +64,7 @@ def seeds(rig):
         ("authority", "/v1/withdrawals"): wire.to_bytes(withdrawal),
         ("authority", "/v1/revocations"): wire.to_bytes(revocation),
         ("authority", "/v1/appointments"): wire.to_bytes(appointment),
-        ("authority", "/v1/reports"): b"JCBM\x02\x08" + report.split(b"JCBM")[0],
+        ("authority", "/v1/reports"): b"JCBM\x03\x08" + report.split(b"JCBM")[0],
     }
     posts = {
         route.path for app in (rig.cloud.app, rig.authority.app) for route in app.routes if "POST" in route.methods

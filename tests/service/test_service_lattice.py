@@ -1,18 +1,17 @@
-"""Both services over a lattice collection: exact in parts among workers, and halted by forged scores over a restart."""
+"""Both services over a lattice collection: exact in parts among workers, and a grant is suspended over a restart."""
 
 import secrets
 import threading
 import time
 
 import pytest
-from protocol_world import NOW, expected_order, make_world, positions, resign, score
+from protocol_world import NOW, expected_order, make_world, positions, resign, score, traces
 from service_rig import random_codes, refusal, running
 
 from jcbir.protocol import audit, authority, owner, user, wire
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Audit, Delivery, Place
+from jcbir.protocol.messages import Audit, Catalog, Delivery, Place
 from jcbir.service._scoring import make_blinders, measure
-from jcbir.storage._database import read_meta
 from jcbir.storage._journal import open_journal
 
 CODES = random_codes(3)
@@ -34,7 +33,7 @@ def forged_report(world):
     honest = score(world, query)[1]
     (first, *others) = honest.scores[0]
     rows = first.ciphertexts.copy()
-    rows[0, 0] ^= 1
+    rows[-1] = 0
     return resign(world, honest, scores=((first._replace(ciphertexts=rows), *others),))
 
 
@@ -60,7 +59,7 @@ def test_audits_are_refused_by_name(rig):
 
 
 def test_what_must_not_happen_twice_is_remembered_over_a_restart(tmp_path):
-    """An opening that was used, and that scores were forged: until the next epoch nothing is answered."""
+    """An opening that was used, and that scores were forged: until the next epoch that grant is answered no more."""
     world, seeds, one = lattice_world(), secrets.token_bytes(64), {"workers": 1}
 
     def ask(rig):
@@ -76,14 +75,47 @@ def test_what_must_not_happen_twice_is_remembered_over_a_restart(tmp_path):
         answer = rig.post("authority", forged_report(world), "/v1/reports")
         assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
         assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
-        assert rig.send("authority", "GET", "/health").json()["status"] == "halted"
+        health = rig.send("authority", "GET", "/health").json()
+        assert (health["status"], health["suspended"]) == ("ready", 1)
     with running(tmp_path, world=world, cloud=one) as rig:
         answer = rig.post("cloud", rig.ask(CODES[:1], scheme=None)[1])
-        assert (answer.status_code, refusal(answer).code) == (403, "halted")
+        assert (answer.status_code, refusal(answer).code) == (403, "suspended-grant")
         succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
         assert rig.post("authority", appointment).status_code == 200
         assert rig.post("cloud", succession).status_code == 200
-        assert rig.send("authority", "GET", "/health").json()["status"] == "ready"
+        assert rig.send("authority", "GET", "/health").json()["suspended"] == 0
+
+
+def test_reports_opened_at_once_raise_one_alarm(tmp_path):
+    """Of many forged reports of one grant the first tells what it tells, the others nothing."""
+    world, codes = lattice_world(), []
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+
+        def send(report):
+            answer = rig.post("authority", report, "/v1/reports")
+            codes.append(refusal(answer).code)
+
+        senders = [threading.Thread(target=send, args=(forged_report(world),)) for _ in range(3)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join(60)
+        assert sorted(codes) == ["forged-scores", "suspended-grant", "suspended-grant"]
+
+
+def test_withdrawn_segments_are_shredded_on_the_authoritys_disk(tmp_path):
+    world = lattice_world()
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+        withdrawal = owner.withdraw(world.own, world.names)[1]
+        catalogs = [line.message for line in world.transcript if isinstance(line.message, Catalog)]
+        assert all(traces(tmp_path, catalog.wrapped[0]) for catalog in catalogs)
+        rig.post("cloud", withdrawal), rig.post("authority", withdrawal)
+        assert not any(traces(tmp_path, catalog.wrapped[0]) for catalog in catalogs)
+        # Sent again, a catalog is known, and not written again.
+        assert all(rig.post("authority", catalog).status_code == 200 for catalog in catalogs)
+        assert not any(traces(tmp_path, catalog.wrapped[0]) for catalog in catalogs)
 
 
 def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
@@ -108,7 +140,7 @@ def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
         health = rig.send("authority", "GET", "/health").json()
         assert (health["epoch"], health["status"]) == (1, "ready")
     with open_journal(tmp_path / "journal", succession.card) as journal:
-        assert read_meta(journal, "halted") is None
+        assert journal.execute("SELECT count(*) FROM suspended").fetchone() == (0,)
 
 
 def test_floods_are_the_clouds_own():

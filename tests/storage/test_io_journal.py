@@ -148,7 +148,7 @@ def test_a_journal_of_another_version(tmp_path):
     world, path = make_world(), tmp_path / "journal"
     with memory.open_journal(path, world.own.card) as journal:
         journal.execute("UPDATE meta SET value = ? WHERE name = 'version'", [b"\x01"])
-    with pytest.raises(FormatError, match="journal of version 2"), memory.open_journal(path, world.own.card):
+    with pytest.raises(FormatError, match="journal of version 3"), memory.open_journal(path, world.own.card):
         pass
 
 
