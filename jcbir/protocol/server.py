@@ -376,7 +376,8 @@ def abandon_query(server: Server, nonce: bytes) -> Server:
         >>> len(admitted.awaited), len(abandon_query(admitted, system.query.request.nonce).awaited)
         (1, 0)
     """
-    answered = {known: time for known, time in server.answered.items() if known != nonce}
+    answered = dict(server.answered)
+    answered.pop(nonce, None)
     return dataclasses.replace(server, answered=answered, awaited=server.awaited - {nonce})
 
 

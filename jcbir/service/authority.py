@@ -9,7 +9,8 @@ import dataclasses
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from jcbir.service._http import (
 )
 from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import _journal as memory
+from jcbir.storage._database import transaction
 from jcbir.typing import Rows
 
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
@@ -154,6 +156,7 @@ class _Holder:
             # Left before the journal is closed: SQLite does not survive a connection closed under its feet. Each step
             # from state to state is taken in this one thread, after it is on the disk.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
+            self.waiting: deque[tuple[Callable[[], Any], asyncio.Future]] = deque()
             self.state = memory.load_authority(self.journal, authority.appoint(delegation, self.settings.identity))
             self.since = dict.fromkeys(self.state.catalogs, -math.inf)
             stack.push_async_callback(lambda: self.pools.aclose())
@@ -192,7 +195,35 @@ class _Holder:
             return Reply(wire.to_bytes(authority.usage(self.state, inquiry, now=int(self.clock()))))
 
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)
+        """Take a step from state to state in the journal's thread; all that wait for it take theirs in one commit."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.waiting.append((partial(step, *arguments), done))
+        await loop.run_in_executor(self.writer, self._take_steps, loop)
+        return await done
+
+    def _take_steps(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take all steps that wait; what they give is told when it is on the disk, and undone where it cannot be."""
+        before, steps, taken = self.state, [], []
+        while self.waiting:
+            steps.append(self.waiting.popleft())
+        if not steps:
+            return
+        try:
+            with transaction(self.journal):
+                for step, done in steps:
+                    try:
+                        taken.append((done, step(), None))
+                    except (ValueError, DeclinedError) as error:
+                        # A refusal: it has undone what it wrote, and concerns nobody else.
+                        taken.append((done, None, error))
+        except BaseException as error:
+            # What nobody may be told did not happen; but an alarm did.
+            halted = before.halted or self.state.halted
+            self.state, taken = dataclasses.replace(before, halted=halted), [(done, None, error) for _, done in steps]
+            raise
+        finally:
+            loop.call_soon_threadsafe(_tell, taken)
 
     async def _answer(self, report: ScoreReport) -> Ranking:
         pool = self.decryption
@@ -215,9 +246,9 @@ class _Holder:
         state, spending = authority.admit(self.state, report, now=now, settled=settled)
         # A replay never gets here, so it cannot spend what is the grant's.
         self.limits.count_grant(asked)
-        opened = state.opened - self.state.opened
+        openings = authority.opening_names(state, report)
         memory.note_answer(
-            self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending, openings=opened
+            self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending, openings=openings
         )  # fmt: skip
         self.state = state
         return state
@@ -283,3 +314,13 @@ class _Holder:
         )
         former, self.pools = self.pools, stack
         return former
+
+
+def _tell(taken: Sequence[tuple[asyncio.Future, Any, BaseException | None]]) -> None:
+    for done, found, error in taken:
+        if done.cancelled():
+            continue
+        if error is None:
+            done.set_result(found)
+        else:
+            done.set_exception(error)

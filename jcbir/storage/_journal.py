@@ -31,8 +31,13 @@ CREATE TABLE answered (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT 
 CREATE TABLE spent (grant_id BLOB, day INTEGER, rows INTEGER NOT NULL, PRIMARY KEY (grant_id, day)) WITHOUT ROWID;
 CREATE TABLE opened (grant_id BLOB, day INTEGER, image_id TEXT, PRIMARY KEY (grant_id, day, image_id)) WITHOUT ROWID;
 """
-# In journals begun before there were keys with openings too.
-_OPENINGS = "CREATE TABLE IF NOT EXISTS openings (name BLOB PRIMARY KEY) WITHOUT ROWID"
+# In journals begun before there were keys with openings, or these indexes, too.
+_LATER = """
+CREATE TABLE IF NOT EXISTS openings (name BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS answered_issued ON answered (issued);
+CREATE INDEX IF NOT EXISTS spent_day ON spent (day);
+CREATE INDEX IF NOT EXISTS opened_day ON opened (day);
+"""
 
 
 @contextlib.contextmanager
@@ -72,7 +77,8 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
                     journal.execute(statement)
                 meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card)}
                 journal.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            journal.execute(_OPENINGS)
+            for statement in _LATER.split(";"):
+                journal.execute(statement)
         # A segment's nonce is shredded with its epoch, not only forgotten.
         journal.execute("PRAGMA secure_delete = ON")
         meta = dict(journal.execute("SELECT name, value FROM meta"))
@@ -148,7 +154,8 @@ def note_answer(
     try:
         with transaction(journal):
             # Two windows: a clock that steps back by less than one does not bring a request to life again.
-            journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
+            span = [now - 2 * WINDOW_SECONDS, now + 2 * WINDOW_SECONDS]
+            journal.execute("DELETE FROM answered WHERE issued < ? OR issued > ?", span)
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
             journal.executemany("INSERT INTO openings VALUES (?)", [[name] for name in openings])
             # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
@@ -209,7 +216,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     if kept is not None:
         state = authority.take_head(state, wire.from_bytes(kept, expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    opened = frozenset(name for (name,) in journal.execute("SELECT name FROM openings"))
+    opened = (frozenset(name for (name,) in journal.execute("SELECT name FROM openings")),)
     halted = read_meta(journal, "halted") is not None
     state = dataclasses.replace(state, answered=answered, opened=opened, halted=halted, seen=read_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
