@@ -51,7 +51,7 @@ from jcbir.protocol.refusals import (
 from jcbir.ranking._keys import KEY_KINDS
 from jcbir.ranking._scheme import Index, Scores, Shapes, score_rows
 from jcbir.ranking._score import prepare, score
-from jcbir.ranking._table import check_layout, find_scheme
+from jcbir.ranking._table import check_layout, find_scheme, plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,6 +216,36 @@ def prepare_segment(
         for index in indexes
     }
     return Segment(number, ready, image_ids)
+
+
+def join_segments(card: Card, segments: Sequence[Segment]) -> Segment:
+    """Join segments that follow each other into one that is scored at once: many short ones take as long as long ones.
+
+    Scoring goes block by block in every scheme, so the scores are those of the segments, one after another.
+
+    Args:
+        card: the collection.
+        segments: at least one, in order, with indexes of the same schemes that are not prepared.
+
+    Returns:
+        A segment of the first one's number, prepared, without images; fit for `score_share` and nothing else.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> parts = [Segment(0, {index.layout.scheme: index}, ()) for index in small_system().publication.indexes]
+        >>> join_segments(small_system().owner.card, parts).number
+        0
+    """
+    indexes = []
+    for scheme in segments[0].indexes:
+        parts = [segment.indexes[scheme] for segment in segments]
+        layout = parts[0].layout
+        if len(parts) > 1:
+            slots = sum(part.layout.slots for part in parts)
+            layout = plan(card.public.key, scheme=scheme, count=slots, bits=layout.bits, base=layout.base)
+        rows = parts[0].ciphertexts if len(parts) == 1 else np.concatenate([part.ciphertexts for part in parts])
+        indexes.append(Index(layout, parts[0].fingerprint, rows))
+    return prepare_segment(card, segments[0].number, indexes, ())
 
 
 def take_head(server: Server, message: Head) -> Server:

@@ -35,13 +35,14 @@ class StoredImages(Mapping[str, bytes]):
         return len(self._places)
 
 
-def load_server(store: Store, *, previous: Server | None = None, tables: bool = True) -> Server:
+def load_server(store: Store, *, previous: Server | None = None, tables: bool = True, images: bool = True) -> Server:
     """Build the server's state over the store: ciphertexts and images stay on the disk, behind memory maps.
 
     Args:
         store: open for reading or writing.
         previous: an earlier state of the same store; its prepared segments are kept.
         tables: whether to build the product tables of new segments; a process that does not score needs none.
+        images: whether to look up the images; a process that only scores needs none, and has none then.
 
     Returns:
         The state.
@@ -63,7 +64,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
     """
     with explained(store.path):
         prepared = {} if previous is None else {segment.number: segment for segment in previous.segments}
-        segments, images = retry_missing(lambda: _snapshot(store, prepared, tables))
+        segments, places = retry_missing(lambda: _snapshot(store, prepared, tables, images))
         kept, shown = (read_meta(store.database, name) for name in ("revocation", "head"))
         recalled = dict(store.database.execute("SELECT nonce, issued FROM recalled"))
         seen = read_seen(store.database)
@@ -72,7 +73,7 @@ def load_server(store: Store, *, previous: Server | None = None, tables: bool = 
         revocation = wire.from_bytes(kept, expect=Revocation)
         state = dataclasses.replace(state, revoked=frozenset(revocation.grant_ids), revocation_serial=revocation.serial)
     head = None if shown is None else wire.from_bytes(shown, expect=Head)
-    return dataclasses.replace(state, segments=segments, images=images, head=head)
+    return dataclasses.replace(state, segments=segments, images=places, head=head)
 
 
 def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
@@ -92,7 +93,7 @@ def read_indexes(store: Store, number: int, view: mmap.mmap) -> list[Index]:
 Snapshot = tuple[tuple[Segment, ...], StoredImages]
 
 
-def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool) -> Snapshot:
+def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool, images: bool) -> Snapshot:
     """Segments and images of one moment: all reads in one transaction."""
     segments, places = [], {}
     store.database.execute("BEGIN")
@@ -101,9 +102,11 @@ def _snapshot(store: Store, prepared: Mapping[int, Segment], tables: bool) -> Sn
         for number, generation, size in store.database.execute(query).fetchall():
             path = segment_path(store, number, generation)
             view = map_segment(path, store_id=store.store_id, number=number, generation=generation, size=size)
-            lines = store.database.execute(
-                "SELECT image_id, offset, size, gone FROM images WHERE segment = ? ORDER BY position", [number]
-            ).fetchall()
+            lines = []
+            if images:
+                lines = store.database.execute(
+                    "SELECT image_id, offset, size, gone FROM images WHERE segment = ? ORDER BY position", [number]
+                ).fetchall()
             for image_id, offset, length, gone in lines:
                 if not 0 <= offset <= offset + length <= size:
                     raise FormatError(f"{path}: an image lies outside the file")

@@ -10,7 +10,7 @@ from protocol_world import BITS, NOW, SCHEMES, TOP, expected_order, make_world, 
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol import authority, owner, server, user
-from jcbir.protocol.messages import SealedImage
+from jcbir.protocol.messages import Publication, SealedImage
 from jcbir.ranking import mask_index, mask_query, plan
 
 
@@ -168,3 +168,18 @@ def test_shares_of_segments_join_to_the_whole():
         server.score_share(world.cloud, query, segments=[0, 7], blinders=blinders)
     with pytest.raises(ValueError, match="blinders: must be at least"):
         server.score_share(world.cloud, query, segments=[0, 1], blinders=blinders[:1])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_joined_segments_score_as_they_do_one_after_another(scheme):
+    world = make_world()
+    _, query = user.ask(world.me, draw_codes(2), top=TOP, now=NOW, scheme=scheme, draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    expected = server.score_share(world.cloud, query, segments=[0, 1], blinders=blinders)
+    published = [line.message for line in world.transcript if isinstance(line.message, Publication)]
+    parts = [
+        server.Segment(message.segment, {index.layout.scheme: index for index in message.indexes}, ())
+        for message in published
+    ]
+    joined = dataclasses.replace(world.cloud, segments=(server.join_segments(world.own.card, parts),))
+    np.testing.assert_array_equal(server.score_share(joined, query, segments=[0], blinders=blinders), expected)

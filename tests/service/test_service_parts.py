@@ -19,13 +19,23 @@ from jcbir.paillier import secret
 from jcbir.protocol import wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
+from jcbir.protocol.server import Segment
 from jcbir.ranking import KEY_KINDS
-from jcbir.ranking._scheme import Shapes
+from jcbir.ranking._scheme import Index, Shapes
 from jcbir.service import _http as exchange, client, serving
 from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
-from jcbir.service._scoring import Pace, make_blinders, measure, predict, split_query, split_segments
+from jcbir.service._scoring import (
+    RUN_ROWS,
+    Pace,
+    find_runs,
+    make_blinders,
+    measure,
+    predict,
+    split_query,
+    split_segments,
+)
 from jcbir.service._scoring_pool import BlinderPool
 from jcbir.service._telemetry import Telemetry
 
@@ -75,15 +85,21 @@ def shape(rows, blinders):
 def test_parts_cover_a_query_and_none_is_long(sizes, trapdoors, workers, seconds):
     pace = Pace(blinder=0.01, product=0.001)
     costs = predict(sizes, pace)
-    parts = split_query(sizes, trapdoors, pace, workers=workers, seconds=seconds)
+    rows = [Segment(0, {"any": Index(None, "", np.empty((size.index[0], 1), np.uint8))}, ()) for size in sizes]
+    runs = find_runs(rows)
+    assert [place for run in runs for place in run] == list(range(len(sizes)))
+    held = [sum(sizes[place].index[0] for place in run) for run in runs]
+    assert all(count >= RUN_ROWS for count in held[:-1])
+    parts = split_query(sizes, trapdoors, pace, workers=workers, seconds=seconds, runs=runs)
     done = [(t, s) for part in parts for t in part.trapdoors for s in part.segments]
     assert sorted(done) == [(t, s) for t in range(trapdoors) for s in range(len(sizes))]
     for part in parts:
         assert part.blinders == len(part.trapdoors) * sum(sizes[s].blinders for s in part.segments)
         cost = sum(costs[s] for s in part.segments)
         assert part.seconds == pytest.approx(len(part.trapdoors) * cost)
-        # A half trapdoor more by rounding, or more segments than their mean by one.
-        assert part.seconds <= 1.5 * seconds + 2 * max(costs) or len(part.trapdoors) == 1
+        # A half trapdoor more by rounding, or more runs than their mean by one.
+        longest = max(sum(costs[place] for place in run) for run in runs)
+        assert part.seconds <= 1.5 * seconds + 2 * longest or len(part.trapdoors) == 1
 
 
 def test_work_at_hand_is_bounded():
@@ -101,8 +117,8 @@ def test_work_at_hand_is_bounded():
 
 
 def test_pace_is_measured():
-    pace = measure(stored_key("small").public)
-    assert pace.product > 0 and pace.blinder > 0
+    pace, arrays = measure(stored_key("small").public)
+    assert pace.product > 0 and pace.blinder > 0 and not arrays
 
 
 @pytest.mark.parametrize("name", ["small", "small-subgroup"])
