@@ -70,7 +70,7 @@ class Load:
         schemes: ranking schemes, each with keys of its kind.
         counts: images in the collection.
         users: concurrent users.
-        seconds: how long they go on asking.
+        seconds: how long they go on asking, and at most how long the lone user does.
         patience: seconds after which a user who is told to come again gives up.
         intrusions: attempts of each kind to get what one has no right to.
         modulus_bits: Paillier key size.
@@ -170,7 +170,7 @@ def build(config: Load, scheme: str, count: int) -> pathlib.Path:
     return root
 
 
-def found(config: Load, root: pathlib.Path, scheme: str) -> Any:
+def found(config: Any, root: pathlib.Path, scheme: str) -> Any:
     """A collection whose services are to run in a folder: identities, delegation and an empty store are written."""
     draw = secrets.token_bytes
     kind = SECRET_KEY_KINDS[find_scheme(scheme).key_kind]
@@ -207,7 +207,7 @@ def one_run(config: Load, built: pathlib.Path, scheme: str, count: int, workers:
         meter = Meter(cloud, holder)
         say(f"{scheme}, {count} images, {workers} workers: one user alone")
         meter.begin()
-        alone = ask_for(config, people[0], scheme, cloud, queries=ALONE)
+        alone = ask_for(config, people[0], scheme, cloud, queries=ALONE, until=time.perf_counter() + config.seconds)
         alone_ms = meter.milliseconds(alone)
         say(f"{scheme}, {count} images, {workers} workers: {config.users} users")
         meter.begin()

@@ -1,4 +1,4 @@
-"""What decrypts for the authority: worker processes that are given the key over their pipe, or one thread."""
+"""What decrypts for the authority: worker processes that are given the key over their pipe, or threads."""
 
 import asyncio
 import contextlib
@@ -66,26 +66,27 @@ class DecryptionPool:
 
 
 @dataclasses.dataclass
-class OpeningThread:
-    """A thread that opens all scores of a query together, with what the state holds prepared, from `start`.
+class OpeningThreads:
+    """Threads that open all scores of a query together, with what the state holds prepared, from `start`.
 
     Attributes:
         public: the key.
-        thread: its executor.
-        row_seconds: how long it takes for a row of scores, as measured at the start.
-        workers: itself, as something that waits and never dies.
-        reports: those at hand; the thread ends after the last one.
+        threads: their executor.
+        count: how many; the arithmetic leaves Python's lock to others.
+        row_seconds: how long one takes for a row of scores, as measured at the start.
+        workers: themselves, as something that waits and never dies.
+        reports: those at hand; the threads end after the last one.
     """
 
     public: Any
-    thread: ThreadPoolExecutor
+    threads: ThreadPoolExecutor
+    count: int
     row_seconds: float
     reports: InFlight = dataclasses.field(default_factory=InFlight)
-    count: int = 1
     deaths: int = 0
 
     @property
-    def workers(self) -> "OpeningThread":
+    def workers(self) -> "OpeningThreads":
         return self
 
     @property
@@ -94,26 +95,25 @@ class OpeningThread:
         return max(0, self.reports.count - self.count)
 
     def predict(self, count: int) -> float:
-        """Predict the seconds for so many rows."""
-        return count * self.row_seconds
+        """Predict the seconds that all threads need for so many rows."""
+        return count * self.row_seconds / self.count
 
     async def open(self, state: Authority, report: ScoreReport) -> Rows:
         """Open the scores of a report; ValueError as `authority.decrypt_report`."""
-        return await asyncio.get_running_loop().run_in_executor(self.thread, authority.decrypt_report, state, report)
+        return await asyncio.get_running_loop().run_in_executor(self.threads, authority.decrypt_report, state, report)
 
 
 @contextlib.asynccontextmanager
 async def start(
     secret: Any, *, workers: int, engine: str, job_seconds: float
-) -> AsyncIterator[DecryptionPool | OpeningThread]:
+) -> AsyncIterator[DecryptionPool | OpeningThreads]:
     """Start what decrypts for the length of a block; whatever compiles does so before the first query."""
     kind = SECRET_KEY_KINDS[tag_key(secret.public).kind]
     if kind.row_seconds is not None:
-        with ThreadPoolExecutor(1, "opening") as thread:
+        with ThreadPoolExecutor(workers, "opening") as threads:
             measure = functools.partial(kind.row_seconds, secret, clock=time.perf_counter)
-            opening = OpeningThread(
-                secret.public, thread, await asyncio.get_running_loop().run_in_executor(thread, measure)
-            )
+            row_seconds = await asyncio.get_running_loop().run_in_executor(threads, measure)
+            opening = OpeningThreads(secret.public, threads, workers, row_seconds)
             yield opening
             await opening.reports.over()
         return

@@ -24,7 +24,7 @@ from jcbir.protocol._grants import check_request
 from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.messages import Appointment, Catalog, Head, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForgedScoresError, RefusalError
-from jcbir.service._decrypting import DecryptionPool, OpeningThread, start
+from jcbir.service._decrypting import DecryptionPool, OpeningThreads, start
 from jcbir.service._http import (
     DeclinedError,
     Limits,
@@ -58,7 +58,7 @@ class AuthoritySettings:
         delegation: the owner's secrets for the collection.
         identity: the authority's own, which the card names.
         journal: SQLite file of orders and answered requests.
-        workers: decrypting processes.
+        workers: decrypting processes, or threads where the kind of keys opens a query as a whole.
         engine: arithmetic engine of the workers.
         most_pending: reports at hand; one more is answered 429.
         work_seconds: most seconds of decryption at hand, predicted; what would take longer by itself is answered 413,
@@ -134,7 +134,7 @@ class _Holder:
 
     state: Authority
     journal: sqlite3.Connection
-    decryption: DecryptionPool | OpeningThread
+    decryption: DecryptionPool | OpeningThreads
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
