@@ -203,7 +203,7 @@ def turn(soak: Soak, to_cloud: client.Link, to_authority: client.Link) -> None:
         parts.append(([names[image.image_id] for image in images], owner.unseal(soak.own, images)))
         left = left[len(images) :]
     following = owner.rekey(soak.own, draw=secrets.token_bytes)
-    succession, appointment = announce(soak.own, following)
+    succession, appointment = announce(following)
     soak.own = following
     client.send_order(to_cloud, succession)
     client.send_order(to_authority, appointment)

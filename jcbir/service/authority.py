@@ -199,7 +199,8 @@ class _Holder:
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         self.waiting.append((partial(step, *arguments), done))
-        await loop.run_in_executor(self.writer, self._take_steps, loop)
+        # What goes wrong there is told as well.
+        await asyncio.gather(loop.run_in_executor(self.writer, self._take_steps, loop), return_exceptions=True)
         return await done
 
     def _take_steps(self, loop: asyncio.AbstractEventLoop) -> None:

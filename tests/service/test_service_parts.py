@@ -1,10 +1,16 @@
 """The parts of the services, each by itself: limits, numbers, splits, blinders, workers."""
 
 import asyncio
+import dataclasses
 import secrets
+import sqlite3
 import ssl
 import subprocess
 import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -16,13 +22,13 @@ from starlette.exceptions import HTTPException
 
 from jcbir.errors import FormatError
 from jcbir.paillier import secret
-from jcbir.protocol import wire
+from jcbir.protocol import owner, wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
 from jcbir.protocol.server import Segment
 from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Index, Shapes
-from jcbir.service import _http as exchange, client, serving
+from jcbir.service import _http as exchange, authority as authority_service, client, serving
 from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
@@ -38,6 +44,9 @@ from jcbir.service._scoring import (
 )
 from jcbir.service._scoring_pool import BlinderPool
 from jcbir.service._telemetry import Telemetry
+from jcbir.service.authority import AuthoritySettings
+from jcbir.storage._database import transaction, write_meta
+from jcbir.storage._journal import open_journal
 
 
 @given(
@@ -420,3 +429,65 @@ def test_a_worker_whose_service_was_killed_ends_without_a_word():
         worker.stdout.read(1)
         worker.stdout.close()
         assert worker.stderr.read() == b""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """An authority's service without its workers: state, journal and the thread that takes the steps."""
+    world = make_world()
+    settings = AuthoritySettings(owner.delegate(world.own), world.holder.identity, tmp_path / "journal")
+    made = authority_service._Holder(settings, time.time)
+    with open_journal(settings.journal, world.own.card) as journal, ThreadPoolExecutor(1) as writer:
+        made.journal, made.writer, made.waiting, made.state = journal, writer, deque(), world.holder
+        yield made
+
+
+def take_together(holder, steps):
+    """What the steps give that were waiting while another one was taken, and how many commits that took."""
+    commits, gate = [], threading.Event()
+    holder.journal.set_trace_callback(lambda line: commits.append(line) if line == "COMMIT" else None)
+
+    async def run():
+        first = asyncio.create_task(holder._step(gate.wait))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(holder._step(*step)) for step in steps]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await first
+        return await asyncio.gather(*others, return_exceptions=True)
+
+    return asyncio.run(run()), len(commits)
+
+
+def noted(holder):
+    return {name for (name,) in holder.journal.execute("SELECT name FROM meta")}
+
+
+def write_and(holder, name, error=None):
+    with transaction(holder.journal):
+        write_meta(holder.journal, name, b"")
+        holder.state = dataclasses.replace(holder.state, head=holder.state.head + 1)
+        if error is not None:
+            raise error
+    return name
+
+
+def test_steps_that_wait_are_on_the_disk_in_one_commit(holder):
+    refused = ReplayedQueryError("query: was answered before")
+    steps = [(write_and, holder, "a"), (write_and, holder, "refused", refused), (write_and, holder, "b")]
+    assert take_together(holder, steps) == (["a", refused, "b"], 2)
+    assert {"a", "b"} <= noted(holder) and "refused" not in noted(holder)
+
+
+@pytest.mark.parametrize("halted", [False, True])
+def test_what_is_not_on_the_disk_did_not_happen(holder, halted):
+    before, full = holder.state, sqlite3.OperationalError("database or disk is full")
+
+    def alarm():
+        holder.state = dataclasses.replace(holder.state, halted=halted)
+
+    found, _ = take_together(holder, [(write_and, holder, "a"), (alarm,), (write_and, holder, "b", full)])
+    assert found == [full] * 3
+    assert holder.state == dataclasses.replace(before, halted=halted)
+    assert not {"a", "b"} & noted(holder)
+    assert take_together(holder, [(write_and, holder, "c")])[0] == ["c"]
