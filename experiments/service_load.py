@@ -1,9 +1,9 @@
 """Both services on localhost under many concurrent users: throughput, latency, processor time, memory, and intruders.
 
 `python -m experiments.service_load --report FILE.json [--schemes lattice packed] [--counts 10000 100000 1000000]
-[--users 200] [--cloud-workers 1 2]`: a run for each scheme, number of images and number of scoring processes. A run
-that is done is kept in the run folder and an index that was built beside it, so the same command goes on where it was
-ended.
+[--users 200] [--cloud-workers 2 1]`: a run for each scheme and number of images, and for further numbers of scoring
+processes. A run that is done is kept in the run folder and an index that was built beside it, so the same command goes
+on where it was ended.
 
 First one user is alone. Then each of the users is a thread that sends its queries one after another through
 `jcbir.service.client` and waits for each delivery (a closed loop: latency under load is about users / throughput), for
@@ -79,7 +79,8 @@ class Load:
         bits: code length.
         top: results of each query.
         segment: images of one publication.
-        cloud_workers: scoring processes.
+        cloud_workers: scoring processes; after the first number those of further runs of the first scheme with the most
+            images.
         authority_workers: decrypting processes.
     """
 
@@ -87,7 +88,7 @@ class Load:
     schemes: tuple[str, ...] = ("lattice", "packed")
     counts: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     users: int = 200
-    seconds: float = 30.0
+    seconds: float = 20.0
     patience: float = 60.0
     intrusions: int = 20
     modulus_bits: int = 2048
@@ -95,7 +96,7 @@ class Load:
     bits: int = 64
     top: int = 10
     segment: int = 50_000
-    cloud_workers: tuple[int, ...] = (2,)
+    cloud_workers: tuple[int, ...] = (2, 1)
     authority_workers: int = 2
 
 
@@ -127,11 +128,12 @@ class Answer(NamedTuple):
 
 
 def main(config: Load) -> dict[str, Any]:
-    """A run for each scheme, size and number of workers; those that are done are not done again."""
+    """A run for each scheme and size, and for other numbers of workers; those that are done are not done again."""
     run, runs = begin("service_load", config, packages=PACKAGES), []
     for scheme in config.schemes:
         for count in config.counts:
-            for workers in config.cloud_workers:
+            others = config.cloud_workers if (scheme, count) == (config.schemes[0], max(config.counts)) else ()
+            for workers in dict.fromkeys((config.cloud_workers[0], *others)):
                 kept = run.folder / f"{scheme}-{count}-{workers}.json"
                 if not kept.exists():
                     root = build(config, scheme, count)
