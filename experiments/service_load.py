@@ -81,7 +81,8 @@ class Load:
         segment: images of one publication.
         cloud_workers: scoring processes; after the first number those of further runs of the first scheme with the most
             images.
-        authority_workers: decrypting processes.
+        authority_workers: decrypting processes, or threads.
+        minutes: no run begins later than that; the same command goes on with those that are missing.
     """
 
     where: At = PLACES
@@ -98,6 +99,7 @@ class Load:
     segment: int = 50_000
     cloud_workers: tuple[int, ...] = (2, 1)
     authority_workers: int = 2
+    minutes: float = 11.0
 
 
 SCALES: dict[Scale, Load] = {
@@ -135,6 +137,9 @@ def main(config: Load) -> dict[str, Any]:
             others = config.cloud_workers if (scheme, count) == (config.schemes[0], max(config.counts)) else ()
             for workers in dict.fromkeys((config.cloud_workers[0], *others)):
                 kept = run.folder / f"{scheme}-{count}-{workers}.json"
+                if not kept.exists() and time.monotonic() > run.begun + 60 * config.minutes:
+                    say(f"{scheme}, {count} images, {workers} workers: left to the same command, another time")
+                    continue
                 if not kept.exists():
                     root = build(config, scheme, count)
                     write_file(kept, json.dumps(one_run(config, root, scheme, count, workers)).encode())
