@@ -250,7 +250,6 @@ class _Cloud:
                     certificate=self.settings.authority_certificate,
                     insecure_http=self.settings.insecure_http,
                     seconds=self.settings.authority_seconds,
-                    most=self.settings.most_pending,
                     transport=self.transport,
                 )
             )
