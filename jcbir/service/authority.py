@@ -195,12 +195,15 @@ class _Holder:
             return Reply(wire.to_bytes(authority.usage(self.state, inquiry, now=int(self.clock()))))
 
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
-        """Take a step from state to state in the journal's thread; all that wait for it take theirs in one commit."""
+        return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)
+
+    async def _join(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """Take a step of an answer in the journal's thread; all that wait there take theirs in one commit."""
         loop = asyncio.get_running_loop()
         done = loop.create_future()
         self.waiting.append((partial(step, *arguments), done))
         # What goes wrong there is told as well.
-        await asyncio.gather(loop.run_in_executor(self.writer, self._take_steps, loop), return_exceptions=True)
+        await asyncio.gather(self._step(self._take_steps, loop), return_exceptions=True)
         return await done
 
     def _take_steps(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -231,16 +234,16 @@ class _Holder:
         count = sum(len(scores.ciphertexts) for row in report.scores for scores in row)
         with pool.reports.working(), self.work.hold(pool.predict(count)):
             # The next epoch may have begun since: what opens the report is of the state that admitted it.
-            admitted = await self._step(self._admit, report, self._settled())
+            admitted = await self._join(self._admit, report, self._settled())
             try:
                 plaintexts = await pool.open(admitted, report)
             except ForgedScoresError as error:
-                await self._step(self._alarm, report, error)
+                await self._join(self._alarm, report, error)
                 raise
             except ValueError:
                 # The error's text may speak of what was decrypted.
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
-            return await self._step(self._rank, report, plaintexts)
+            return await self._join(self._rank, report, plaintexts)
 
     def _admit(self, report: ScoreReport, settled: int) -> Authority:
         asked, now = report.request, int(self.clock())

@@ -448,9 +448,9 @@ def take_together(holder, steps):
     holder.journal.set_trace_callback(lambda line: commits.append(line) if line == "COMMIT" else None)
 
     async def run():
-        first = asyncio.create_task(holder._step(gate.wait))
+        first = asyncio.create_task(holder._join(gate.wait))
         await asyncio.sleep(0.05)
-        others = [asyncio.create_task(holder._step(*step)) for step in steps]
+        others = [asyncio.create_task(holder._join(*step)) for step in steps]
         await asyncio.sleep(0.05)
         gate.set()
         await first
