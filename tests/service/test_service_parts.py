@@ -21,14 +21,14 @@ from protocol_world import make_world
 from starlette.exceptions import HTTPException
 
 from jcbir.errors import FormatError
-from jcbir.paillier import secret
+from jcbir.paillier import _engines as engines, batch_slices, secret
 from jcbir.protocol import owner, wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
 from jcbir.protocol.server import Segment
 from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Index, Shapes
-from jcbir.service import _http as exchange, authority as authority_service, client, serving
+from jcbir.service import _decrypting, _http as exchange, authority as authority_service, client, serving
 from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
@@ -130,15 +130,31 @@ def test_pace_is_measured():
     assert pace.product > 0 and pace.blinder > 0 and not arrays
 
 
-@pytest.mark.parametrize("name", ["small", "small-subgroup"])
-@pytest.mark.parametrize("count", [3, 20])
-def test_blinders_are_fresh_encryptions_of_zero(name, count):
+@pytest.mark.parametrize(
+    ("name", "count", "arrays"),
+    [("small", 3, False), ("small", 20, False), ("small-subgroup", 3, False), ("small-subgroup", 64, True)],
+)
+def test_blinders_are_fresh_encryptions_of_zero(name, count, arrays):
     key = stored_key(name)
-    pairs = make_blinders(key.public, count)
+    pairs = make_blinders(key.public, count, arrays=arrays)
     rows, randomness = np.split(pairs, [key.public.ciphertext_bytes], axis=1)
     np.testing.assert_array_equal(KEY_KINDS["paillier"].blind(key.public, randomness, engine="python"), rows)
     assert not secret.decrypt(key, rows, engine="python").any()
     assert len({row.tobytes() for row in rows}) == count
+
+
+def test_a_slow_key_is_worth_compiling_for(monkeypatch):
+    key, asked = stored_key("small"), []
+    monkeypatch.setattr(_decrypting, "decrypt", lambda secret, rows, engine: asked.append((len(rows), engine)))
+    numbers = engines.choose_engine("auto", count=1)
+    assert _decrypting._settle_engine(key, "auto")[:2] == (numbers, 16)
+    monkeypatch.setattr(_decrypting, "SLOW_SECONDS", 0.0)
+    assert _decrypting._settle_engine(key, "python")[:2] == ("python", 16)
+    assert "jax" not in {engine for _, engine in asked}
+    name, least, _ = _decrypting._settle_engine(key, "auto")
+    # From so many rows on that engine takes arrays, of sizes that are compiled by now.
+    assert (name, engines.choose_engine(name, count=least)) == ("auto", "jax")
+    assert {size for _, size in batch_slices(1000)} <= {count for count, engine in asked if engine == "jax"}
 
 
 def test_blinder_pool_hands_out_each_row_once():
