@@ -225,7 +225,7 @@ def join_segments(card: Card, segments: Sequence[Segment]) -> Segment:
 
     Args:
         card: the collection.
-        segments: at least one, in order, with indexes of the same schemes that are not prepared.
+        segments: at least one, in order, with indexes that are not prepared.
 
     Returns:
         A segment of the first one's number, prepared, without images; fit for `score_share` and nothing else.
@@ -237,7 +237,8 @@ def join_segments(card: Card, segments: Sequence[Segment]) -> Segment:
         0
     """
     indexes = []
-    for scheme in segments[0].indexes:
+    # By a scheme that one of them lacks nobody can ask.
+    for scheme in (name for name in segments[0].indexes if all(name in segment.indexes for segment in segments)):
         parts = [segment.indexes[scheme] for segment in segments]
         layout = parts[0].layout
         if len(parts) > 1:

@@ -181,5 +181,10 @@ def test_joined_segments_score_as_they_do_one_after_another(scheme):
         server.Segment(message.segment, {index.layout.scheme: index for index in message.indexes}, ())
         for message in published
     ]
-    joined = dataclasses.replace(world.cloud, segments=(server.join_segments(world.own.card, parts),))
+    only = {name: index for name, index in parts[1].indexes.items() if name == scheme}
+    assert set(server.join_segments(world.own.card, parts).indexes) == set(SCHEMES)
+    # Later segments may offer fewer schemes.
+    segment = server.join_segments(world.own.card, [parts[0], dataclasses.replace(parts[1], indexes=only)])
+    assert set(segment.indexes) == {scheme}
+    joined = dataclasses.replace(world.cloud, segments=(segment,))
     np.testing.assert_array_equal(server.score_share(joined, query, segments=[0], blinders=blinders), expected)
