@@ -1174,7 +1174,8 @@ GROWING = {
 
 def service(reports: Reports, text: str) -> str:
     """The services under load, and over time."""
-    return filled(text, {"load": loaded(reports["service_load"]), "soak": soaked(reports["service_soak"])})
+    load = loaded(reports["service_load"]) if "service_load" in reports else "Not run."
+    return filled(text, {"load": load, "soak": soaked(reports["service_soak"])})
 
 
 # Machines that score beside the two of cloud and authority, in the table of more machines.
@@ -1211,9 +1212,9 @@ def loaded(report: Report) -> str:
         {report["wrong_rankings"]} were answered wrongly; {report["unauthorised_refused"]:,} of
         {report["unauthorised_tried"]:,} intrusions were refused. Paillier's keys have {config["modulus_bits"]} bits and
         blinders from a subgroup; codes {config["bits"]} bits. Load average {at["load_at_start"]:.1f} at the start. The
-        users share the cores: under load a latency says how many wait, for it is about users / throughput. *Beside*
-        is one more user, who asks every half second and is not served worse than the others; *alone* is a user
-        without others. Who was told to come again for {config["patience"]:g} s was turned away."""
+        users share the cores: under load a latency says how many wait, for it is about users / throughput. *Beside* is
+        one more user, who asks every half second; *alone* is a user without others. Who was told to come again for
+        {config["patience"]:g} s was turned away."""
     spent = """
         Processor time for a query under the same load, in milliseconds, by process; the most memory that each process
         had, in megabytes, files that it maps included; and seconds until it served, compilation included."""
@@ -1278,9 +1279,19 @@ def forecast(runs: list[Report], *, cores: int) -> str:
             rows.append(
                 [scheme, f"{images:,}", number(one), *limit(two), *limit(many), seconds(scoring / 1000 / cores)]
             )
+    speed_ups = []
+    for more in (run for run in runs if run["cloud_workers"] == most):
+        for fewer in (run for run in runs if run["cloud_workers"] < most):
+            if (fewer["scheme"], fewer["images"]) == (more["scheme"], more["images"]):
+                speed_ups.append(
+                    f"from {fewer['cloud_workers']} to {most} workers a user alone waits "
+                    f"{seconds(more['alone_p50_s'])} instead of {seconds(fewer['alone_p50_s'])}, and all get "
+                    f"{number(more['queries_per_s'])} queries a second instead of {number(fewer['queries_per_s'])} "
+                    f"(`{more['scheme']}`, {more['images']:,} images)"
+                )
     about = f"""
-        **More machines, more images.** A line a + b N through the processor time T(N) of each party, N in 100,000
-        images, least squares of the relative errors, {most} workers:"""
+        **More machines, more images.** {"; ".join(speed_ups).capitalize()}. A line a + b N through the processor time
+        T(N) of each party, N in 100,000 images, least squares of the relative errors, {most} workers:"""
     how = f"""
         A machine of c cores answers at most 1000 c / sum T queries a second; the measured throughput is
         {min(checks):.0%} to {max(checks):.0%} of that, with the users' time in the sum. A second machine takes the
