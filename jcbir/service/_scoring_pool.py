@@ -24,8 +24,6 @@ from jcbir.typing import Rows
 BATCH = 64
 # What a worker does at a time: its deadline, and the others that wait for a worker, see nothing longer.
 PART_SECONDS = 2.0
-# Less than it takes to have a worker do something.
-HOP_SECONDS = 0.001
 _PAUSE_SECONDS = 0.05
 
 
@@ -126,12 +124,12 @@ class ScoringPool:
             return await self.workers.run(pack("score", body, numbers, blinders))
 
     async def _blind(self, count: int) -> bytes:
-        """Take blinders from the pool, and have what is missing made by all workers; drawn seeds are not worth that."""
+        """Take blinders from the pool, and have what is missing made by all workers; seeds that are drawn, here."""
         ready = self.blinders.take(count)
         missing = count - len(ready) // self.blinders.width
         self._telemetry.count("blinders_total", amount=count - missing, source="pool")
         self._telemetry.count("blinders_total", amount=missing, source="demand")
-        if missing * self.pace.blinder < HOP_SECONDS:
+        if KEY_KINDS[self.card.public.kind].blind is None:
             return ready + make_blinders(self.card.public.key, missing).tobytes()
         most = max(1, int(PART_SECONDS / self.pace.blinder))
         size = min(most, max(1, -(-missing // self.workers.count)))
