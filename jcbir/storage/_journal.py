@@ -1,7 +1,8 @@
 """The authority's memory: the owner's signed orders, the names of answered requests and what each grant has spent.
 
 Secrets are not here (they are in the key file); the orders are kept as they were signed and checked again when they are
-read. What is noted is on the disk when the call returns, so that a request answered before a crash is refused after it.
+read. What is noted is on the disk when the call returns, or the transaction that it is made in ends, so that a request
+answered before a crash is refused after it.
 An appointment is kept as well, sealed as it came: from the key file of an earlier epoch it leads to the one in force.
 What was spent is kept across epochs. One SQLite file, used by one process at a time (a lock file beside it).
 """
