@@ -18,11 +18,12 @@ import re
 import statistics
 import textwrap
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from experiments.methods import title as method_title
@@ -1181,26 +1182,141 @@ GROWING = {
 
 def service(reports: Reports, text: str) -> str:
     """The services under load, and over time."""
-    return filled(text, {"load": loaded(reports["service_load"]), "soak": soaked(reports["service_soak"])})
+    load = loaded(reports["service_load"]) if "service_load" in reports else "Not run."
+    return filled(text, {"load": load, "soak": soaked(reports["service_soak"])})
+
+
+# Machines that score beside the two of cloud and authority, in the table of more machines.
+SCORERS = 8
+# Processes, as the report names them, and as the page does; the users are not the service's.
+PARTIES = {
+    "cloud": "cloud",
+    "cloud_workers": "its workers",
+    "authority": "authority",
+    "authority_workers": "its workers",
+    "users": "users",
+}
 
 
 def loaded(report: Report) -> str:
-    at = made(report)
-    header = ["images", "queries/s", "p50", "p95", "p99", "one user alone, p50", "peak memory", "errors"]
-    rows = []
-    for run in report["runs"]:
-        cells = [f"{run['images']:,}", f"{run['queries_per_s']:.1f}"]
-        cells += [f"{run[name]:.1f} s" for name in ("p50_s", "p95_s", "p99_s")]
-        cells += [f"{run['alone_p50_s'] * 1000:.0f} ms", f"{run['peak_rss_mb']:,.0f} MB", str(run["errors"])]
-        rows.append(cells)
-    text = f"""
+    at, config = made(report), report["config"]
+    runs = report["runs"]
+    rows, costs = [], []
+    for run in runs:
+        name = [run["scheme"], f"{run['images']:,}", str(run["cloud_workers"])]
+        latencies = [seconds(run[field]) for field in ("p50_s", "p95_s", "p99_s", "beside_p95_s")]
+        lone = [seconds(run[field]) for field in ("alone_p50_s", "alone_p95_s")]
+        rows.append([*name, number(run["queries_per_s"]), *latencies, *lone, str(run["turned_away"])])
+        memory = [
+            " + ".join(number(each["peak"]) for each in run["memory_mb"][side]) for side in ("cloud", "authority")
+        ]
+        starts = [f"{run['start_s'][side]:.1f} s" for side in ("cloud", "authority")]
+        costs.append([*name, *(number(run["cpu_ms"][party]) for party in PARTIES), *memory, *starts])
+    about = f"""
         `python -m experiments.service_load --report experiments/results/service_load.json` runs both services as
-        processes on one machine under {report["config"]["users"]} concurrent users and intruders, opens every delivery
-        and compares it with the plain ranking ({report["wrong_rankings"]} were wrong;
-        {report["unauthorised_refused"]:,} of {report["unauthorised_tried"]:,} intrusions were refused).
-        {at["cores"]} cores, load average {at["load_at_start"]:.1f} at the start: the users' own threads
-        share them, so the latencies say how the services behave when they are far too busy, not how fast they are."""
-    return prose(text) + "\n\n" + table(header, rows)
+        processes on one machine of {at["cores"]} cores, under {config["users"]} users who each send the next query when
+        the last is answered, for {config["seconds"]:g} s, and under intruders. It opens every delivery and compares it
+        with the plain distances: of {sum(run["queries"] for run in runs):,} queries {report["errors"]} failed,
+        {report["wrong_rankings"]} were answered wrongly; {report["unauthorised_refused"]:,} of
+        {report["unauthorised_tried"]:,} intrusions were refused. Paillier's keys have {config["modulus_bits"]} bits and
+        blinders from a subgroup; codes {config["bits"]} bits. Load average {at["load_at_start"]:.1f} at the start. The
+        users share the cores: under load a latency says how many wait, for it is about users / throughput. *Beside* is
+        one more user, who asks every half second; *alone* is a user without others. Who was told to come again for
+        {config["patience"]:g} s was turned away."""
+    spent = """
+        Processor time for a query under the same load, in milliseconds, by process; the most memory that each process
+        had, in megabytes, files that it maps included; and seconds until it served, compilation included."""
+    header = ["scheme", "images", "workers", "queries/s", "p50", "p95", "p99", "beside, p95"]
+    header += ["alone, p50", "alone, p95", "turned away"]
+    charged = ["scheme", "images", "workers", *PARTIES.values(), "cloud, MB", "authority, MB"]
+    charged += ["cloud starts", "authority starts"]
+    return "\n\n".join(
+        [prose(about), table(header, rows), prose(spent), table(charged, costs), forecast(runs, cores=at["cores"])]
+    )
+
+
+def seconds(value: float | None) -> str:
+    """A duration, in the unit that it is read in."""
+    if value is None:
+        return "-"
+    return f"{value * 1000:.0f} ms" if value < 1 else f"{value:.1f} s"
+
+
+def fit(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """a and b of a + b x, each at least zero, that minimize the squares of the relative errors."""
+    x, y = np.array(points, float).T
+    keep = y > 0
+    if keep.sum() < 2:
+        return float(y.max(initial=0.0)), 0.0
+    matrix = np.stack([1 / y[keep], x[keep] / y[keep]], axis=1)
+    constant, slope = np.linalg.lstsq(matrix, np.ones(keep.sum()), rcond=None)[0]
+    # A part that does not grow, or does nothing but grow.
+    if slope < 0:
+        return float(y[keep].mean()), 0.0
+    return (float(constant), float(slope)) if constant > 0 else (0.0, float((y[keep] / x[keep]).mean()))
+
+
+def forecast(runs: list[Report], *, cores: int) -> str:
+    """What the figures say of more machines and more images."""
+    most = max(run["cloud_workers"] for run in runs)
+    rows, fits, checks = [], [], []
+    for scheme in dict.fromkeys(run["scheme"] for run in runs):
+        here = [run for run in runs if run["scheme"] == scheme and run["cloud_workers"] == most]
+        line = {party: fit([(run["images"], run["cpu_ms"][party]) for run in here]) for party in PARTIES}
+        fits.append([scheme, *(f"{a:.3g} + {b * 1e5:.3g}" for a, b in line.values())])
+
+        def cost(party: str, images: int, line: dict = line) -> float:
+            return line[party][0] + line[party][1] * images
+
+        for run in here:
+            everybody = sum(cost(party, run["images"]) for party in PARTIES)
+            checks.append(run["queries_per_s"] * everybody / (1000 * cores))
+        for images in (100_000, 1_000_000, 100_000_000):
+            cloud, scoring, holder, opening, _ = (cost(party, images) for party in PARTIES)
+            one = 1000 * cores / (cloud + scoring + holder + opening)
+            # The process of the cloud, and that of the authority, is one interpreter.
+            two = {
+                "cloud": 1000 * cores / (cloud + scoring),
+                "authority": 1000 * cores / (holder + opening),
+            }
+            many = {
+                "cloud's process": 1000 / cloud if cloud else math.inf,
+                "authority": two["authority"],
+                "scoring": 1000 * cores * SCORERS / scoring if scoring else math.inf,
+            }
+            rows.append(
+                [scheme, f"{images:,}", number(one), *limit(two), *limit(many), seconds(scoring / 1000 / cores)]
+            )
+    speed_ups = []
+    for more in (run for run in runs if run["cloud_workers"] == most):
+        for fewer in (run for run in runs if run["cloud_workers"] < most):
+            if (fewer["scheme"], fewer["images"]) == (more["scheme"], more["images"]):
+                speed_ups.append(
+                    f"from {fewer['cloud_workers']} to {most} workers a user alone waits "
+                    f"{seconds(more['alone_p50_s'])} instead of {seconds(fewer['alone_p50_s'])}, and all get "
+                    f"{number(more['queries_per_s'])} queries a second instead of {number(fewer['queries_per_s'])} "
+                    f"(`{more['scheme']}`, {more['images']:,} images)"
+                )
+    about = f"""
+        **More machines, more images.** {"; ".join(speed_ups).capitalize()}. A line a + b N through the processor time
+        T(N) of each party, N in 100,000 images, least squares of the relative errors, {most} workers:"""
+    how = f"""
+        A machine of c cores answers at most 1000 c / sum T queries a second; the measured throughput is
+        {min(checks):.0%} to {max(checks):.0%} of that, with the users' time in the sum. A second machine takes the
+        authority away: the greater of both sums decides. More machines score (Ray, or a cloud of more cores); the
+        cloud's own process stays one interpreter, at most 1000 / T, and the authority one machine, for its journal has
+        one writer. Machines of {cores} cores like this one, users elsewhere, in queries a second, and who is at its
+        limit; 100,000,000 images are extrapolated, nobody ran them. The last column is the time that a query spends in
+        scoring on one machine when nobody else asks."""
+    header = ["scheme", "images", "one machine", "two", "limit", f"{2 + SCORERS} machines", "limit", "alone, scoring"]
+    fitted = ["scheme", *PARTIES.values()]
+    return "\n\n".join([prose(about), table(fitted, fits), prose(how), table(header, rows)])
+
+
+def limit(rates: Mapping[str, float]) -> list[str]:
+    """The least of the rates, and whose it is."""
+    who = min(rates, key=lambda name: rates[name])
+    return [number(rates[who]), who]
 
 
 def soaked(report: Report) -> str:

@@ -22,14 +22,13 @@ from typing import Any
 import numpy as np
 
 from experiments.running import PLACES, At, Scale, begin, command_line, finish
-from experiments.service_load import PACKAGES, Running, family, say, service
-from jcbir.paillier.secret import generate_keys
+from experiments.service_load import PACKAGES, Running, family, found, say, service
 from jcbir.protocol import owner, user
 from jcbir.protocol.owner import announce
 from jcbir.protocol.refusals import RefusalError
 from jcbir.sealing import Photograph
 from jcbir.service import client
-from jcbir.storage import compact_store, create_store, open_store, verify_store, write_secret
+from jcbir.storage import compact_store, open_store, verify_store
 
 SCHEMES = ("bitsliced", "packed")
 PICTURE = Photograph(bytes(range(256)) * 7, "image/jpeg")
@@ -49,7 +48,8 @@ class Course:
         segment: images of one publication.
         segments: segments of an epoch; then the next one begins.
         pause: seconds between two orders of the owner.
-        modulus_bits: Paillier key size; blinders live in a subgroup, as in `experiments.service_load`.
+        modulus_bits: Paillier key size.
+        subgroup_bits: size of the subgroup the blinders live in.
         bits: code length.
         top: results of each query.
     """
@@ -62,6 +62,7 @@ class Course:
     segments: int = 16
     pause: float = 2.0
     modulus_bits: int = 2048
+    subgroup_bits: int = 256
     bits: int = 64
     top: int = 5
 
@@ -92,15 +93,10 @@ class Soak:
 def main(config: Course) -> dict[str, Any]:
     """Everything at once."""
     run = begin("service_soak", config, packages=PACKAGES)
-    secret = generate_keys(bits=config.modulus_bits, draw=secrets.token_bytes, subgroup_bits=256)
-    own = owner.create(collection="soak", bits=config.bits, secret=secret, draw=secrets.token_bytes)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         root = pathlib.Path(folder)
-        soak, passphrase = Soak(config, root, own), secrets.token_urlsafe(24)
-        delegation = owner.delegate(own)
-        write_secret(root / "delegation", delegation, passphrase=passphrase, draw=secrets.token_bytes, work=14)
-        create_store(root / "store", own.card)
-        authority = stack.enter_context(service(root, "authority", 1, passphrase=passphrase))
+        soak = Soak(config, root, found(config, root, SCHEMES[0]))
+        authority = stack.enter_context(service(root, "authority", 1))
         cloud = stack.enter_context(service(root, "cloud", 1, upstream=authority.url))
         with client.connect(cloud.url, timeout=300.0) as to_cloud, client.connect(authority.url) as to_authority:
             while len(soak.codes) < config.images:
@@ -202,12 +198,12 @@ def turn(soak: Soak, to_cloud: client.Link, to_authority: client.Link) -> None:
     names = {owner.pseudonym(soak.own, name): name for name in soak.codes}
     left, parts = list(names), []
     while left:
-        message = owner.recall(soak.own, left[:500], now=int(time.time()))
+        message = owner.recall(soak.own, left[:500], now=int(time.time()), draw=secrets.token_bytes)
         images = client.recall(to_cloud, message).images
         parts.append(([names[image.image_id] for image in images], owner.unseal(soak.own, images)))
         left = left[len(images) :]
     following = owner.rekey(soak.own, draw=secrets.token_bytes)
-    succession, appointment = announce(soak.own, following)
+    succession, appointment = announce(following)
     soak.own = following
     client.send_order(to_cloud, succession)
     client.send_order(to_authority, appointment)

@@ -278,11 +278,17 @@ def write_plain(codec: Codec, value: Any) -> bytes:
 
 def read_plain(codec: Codec, body: bytes | memoryview, *, name: str, room: int | None = None) -> Any:
     """Read a value back from all of `body`; FormatError where that is not one value of the schema."""
-    reader = Reader(body, room=building_room(len(body)) if room is None else room)
+    return read_counted(codec, body, name=name, room=room)[0]
+
+
+def read_counted(codec: Codec, body: bytes | memoryview, *, name: str, room: int | None = None) -> tuple[Any, int]:
+    """Read a value back as `read_plain` does, and count the bytes of memory that it fills."""
+    given = building_room(len(body)) if room is None else room
+    reader = Reader(body, room=given)
     value = codec.parse(reader, name)
     if reader.at != len(body):
         raise FormatError(f"{name}: must end after {reader.at} bytes, got {len(body)}")
-    return value
+    return value, given - reader.room
 
 
 def write_versioned(codec: Codec, value: Any, *, version: int) -> bytes:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +98,9 @@ class Authority:
         head: counter of the owner's latest head, 0 for none.
         prepared: number of a segment, of those that have hints, to scheme to what opens its scores beside the key; of
             a segment that was shredded nothing is here.
-        opened: names of all hints and openings of this epoch, where the kind of keys takes each once.
+        opened: names of all hints and openings of this epoch, where the kind of keys takes each once, in sets of
+            falling sizes.
+        dead: number of a segment to bool[n], which of its positions are never found: withdrawn, or sentinels.
         suspended: grants that are answered no more in this epoch, for scores of a query of theirs were forged.
     """
 
@@ -115,7 +117,8 @@ class Authority:
     seen: int = 0
     head: int = 0
     prepared: Mapping[int, Mapping[str, Any]] = dataclasses.field(default_factory=dict, compare=False)
-    opened: frozenset[bytes] = frozenset()
+    opened: tuple[frozenset[bytes], ...] = ()
+    dead: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, compare=False)
     suspended: frozenset[bytes] = frozenset()
 
     @property
@@ -241,17 +244,23 @@ def catalog(authority: Authority, message: Catalog, *, shredded: bool = False) -
         raise ValueError(f"catalog: must be new, got segment {message.segment}, which is known with other images")
     if message.segment in authority.catalogs:
         return authority
-    state = dataclasses.replace(authority, catalogs={**authority.catalogs, message.segment: bare})
+    state = dataclasses.replace(
+        authority,
+        catalogs={**authority.catalogs, message.segment: bare},
+        dead={**authority.dead, message.segment: _dead(bare, authority.withdrawn)},
+    )
     if gone and message.hints:
         return state
     prepared, kind = _prepare_hints(authority, message), SECRET_KEY_KINDS[authority.card.public.kind]
     if not prepared:
         return state
-    names = frozenset() if kind.prepare is None else {opener.name for opener in prepared.values()}
-    if not authority.opened.isdisjoint(names):
+    names = frozenset(() if kind.prepare is None else (opener.name for opener in prepared.values()))
+    if _known(authority.opened, names):
         raise ValueError(f"hints: must be of another nonce than other segments', got segment {message.segment}")
     return dataclasses.replace(
-        state, prepared={**authority.prepared, message.segment: prepared}, opened=authority.opened | names
+        state,
+        prepared={**authority.prepared, message.segment: prepared},
+        opened=_note_openings(authority.opened, names),
     )
 
 
@@ -308,9 +317,13 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
     """
     check_order(authority.card, withdrawal)
     bounds = {name: max(withdrawal.segments, authority.withdrawn.get(name, 0)) for name in withdrawal.image_ids}
-    state = dataclasses.replace(authority, withdrawn={**authority.withdrawn, **bounds})
-    living = {number: opener for number, opener in state.prepared.items() if not _dead(state, [number]).all()}
-    return dataclasses.replace(state, prepared=living)
+    withdrawn = {**authority.withdrawn, **bounds}
+    dead = {
+        number: authority.dead[number] if bounds.keys().isdisjoint(part.image_ids) else _dead(part, withdrawn)
+        for number, part in authority.catalogs.items()
+    }
+    living = {number: opener for number, opener in authority.prepared.items() if not dead[number].all()}
+    return dataclasses.replace(authority, withdrawn=withdrawn, dead=dead, prepared=living)
 
 
 def revoke(authority: Authority, revocation: Revocation) -> Authority:
@@ -393,8 +406,37 @@ def admit(
             f"queries: {rows} of {grant.queries_per_day} were answered today, {request.queries} more are asked",
             retry_after=float(DAY_SECONDS - now % DAY_SECONDS),
         )
-    opened = authority.opened.union(_fresh_openings(authority, report))
+    opened = _note_openings(authority.opened, _check_fresh(authority, opening_names(authority, report)))
     return spend(dataclasses.replace(authority, answered=answered, opened=opened, seen=now), spending), spending
+
+
+def opening_names(authority: Authority, report: ScoreReport) -> tuple[bytes, ...]:
+    """Name what opens the scores of a report, without telling it: a service notes the names with the request.
+
+    Args:
+        authority: state.
+        report: from the server.
+
+    Returns:
+        A name for each query, none where the kind of keys takes an opening more than once.
+
+    Raises:
+        TamperedQueryError: the openings were not sealed for this request.
+        FormatError: openings of another number than the queries.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> opening_names(small_system().authority, small_system().report)
+        ()
+    """
+    name = KEY_KINDS[authority.card.public.kind].opening_name
+    if name is None:
+        return ()
+    try:
+        _, openings = _openings(authority, report)
+    except IntegrityError:
+        raise TamperedQueryError("openings: were not sealed for this request") from None
+    return () if openings is None else tuple(name(row) for row in openings)
 
 
 def check_serving(authority: Authority, grant: Grant) -> None:
@@ -570,7 +612,7 @@ def decrypt_report(authority: Authority, report: ScoreReport, *, engine: str = "
     if kind.open is None:
         return kind.decrypt(authority.secret, ciphertext_rows(authority, report), engine=engine)
     for number in report.segments:
-        if not _opens(authority, authority.catalogs[number]) and not _dead(authority, [number]).all():
+        if not _opens(authority, authority.catalogs[number]) and not authority.dead[number].all():
             raise FormatError(f"report: what opens the scores of segment {number} was destroyed, and images of it live")
     prepared = [authority.prepared.get(number, {}).get(report.request.scheme) for number in report.segments]
     _, openings = _openings(authority, report)
@@ -619,7 +661,7 @@ def read_scores(authority: Authority, report: ScoreReport, plaintexts: Rows) -> 
         >>> sorted(read_scores(system.authority, system.report, plaintexts)[0].tolist())
         [0, 2, 2]
     """
-    dead, public = _dead(authority, report.segments), authority.card.public.key
+    dead, public = np.concatenate([authority.dead[number] for number in report.segments]), authority.card.public.key
     decoded = [decode_scores(pieces, public=public) for pieces in _split_plaintexts(report, plaintexts)]
     _check_sentinels(authority, report, decoded)
     return tuple(np.where(dead, np.int32(DEAD), distances) for distances in decoded)
@@ -658,23 +700,25 @@ def rank(
     check_grant(grant, card=authority.card, now=now, revoked=authority.revoked)
     distances = read_scores(authority, report, plaintexts)
     catalogs = [authority.catalogs[number] for number in report.segments]
-    image_ids = [image_id for part in catalogs for image_id in part.image_ids]
+    starts = np.cumsum([0, *(len(part.image_ids) for part in catalogs)])
     orders = [nearest(row, top=request.top) for row in distances]
-    positions = {image_ids[position]: position for order in orders for position in order}
+    # Of a million images a query finds ten: only those are looked up.
+    found = {position: _find(catalogs, starts, position) for position in sorted({*np.concatenate(orders).tolist()})}
+    image_ids = {position: part.image_ids[inside] for position, (part, inside) in found.items()}
+    positions = {image_id: position for position, image_id in image_ids.items()}
     chosen = sorted(positions)
     spending = Spending(grant.grant_id, now // DAY_SECONDS, 0, ())
     keys: tuple[bytes, ...] = ()
     hashes: tuple[bytes, ...] = ()
     if "open" in grant.rights:
         spending = _spend_images(authority, grant, chosen, now)
-        segments = [part.segment for part in catalogs for _ in part.image_ids]
-        digests = [sealed for part in catalogs for sealed in part.hashes]
-        epoch = authority.card.epoch
+        master, epoch = authority.image_master, authority.card.epoch
+        places = [found[positions[name]] for name in chosen]
         keys = tuple(
-            image_key(authority.image_master, image_id=name, epoch=epoch, segment=segments[positions[name]])
-            for name in chosen
+            image_key(master, image_id=part.image_ids[inside], epoch=epoch, segment=part.segment)
+            for part, inside in places
         )
-        hashes = tuple(digests[positions[name]] for name in chosen)
+        hashes = tuple(part.hashes[inside] for part, inside in places)
     place = {image_id: number for number, image_id in enumerate(chosen)}
     # All rows have the same length: every query ranks the same living images.
     results = Results(
@@ -688,7 +732,7 @@ def rank(
     )
     info = digest(request, domain=RESULTS_DOMAIN)
     body = seal_to(grant.sealing_key, write_results(results), info=info, aad=b"")
-    fetched = _cover(authority, catalogs, [int(place) for place in positions.values()], grant.cover) if keys else ()
+    fetched = _cover(authority, catalogs, list(found), grant.cover) if keys else ()
     ranking = Ranking(request.nonce, fetched, body, authority.head, report.segments, report.blocks)
     state = spend(dataclasses.replace(authority, seen=now), spending)
     return state, spending, sign(ranking, secret=authority.identity.secret)
@@ -750,6 +794,12 @@ def _check_sentinels(authority: Authority, report: ScoreReport, decoded: Sequenc
         )
 
 
+def _find(catalogs: Sequence[Catalog], starts: np.ndarray, position: int) -> tuple[Catalog, int]:
+    """In which catalog a position is, and where."""
+    number = int(np.searchsorted(starts, position, side="right")) - 1
+    return catalogs[number], position - int(starts[number])
+
+
 def _cover(authority: Authority, catalogs: Sequence[Catalog], positions: Sequence[int], size: int) -> tuple[str, ...]:
     """The images in the buckets of these positions; a segment's order is random, so runs of it are random buckets."""
     fetched: set[str] = set()
@@ -782,17 +832,9 @@ def _openings(authority: Authority, report: ScoreReport) -> tuple[Int32[np.ndarr
     return claims, rows[:, width:] if rows.shape[1] > width else None
 
 
-def _fresh_openings(authority: Authority, report: ScoreReport) -> frozenset[bytes]:
-    """The names of a report's openings, or a refusal: each opens one query, in all of an epoch."""
-    name = KEY_KINDS[authority.card.public.kind].opening_name
-    if name is None:
-        return frozenset()
-    try:
-        _, openings = _openings(authority, report)
-    except IntegrityError:
-        raise TamperedQueryError("openings: were not sealed for this request") from None
-    names = [] if openings is None else [name(row) for row in openings]
-    if len(names) != len(set(names)) or not authority.opened.isdisjoint(names):
+def _check_fresh(authority: Authority, names: Sequence[bytes]) -> frozenset[bytes]:
+    """Refuse openings of which one came before: each opens one query, in all of an epoch."""
+    if len(names) != len(set(names)) or _known(authority.opened, names):
         raise ReplayedQueryError("query: what opens its scores was used before")
     return frozenset(names)
 
@@ -817,14 +859,23 @@ def _opens(authority: Authority, part: Catalog) -> bool:
     return not part.hints or part.segment in authority.prepared
 
 
-def _dead(authority: Authority, segments: Sequence[int]) -> np.ndarray:
-    parts = []
-    for number in segments:
-        part = authority.catalogs[number]
-        dead = np.array([number < authority.withdrawn.get(name, 0) for name in part.image_ids], bool)
-        dead[list(part.sentinels)] = True
-        parts.append(dead)
-    return np.concatenate(parts)
+def _known(opened: Sequence[frozenset[bytes]], names: Collection[bytes]) -> bool:
+    return not all(noted.isdisjoint(names) for noted in opened)
+
+
+def _note_openings(opened: tuple[frozenset[bytes], ...], names: frozenset[bytes]) -> tuple[frozenset[bytes], ...]:
+    """Add names. Sets of like sizes become one: on the whole a name is copied log2 n times, not at each query."""
+    sets = [*opened, names] if names else list(opened)
+    while len(sets) > 1 and len(sets[-2]) <= len(sets[-1]):
+        sets[-2:] = [sets[-2] | sets[-1]]
+    return tuple(sets)
+
+
+def _dead(part: Catalog, withdrawn: Mapping[str, int]) -> np.ndarray:
+    """bool[n], which positions of a segment are withdrawn or sentinels: once an order, not at each query."""
+    dead = np.array([part.segment < withdrawn.get(name, 0) for name in part.image_ids], bool)
+    dead[list(part.sentinels)] = True
+    return dead
 
 
 def _check_segments(authority: Authority, report: ScoreReport, settled: int) -> None:

@@ -52,7 +52,7 @@ from jcbir.protocol.refusals import (
 from jcbir.ranking._keys import KEY_KINDS
 from jcbir.ranking._scheme import Index, Scores, Shapes, score_rows
 from jcbir.ranking._score import prepare, score
-from jcbir.ranking._table import check_layout, find_scheme
+from jcbir.ranking._table import check_layout, find_scheme, plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +219,37 @@ def prepare_segment(
     return Segment(number, ready, image_ids)
 
 
+def join_segments(card: Card, segments: Sequence[Segment]) -> Segment:
+    """Join segments that follow each other into one that is scored at once: many short ones take as long as long ones.
+
+    Scoring goes block by block in every scheme, so the scores are those of the segments, one after another.
+
+    Args:
+        card: the collection.
+        segments: at least one, in order, with indexes that are not prepared.
+
+    Returns:
+        A segment of the first one's number, prepared, without images; fit for `score_share` and nothing else.
+
+    Example:
+        >>> from jcbir.protocol.session import small_system
+        >>> parts = [Segment(0, {index.layout.scheme: index}, ()) for index in small_system().publication.indexes]
+        >>> join_segments(small_system().owner.card, parts).number
+        0
+    """
+    indexes = []
+    # By a scheme that one of them lacks nobody can ask.
+    for scheme in (name for name in segments[0].indexes if all(name in segment.indexes for segment in segments)):
+        parts = [segment.indexes[scheme] for segment in segments]
+        layout = parts[0].layout
+        if len(parts) > 1:
+            slots = sum(part.layout.slots for part in parts)
+            layout = plan(card.public.key, scheme=scheme, count=slots, bits=layout.bits, base=layout.base)
+        rows = parts[0].ciphertexts if len(parts) == 1 else np.concatenate([part.ciphertexts for part in parts])
+        indexes.append(Index(layout, parts[0].fingerprint, rows))
+    return prepare_segment(card, segments[0].number, indexes, ())
+
+
 def take_head(server: Server, message: Head) -> Server:
     """Take the owner's latest head, which every delivery shows.
 
@@ -377,7 +408,8 @@ def abandon_query(server: Server, nonce: bytes) -> Server:
         >>> len(admitted.awaited), len(abandon_query(admitted, system.query.request.nonce).awaited)
         (1, 0)
     """
-    answered = {known: time for known, time in server.answered.items() if known != nonce}
+    answered = dict(server.answered)
+    answered.pop(nonce, None)
     return dataclasses.replace(server, answered=answered, awaited=server.awaited - {nonce})
 
 

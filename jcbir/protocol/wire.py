@@ -19,7 +19,7 @@ from jcbir.protocol._schema import (
     many,
     octets,
     optional,
-    read_plain,
+    read_counted,
     record,
     rows,
     text,
@@ -348,6 +348,29 @@ def from_bytes(blob: bytes | memoryview, *, expect: type | None = None, limit: i
         ...
         jcbir.errors.FormatError: message: 4 bytes are less than a header and a checksum
     """
+    return read_message(blob, expect=expect, limit=limit)[0]
+
+
+def read_message(blob: bytes | memoryview, *, expect: type | None = None, limit: int | None = None) -> tuple[Any, int]:
+    """Read a message back as `from_bytes` does, and count what it fills, for whoever holds many at once.
+
+    Args:
+        blob: all bytes of one message.
+        expect: the class it must be.
+        limit: most bytes to read; the message's own limit holds besides.
+
+    Returns:
+        The message, and bytes of memory that are filled beside `blob`, at most `building_room(len(blob))`.
+
+    Raises:
+        FormatError: as `from_bytes`.
+
+    Example:
+        >>> from jcbir.protocol.messages import Refusal
+        >>> blob = to_bytes(Refusal("stale-query", "too late"))
+        >>> 0 < read_message(blob)[1] <= building_room(len(blob))
+        True
+    """
     kind, length = read_header(blob[: HEADER.size + CHECK_BYTES], limit=limit)
     if len(blob) != HEADER.size + length + CHECK_BYTES:
         raise FormatError(f"message: {len(blob)} bytes, its header says {HEADER.size + length + CHECK_BYTES}")
@@ -357,7 +380,7 @@ def from_bytes(blob: bytes | memoryview, *, expect: type | None = None, limit: i
     header, body = view[: HEADER.size], view[HEADER.size : HEADER.size + length]
     if _checksum(header, body) != view[HEADER.size + length :]:
         raise FormatError(f"message: the checksum of the {kind.__name__} does not match")
-    return read_plain(MESSAGES[kind][1], body, name=kind.__name__)
+    return read_counted(MESSAGES[kind][1], body, name=kind.__name__)
 
 
 def read_header(start: bytes | memoryview, *, limit: int | None = None) -> tuple[type, int]:

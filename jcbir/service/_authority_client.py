@@ -16,6 +16,8 @@ from jcbir.service.client import check_url, trusted_context
 
 MOST_BYTES = 64 << 20
 PROBE_SECONDS = 5.0
+# The pool looks at each of its connections for every request: more cost more than they bring.
+CONNECTIONS = 16
 
 
 @contextlib.asynccontextmanager
@@ -25,7 +27,6 @@ async def open_authority(
     certificate: Path | None,
     insecure_http: bool,
     seconds: float,
-    most: int,
     transport: httpx.AsyncBaseTransport | None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Keep connections to the authority for the length of a block."""
@@ -36,7 +37,7 @@ async def open_authority(
         base_url=url,
         verify=context,
         timeout=httpx.Timeout(seconds, connect=min(seconds, 10.0)),
-        limits=httpx.Limits(max_connections=most, max_keepalive_connections=most),
+        limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
         transport=transport,
         trust_env=False,
     ) as client:

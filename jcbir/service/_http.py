@@ -314,7 +314,11 @@ async def _receive_message(
         room = wire.building_room(len(body))
         budget.take(room)
         held += room
-        yield await asyncio.to_thread(wire.from_bytes, memoryview(body), expect=kind)
+        message, filled = await asyncio.to_thread(wire.read_message, memoryview(body), expect=kind)
+        # What was kept free for the worst of messages is there again for others.
+        budget.used -= room - filled
+        held -= room - filled
+        yield message
     finally:
         budget.used -= held
 

@@ -17,11 +17,11 @@ from jcbir.ranking._keys import KEY_KINDS
 from jcbir.ranking._scheme import Shapes, score_rows
 from jcbir.ranking._table import find_scheme
 from jcbir.service._pool import BACKGROUND, InFlight, Pool, pack
-from jcbir.service._scoring import Pace, Part, predict, split_query
+from jcbir.service._scoring import Pace, Part, find_runs, make_blinders, predict, split_query
 from jcbir.service._telemetry import Telemetry
 from jcbir.typing import Rows
 
-BATCH = 32
+BATCH = 64
 # What a worker does at a time: its deadline, and the others that wait for a worker, see nothing longer.
 PART_SECONDS = 2.0
 _PAUSE_SECONDS = 0.05
@@ -90,7 +90,12 @@ class ScoringPool:
         """Have a query scored in parts: its rows as `server.finish_query` takes them, and the blinders' randomness."""
         shapes, kind = _shapes(state, query), KEY_KINDS[state.card.public.kind]
         width = kind.blinder_bytes(state.card.public.key)
-        parts = split_query(shapes, len(query.trapdoors), self.pace, workers=self.workers.count, seconds=PART_SECONDS)
+        # Beside others a query keeps one worker busy: each of its parts would read the query anew.
+        workers = max(1, self.workers.count // max(1, self.queries.count))
+        parts = split_query(
+            shapes, len(query.trapdoors), self.pace, workers=workers, seconds=PART_SECONDS,
+            runs=find_runs(state.segments),
+        )  # fmt: skip
         made = await self._blind(sum(part.blinders for part in parts))
         fresh = np.frombuffer(made, np.uint8).reshape(-1, self.blinders.width)
         jobs, shares, used = [], [], 0
@@ -119,11 +124,13 @@ class ScoringPool:
             return await self.workers.run(pack("score", body, numbers, blinders))
 
     async def _blind(self, count: int) -> bytes:
-        """Take blinders from the pool, and have what is missing made by all workers."""
+        """Take blinders from the pool, and have what is missing made by all workers; seeds that are drawn, here."""
         ready = self.blinders.take(count)
         missing = count - len(ready) // self.blinders.width
         self._telemetry.count("blinders_total", amount=count - missing, source="pool")
         self._telemetry.count("blinders_total", amount=missing, source="demand")
+        if KEY_KINDS[self.card.public.kind].blind is None:
+            return ready + make_blinders(self.card.public.key, missing).tobytes()
         most = max(1, int(PART_SECONDS / self.pace.blinder))
         size = min(most, max(1, -(-missing // self.workers.count)))
         jobs = (min(size, missing - start) for start in range(0, missing, size))

@@ -9,7 +9,8 @@ import dataclasses
 import math
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from jcbir.protocol._grants import check_request
 from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.messages import Appointment, Catalog, Head, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForgedScoresError, RefusalError
-from jcbir.service._decrypting import DecryptionPool, OpeningThread, start
+from jcbir.service._decrypting import DecryptionPool, OpeningThreads, start
 from jcbir.service._http import (
     DeclinedError,
     Limits,
@@ -35,6 +36,7 @@ from jcbir.service._http import (
 )
 from jcbir.service._telemetry import Telemetry, log_event
 from jcbir.storage import _journal as memory
+from jcbir.storage._database import transaction
 from jcbir.typing import Rows
 
 CLIENT_RATE, GRANT_RATE = Rate(500.0, 1000.0), Rate(5.0, 50.0)
@@ -56,7 +58,7 @@ class AuthoritySettings:
         delegation: the owner's secrets for the collection.
         identity: the authority's own, which the card names.
         journal: SQLite file of orders and answered requests.
-        workers: decrypting processes.
+        workers: decrypting processes, or threads where the kind of keys opens a query as a whole.
         engine: arithmetic engine of the workers.
         most_pending: reports at hand; one more is answered 429.
         work_seconds: most seconds of decryption at hand, predicted; what would take longer by itself is answered 413,
@@ -132,7 +134,7 @@ class _Holder:
 
     state: Authority
     journal: sqlite3.Connection
-    decryption: DecryptionPool | OpeningThread
+    decryption: DecryptionPool | OpeningThreads
 
     def __init__(self, settings: AuthoritySettings, clock: Callable[[], float]) -> None:
         self.settings, self.clock = settings, clock
@@ -154,6 +156,7 @@ class _Holder:
             # Left before the journal is closed: SQLite does not survive a connection closed under its feet. Each step
             # from state to state is taken in this one thread, after it is on the disk.
             self.writer = stack.enter_context(ThreadPoolExecutor(1, "journal"))
+            self.waiting: deque[tuple[Callable[[], Any], asyncio.Future]] = deque()
             self.state = memory.load_authority(self.journal, authority.appoint(delegation, self.settings.identity))
             self.since = dict.fromkeys(self.state.catalogs, -math.inf)
             stack.push_async_callback(lambda: self.pools.aclose())
@@ -195,21 +198,53 @@ class _Holder:
     async def _step(self, step: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self.writer, step, *arguments)
 
+    async def _join(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        """Take a step of an answer in the journal's thread; all that wait there take theirs in one commit."""
+        loop = asyncio.get_running_loop()
+        done = loop.create_future()
+        self.waiting.append((partial(step, *arguments), done))
+        # What goes wrong there is told as well.
+        await asyncio.gather(self._step(self._take_steps, loop), return_exceptions=True)
+        return await done
+
+    def _take_steps(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Take all steps that wait; what they give is told when it is on the disk, and undone where it cannot be."""
+        before, steps, taken = self.state, [], []
+        while self.waiting:
+            steps.append(self.waiting.popleft())
+        if not steps:
+            return
+        try:
+            with transaction(self.journal):
+                for step, done in steps:
+                    try:
+                        taken.append((done, step(), None))
+                    except (ValueError, DeclinedError) as error:
+                        # A refusal: it has undone what it wrote, and concerns nobody else.
+                        taken.append((done, None, error))
+        except BaseException as error:
+            # What nobody may be told did not happen; but an alarm did.
+            self.state = dataclasses.replace(before, suspended=before.suspended | self.state.suspended)
+            taken = [(done, None, error) for _, done in steps]
+            raise
+        finally:
+            loop.call_soon_threadsafe(_tell, taken)
+
     async def _answer(self, report: ScoreReport) -> Ranking:
         pool = self.decryption
         count = sum(len(scores.ciphertexts) for row in report.scores for scores in row)
         with pool.reports.working(), self.work.hold(pool.predict(count)):
             # The next epoch may have begun since: what opens the report is of the state that admitted it.
-            admitted = await self._step(self._admit, report, self._settled())
+            admitted = await self._join(self._admit, report, self._settled())
             try:
                 plaintexts = await pool.open(admitted, report)
             except ForgedScoresError as error:
-                await self._step(self._alarm, report, error)
+                await self._join(self._alarm, report, error)
                 raise
             except ValueError:
                 # The error's text may speak of what was decrypted.
                 raise DeclinedError(422, "malformed", "the scores do not decrypt under this key") from None
-            return await self._step(self._rank, report, plaintexts)
+            return await self._join(self._rank, report, plaintexts)
 
     def _admit(self, report: ScoreReport, settled: int) -> Authority:
         asked, now = report.request, int(self.clock())
@@ -221,9 +256,9 @@ class _Holder:
             raise
         # A replay never gets here, so it cannot spend what is the grant's.
         self.limits.count_grant(asked)
-        opened = state.opened - self.state.opened
+        openings = authority.opening_names(state, report)
         memory.note_answer(
-            self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending, openings=opened
+            self.journal, asked.nonce, issued=asked.issued, now=now, spending=spending, openings=openings
         )  # fmt: skip
         self.state = state
         return state
@@ -287,10 +322,9 @@ class _Holder:
                 memory.keep_appointment(self.journal, order)
         elif state is not self.state:
             # A catalog that is known may have been shredded since: it is not written again.
-            memory.keep_order(
-                self.journal, order,
-                openings=state.opened - self.state.opened, shredded=self.state.prepared.keys() - state.prepared.keys(),
-            )  # fmt: skip
+            openings = frozenset().union(*state.opened).difference(*self.state.opened)
+            shredded = self.state.prepared.keys() - state.prepared.keys()
+            memory.keep_order(self.journal, order, openings=openings, shredded=shredded)
         self.state = state
 
     async def _replace(self) -> contextlib.AsyncExitStack:
@@ -301,3 +335,13 @@ class _Holder:
         )
         former, self.pools = self.pools, stack
         return former
+
+
+def _tell(taken: Sequence[tuple[asyncio.Future, Any, BaseException | None]]) -> None:
+    for done, found, error in taken:
+        if done.cancelled():
+            continue
+        if error is None:
+            done.set_result(found)
+        else:
+            done.set_exception(error)

@@ -250,7 +250,6 @@ class _Cloud:
                     certificate=self.settings.authority_certificate,
                     insecure_http=self.settings.insecure_http,
                     seconds=self.settings.authority_seconds,
-                    most=self.settings.most_pending,
                     transport=self.transport,
                 )
             )
@@ -437,7 +436,8 @@ class _Cloud:
     async def _look(self) -> None:
         """Read the state anew that is on the disk."""
         run = asyncio.get_running_loop().run_in_executor
-        seen = await run(self.writer, lambda: load_server(self.reader, tables=False))
+        previous = self.state if self.reader.card == self.state.card else None
+        seen = await run(self.writer, lambda: load_server(self.reader, previous=previous, tables=False))
         await self._step(self._turn_to, seen)
 
     def _turn_to(self, seen: Server) -> None:

@@ -70,16 +70,22 @@ def connect(path: str | os.PathLike, *, write: bool) -> sqlite3.Connection:
 
 @contextlib.contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """Do all of a block or nothing of it."""
-    database.execute("BEGIN IMMEDIATE")
+    """Do all of a block or nothing of it; one inside another is on the disk when the outer one is."""
+    inside = database.in_transaction
+    database.execute("SAVEPOINT step" if inside else "BEGIN IMMEDIATE")
     done = False
     try:
         yield
-        database.execute("COMMIT")
+        database.execute("RELEASE step" if inside else "COMMIT")
         done = True
     finally:
+        # Where the disk is full SQLite may have undone all of it by itself.
         if not done and database.in_transaction:
-            database.execute("ROLLBACK")
+            if inside:
+                database.execute("ROLLBACK TO step")
+                database.execute("RELEASE step")
+            else:
+                database.execute("ROLLBACK")
 
 
 def read_meta(database: sqlite3.Connection, name: str) -> bytes | None:

@@ -1,7 +1,8 @@
 """The authority's memory: the owner's signed orders, the names of answered requests and what each grant has spent.
 
 Secrets are not here (they are in the key file); the orders are kept as they were signed and checked again when they are
-read. What is noted is on the disk when the call returns, so that a request answered before a crash is refused after it.
+read. What is noted is on the disk when the call returns, or the transaction that it is made in ends, so that a request
+answered before a crash is refused after it.
 An appointment is kept as well, sealed as it came: from the key file of an earlier epoch it leads to the one in force.
 What was spent is kept across epochs. One SQLite file, used by one process at a time (a lock file beside it).
 """
@@ -33,6 +34,9 @@ CREATE TABLE spent (grant_id BLOB, day INTEGER, rows INTEGER NOT NULL, PRIMARY K
 CREATE TABLE opened (grant_id BLOB, day INTEGER, image_id TEXT, PRIMARY KEY (grant_id, day, image_id)) WITHOUT ROWID;
 CREATE TABLE openings (name BLOB PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE suspended (grant_id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE INDEX answered_issued ON answered (issued);
+CREATE INDEX spent_day ON spent (day);
+CREATE INDEX opened_day ON opened (day);
 """
 
 
@@ -163,7 +167,8 @@ def note_answer(
     try:
         with transaction(journal):
             # Two windows: a clock that steps back by less than one does not bring a request to life again.
-            journal.execute("DELETE FROM answered WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
+            span = [now - 2 * WINDOW_SECONDS, now + 2 * WINDOW_SECONDS]
+            journal.execute("DELETE FROM answered WHERE issued < ? OR issued > ?", span)
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
             journal.executemany("INSERT INTO openings VALUES (?)", [[name] for name in openings])
             # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
@@ -225,7 +230,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
     if kept is not None:
         state = authority.take_head(state, wire.from_bytes(kept, expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
-    opened = frozenset(name for (name,) in journal.execute("SELECT name FROM openings"))
+    opened = (frozenset(name for (name,) in journal.execute("SELECT name FROM openings")),)
     suspended = frozenset(grant_id for (grant_id,) in journal.execute("SELECT grant_id FROM suspended"))
     state = dataclasses.replace(state, answered=answered, opened=opened, suspended=suspended, seen=read_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():

@@ -10,7 +10,7 @@ from protocol_world import BITS, NOW, SCHEMES, TOP, expected_order, make_world, 
 
 from jcbir.errors import IntegrityError
 from jcbir.protocol import authority, owner, server, user
-from jcbir.protocol.messages import SealedImage
+from jcbir.protocol.messages import Publication, SealedImage
 from jcbir.ranking import mask_index, mask_query, plan
 
 
@@ -168,3 +168,23 @@ def test_shares_of_segments_join_to_the_whole():
         server.score_share(world.cloud, query, segments=[0, 7], blinders=blinders)
     with pytest.raises(ValueError, match="blinders: must be at least"):
         server.score_share(world.cloud, query, segments=[0, 1], blinders=blinders[:1])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_joined_segments_score_as_they_do_one_after_another(scheme):
+    world = make_world()
+    _, query = user.ask(world.me, draw_codes(2), top=TOP, now=NOW, scheme=scheme, draw=secrets.token_bytes)
+    blinders = owner.blinder_pool(world.own, server.blinders_needed(world.cloud, query), draw=secrets.token_bytes)
+    expected = server.score_share(world.cloud, query, segments=[0, 1], blinders=blinders)
+    published = [line.message for line in world.transcript if isinstance(line.message, Publication)]
+    parts = [
+        server.Segment(message.segment, {index.layout.scheme: index for index in message.indexes}, ())
+        for message in published
+    ]
+    only = {name: index for name, index in parts[1].indexes.items() if name == scheme}
+    assert set(server.join_segments(world.own.card, parts).indexes) == set(SCHEMES)
+    # Later segments may offer fewer schemes.
+    segment = server.join_segments(world.own.card, [parts[0], dataclasses.replace(parts[1], indexes=only)])
+    assert set(segment.indexes) == {scheme}
+    joined = dataclasses.replace(world.cloud, segments=(segment,))
+    np.testing.assert_array_equal(server.score_share(joined, query, segments=[0], blinders=blinders), expected)

@@ -1,10 +1,16 @@
 """The parts of the services, each by itself: limits, numbers, splits, blinders, workers."""
 
 import asyncio
+import dataclasses
 import secrets
+import sqlite3
 import ssl
 import subprocess
 import sys
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
@@ -15,19 +21,32 @@ from protocol_world import make_world
 from starlette.exceptions import HTTPException
 
 from jcbir.errors import FormatError
-from jcbir.paillier import secret
-from jcbir.protocol import wire
+from jcbir.paillier import _engines as engines, batch_slices, secret
+from jcbir.protocol import owner, wire
 from jcbir.protocol.messages import Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
+from jcbir.protocol.server import Segment
 from jcbir.ranking import KEY_KINDS
-from jcbir.ranking._scheme import Shapes
-from jcbir.service import _http as exchange, client, serving
+from jcbir.ranking._scheme import Index, Shapes
+from jcbir.service import _decrypting, _http as exchange, authority as authority_service, client, serving
 from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
-from jcbir.service._scoring import Pace, make_blinders, measure, predict, split_query, split_segments
+from jcbir.service._scoring import (
+    RUN_ROWS,
+    Pace,
+    find_runs,
+    make_blinders,
+    measure,
+    predict,
+    split_query,
+    split_segments,
+)
 from jcbir.service._scoring_pool import BlinderPool
 from jcbir.service._telemetry import Telemetry
+from jcbir.service.authority import AuthoritySettings
+from jcbir.storage._database import transaction, write_meta
+from jcbir.storage._journal import open_journal
 
 
 @given(
@@ -75,15 +94,21 @@ def shape(rows, blinders):
 def test_parts_cover_a_query_and_none_is_long(sizes, trapdoors, workers, seconds):
     pace = Pace(blinder=0.01, product=0.001)
     costs = predict(sizes, pace)
-    parts = split_query(sizes, trapdoors, pace, workers=workers, seconds=seconds)
+    rows = [Segment(0, {"any": Index(None, "", np.empty((size.index[0], 1), np.uint8))}, ()) for size in sizes]
+    runs = find_runs(rows)
+    assert [place for run in runs for place in run] == list(range(len(sizes)))
+    held = [sum(sizes[place].index[0] for place in run) for run in runs]
+    assert all(count >= RUN_ROWS for count in held[:-1])
+    parts = split_query(sizes, trapdoors, pace, workers=workers, seconds=seconds, runs=runs)
     done = [(t, s) for part in parts for t in part.trapdoors for s in part.segments]
     assert sorted(done) == [(t, s) for t in range(trapdoors) for s in range(len(sizes))]
     for part in parts:
         assert part.blinders == len(part.trapdoors) * sum(sizes[s].blinders for s in part.segments)
         cost = sum(costs[s] for s in part.segments)
         assert part.seconds == pytest.approx(len(part.trapdoors) * cost)
-        # A half trapdoor more by rounding, or more segments than their mean by one.
-        assert part.seconds <= 1.5 * seconds + 2 * max(costs) or len(part.trapdoors) == 1
+        # A half trapdoor more by rounding, or more runs than their mean by one.
+        longest = max(sum(costs[place] for place in run) for run in runs)
+        assert part.seconds <= 1.5 * seconds + 2 * longest or len(part.trapdoors) == 1
 
 
 def test_work_at_hand_is_bounded():
@@ -101,19 +126,35 @@ def test_work_at_hand_is_bounded():
 
 
 def test_pace_is_measured():
-    pace = measure(stored_key("small").public)
-    assert pace.product > 0 and pace.blinder > 0
+    pace, arrays = measure(stored_key("small").public)
+    assert pace.product > 0 and pace.blinder > 0 and not arrays
 
 
-@pytest.mark.parametrize("name", ["small", "small-subgroup"])
-@pytest.mark.parametrize("count", [3, 20])
-def test_blinders_are_fresh_encryptions_of_zero(name, count):
+@pytest.mark.parametrize(
+    ("name", "count", "arrays"),
+    [("small", 3, False), ("small", 20, False), ("small-subgroup", 3, False), ("small-subgroup", 64, True)],
+)
+def test_blinders_are_fresh_encryptions_of_zero(name, count, arrays):
     key = stored_key(name)
-    pairs = make_blinders(key.public, count)
+    pairs = make_blinders(key.public, count, arrays=arrays)
     rows, randomness = np.split(pairs, [key.public.ciphertext_bytes], axis=1)
     np.testing.assert_array_equal(KEY_KINDS["paillier"].blind(key.public, randomness, engine="python"), rows)
     assert not secret.decrypt(key, rows, engine="python").any()
     assert len({row.tobytes() for row in rows}) == count
+
+
+def test_a_slow_key_is_worth_compiling_for(monkeypatch):
+    key, asked = stored_key("small"), []
+    monkeypatch.setattr(_decrypting, "decrypt", lambda secret, rows, engine: asked.append((len(rows), engine)))
+    numbers = engines.choose_engine("auto", count=1)
+    assert _decrypting._settle_engine(key, "auto")[:2] == (numbers, 16)
+    monkeypatch.setattr(_decrypting, "SLOW_SECONDS", 0.0)
+    assert _decrypting._settle_engine(key, "python")[:2] == ("python", 16)
+    assert "jax" not in {engine for _, engine in asked}
+    name, least, _ = _decrypting._settle_engine(key, "auto")
+    # From so many rows on that engine takes arrays, of sizes that are compiled by now.
+    assert (name, engines.choose_engine(name, count=least)) == ("auto", "jax")
+    assert {size for _, size in batch_slices(1000)} <= {count for count, engine in asked if engine == "jax"}
 
 
 def test_blinder_pool_hands_out_each_row_once():
@@ -404,3 +445,65 @@ def test_a_worker_whose_service_was_killed_ends_without_a_word():
         worker.stdout.read(1)
         worker.stdout.close()
         assert worker.stderr.read() == b""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """An authority's service without its workers: state, journal and the thread that takes the steps."""
+    world = make_world()
+    settings = AuthoritySettings(owner.delegate(world.own), world.holder.identity, tmp_path / "journal")
+    made = authority_service._Holder(settings, time.time)
+    with open_journal(settings.journal, world.own.card) as journal, ThreadPoolExecutor(1) as writer:
+        made.journal, made.writer, made.waiting, made.state = journal, writer, deque(), world.holder
+        yield made
+
+
+def take_together(holder, steps):
+    """What the steps give that were waiting while another one was taken, and how many commits that took."""
+    commits, gate = [], threading.Event()
+    holder.journal.set_trace_callback(lambda line: commits.append(line) if line == "COMMIT" else None)
+
+    async def run():
+        first = asyncio.create_task(holder._join(gate.wait))
+        await asyncio.sleep(0.05)
+        others = [asyncio.create_task(holder._join(*step)) for step in steps]
+        await asyncio.sleep(0.05)
+        gate.set()
+        await first
+        return await asyncio.gather(*others, return_exceptions=True)
+
+    return asyncio.run(run()), len(commits)
+
+
+def noted(holder):
+    return {name for (name,) in holder.journal.execute("SELECT name FROM meta")}
+
+
+def write_and(holder, name, error=None):
+    with transaction(holder.journal):
+        write_meta(holder.journal, name, b"")
+        holder.state = dataclasses.replace(holder.state, head=holder.state.head + 1)
+        if error is not None:
+            raise error
+    return name
+
+
+def test_steps_that_wait_are_on_the_disk_in_one_commit(holder):
+    refused = ReplayedQueryError("query: was answered before")
+    steps = [(write_and, holder, "a"), (write_and, holder, "refused", refused), (write_and, holder, "b")]
+    assert take_together(holder, steps) == (["a", refused, "b"], 2)
+    assert {"a", "b"} <= noted(holder) and "refused" not in noted(holder)
+
+
+@pytest.mark.parametrize("halted", [False, True])
+def test_what_is_not_on_the_disk_did_not_happen(holder, halted):
+    before, full = holder.state, sqlite3.OperationalError("database or disk is full")
+
+    def alarm():
+        holder.state = dataclasses.replace(holder.state, halted=halted)
+
+    found, _ = take_together(holder, [(write_and, holder, "a"), (alarm,), (write_and, holder, "b", full)])
+    assert found == [full] * 3
+    assert holder.state == dataclasses.replace(before, halted=halted)
+    assert not {"a", "b"} & noted(holder)
+    assert take_together(holder, [(write_and, holder, "c")])[0] == ["c"]

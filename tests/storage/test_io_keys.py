@@ -59,7 +59,9 @@ def test_the_system_works_from_its_files(tmp_path):
     delegation = keys.read_secret(
         tmp_path / "authority", passphrase=PASSPHRASE, expect=owner.Delegation, unsafe_small=True
     )
-    holder = dataclasses.replace(authority.appoint(delegation, world.holder.identity), catalogs=world.holder.catalogs)
+    holder = authority.appoint(delegation, world.holder.identity)
+    for catalog in world.holder.catalogs.values():
+        holder = authority.catalog(holder, catalog)
     me = keys.read_secret(tmp_path / "me", passphrase=PASSPHRASE, expect=user.User)
     own = keys.read_secret(tmp_path / "own", passphrase=PASSPHRASE, expect=owner.Owner)
     found = search(world._replace(own=own, cloud=cloud, holder=holder, me=me), world.codes[:1], scheme="packed", top=1)

@@ -184,6 +184,33 @@ def test_readers_keep_what_they_have_while_a_writer_compacts(filled):
     assert len(loaded(moved, filled).cloud.images) == 25
 
 
+def test_a_second_look_reads_what_changed(filled):
+    """Segments as they were are kept as they are; of the others all is as a first look shows it."""
+    world = make_world()
+
+    def look(previous, changed):
+        found, anew = load_server(reader, previous=previous, tables=False), load_server(reader, tables=False)
+        assert dict(found.images) == dict(anew.images)
+        assert [segment.image_ids for segment in found.segments] == [segment.image_ids for segment in anew.segments]
+        was = {segment.number: segment for segment in previous.segments} if previous else {}
+        assert [segment.number for segment in found.segments if was.get(segment.number) is not segment] == changed
+        return found
+
+    with disk.open_store(filled) as reader:
+        seen = look(look(None, [0, 1]), [])
+        _, gone = withdraw(world, filled, world.names[:2])
+        assert gone == 2
+        seen = look(seen, [0])
+        with disk.open_store(filled, write=True) as writer:
+            assert compact_store(writer) > 0
+        seen = look(seen, [0])
+        # Without images, as a scoring process looks, withdrawals change nothing.
+        bare = load_server(reader, tables=False, images=False)
+        withdraw(world, filled, world.names[2:3])
+        again = load_server(reader, previous=bare, tables=False, images=False)
+        assert len(again.images) == 0 and all(a is b for a, b in zip(again.segments, bare.segments, strict=True))
+
+
 def test_damage_is_found(filled):
     path = sorted((filled / disk.SEGMENTS).iterdir())[1]
     good = path.read_bytes()
