@@ -43,6 +43,10 @@ def check_command(command: object) -> None:
                 raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
         case options.OwnerWithdraw() if not command.photographs:
             raise ValueError("photographs: must be at least one path or pseudonym, got none")
+        case options.OwnerCaption() if not command.captions:
+            raise ValueError("captions: must be at least one photograph and its caption, got none")
+        case options.OwnerCaption() if command.links.cloud is None:
+            raise ValueError("cloud: must be an address, got none: sealed photographs are taken back from there")
         case options.OwnerGrant():
             _check_grant(command)
         case options.OwnerRevoke() if command.all == bool(command.grants):

@@ -36,6 +36,9 @@ RECIPIENTS = {
 Carrier = Callable[[Any], None]
 """Takes an order to one recipient and returns when it is on that one's disk."""
 
+Fetch = Callable[[Recall], Recalled]
+"""Takes a recall to the cloud and brings its answer."""
+
 
 def post(workspace: Workspace, messages: Sequence[Any]) -> dict[str, Writer]:
     """Address orders: what `commit` is to write into the outbox."""
@@ -81,10 +84,10 @@ def carriers(links: Links) -> Iterator[dict[str, Carrier]]:
 
 
 @contextlib.contextmanager
-def fetcher(links: Links) -> Iterator[Callable[[Recall], Recalled]]:
+def fetcher(links: Links) -> Iterator[Fetch]:
     """Open a connection by which the owner recalls sealed images, for the length of a block."""
     if links.cloud is None:
-        raise ValueError("cloud: must be an address, got none")
+        raise ValueError("cloud: must be an address, got none: sealed photographs are taken back from there")
     from jcbir.service.client import connect, recall
 
     with connect(

@@ -104,6 +104,23 @@ def test_an_interruption_on_the_way_out_is_one_line():
     assert json.loads(found.stdout) == {"error": "interrupted", "reason": "interrupted"}
 
 
+def test_an_interrupted_command_waits_for_no_thread():
+    probe = """
+import sys, threading
+from jcbir import __main__ as program
+from jcbir.cli import cost
+def interrupted(command, console):
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyboardInterrupt
+cost.predict = interrupted
+sys.argv = ["jcbir", "cost", "--json"]
+program.main()
+"""
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stderr) == (130, "jcbir: interrupted\n")
+    assert json.loads(found.stdout)["error"] == "interrupted"
+
+
 def test_who_ignores_interruptions_goes_on():
     """As what a shell that is not interactive starts in the background."""
     ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
