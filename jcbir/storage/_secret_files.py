@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from jcbir.errors import FormatError, IntegrityError
+from jcbir.errors import FormatError, IntegrityError, check_version
 from jcbir.storage._files import PRIVATE, write_file
 
 MAGIC = b"JCBS"
@@ -69,10 +69,11 @@ def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: s
         raise FormatError(f"{path}: must be at most {MAXIMUM_BYTES} bytes, got {size}")
     blob = pathlib.Path(path).read_bytes()
     if len(blob) < _HEADER.size or blob[:4] != MAGIC:
-        raise FormatError(f"{path}: must be a secret file of version {VERSION}, got another file")
+        raise FormatError(f"{path}: must be a secret file of jcbir, got another file")
     _, version, found, work, reserved, salt, nonce = _HEADER.unpack_from(blob)
-    if version != VERSION or reserved:
-        raise FormatError(f"{path}: must be a secret file of version {VERSION}, got version {version}")
+    check_version(version, version=VERSION, name=f"{path}", remedy="make it anew by the `init` of whoever has it")
+    if reserved:
+        raise FormatError(f"{path}: must be a secret file of jcbir, got another file")
     if found != kind:
         raise FormatError(f"{path}: must hold {name}, got kind {found}")
     if (passphrase is None) != (work == 0):
