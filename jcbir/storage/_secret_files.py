@@ -47,10 +47,7 @@ def write_content(
     """Write the content of a secret file."""
     composed = spellings(passphrase)[0]
     if composed is not None:
-        # An accent that has no composed form is no letter of its own.
-        letters = sum(not unicodedata.combining(letter) for letter in composed)
-        if letters < MINIMUM_PASSPHRASE:
-            raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
+        check_letters(composed)
     if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
         raise ValueError(f"work: must be {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
     salt, nonce = draw(16), draw(12)
@@ -85,6 +82,14 @@ def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: s
         with contextlib.suppress(InvalidTag):
             return AESGCM(_key(spelling, salt, work)).decrypt(nonce, blob[_HEADER.size :], blob[: _HEADER.size])
     raise IntegrityError(f"{path}: wrong passphrase, or the file was altered")
+
+
+def check_letters(passphrase: str) -> None:
+    """Refuse a passphrase that is soon guessed."""
+    # An accent that has no composed form is no letter of its own.
+    letters = sum(not unicodedata.combining(letter) for letter in unicodedata.normalize("NFC", passphrase))
+    if letters < MINIMUM_PASSPHRASE:
+        raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
 
 
 def spellings(passphrase: str | None) -> list[str | None]:

@@ -90,7 +90,7 @@ def interrupt_at(module, *words, **more):
 
 
 @pytest.mark.parametrize(
-    "module", ["jcbir.cli", "jcbir.cli.main", "tyro", "jcbir.cli.options", "rich", "jcbir.cli.cost",
+    "module", ["jcbir.cli", "jcbir.cli.main", "tyro", "jcbir.cli.options", "rich",
                "numpy", "jax", "jax._src.lax", "jcbir.paillier.secret"],
 )  # fmt: skip
 def test_an_interruption_while_loading_is_one_line(module):

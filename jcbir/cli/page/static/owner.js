@@ -253,6 +253,7 @@ find("caption").addEventListener("click", async () => {
   const changed = await askCaptions();
   if (!changed.length) return;
   chosen.clear();
+  find("published").focus();
   await command("caption", { photographs: changed.map(([id]) => id), captions: changed.map(([, text]) => text) });
 });
 find("withdraw").addEventListener("click", async () => {
