@@ -74,10 +74,14 @@ def check_command(command: object) -> None:
             check_address("authority", command.authority, insecure_http=command.insecure_http)
             _check_optional("authority-certificate", command.authority_certificate)
             check_listening(command.listen)
+            if not (command.store / DATABASE).exists() and (command.store.is_file() or _holds_something(command.store)):
+                raise FileExistsError(f"store: must be a store, or an empty folder, got {_found(command.store)}")
             check_file("card", command.card, f"`{CARD}` of the owner's folder")
             check_file("identity", command.identity, "what `jcbir cloud init` makes")
         case options.ServeAuthority():
             check_listening(command.listen)
+            if command.journal.is_dir():
+                raise IsADirectoryError(f"journal: must be a file, got {_found(command.journal)}")
             check_file("delegation", command.delegation, "`authority.secret` of the owner's folder")
             check_file("identity", command.identity, "what `jcbir authority init` makes")
         case options.StoreInfo() | options.StoreVerify() | options.StoreCompact() | options.StoreBackup():
@@ -195,7 +199,7 @@ def _check_founding(command: options.OwnerInit) -> None:
 def _check_grant(command: options.OwnerGrant) -> None:
     if command.out.exists():
         _check_folder("out", command.out)
-        if any(command.out.iterdir()):
+        if _holds_something(command.out):
             raise FileExistsError(f"out: must be a new or empty folder, got {str(command.out)!r}")
     if not 0 < command.days <= MOST_DAYS:
         raise ValueError(f"days: must be above 0 and at most {MOST_DAYS}, got {command.days:g}")
@@ -269,6 +273,10 @@ def _check_message(name: str, path: Path, start: bytes, meaning: str) -> None:
 def _check_folder(name: str, path: Path) -> None:
     if not path.is_dir():
         raise NotADirectoryError(f"{name}: must be a folder, got {_found(path)}")
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 def _check_optional(name: str, path: Path | None) -> None:

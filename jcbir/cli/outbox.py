@@ -79,6 +79,7 @@ def carriers(links: Links) -> Iterator[dict[str, Carrier]]:
         opened = {}
         for recipient, url in (("cloud", links.cloud), ("authority", links.authority)):
             if url is not None:
+                _check_side(recipient, url, links)
                 opened[recipient] = stack.enter_context(_carrier(url, links))
         yield opened
 
@@ -103,6 +104,14 @@ def ask_health(url: str, links: Links) -> dict[str, Any]:
     patience = min(links.timeout, 10.0)
     with connect(url, certificate=links.certificate, insecure_http=links.insecure_http, timeout=patience) as link:
         return fetch_health(link)
+
+
+def _check_side(recipient: str, url: str, links: Links) -> None:
+    """Refuse the address of the other service, before anything is done that takes long; who is away is waited for."""
+    with contextlib.suppress(ConnectionError):
+        found = ask_health(url, links).get("service", recipient)
+        if found != recipient:
+            raise ValueError(f"{recipient}: must be the address of the {recipient}, got {url}, which is the {found}'s")
 
 
 @contextlib.contextmanager

@@ -52,6 +52,7 @@ from jcbir.storage._files import PRIVATE, file_digest
 from jcbir.storage._identities import read_public
 
 IN_FORCE = "in force"
+SIDES = ("cloud", "authority")
 KEYS = "the owner's keys"
 
 
@@ -260,19 +261,23 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     record = {"collection": card.collection, "epoch": card.epoch, "waiting": waiting, **services}
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
-        reason = "in step" if found["in_step"] else f"another service, or in epoch {found.get('epoch')}"
+        other = found.get("service", name) != name
+        elsewhere = f"its address leads to the {found['service']}" if other else f"in epoch {found.get('epoch')}"
+        reason = "in step" if found["in_step"] else elsewhere
         if found.get("status") == "degraded":
             reason += "; the authority does not answer it: queries are refused"
         if found.get("status") == "halted":
             reason += "; scores were forged: queries are refused until `jcbir owner rekey`"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
+    lines += [f"{name}: no address is given" for name in SIDES if name not in services]
     answer(console, record, lines=lines + waiting)
 
 
 def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str, Any]]:
     """Ask those that have an address how they are: `reachable`, `in_step`, what they say or why they do not."""
     services = {}
-    for name, url in (("cloud", links.cloud), ("authority", links.authority)):
+    for name in SIDES:
+        url = getattr(links, name)
         if url is not None:
             try:
                 health = ask_health(url, links)
