@@ -87,6 +87,9 @@ def check_command(command: object) -> None:
         case options.StoreInfo() | options.StoreVerify() | options.StoreCompact() | options.StoreBackup():
             if not (command.store / DATABASE).is_file():
                 raise FileNotFoundError(f"store: must be a folder of `jcbir serve cloud`, got {_found(command.store)}")
+            target = getattr(command, "target", None)
+            if target is not None and (target.is_file() or _holds_something(target)):
+                raise FileExistsError(f"target: must be a new or empty folder, got {_found(target)}")
         case options.Cost() if command.images < 1:
             raise ValueError(f"images: must be at least 1, got {command.images}")
         case options.Cost() if command.picture_bytes < 1:

@@ -214,7 +214,7 @@ class OwnerCaption:
     """Give published photographs other captions: each is taken back from the cloud and sealed anew, as it was but for
     the caption. The cloud sees which."""
 
-    captions: Positional[tuple[tuple[str, str], ...]]
+    captions: Positional[Annotated[tuple[tuple[str, str], ...], arg(metavar="PHOTOGRAPH CAPTION [...]")]]
     """A path or pseudonym, as `jcbir owner list` has it, and the caption, for each photograph; an empty one takes the
     caption away."""
 

@@ -515,7 +515,10 @@ def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[s
         or whole == str(Path(entry.get("root", ""), entry.get("file", entry["path"])))
     }
     if len(found) != 1:
-        raise ValueError(f"photographs: must each be one that is published, got {len(found)} called {name!r}")
+        raise ValueError(
+            f"photographs: must each be one that is published, got {len(found) or 'none'} called {name!r}; "
+            "`jcbir owner list` lists them"
+        )
     return found
 
 

@@ -380,7 +380,7 @@ def test_withdraw_by_path_and_by_pseudonym(capsys, tmp_path, found, services):
     done = run(capsys, "owner", "withdraw", "album/a000.png", ids["a002.png"], *ADDRESSES)
     assert (len(done["withdrawn"]), done["in_collection"], done["sent"]) == (2, 2, 4)
     assert services.living() == {ids["a001.png"], ids["a003.png"]}
-    assert "got 0 called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
+    assert "got none called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"two\nlines.jpg", b"[red] old [b].jpg", "e\u0301.jpg".encode()])
