@@ -90,7 +90,7 @@ def test_the_board_is_json_with_a_panel_for_each_place():
 
 def test_the_image_holds_the_package_and_no_secret():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    assert [line for line in lines if line.startswith(("USER", "ENTRYPOINT"))] == ["USER jcbir", 'ENTRYPOINT ["jcbir"]']
+    assert [line for line in lines if line.startswith(("USER", "ENTRYPOINT"))] == ["USER 10001", 'ENTRYPOINT ["jcbir"]']
     copied = {word for line in lines if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]}
     assert copied == {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "jcbir"}
     assert {f"!{name}" for name in copied} <= set((ROOT / ".dockerignore").read_text().splitlines())
