@@ -12,7 +12,7 @@ ENV PATH=/opt/jcbir/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     JAX_PLATFORMS=cpu \
     JCBIR_CACHE=/data/cache
-USER jcbir
+USER 10001
 WORKDIR /data
 VOLUME /data
 # Requests at hand are finished on SIGTERM; `drain-seconds` says for how long.

@@ -19,6 +19,7 @@ ENROLLMENT_START, ADMISSION_START = b"JCBM\x02\x05", b"JCBM\x02\x06"
 _STARTS = {
     ENROLLMENT_START: "the enrollment of a user",
     ADMISSION_START: "an admission, which a user joins with",
+    b"JCBM\x01": "a message that an earlier jcbir wrote",
     b"JCBM": "a message of jcbir",
     b"JCBS": "a secret file of jcbir",
     b"JCBP": "the public file of a collection",
@@ -43,6 +44,10 @@ def check_command(command: object) -> None:
                 raise ValueError(f"segment: must be at least 1 photograph, got {command.segment}")
         case options.OwnerWithdraw() if not command.photographs:
             raise ValueError("photographs: must be at least one path or pseudonym, got none")
+        case options.OwnerCaption() if not command.captions:
+            raise ValueError("captions: must be at least one photograph and its caption, got none")
+        case options.OwnerCaption() if command.links.cloud is None:
+            raise ValueError("cloud: must be an address, got none: sealed photographs are taken back from there")
         case options.OwnerGrant():
             _check_grant(command)
         case options.OwnerRevoke() if command.all == bool(command.grants):
@@ -69,15 +74,22 @@ def check_command(command: object) -> None:
             check_address("authority", command.authority, insecure_http=command.insecure_http)
             _check_optional("authority-certificate", command.authority_certificate)
             check_listening(command.listen)
+            if not (command.store / DATABASE).exists() and (command.store.is_file() or _holds_something(command.store)):
+                raise FileExistsError(f"store: must be a store, or an empty folder, got {_found(command.store)}")
             check_file("card", command.card, f"`{CARD}` of the owner's folder")
             check_file("identity", command.identity, "what `jcbir cloud init` makes")
         case options.ServeAuthority():
             check_listening(command.listen)
+            if command.journal.is_dir():
+                raise IsADirectoryError(f"journal: must be a file, got {_found(command.journal)}")
             check_file("delegation", command.delegation, "`authority.secret` of the owner's folder")
             check_file("identity", command.identity, "what `jcbir authority init` makes")
         case options.StoreInfo() | options.StoreVerify() | options.StoreCompact() | options.StoreBackup():
             if not (command.store / DATABASE).is_file():
                 raise FileNotFoundError(f"store: must be a folder of `jcbir serve cloud`, got {_found(command.store)}")
+            target = getattr(command, "target", None)
+            if target is not None and (target.is_file() or _holds_something(target)):
+                raise FileExistsError(f"target: must be a new or empty folder, got {_found(target)}")
         case options.Cost() if command.images < 1:
             raise ValueError(f"images: must be at least 1, got {command.images}")
         case options.Cost() if command.picture_bytes < 1:
@@ -190,7 +202,7 @@ def _check_founding(command: options.OwnerInit) -> None:
 def _check_grant(command: options.OwnerGrant) -> None:
     if command.out.exists():
         _check_folder("out", command.out)
-        if any(command.out.iterdir()):
+        if _holds_something(command.out):
             raise FileExistsError(f"out: must be a new or empty folder, got {str(command.out)!r}")
     if not 0 < command.days <= MOST_DAYS:
         raise ValueError(f"days: must be above 0 and at most {MOST_DAYS}, got {command.days:g}")
@@ -264,6 +276,10 @@ def _check_message(name: str, path: Path, start: bytes, meaning: str) -> None:
 def _check_folder(name: str, path: Path) -> None:
     if not path.is_dir():
         raise NotADirectoryError(f"{name}: must be a folder, got {_found(path)}")
+
+
+def _holds_something(path: Path) -> bool:
+    return path.is_dir() and any(path.iterdir())
 
 
 def _check_optional(name: str, path: Path | None) -> None:

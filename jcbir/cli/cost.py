@@ -9,37 +9,36 @@ from rich.table import Table
 
 from jcbir.cli import options
 from jcbir.cli.console import CommandConsole, answer, note
-from jcbir.lattice.public import PublicKey as LatticeKey, parameters
-from jcbir.paillier.public import PublicKey
 from jcbir.paillier.secret import generate_keys
 from jcbir.ranking._cost import Cost, calibrate, cost
+from jcbir.ranking._keys import KEY_KINDS, tag_key
 from jcbir.ranking._sentinels import place_sentinels
 from jcbir.ranking._table import SCHEMES, plan
 from jcbir.sealing import sealed_length
 
-TABLE_BITS = 2
-"""Bits in a product table, for the schemes whose server can keep some."""
-
-TABLED = ("bitsliced",)
-
 
 def predict(command: options.Cost, console: CommandConsole) -> None:
-    calibration, public = None, PublicKey(n=(1 << (command.modulus_bits - 1)) + 1, g=2)
+    # Sizes depend on no key that somebody holds.
+    sizes = {"bits": command.modulus_bits, "code_bits": command.bits}
+    keys, measured = {kind.name: kind.example(**sizes) for kind in KEY_KINDS.values()}, {}
     if command.calibrate:
         note(console, f"making a {command.modulus_bits}-bit key and timing this machine")
         secret = generate_keys(bits=command.modulus_bits, draw=secrets.token_bytes)
-        calibration, public = calibrate(secret, draw=secrets.token_bytes, clock=time.perf_counter), secret.public
+        tagged = tag_key(secret.public)
+        keys[tagged.kind] = tagged.key
+        measured[tagged.kind] = calibrate(secret, draw=secrets.token_bytes, clock=time.perf_counter)
     rows = []
-    # Bytes of a lattice collection depend on no key, and nobody timed one.
-    keys = {"paillier": (public, calibration), "lattice": (LatticeKey(parameters(bits=command.bits), bytes(32)), None)}
-    choices = [(name, None) for name in SCHEMES] + [(name, TABLE_BITS) for name in TABLED]
-    for scheme, group in sorted(choices, key=lambda choice: choice[0]):
-        key, timed = keys[SCHEMES[scheme].key_kind]
-        found = cost(key, scheme=scheme, count=command.images, bits=command.bits, group=group, calibration=timed)
-        layout = plan(key, scheme=scheme, count=command.images, bits=command.bits)
+    for scheme in sorted(SCHEMES.values(), key=lambda scheme: scheme.name):
+        key = keys[scheme.key_kind]
+        layout = plan(key, scheme=scheme.name, count=command.images, bits=command.bits)
         # A sealed picture for each sentinel, too.
         stored = command.images + len(place_sentinels(command.images, [layout], draw=bytes))
-        rows.append(_row(scheme, group, found, stored * sealed_length(command.picture_bytes)))
+        for group in dict.fromkeys([None, scheme.table_bits]):
+            found = cost(
+                key, scheme=scheme.name, count=command.images, bits=command.bits, group=group,
+                calibration=measured.get(scheme.key_kind),
+            )  # fmt: skip
+            rows.append(_row(scheme.name, group, found, stored * sealed_length(command.picture_bytes)))
     record = {
         "images": command.images,
         "picture_bytes": command.picture_bytes,

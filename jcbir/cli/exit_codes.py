@@ -4,6 +4,7 @@
 5 damaged, altered or foreign data, or a wrong passphrase      130 interrupted
 """
 
+import errno
 from typing import NamedTuple
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
@@ -57,6 +58,8 @@ def classify(error: BaseException) -> Ending | None:
 def _said(error: BaseException) -> str:
     """The text of an error; of one of the system's without its number."""
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
-        place = f"{error.filename}: " if error.filename is not None else ""
+        # Of a copy that the disk has no room for, the copy.
+        name = error.filename2 if error.errno == errno.ENOSPC and error.filename2 is not None else error.filename
+        place = f"{name}: " if name is not None else ""
         return f"{place}{error.strerror[:1].lower()}{error.strerror[1:]}"
     return str(error)

@@ -5,13 +5,11 @@ foreign data (or a wrong passphrase), 130 interrupted. `--json` prints one JSON 
 else there; an error is one too, `{"error": code, "reason": sentence}`.
 """
 
-# Nothing heavier at the top: until `run_command` runs, Ctrl-C would end in a traceback.
 import importlib
 import json
 import os
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 DESCRIPTION = """Private content-based image search.
@@ -19,31 +17,24 @@ DESCRIPTION = """Private content-based image search.
 `jcbir --version` prints the version; `jcbir --tyro-print-completion bash` (or zsh, tcsh) prints a completion script."""
 
 
-def main() -> None:
-    """Run the command that the arguments name."""
-    warnings.formatwarning = lambda message, *_: f"jcbir: {message}\n"
-    sys.exit(run_command(sys.argv[1:]))
+def run_command(
+    arguments: Sequence[str], *, call: Callable[..., object] = lambda function, *given: function(*given)
+) -> int:
+    """Parse and run; every expected error ends in one line and a status of its own.
 
-
-def run_command(arguments: Sequence[str]) -> int:
-    """Parse and run; every expected error ends in one line and a status of its own."""
+    `call` calls the function of the command: what comes before only looks.
+    """
     as_json = "--json" in arguments
     try:
-        import tyro
+        from jcbir.cli import checks, options
+        from jcbir.cli.console import open_console
 
-        from jcbir.cli import checks, console as consoles, options, settings
-
-        style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
-        words = ["version", *arguments[1:]] if arguments[:1] == ["--version"] else list(arguments)
-        parsed: Any = tyro.cli(
-            options.Command, prog="jcbir", description=DESCRIPTION, args=settings.complete(words), config=style
-        )
-        chosen = getattr(parsed, "command", parsed)
+        chosen = parse(arguments)
         checks.check_command(chosen)
         checks.check_passphrases(chosen)
         module, function = options.FUNCTIONS[type(chosen)].split(":")
-        console = consoles.open_console(json=chosen.output.json)
-        getattr(importlib.import_module(f"jcbir.cli.{module}"), function)(chosen, console)
+        found = getattr(importlib.import_module(f"jcbir.cli.{module}"), function)
+        call(found, chosen, open_console(json=chosen.output.json))
     except SystemExit as ended:
         # tyro has said on standard error what is wrong with the arguments.
         if as_json and ended.code:
@@ -75,6 +66,26 @@ def run_command(arguments: Sequence[str]) -> int:
             answer(console, {"error": ending.code, "reason": ending.reason})
         return ending.status
     return 0
+
+
+def parse(arguments: Sequence[str]) -> Any:
+    """Read the words of a command line into the options of its command."""
+    import tyro
+
+    from jcbir.cli import options, settings
+
+    words = ["version", *arguments[1:]] if arguments[:1] == ["--version"] else list(arguments)
+    # The parser of one command: that of all takes a second to say what is wrong with a line.
+    named, record = settings.find_command(words)
+    style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
+    parsed: Any = tyro.cli(
+        record or options.Command,
+        prog=" ".join(["jcbir", *words[:named]]),
+        description=None if named else DESCRIPTION,
+        args=settings.complete(words, record)[named:],
+        config=style,
+    )
+    return getattr(parsed, "command", parsed)
 
 
 def version(command: Any, console: Any) -> None:

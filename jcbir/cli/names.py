@@ -30,8 +30,8 @@ DOMAIN = b"jcbir names v1"
 _NONCE = 12
 
 Entry = dict[str, str]
-"""What the owner alone knows of an image: `sha256` of its file, its `path` below the folder `root`, its `code`, and as
-`file` the path as the disk has it where that is another spelling."""
+"""What the owner alone knows of an image: `sha256` of its file, its `path` below the folder `root`, its `code`, as
+`file` the path as the disk has it where that is another spelling, and its `caption` where that was noted."""
 
 
 def names_writer(names: Mapping[str, Mapping[str, str]], owner: Owner) -> Callable[[Path], None]:

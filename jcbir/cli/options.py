@@ -174,7 +174,8 @@ class OwnerPublish:
     while nothing is published and nobody has a grant."""
 
     captions: SomePath = None
-    """CSV file with a row `path,caption` for each photograph that has one; paths are those below the folder."""
+    """CSV file with a row `path,caption` for each photograph that has one; paths are those below the folder. What is
+    published with another caption gets this one."""
 
     no_names: bool = False
     """Do not tell users the names of the files."""
@@ -209,8 +210,25 @@ class OwnerWithdraw:
 
 
 @dataclasses.dataclass(frozen=True)
+class OwnerCaption:
+    """Give published photographs other captions: each is taken back from the cloud and sealed anew, as it was but for
+    the caption. The cloud sees which."""
+
+    captions: Positional[Annotated[tuple[tuple[str, str], ...], arg(metavar="PHOTOGRAPH CAPTION [...]")]]
+    """A path or pseudonym, as `jcbir owner list` has it, and the caption, for each photograph; an empty one takes the
+    caption away."""
+
+    dry_run: bool = False
+    """Change nothing; say which captions would change."""
+
+    place: Place = Place()
+    links: Links = Links()
+    output: Output = Output()
+
+
+@dataclasses.dataclass(frozen=True)
 class OwnerList:
-    """List what is published: pseudonym, and path and folder of the photograph."""
+    """List what is published: pseudonym, path and caption of the photograph."""
 
     place: Place = Place()
     output: Output = Output()
@@ -912,6 +930,7 @@ class Owner:
         | Annotated[OwnerTrain, subcommand("train")]
         | Annotated[OwnerPublish, subcommand("publish")]
         | Annotated[OwnerWithdraw, subcommand("withdraw")]
+        | Annotated[OwnerCaption, subcommand("caption")]
         | Annotated[OwnerList, subcommand("list")]
         | Annotated[OwnerSend, subcommand("send")]
         | Annotated[OwnerStatus, subcommand("status")]
@@ -1000,6 +1019,7 @@ FUNCTIONS = {
     OwnerTrain: "owner:train",
     OwnerPublish: "owner:publish",
     OwnerWithdraw: "owner:withdraw",
+    OwnerCaption: "owner:caption",
     OwnerList: "owner:list_published",
     OwnerSend: "owner:send",
     OwnerStatus: "owner:status",

@@ -36,6 +36,9 @@ RECIPIENTS = {
 Carrier = Callable[[Any], None]
 """Takes an order to one recipient and returns when it is on that one's disk."""
 
+Fetch = Callable[[Recall], Recalled]
+"""Takes a recall to the cloud and brings its answer."""
+
 
 def post(workspace: Workspace, messages: Sequence[Any]) -> dict[str, Writer]:
     """Address orders: what `commit` is to write into the outbox."""
@@ -76,15 +79,16 @@ def carriers(links: Links) -> Iterator[dict[str, Carrier]]:
         opened = {}
         for recipient, url in (("cloud", links.cloud), ("authority", links.authority)):
             if url is not None:
+                _check_side(recipient, url, links)
                 opened[recipient] = stack.enter_context(_carrier(url, links))
         yield opened
 
 
 @contextlib.contextmanager
-def fetcher(links: Links) -> Iterator[Callable[[Recall], Recalled]]:
+def fetcher(links: Links) -> Iterator[Fetch]:
     """Open a connection by which the owner recalls sealed images, for the length of a block."""
     if links.cloud is None:
-        raise ValueError("cloud: must be an address, got none")
+        raise ValueError("cloud: must be an address, got none: sealed photographs are taken back from there")
     from jcbir.service.client import connect, recall
 
     with connect(
@@ -100,6 +104,14 @@ def ask_health(url: str, links: Links) -> dict[str, Any]:
     patience = min(links.timeout, 10.0)
     with connect(url, certificate=links.certificate, insecure_http=links.insecure_http, timeout=patience) as link:
         return fetch_health(link)
+
+
+def _check_side(recipient: str, url: str, links: Links) -> None:
+    """Refuse the address of the other service, before anything is done that takes long; who is away is waited for."""
+    with contextlib.suppress(ConnectionError):
+        found = ask_health(url, links).get("service", recipient)
+        if found != recipient:
+            raise ValueError(f"{recipient}: must be the address of the {recipient}, got {url}, which is the {found}'s")
 
 
 @contextlib.contextmanager

@@ -19,11 +19,13 @@ from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pe
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
     Terms,
+    check_caption,
     find_missing,
     fit_network,
     publish_folder,
     published_names,
     read_captions,
+    recaption,
     withdraw as withdraw_entries,
 )
 from jcbir.cli.rekey import discard_epoch, prepared_card, rekey_collection
@@ -50,6 +52,7 @@ from jcbir.storage._files import PRIVATE, file_digest
 from jcbir.storage._identities import read_public
 
 IN_FORCE = "in force"
+SIDES = ("cloud", "authority")
 KEYS = "the owner's keys"
 
 
@@ -148,6 +151,9 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
                     note(console, f"captions: nothing at {path}")
                 for file in outcome.reencoded:
                     note(console, f"encoded anew {file['path']}: {file['reason']}")
+                if outcome.recaptioned and not command.dry_run:
+                    with fetcher(command.links) as fetch:
+                        workspace = recaption(workspace, outcome.recaptioned, fetch=fetch, send=send, advance=advance)
                 missing = find_missing(workspace, command.folder, outcome) if command.withdraw_missing else {}
                 if missing and not command.dry_run:
                     workspace = withdraw_entries(workspace, missing.values())
@@ -160,6 +166,7 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             "already": outcome.already,
             "copies": outcome.copies,
             "moved": len(outcome.moved),
+            "captions_changed": len(outcome.recaptioned),
             "withdrawn": len(missing),
             "missing": [{"image_id": image_id, **_place(entry)} for image_id, entry in missing.items()],
             "segments": outcome.segments,
@@ -194,14 +201,49 @@ def withdraw(command: options.OwnerWithdraw, console: CommandConsole, *, passphr
     answer(console, record, lines=lines + _lines({**record, "withdrawn": len(chosen)}))
 
 
+def caption(command: options.OwnerCaption, console: CommandConsole, *, passphrase: str | None = None) -> None:
+    for _, text in command.captions:
+        check_caption(text)
+    sent = 0
+    with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
+        known = published_names(workspace)
+        chosen = {
+            image_id: text.strip() for name, text in command.captions for image_id in _find_published(known, name)
+        }
+        changed = {image_id: text for image_id, text in chosen.items() if known[image_id].get("caption") != text}
+
+        def send(committed: Workspace) -> None:
+            nonlocal sent, workspace
+            workspace = committed
+            sent += deliver(committed, links)
+
+        if not command.dry_run:
+            with fetcher(command.links) as fetch, progress(console, "seal anew") as advance:
+                try:
+                    workspace = recaption(workspace, changed, fetch=fetch, send=send, advance=advance)
+                except ConnectionError as error:
+                    raise _interrupted(error, workspace, "the same command goes on") from None
+        record = {
+            "dry_run": command.dry_run,
+            "captions": [
+                {"image_id": image_id, **_place(known[image_id]), "caption": text} for image_id, text in changed.items()
+            ],
+            "unchanged": len(chosen) - len(changed),
+            "sent": sent,
+            "waiting": len(pending(workspace.path)),
+        }
+    lines = [f"{row['image_id']}  {row['path']}: {row['caption']!r}" for row in record["captions"]]
+    answer(console, record, lines=lines + _lines({**record, "captions": len(changed)}))
+
+
 def list_published(command: options.OwnerList, console: CommandConsole) -> None:
     with _opened(command.place) as workspace:
         known = published_names(workspace)
     rows = [
-        {"image_id": image_id, **_place(entry), "sha256": entry["sha256"]}
+        {"image_id": image_id, **_place(entry), "sha256": entry["sha256"], "caption": entry.get("caption")}
         for image_id, entry in sorted(known.items(), key=lambda pair: pair[1]["path"])
     ]
-    lines = [f"{row['image_id']}  {row['path']}" for row in rows]
+    lines = [f"{row['image_id']}  {row['path']}" + (f": {row['caption']!r}" if row["caption"] else "") for row in rows]
     answer(console, {"photographs": rows}, lines=lines or ["nothing is published"])
 
 
@@ -219,19 +261,23 @@ def status(command: options.OwnerStatus, console: CommandConsole) -> None:
     record = {"collection": card.collection, "epoch": card.epoch, "waiting": waiting, **services}
     lines = [f"{card.collection}, epoch {card.epoch}; {len(waiting)} orders wait"]
     for name, found in services.items():
-        reason = "in step" if found["in_step"] else f"another service, or in epoch {found.get('epoch')}"
+        other = found.get("service", name) != name
+        elsewhere = f"its address leads to the {found['service']}" if other else f"in epoch {found.get('epoch')}"
+        reason = "in step" if found["in_step"] else elsewhere
         if found.get("status") == "degraded":
             reason += "; the authority does not answer it: queries are refused"
         if found.get("status") == "halted":
             reason += "; scores were forged too often: queries are refused until `jcbir owner rekey`"
         lines.append(f"{name}: {reason if found['reachable'] else found['reason']}")
+    lines += [f"{name}: no address is given" for name in SIDES if name not in services]
     answer(console, record, lines=lines + waiting)
 
 
 def look_at_services(links: options.Links, *, epoch: int) -> dict[str, dict[str, Any]]:
     """Ask those that have an address how they are: `reachable`, `in_step`, what they say or why they do not."""
     services = {}
-    for name, url in (("cloud", links.cloud), ("authority", links.authority)):
+    for name in SIDES:
+        url = getattr(links, name)
         if url is not None:
             try:
                 health = ask_health(url, links)
@@ -476,7 +522,10 @@ def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[s
         or whole == str(Path(entry.get("root", ""), entry.get("file", entry["path"])))
     }
     if len(found) != 1:
-        raise ValueError(f"photographs: must each be one that is published, got {len(found)} called {name!r}")
+        raise ValueError(
+            f"photographs: must each be one that is published, got {len(found) or 'none'} called {name!r}; "
+            "`jcbir owner list` lists them"
+        )
     return found
 
 

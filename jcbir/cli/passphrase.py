@@ -38,6 +38,11 @@ def read_passphrase(
             raise ValueError("passphrase: must be typed the same twice, got two different ones")
     if not found:
         raise ValueError(f"passphrase of {purpose}: must not be empty, got nothing in {file or 'the answer'}")
+    if confirm:
+        # Before a key is made for it, which takes a while.
+        from jcbir.storage._secret_files import check_letters
+
+        check_letters(found)
     return found
 
 

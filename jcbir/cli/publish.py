@@ -23,7 +23,7 @@ from jaxtyping import Bool
 from jcbir.cli.console import Advance, printable
 from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names
 from jcbir.cli.network import LARGEST_BATCH, pixels_seen, whitening_of, write_network
-from jcbir.cli.outbox import post
+from jcbir.cli.outbox import Fetch, post
 from jcbir.cli.reading import decoding_processes, prepare
 from jcbir.cli.workspace import NAMES, NETWORK, SETTINGS, Workspace, commit, write_settings
 from jcbir.codes import binarize, pack, unpack
@@ -43,6 +43,12 @@ SEGMENT_BYTES = 64 << 20
 
 MOST_BYTES = 128 << 20
 """Bytes of a photograph's file, at most: a message holds all of it."""
+
+MOST_CAPTION = 0xFFFF
+"""Bytes of a caption, in UTF-8."""
+
+WHERE = ("path", "root", "file")
+"""What an entry says of the place of a photograph."""
 
 JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 
@@ -102,6 +108,7 @@ class Outcome:
         unread: paths of what could not be read, and may hold anything.
         seen: SHA-256 of all photographs in the folder.
         captioned: paths that have a caption and are not in the folder.
+        recaptioned: pseudonym to caption of those that are published with another one.
         refused: paths of what was read and is no photograph, or no longer one.
     """
 
@@ -114,6 +121,7 @@ class Outcome:
     reencoded: list[dict[str, str]] = dataclasses.field(default_factory=list)
     seen: set[str] = dataclasses.field(default_factory=set)
     captioned: list[str] = dataclasses.field(default_factory=list)
+    recaptioned: dict[str, str] = dataclasses.field(default_factory=dict)
     unread: list[str] = dataclasses.field(default_factory=list)
     refused: set[str] = dataclasses.field(default_factory=set)
 
@@ -201,10 +209,17 @@ def read_captions(path: Path) -> dict[str, str]:
     for number, row in enumerate(rows, 1):
         if row in ([], ["path", "caption"]):
             continue
-        if len(row) != 2 or len(row[1].encode()) > 0xFFFF:
+        if len(row) != 2:
             raise FormatError(f"captions: must have a path and a caption in each row, got {len(row)} cells in {number}")
+        check_caption(row[1])
         captions[unicodedata.normalize("NFC", row[0].strip().replace("\\", "/"))] = row[1].strip()
     return captions
+
+
+def check_caption(caption: str) -> None:
+    """Refuse what is too long to be sealed beside a photograph."""
+    if len(caption.encode()) > MOST_CAPTION:
+        raise ValueError(f"caption: must be at most {MOST_CAPTION} bytes, got {len(caption.encode())}")
 
 
 def fit_network(
@@ -256,10 +271,19 @@ def publish_segment(
     codes: Bool[np.ndarray, "n k"],
     photographs: Sequence[Photograph],
     entries: Sequence[Mapping[str, str]],
+    *,
+    instead: bool = False,
 ) -> Workspace:
-    """Publish one segment: state, orders and names are committed together."""
+    """Publish one segment, or `instead` of what is published the same photographs with other words about them.
+
+    State, orders and names are committed together.
+    """
+    state, orders = workspace.owner, []
+    if instead:
+        state, withdrawal = protocol.withdraw(state, [entry["sha256"] for entry in entries])
+        orders.append(withdrawal)
     state, publication, catalog = protocol.publish(
-        workspace.owner,
+        state,
         codes,
         photographs,
         [entry["sha256"] for entry in entries],
@@ -270,13 +294,55 @@ def publish_segment(
     words = np.asarray(pack(codes)).astype(">u4")
     # By pseudonym: the catalog has the images in an order drawn afresh.
     names = {
-        protocol.pseudonym(state, entry["sha256"]): {**entry, "code": row.tobytes().hex()}
-        for entry, row in zip(entries, words, strict=True)
-    }
+        protocol.pseudonym(state, entry["sha256"]): {
+            **entry, "code": row.tobytes().hex(), "caption": photograph.caption,
+        }
+        for entry, row, photograph in zip(entries, words, photographs, strict=True)
+    }  # fmt: skip
     state, head = protocol.head(state, now=int(time.time()))
-    writers = post(workspace, [publication, catalog, head])
+    writers = post(workspace, [*orders, publication, catalog, head])
     writers[f"{NAMES}/{state.card.epoch:06d}-{workspace.owner.segments:08d}{SUFFIX}"] = names_writer(names, state)
     return commit(workspace, state, writers)
+
+
+def take_back(owner: Owner, image_ids: Sequence[str], fetch: Fetch) -> tuple[Sequence[str], list[Photograph]]:
+    """The first of these photographs, as many as the cloud sends at once, opened."""
+    recalled = fetch(protocol.recall(owner, image_ids, now=int(time.time()), draw=secrets.token_bytes))
+    found = [image.image_id for image in recalled.images]
+    if not found or found != list(image_ids[: len(found)]):
+        raise FormatError("recalled: the cloud sent other images than it was asked for")
+    return found, protocol.unseal(owner, recalled.images)
+
+
+def recaption(
+    workspace: Workspace,
+    captions: Mapping[str, str],
+    *,
+    fetch: Fetch,
+    send: Callable[[Workspace], object],
+    advance: Advance,
+) -> Workspace:
+    """Give published photographs other captions, by pseudonym: each is taken back and sealed anew.
+
+    `send` is called before the first, which may still wait in the outbox, and after each commit.
+    """
+    send(workspace)
+    published, most = published_names(workspace), segment_length(workspace.owner, workspace.settings.schemes)
+    left = sorted(captions)
+    while left:
+        image_ids, photographs = take_back(workspace.owner, left[:most], fetch)
+        entries = [published[image_id] for image_id in image_ids]
+        workspace = publish_segment(
+            workspace,
+            read_codes(entries, bits=workspace.owner.card.bits),
+            [each._replace(caption=captions[name]) for name, each in zip(image_ids, photographs, strict=True)],
+            entries,
+            instead=True,
+        )
+        send(workspace)
+        left = left[len(image_ids) :]
+        advance(len(captions) - len(left), len(captions))
+    return workspace
 
 
 def segment_length(owner: Owner, schemes: Sequence[str]) -> int:
@@ -324,7 +390,10 @@ def published_names(workspace: Workspace) -> dict[str, Entry]:
     """Read what the owner alone knows of the published images: pseudonym to entry."""
     found: dict[str, Entry] = {}
     for file in sorted((workspace.path / NAMES).glob(f"{workspace.owner.card.epoch:06d}-*{SUFFIX}")):
-        found |= read_names(file, workspace.owner)
+        for image_id, entry in read_names(file, workspace.owner).items():
+            # A new place takes that of the old one; the rest stays true.
+            kept = {name: value for name, value in found.get(image_id, {}).items() if name not in WHERE}
+            found[image_id] = {**kept, **entry}
     return {image_id: entry for image_id, entry in found.items() if image_id in workspace.owner.image_ids}
 
 
@@ -378,7 +447,10 @@ def _new_photographs(
                 entry = published.get(image_id, {"sha256": name})
                 # A copy elsewhere does not take the place of a photograph that is where it was.
                 if entry.get("path") is None or not _is_there(entry):
-                    outcome.moved[image_id] = {**{k: v for k, v in entry.items() if k != "file"}, **place}
+                    outcome.moved[image_id] = {**{k: v for k, v in entry.items() if k not in WHERE}, **place}
+                caption = terms.captions.get(path)
+                if caption is not None and caption != entry.get("caption"):
+                    outcome.recaptioned[image_id] = caption
             else:
                 begun.add(name)
                 waiting.append({"sha256": name, **place})
@@ -447,4 +519,8 @@ def _note_moved(workspace: Workspace, moved: Mapping[str, Entry]) -> Workspace:
     place = f"{workspace.owner.card.epoch:06d}-moved{SUFFIX}"
     file = workspace.path / NAMES / place
     before = read_names(file, workspace.owner) if file.exists() else {}
-    return commit(workspace, workspace.owner, {f"{NAMES}/{place}": names_writer({**before, **moved}, workspace.owner)})
+    told = {
+        image_id: {name: entry[name] for name in ("sha256", *WHERE) if name in entry}
+        for image_id, entry in moved.items()
+    }
+    return commit(workspace, workspace.owner, {f"{NAMES}/{place}": names_writer({**before, **told}, workspace.owner)})

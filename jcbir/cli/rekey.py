@@ -8,16 +8,14 @@ interrupted goes on where it stopped.
 
 import contextlib
 import os
-import secrets
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
 from jcbir.cli.console import Advance
-from jcbir.cli.outbox import Carrier, deliver, pending, post
-from jcbir.cli.publish import publish_segment, published_names, read_codes, segment_length, withdraw
+from jcbir.cli.outbox import Carrier, Fetch, deliver, pending, post
+from jcbir.cli.publish import publish_segment, published_names, read_codes, segment_length, take_back, withdraw
 from jcbir.cli.workspace import (
     CARD,
     DELEGATION,
@@ -31,15 +29,12 @@ from jcbir.cli.workspace import (
     open_workspace,
 )
 from jcbir.errors import FormatError
-from jcbir.protocol import owner as protocol
-from jcbir.protocol.messages import Card, Recall, Recalled
+from jcbir.protocol.messages import Card
 from jcbir.protocol.owner import Owner, announce
 from jcbir.storage import read_card
 from jcbir.storage._files import sync_folder
 
 EPOCH = "next-epoch"
-Fetch = Callable[[Recall], Recalled]
-"""Takes a recall to the cloud and brings its answer."""
 
 
 def rekey_collection(
@@ -120,11 +115,7 @@ def move_images(
     following = withdraw(following, [entry for name, entry in moved.items() if name not in here])
     left = sorted(image_id for name, image_id in here.items() if name not in moved)
     while left:
-        recalled = fetch(protocol.recall(workspace.owner, left[:most], now=int(time.time()), draw=secrets.token_bytes))
-        image_ids = [image.image_id for image in recalled.images]
-        if not image_ids or image_ids != left[: len(image_ids)]:
-            raise FormatError("recalled: the cloud sent other images than it was asked for")
-        photographs = protocol.unseal(workspace.owner, recalled.images)
+        image_ids, photographs = take_back(workspace.owner, left[:most], fetch)
         entries = [published[image_id] for image_id in image_ids]
         following = publish_segment(
             following, read_codes(entries, bits=following.owner.card.bits), photographs, entries

@@ -111,8 +111,11 @@ def save_results(
         for name, held in files.items():
             (draft / name).write_bytes(held)
         return _put(draft, out, harmless_name(os.path.splitext(asked)[0]) or "query"), names
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
+        if isinstance(error, OSError) and error.filename is None:
+            # Of a full disk the system does not say which.
+            error.filename = str(out)
         raise
 
 

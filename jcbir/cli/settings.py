@@ -19,7 +19,7 @@ import itertools
 import os
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
@@ -35,16 +35,37 @@ SHARED = ("cloud", "authority", "certificate", "insecure-http", "timeout")
 PARTIES = ("owner", "user")
 
 
-def complete(words: Sequence[str]) -> list[str]:
+def find_command(words: Sequence[str]) -> tuple[int, type | None]:
+    """How many words name a command and its options; who asks for help may name a group of commands, or none."""
+    first, second = [*words, "", ""][:2]
+    groups = _groups()
+    if first not in groups:
+        _check_help(first, groups)
+        return 0, None
+    commands = _commands()[first]
+    if first in commands:
+        return 1, commands[first]
+    if second not in commands:
+        _check_help(second, commands)
+        return 1, groups[first]
+    return 2, commands[second]
+
+
+def complete(words: Sequence[str], command: type | None) -> list[str]:
     """The arguments of a command, and behind them the options that were given once."""
     typed = {word[2:].split("=")[0].replace("_", "-") for word in words if word.startswith("--")}
-    command = _find_command(words)
-    if command is None or typed & {"help", "tyro-print-completion", "tyro-write-completion"} or "-h" in words:
+    if command not in options.FUNCTIONS or typed & {"help", "tyro-print-completion"} or "-h" in words:
         return list(words)
     known = _option_names(command)
     given = {**_from_file(words), **_from_environment(words), **_from_service_file(words, known)}
     added = [_spell(name, value) for name, value in given.items() if name in known and name not in typed]
     return [*words, *(word for line in added for word in line)]
+
+
+def _check_help(word: str, commands: Iterable[str]) -> None:
+    """Refuse what stands where a command is to stand."""
+    if word not in ("-h", "--help") and not word.startswith("--tyro-"):
+        raise ValueError(f"command: must be one of {', '.join(commands)}, got {word or 'nothing'}; --help says more")
 
 
 def _from_file(words: Sequence[str]) -> dict[str, Any]:
@@ -125,21 +146,23 @@ def _spell(name: str, value: Any) -> list[str]:
     return [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
 
 
+def _groups() -> dict[str, type]:
+    """Groups of commands, and commands without a group, by name."""
+    return _by_name(get_args(options.Command))
+
+
 def _commands() -> dict[str, dict[str, type]]:
     """Commands by group and name; one without a group is its own."""
     found: dict[str, dict[str, type]] = {}
-    for option in get_args(options.Command):
-        record, named = get_args(option)
-        union = typing.get_type_hints(record, include_extras=True).get("command", option)
+    for name, record in _groups().items():
+        union = typing.get_type_hints(record, include_extras=True).get("command")
         members = (union,) if get_origin(union) is Annotated else get_args(union)
-        found[named.name] = {get_args(member)[1].name: get_args(member)[0] for member in members}
+        found[name] = _by_name(members) if union else {name: record}
     return found
 
 
-def _find_command(words: Sequence[str]) -> type | None:
-    group = words[0] if words else ""
-    commands = _commands().get(group, {})
-    return commands.get(words[1] if len(words) > 1 and words[1] in commands else group)
+def _by_name(members: Sequence[Any]) -> dict[str, type]:
+    return {get_args(member)[1].name: get_args(member)[0] for member in members}
 
 
 def _option_names(record: type) -> list[str]:

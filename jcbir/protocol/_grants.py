@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 
 from jcbir.protocol._digests import digest
 from jcbir.protocol._signatures import check_signature
@@ -52,7 +53,8 @@ def check_grant(grant: Grant, *, card: Card, now: int, revoked: Collection[bytes
     if grant.grant_id in revoked:
         raise RevokedGrantError(f"grant: {grant.grant_id.hex()} is revoked")
     if not grant.issued - WINDOW_SECONDS <= now < grant.expires:
-        raise ExpiredGrantError(f"grant: valid from {grant.issued} until {grant.expires}, it is {now}")
+        span = f"from {_date(grant.issued)} until {_date(grant.expires)}"
+        raise ExpiredGrantError(f"grant: valid {span}, and here it is {_date(now)}")
 
 
 def check_request(request: Request, *, card: Card, now: int, revoked: Collection[bytes] = ()) -> None:
@@ -93,7 +95,16 @@ def check_revocation(card: Card, revocation: Revocation, *, serial: int) -> None
 def check_issued(issued: int, *, now: int, name: str) -> None:
     """Check that a message is fresh: `|now - issued| <= WINDOW_SECONDS`."""
     if abs(now - issued) > WINDOW_SECONDS:
-        raise StaleQueryError(f"{name}: issued at {issued}, it is {now}; at most {WINDOW_SECONDS} s apart")
+        apart = f"issued at {_date(issued)}, and here it is {_date(now)}"
+        raise StaleQueryError(f"{name}: {apart}; clocks may be at most {WINDOW_SECONDS} s apart")
+
+
+def _date(seconds: int) -> str:
+    """ISO 8601, universal time; what no calendar has, as it is."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return str(seconds)
 
 
 def commit(salt: bytes, trapdoors: tuple) -> bytes:

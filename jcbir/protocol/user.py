@@ -220,6 +220,9 @@ def ask(
     card = user.card
     public, kind = card.public.key, KEY_KINDS[card.public.kind]
     scheme = schemes_for(kind.name)[0] if scheme is None else scheme
+    if find_scheme(scheme).key_kind != kind.name:
+        fitting = ", ".join(schemes_for(kind.name))
+        raise ValueError(f"scheme: must be one for the {kind.name} keys of the collection, {fitting}, got {scheme!r}")
     layout = plan(public, scheme=scheme, count=1, bits=card.bits)
     masking_key = scheme_masking_key(card, scheme=scheme, masking_key=user.masking_key)
     masked = mask_query(codes, layout, masking_key=masking_key)

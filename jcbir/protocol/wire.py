@@ -10,7 +10,7 @@ import hashlib
 import struct
 from typing import Any
 
-from jcbir.errors import FormatError
+from jcbir.errors import FormatError, check_version
 from jcbir.protocol._schema import (
     Codec,
     Reader,
@@ -407,8 +407,7 @@ def read_header(start: bytes | memoryview, *, limit: int | None = None) -> tuple
     magic, version, number, reserved, length = HEADER.unpack_from(start)
     if magic != MAGIC:
         raise FormatError(f"message: must begin with {MAGIC!r}")
-    if version != VERSION:
-        raise FormatError(f"message: must be of version {VERSION}, got {version}")
+    check_version(version, version=VERSION, name="message", remedy="have it written anew")
     if reserved or number not in _KINDS:
         raise FormatError(f"message: must be of a kind that this version has, got {number}")
     kind = _KINDS[number]

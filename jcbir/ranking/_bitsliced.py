@@ -212,5 +212,6 @@ BITSLICED = Scheme(
     distances=hamming_distances,
     cost=_cost,
     leakage=Leakage(_server, _authority),
+    table_bits=2,
 )
 """Exact Hamming distances, the fastest."""

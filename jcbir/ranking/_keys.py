@@ -36,6 +36,8 @@ class KeyKind(NamedTuple):
         blinder_bytes: `blinder_bytes(public)`: bytes of a blinder.
         blinders: `blinders(public, count, draw=, engine=)`: fresh blinders, each for one use.
         encrypt: `encrypt(public, rows, blinders=, engine=)`: plaintext rows to ciphertext rows.
+        example: `example(bits=, code_bits=)`: a key that nobody holds, of the size of one with a modulus of `bits` for
+            codes of `code_bits`, to plan with.
         randomness: `randomness(public, count, draw=)`: what blinders are made of, one row each, or None where a search
             under such keys cannot be audited.
         blind: `blind(public, randomness, engine=)`: the blinders of it, which encrypt zero whatever it is.
@@ -53,6 +55,7 @@ class KeyKind(NamedTuple):
     blinder_bytes: Callable[[Any], int]
     blinders: Callable[..., Rows]
     encrypt: Callable[..., Rows]
+    example: Callable[..., Any]
     randomness: Callable[..., Rows] | None = None
     blind: Callable[..., Rows] | None = None
     row_seconds: Callable[..., float] | None = None
@@ -120,6 +123,7 @@ PAILLIER = KeyKind(
     blinder_bytes=lambda public: public.ciphertext_bytes,
     blinders=blinders,
     encrypt=encrypt,
+    example=lambda *, bits, code_bits: PublicKey(n=(1 << (bits - 1)) + 1, g=2),
     randomness=draw_randomness,
     blind=raise_randomness,
     row_seconds=_product_seconds,
@@ -176,6 +180,9 @@ LATTICE = KeyKind(
     blinder_bytes=lambda public: 2 * SEED_BYTES,
     blinders=_draw_seeds,
     encrypt=_encrypt_queries,
+    example=lambda *, bits, code_bits: lattice_public.PublicKey(
+        lattice_public.parameters(bits=code_bits), bytes(SEED_BYTES)
+    ),
     row_seconds=_block_seconds,
     opening_name=lambda opening: lattice.QuerySecret(opening.tobytes(), b"").name,
 )

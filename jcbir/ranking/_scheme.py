@@ -247,6 +247,7 @@ class Scheme(NamedTuple):
         cost: `cost(layout, group)` -> Work.
         leakage: what the parties learn.
         share: None, or `share(public, trapdoor)`: the rows of `Shapes.shared`.
+        table_bits: bits of a query for each product table of a prepared index, where its server can keep such tables.
     """
 
     name: str
@@ -265,6 +266,7 @@ class Scheme(NamedTuple):
     cost: Callable[[Layout, int | None], Work]
     leakage: Leakage
     share: Callable[..., Rows] | None = None
+    table_bits: int | None = None
 
 
 def hamming_distances(codes: Bool[np.ndarray, "n k"], code: Bool[np.ndarray, " k"]) -> Int32[np.ndarray, " n"]:

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from jaxtyping import UInt8
 
 from jcbir.cipher import CIPHERS, ImageCipher
-from jcbir.errors import FormatError, IntegrityError
+from jcbir.errors import FormatError, IntegrityError, check_version
 from jcbir.padding import padded_length
 from jcbir.typing import check_whole
 
@@ -86,9 +86,7 @@ def header(sealed: bytes, *, version: int, ciphers: Sequence[ImageCipher] = CIPH
         raise FormatError(f"sealed: must be at least the {FIXED_BYTES} bytes of a header, got {len(sealed)}")
     magic, found, algorithm, nonce, id_length = _FIXED.unpack_from(sealed)
     if magic == _MAGIC and found < version:
-        raise FormatError(
-            f"sealed: must be of version {version}, got {found}, which an earlier jcbir wrote: publish anew"
-        )
+        check_version(found, version=version, name="sealed", remedy="publish anew")
     if magic != _MAGIC or found != version:
         raise FormatError(f"sealed: must be a sealed image of version {version}, got {bytes(sealed[:5])!r}")
     by_code = {cipher.code: cipher for cipher in ciphers}

@@ -437,6 +437,10 @@ def _why(error: BaseException) -> str:
     while below is not None:
         if isinstance(below, ssl.SSLCertVerificationError):
             return f"its certificate is not to be trusted: {below.verify_message}"
+        if isinstance(below, ssl.SSLError) and below.reason == "WRONG_VERSION_NUMBER":
+            return "it does not speak TLS; http://, perhaps?"
+        if isinstance(below, OSError) and below.strerror and below.errno is not None:
+            return f"{below.strerror[:1].lower()}{below.strerror[1:]}"
         below = below.__cause__ or below.__context__
     return str(error) or type(error).__name__
 

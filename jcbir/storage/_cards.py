@@ -8,16 +8,16 @@ import os
 import pathlib
 import struct
 
-from jcbir.errors import FormatError
+from jcbir.errors import FormatError, check_version
 from jcbir.protocol._schema import read_plain, write_plain
 from jcbir.protocol.messages import Card
 from jcbir.protocol.wire import CARD
 from jcbir.ranking._keys import check_key
 from jcbir.storage._files import write_file
 
-VERSION = 2
+MAGIC, VERSION = b"JCBP", 2
 MAXIMUM_BYTES = 1 << 16
-_START = struct.pack(">4sBBH", b"JCBP", VERSION, 1, 0)
+_START = struct.pack(">4sBBH", MAGIC, VERSION, 1, 0)
 
 
 def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> None:
@@ -61,12 +61,14 @@ def read_card(path: str | os.PathLike, *, unsafe_small: bool = False) -> Card:
         >>> read_card(path)
         Traceback (most recent call last):
         ...
-        jcbir.errors.FormatError: ...photos.public: not a public file of version 2
+        jcbir.errors.FormatError: ...photos.public: not a public file of a collection
     """
     size = os.stat(path).st_size
     content = pathlib.Path(path).read_bytes() if size <= MAXIMUM_BYTES else b""
+    if content[:4] == MAGIC and len(content) > 4:
+        check_version(content[4], version=VERSION, name=f"{path}", remedy="its owner founds the collection anew")
     if not content.startswith(_START) or len(content) < len(_START) + 32:
-        raise FormatError(f"{path}: not a public file of version {VERSION}")
+        raise FormatError(f"{path}: not a public file of a collection")
     if hashlib.sha256(content[:-32]).digest() != content[-32:]:
         raise FormatError(f"{path}: the checksum does not match")
     card = read_plain(CARD, content[len(_START) : -32], name="Card")

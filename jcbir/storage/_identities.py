@@ -80,7 +80,7 @@ def read_identity(path: str | os.PathLike, *, side: str, passphrase: str | None)
         ...
         ValueError: side: must be one of ['authority', 'cloud'], got 'user'
     """
-    content = read_content(path, kind=_kind(side), name=f"the identity of a {side}", passphrase=passphrase)
+    content = read_content(path, kind=_kind(side), passphrase=passphrase)
     identity = read_plain(_IDENTITY, content, name="identity")
     if verifying_key(identity.secret) != identity.public:
         raise IntegrityError(f"{path}: public key must be that of the secret, got another")

@@ -14,7 +14,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 
-from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.errors import FormatError, KeyMismatchError, check_version
 from jcbir.protocol import authority, wire
 from jcbir.protocol._grants import WINDOW_SECONDS, same_collection
 from jcbir.protocol._schema import read_plain, write_plain
@@ -77,13 +77,15 @@ def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connec
                     journal.execute(statement)
                 meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card)}
                 journal.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        meta = dict(journal.execute("SELECT name, value FROM meta"))
+        check_version(
+            int.from_bytes(meta.get("version", b"")), version=VERSION, name=f"{path}",
+            remedy="begin an empty journal with the key file of today's collection",
+        )  # fmt: skip
         # What opened a segment's scores is shredded with it, or with its epoch, not only forgotten.
         journal.execute("PRAGMA secure_delete = ON")
         # Of a process that was killed before it did so.
         _empty_log(journal)
-        meta = dict(journal.execute("SELECT name, value FROM meta"))
-        if meta.get("version") != bytes([VERSION]):
-            raise FormatError(f"{path}: not a journal of version {VERSION}")
         held = read_plain(wire.CARD, meta["card"], name="card")
         if not same_collection(held, card) or (held.epoch == card.epoch and held != card):
             raise KeyMismatchError(

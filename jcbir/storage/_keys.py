@@ -139,7 +139,7 @@ def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type, unsaf
         FileNotFoundError: [Errno 2] No such file or directory: 'no/such'
     """
     kind, codec = SECRETS[expect]
-    content = read_content(path, kind=kind, name=f"a secret {expect.__name__}", passphrase=passphrase)
+    content = read_content(path, kind=kind, passphrase=passphrase)
     # Whoever wrote this knows the passphrase: an owner's list of names may take more room than a stranger's message.
     secret = read_plain(codec, content, name=expect.__name__, room=8 * MAXIMUM_BYTES)
     if isinstance(secret, SecretKey | Delegation):

@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from jcbir.errors import FormatError, IntegrityError
+from jcbir.errors import FormatError, IntegrityError, check_version
 from jcbir.storage._files import PRIVATE, write_file
 
 MAGIC = b"JCBS"
@@ -31,6 +31,17 @@ WORK = 17
 MINIMUM_WORK, MAXIMUM_WORK = 14, 20
 MINIMUM_PASSPHRASE = 8
 MAXIMUM_BYTES = 1 << 28
+NAMES = {
+    1: "a Paillier key",
+    2: "an owner's keys (`owner.secret`)",
+    3: "an authority's key (`authority.secret`)",
+    4: "a user's keys (`user.secret`)",
+    5: "a user's admission (`member.secret`)",
+    6: "the identity of a cloud",
+    7: "the identity of an authority",
+}
+"""What each kind of file holds, in words."""
+
 _HEADER = struct.Struct(">4sBBBB16s12s")
 
 
@@ -47,10 +58,7 @@ def write_content(
     """Write the content of a secret file."""
     composed = spellings(passphrase)[0]
     if composed is not None:
-        # An accent that has no composed form is no letter of its own.
-        letters = sum(not unicodedata.combining(letter) for letter in composed)
-        if letters < MINIMUM_PASSPHRASE:
-            raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
+        check_letters(composed)
     if not MINIMUM_WORK <= work <= MAXIMUM_WORK:
         raise ValueError(f"work: must be {MINIMUM_WORK} to {MAXIMUM_WORK}, got {work}")
     salt, nonce = draw(16), draw(12)
@@ -59,22 +67,21 @@ def write_content(
     write_file(path, header + sealed, mode=PRIVATE, replace=replace)
 
 
-def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: str | None) -> bytes:
+def read_content(path: str | os.PathLike, *, kind: int, passphrase: str | None) -> bytes:
     """Read the content of a secret file."""
-    mode = os.stat(path).st_mode & 0o777
-    if mode & 0o077:
-        raise PermissionError(f"{path}: mode must let nobody else read a secret, as 600 does, got {mode:o}")
     size = os.stat(path).st_size
     if size > MAXIMUM_BYTES:
         raise FormatError(f"{path}: must be at most {MAXIMUM_BYTES} bytes, got {size}")
     blob = pathlib.Path(path).read_bytes()
     if len(blob) < _HEADER.size or blob[:4] != MAGIC:
-        raise FormatError(f"{path}: must be a secret file of version {VERSION}, got another file")
+        raise FormatError(f"{path}: must hold {NAMES[kind]}, got another file")
+    mode = os.stat(path).st_mode & 0o777
+    if mode & 0o077:
+        raise PermissionError(f"{path}: mode must let nobody else read a secret, as 600 does, got {mode:o}")
     _, version, found, work, reserved, salt, nonce = _HEADER.unpack_from(blob)
-    if version != VERSION or reserved:
-        raise FormatError(f"{path}: must be a secret file of version {VERSION}, got version {version}")
-    if found != kind:
-        raise FormatError(f"{path}: must hold {name}, got kind {found}")
+    check_version(version, version=VERSION, name=f"{path}", remedy="make it anew by the `init` of whoever has it")
+    if found != kind or reserved:
+        raise FormatError(f"{path}: must hold {NAMES[kind]}, got {NAMES.get(found, f'kind {found}')}")
     if (passphrase is None) != (work == 0):
         raise FormatError(f"{path}: must be {'without' if passphrase is None else 'under'} a passphrase")
     # The cost comes from the file: without the bound a foreign file could ask for any amount of memory.
@@ -84,6 +91,14 @@ def read_content(path: str | os.PathLike, *, kind: int, name: str, passphrase: s
         with contextlib.suppress(InvalidTag):
             return AESGCM(_key(spelling, salt, work)).decrypt(nonce, blob[_HEADER.size :], blob[: _HEADER.size])
     raise IntegrityError(f"{path}: wrong passphrase, or the file was altered")
+
+
+def check_letters(passphrase: str) -> None:
+    """Refuse a passphrase that is soon guessed."""
+    # An accent that has no composed form is no letter of its own.
+    letters = sum(not unicodedata.combining(letter) for letter in unicodedata.normalize("NFC", passphrase))
+    if letters < MINIMUM_PASSPHRASE:
+        raise ValueError(f"passphrase: must be at least {MINIMUM_PASSPHRASE} letters, got {letters}")
 
 
 def spellings(passphrase: str | None) -> list[str | None]:

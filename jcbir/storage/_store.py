@@ -15,7 +15,7 @@ import secrets
 import sqlite3
 from collections.abc import Iterator
 
-from jcbir.errors import FormatError, KeyMismatchError
+from jcbir.errors import FormatError, KeyMismatchError, check_version
 from jcbir.protocol import wire
 from jcbir.protocol._digests import digest
 from jcbir.protocol._grants import WINDOW_SECONDS
@@ -125,8 +125,10 @@ def open_store(path: str | os.PathLike, *, card: Card | None = None, write: bool
             stack.enter_context(locked(root / LOCK, use="writes to this store"))
         database = stack.enter_context(contextlib.closing(connect(root / DATABASE, write=write)))
         meta = dict(database.execute("SELECT name, value FROM meta"))
-        if meta.get("version") != bytes([VERSION]):
-            raise FormatError(f"{path}: not a store of version {VERSION}")
+        check_version(
+            int.from_bytes(meta.get("version", b"")), version=VERSION, name=f"{path}",
+            remedy="begin an empty store, and let the owner publish anew",
+        )  # fmt: skip
         held = read_plain(wire.CARD, meta["card"], name="card")
         if card is not None and card != held:
             raise KeyMismatchError(

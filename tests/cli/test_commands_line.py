@@ -1,8 +1,10 @@
 """The line itself: parser, statuses, streams, what loads; and the commands of store, cost and weights."""
 
+import functools
 import importlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -30,7 +32,7 @@ def test_every_command_has_its_function_and_its_help(capsys):
     for place in options.FUNCTIONS.values():
         module, function = place.split(":")
         assert callable(getattr(importlib.import_module(f"jcbir.cli.{module}"), function))
-    groups = {"owner": 13, "user": 5, "cloud": 2, "authority": 2, "serve": 2, "store": 4, "weights": 4}
+    groups = {"owner": 14, "user": 5, "cloud": 2, "authority": 2, "serve": 2, "store": 4, "weights": 4}
     assert sum(groups.values()) + 3 == len(options.FUNCTIONS)
     for words in ([], *([group] for group in groups), ["owner", "publish"], ["user", "query"], ["cost"], ["demo"]):
         with pytest.raises(SystemExit) as end:
@@ -71,24 +73,59 @@ def test_no_help_shows_the_type_of_nothing(capsys):
     assert "--tyro-print-completion" in printed and "--version" in printed
 
 
-@pytest.mark.parametrize("module", ["tyro", "jcbir.cli.options", "jcbir.cli.cost"])
-def test_an_interruption_while_loading_is_one_line(module):
-    """Ctrl-C when the parser, the options or the command are only being imported."""
-    probe = f"""
-import builtins, sys
-load = builtins.__import__
-def interrupted(name, *more):
-    if name == {module!r} or {module!r} in sys.modules:
-        builtins.__import__ = load
-        raise KeyboardInterrupt
-    return load(name, *more)
-from jcbir.cli.main import main
-builtins.__import__ = interrupted
-sys.argv = ['jcbir', 'cost']
-main()
+INTERRUPTED = """
+import os, runpy, signal, sys
+module, sys.argv[1:] = sys.argv[1], sys.argv[2:]
+def interrupt(event, arguments):
+    if event == "import" and arguments[0] == module:
+        os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(interrupt)
+runpy.run_module("jcbir", run_name="__main__", alter_sys=True)
 """
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True)
+"""Ctrl-C when a module begins to be loaded."""
+
+
+def interrupt_at(module, *words, **more):
+    return subprocess.run([sys.executable, "-c", INTERRUPTED, module, *words], capture_output=True, text=True, **more)
+
+
+@pytest.mark.parametrize(
+    "module", ["jcbir.cli", "jcbir.cli.main", "tyro", "jcbir.cli.options", "rich",
+               "numpy", "jax", "jax._src.lax", "jcbir.paillier.secret"],
+)  # fmt: skip
+def test_an_interruption_while_loading_is_one_line(module):
+    found = interrupt_at(module, "cost")
     assert (found.returncode, found.stdout, found.stderr) == (130, "", "jcbir: interrupted\n")
+
+
+def test_an_interruption_on_the_way_out_is_one_line():
+    found = interrupt_at("jcbir.cli.exit_codes", "cost", "--images", "0", "--json")
+    assert (found.returncode, found.stderr) == (130, "jcbir: interrupted\n")
+    assert json.loads(found.stdout) == {"error": "interrupted", "reason": "interrupted"}
+
+
+def test_an_interrupted_command_waits_for_no_thread():
+    probe = """
+import sys, threading
+from jcbir import __main__ as program
+from jcbir.cli import cost
+def interrupted(command, console):
+    threading.Thread(target=threading.Event().wait).start()
+    raise KeyboardInterrupt
+cost.predict = interrupted
+sys.argv = ["jcbir", "cost", "--json"]
+program.main()
+"""
+    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=120)
+    assert (found.returncode, found.stderr) == (130, "jcbir: interrupted\n")
+    assert json.loads(found.stdout)["error"] == "interrupted"
+
+
+def test_who_ignores_interruptions_goes_on():
+    """As what a shell that is not interactive starts in the background."""
+    ignore = functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN)
+    found = interrupt_at("jcbir.cli.main", "version", preexec_fn=ignore)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "jcbir 0.1.0\n", "")
 
 
 def test_a_port_in_use_is_found_before_anything_is_read(capsys):
@@ -150,11 +187,12 @@ def test_progress_is_told_where_there_is_no_terminal(capsys, monkeypatch):
     assert capsys.readouterr().err == "publish: 3 of 10 after 0 s, 3.0/s, 2 s left\n"
 
 
-@pytest.mark.parametrize("words", [["owner", "init", "x", "--json"], ["--json"], ["no", "such", "--json"]])
-def test_arguments_that_do_not_parse_are_an_error_in_json_too(words, capsys):
+def test_arguments_that_do_not_parse_are_an_error_in_json_too(capsys):
     with pytest.raises(SystemExit) as end:
-        cli.run_command(words)
+        cli.run_command(["owner", "init", "x", "--json"])
     assert end.value.code == 2 and json.loads(capsys.readouterr().out)["error"] == "mistake"
+    for words in (["--json"], ["no", "such", "--json"], ["owner", "--json"]):
+        assert run(capsys, *words[:-1], status=2)["error"] == "mistake"
 
 
 def test_version_as_json(capsys):

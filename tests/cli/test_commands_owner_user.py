@@ -151,6 +151,83 @@ def test_captions_are_a_file_of_two_columns(capsys, tmp_path, found, content, sa
     assert said in refused["reason"]
 
 
+def captions_found(capsys, photograph, out):
+    answer = run(capsys, "user", "query", photograph, "--top", "9", "--cloud", "https://cloud", "--out", out)
+    return {match["name"]: match["caption"] for match in answer["queries"][0]["matches"]}
+
+
+def test_captions_of_published_photographs_change(capsys, tmp_path, found, services):
+    album = write_photographs(tmp_path / "album", 3)
+    (tmp_path / "captions.csv").write_text("a000.png,the first\na001.png,the second\n")
+    publish = ("owner", "publish", "album", "--captions", "captions.csv")
+    run(capsys, *publish, *ADDRESSES)
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "gift")
+    run(capsys, "user", "join", "gift", "--fingerprint", found["fingerprint"])
+    before = services.living()
+
+    # What the photographs were published from is not needed: the cloud has them.
+    album.rename(tmp_path / "elsewhere")
+    change = ("owner", "caption", "a000.png", " Anna, at last ", "a001.png", "", "a002.png", "", *ADDRESSES)
+    assert run(capsys, *change, "--dry-run")["sent"] == 0
+    changed = run(capsys, *change)
+    assert {row["path"]: row["caption"] for row in changed["captions"]} == {"a000.png": "Anna, at last", "a001.png": ""}
+    assert (changed["unchanged"], changed["waiting"]) == (1, 0) and services.living() == before
+    listed = {row["path"]: row["caption"] for row in run(capsys, "owner", "list")["photographs"]}
+    told = {"a000.png": "Anna, at last", "a001.png": "", "a002.png": ""}
+    assert listed == told == captions_found(capsys, "elsewhere/a000.png", "results")
+
+    # A table that says otherwise changes them too; so does it for photographs that have moved.
+    (tmp_path / "captions.csv").write_text("a000.png,the first again\n")
+    publish = ("owner", "publish", "elsewhere", "--captions", "captions.csv")
+    assert run(capsys, *publish, "--dry-run")["captions_changed"] == 1
+    record = run(capsys, *publish, *ADDRESSES)
+    assert (record["published"], record["already"], record["moved"], record["captions_changed"]) == (0, 3, 3, 1)
+    assert run(capsys, *publish, *ADDRESSES)["captions_changed"] == 0
+    told["a000.png"] = "the first again"
+    rows = run(capsys, "owner", "list")["photographs"]
+    assert {row["path"]: row["caption"] for row in rows} == told == captions_found(capsys, "elsewhere/a001.png", "more")
+    assert {row["root"] for row in rows} == {str(tmp_path / "elsewhere")}
+
+    # A new epoch has the words and the places of the old one.
+    run(capsys, "owner", "rekey", *ADDRESSES)
+    assert [{**row, "image_id": ""} for row in run(capsys, "owner", "list")["photographs"]] == [
+        {**row, "image_id": ""} for row in rows
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [((), "at least one photograph and its caption"), (("nowhere.png", "x"), "must each be one that is published"),
+     (("a000.png", "x" * 65536), "caption: must be at most 65535 bytes")],
+)  # fmt: skip
+def test_captions_that_are_none(capsys, tmp_path, found, services, words, said):
+    run(capsys, "owner", "publish", write_photographs(tmp_path / "album", 1), *ADDRESSES)
+    assert said in run(capsys, "owner", "caption", *words, *ADDRESSES, status=2)["reason"]
+    assert "cloud: must be an address" in run(capsys, "owner", "caption", "a000.png", "x", status=2)["reason"]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 2, 3])
+def test_a_change_of_captions_goes_on_where_it_was_interrupted(capsys, tmp_path, found, services, monkeypatch, stop):
+    """Its orders are committed together: at no moment is a photograph withdrawn for good."""
+    run(capsys, "owner", "publish", write_photographs(tmp_path / "album", 2), *ADDRESSES)
+    before, send, left = services.living(), services.send_order, [stop]
+
+    def falter(url, message):
+        if not left[0]:
+            raise ConnectionError(f"{url}: nobody answers")
+        left[0] -= 1
+        send(url, message)
+
+    monkeypatch.setattr(sys.modules["jcbir.service.client"], "send_order", falter)
+    change = ("owner", "caption", "a000.png", "other", *ADDRESSES)
+    stopped = run(capsys, *change, status=4)
+    assert "the same command goes on" in stopped["reason"]
+    monkeypatch.setattr(sys.modules["jcbir.service.client"], "send_order", send)
+    assert run(capsys, *change)["waiting"] == 0 and services.living() == before
+    assert run(capsys, "owner", "list")["photographs"][0]["caption"] == "other"
+
+
 def test_a_caption_of_no_photograph_is_named(capsys, tmp_path, found):
     write_photographs(tmp_path / "album", 1)
     (tmp_path / "captions.csv").write_text("a000.png,here\n\nb\\none.png,nowhere\n")
@@ -303,7 +380,7 @@ def test_withdraw_by_path_and_by_pseudonym(capsys, tmp_path, found, services):
     done = run(capsys, "owner", "withdraw", "album/a000.png", ids["a002.png"], *ADDRESSES)
     assert (len(done["withdrawn"]), done["in_collection"], done["sent"]) == (2, 2, 4)
     assert services.living() == {ids["a001.png"], ids["a003.png"]}
-    assert "got 0 called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
+    assert "got none called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"two\nlines.jpg", b"[red] old [b].jpg", "e\u0301.jpg".encode()])

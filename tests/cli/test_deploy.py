@@ -9,21 +9,16 @@ import shutil
 import subprocess
 
 import pytest
-import tyro
 import yaml
 
-from jcbir.cli import options, settings
+from jcbir.cli import options
+from jcbir.cli.main import parse
 from jcbir.cli.serve_cloud import read_limits
 from jcbir.service import authority, cloud, serving
 from jcbir.service._telemetry import HELP
 
 ROOT = pathlib.Path(__file__).parents[2]
 DEPLOY = ROOT / "docs" / "deploy"
-STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
-
-
-def parsed(words):
-    return tyro.cli(options.Command, args=settings.complete(words), config=STYLE).command
 
 
 def here(words):
@@ -34,7 +29,7 @@ def here(words):
 @pytest.mark.parametrize("side", ["cloud", "authority"])
 def test_the_containers_start_what_parses(side):
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    command = parsed(here(services[side]["command"]))
+    command = parse(here(services[side]["command"]))
     assert command.listen.host == "0.0.0.0" and command.listen.certificate and command.connections.drain_seconds == 30
     mounted = {volume.split(":")[1] for volume in services[side]["volumes"]}
     assert {"/data", "/run/jcbir", services[side]["command"][-1]} <= mounted
@@ -47,7 +42,7 @@ def test_the_containers_start_what_parses(side):
 def test_the_units_start_what_parses_and_verify(side, tmp_path):
     unit = (DEPLOY / f"jcbir-{side}.service").read_text()
     words = re.search(r"ExecStart=\S+ (.*)", unit)[1].split()
-    assert str(parsed(here(words)).passphrase_file) == "%d/passphrase"
+    assert str(parse(here(words)).passphrase_file) == "%d/passphrase"
     if shutil.which("systemd-analyze") is None:
         pytest.skip("no systemd here")
     (tmp_path / f"jcbir-{side}.service").write_text(unit.replace("/opt/jcbir/bin/jcbir", "/bin/true"))
@@ -59,7 +54,7 @@ def test_the_units_start_what_parses_and_verify(side, tmp_path):
 
 def test_what_the_files_call_defaults_are_the_defaults():
     for side, given in (("cloud", options.ServeCloud), ("authority", options.ServeAuthority)):
-        command = parsed(["serve", side, "--config", str(DEPLOY / f"{side}.toml")])
+        command = parse(["serve", side, "--config", str(DEPLOY / f"{side}.toml")])
         fields = {field.name: field.default for field in dataclasses.fields(given)}
         assert command.limits == fields["limits"] and command.connections == fields["connections"]
 
@@ -95,7 +90,7 @@ def test_the_board_is_json_with_a_panel_for_each_place():
 
 def test_the_image_holds_the_package_and_no_secret():
     lines = (ROOT / "Dockerfile").read_text().splitlines()
-    assert [line for line in lines if line.startswith(("USER", "ENTRYPOINT"))] == ["USER jcbir", 'ENTRYPOINT ["jcbir"]']
+    assert [line for line in lines if line.startswith(("USER", "ENTRYPOINT"))] == ["USER 10001", 'ENTRYPOINT ["jcbir"]']
     copied = {word for line in lines if line.startswith("COPY") and "--from" not in line for word in line.split()[1:-1]}
     assert copied == {"pyproject.toml", "README.md", "LICENSE", "NOTICE", "jcbir"}
     assert {f"!{name}" for name in copied} <= set((ROOT / ".dockerignore").read_text().splitlines())

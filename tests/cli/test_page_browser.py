@@ -131,6 +131,17 @@ def test_a_day_with_a_private_collection(capsys, chromium, services, album, aske
         expect(tab.locator("#status")).to_have_text("Published 60 photographs")
         assert len(list((tmp_path / "jcbir-album").iterdir())) == 60
 
+        # Captions, by the keyboard; Escape leaves them as they are.
+        for key, words in (("Escape", ""), ("Enter", "The first of all"), ("Enter", "The first of sixty")):
+            tab.locator(".photograph input").first.check()
+            tab.get_by_role("button", name="Captions 1").click()
+            tab.get_by_role("dialog").get_by_role("textbox").fill(words or "not to be kept")
+            tab.keyboard.press(key)
+            expect(tab.locator(".photograph").first.locator(".caption")).to_have_count(1 if words else 0)
+            if words:
+                expect(tab.locator("#status")).to_have_text("Changed 1 caption")
+                expect(tab.locator(".photograph").first).to_contain_text(words)
+
         run(capsys, "user", "init")
         tab.get_by_text("Admit someone").click()
         tab.locator("#enrollment").set_input_files(tmp_path / "jcbir-user" / "enrollment.jcbir")

@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
-import tyro
 from command_world import run, write_network
 from hypothesis import given, strategies as st
 
 from jcbir.cli import network, options, settings
+from jcbir.cli.main import parse
 from jcbir.errors import FormatError
 from jcbir.hashing import hash_images
 from jcbir.models import attach_head, imagenet_resnet50
 from jcbir.storage._files import file_digest
 
-STYLE = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.FlagCreatePairsOff)
 QUERY = ("user", "query", "a.png")
 CLOUD = ("serve", "cloud", "--card", "c", "--store", "s", "--authority", "https://a")
 
@@ -26,29 +25,25 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def parsed(*words):
-    return tyro.cli(options.Command, args=settings.complete(words), config=STYLE).command
-
-
 def test_the_line_wins_over_the_environment_and_the_environment_over_the_file(folder, monkeypatch):
     (folder / "jcbir.toml").write_text(
         'cloud = "https://file"\nauthority = "https://authority"\ntimeout = 5\n'
         "[user]\ntop = 3\n[user.query]\ntop = 4\ninsecure_http = true\n"
         "[owner]\nhome = 'mine'\n[owner.init]\nbits = 32\n"
     )
-    query = parsed(*QUERY)
+    query = parse(QUERY)
     assert (query.cloud, query.top, query.timeout, query.insecure_http) == ("https://file", 4, 5.0, True)
     monkeypatch.setenv("JCBIR_CLOUD", "https://environment")
-    assert parsed(*QUERY).cloud == "https://environment"
-    assert parsed(*QUERY, "--cloud", "https://line", "--top=9").cloud == "https://line"
-    assert parsed(*QUERY, "--cloud", "https://line", "--top=9").top == 9
-    publish = parsed("owner", "publish", "album")
+    assert parse(QUERY).cloud == "https://environment"
+    assert parse([*QUERY, "--cloud", "https://line", "--top=9"]).cloud == "https://line"
+    assert parse([*QUERY, "--cloud", "https://line", "--top=9"]).top == 9
+    publish = parse(["owner", "publish", "album"])
     assert publish.links == options.Links(cloud="https://environment", authority="https://authority", timeout=5.0)
     assert str(publish.place.home) == "mine"
     identities = ("--cloud-identity", "c", "--authority-identity", "a")
-    assert parsed("owner", "init", "photos", *identities).bits == 32
+    assert parse(["owner", "init", "photos", *identities]).bits == 32
     # A service is no caller: its certificate is its own.
-    assert parsed(*CLOUD).authority == "https://a" and parsed(*CLOUD).listen.certificate is None
+    assert parse(CLOUD).authority == "https://a" and parse(CLOUD).listen.certificate is None
 
 
 @pytest.mark.parametrize(
@@ -63,14 +58,14 @@ def test_the_line_wins_over_the_environment_and_the_environment_over_the_file(fo
 def test_what_is_no_option_is_named(folder, capsys, text, reason):
     (folder / "jcbir.toml").write_text(text)
     with pytest.raises(ValueError, match=reason):
-        settings.complete(QUERY)
+        parse(QUERY)
     assert run(capsys, *QUERY, status=2)["error"] == "mistake"
 
 
 def test_only_a_clear_yes_allows_plain_http(monkeypatch, capsys):
     for value, allowed in (("1", True), ("YES", True), ("0", False), ("off", False), ("False", False)):
         monkeypatch.setenv("JCBIR_INSECURE_HTTP", value)
-        assert parsed(*QUERY).insecure_http is allowed
+        assert parse(QUERY).insecure_http is allowed
     monkeypatch.setenv("JCBIR_INSECURE_HTTP", "nope")
     assert "JCBIR_INSECURE_HTTP: must be one of 1, true" in run(capsys, *QUERY, status=2)["reason"]
 
@@ -78,29 +73,54 @@ def test_only_a_clear_yes_allows_plain_http(monkeypatch, capsys):
 def test_a_file_that_is_no_toml_is_named(folder):
     (folder / "jcbir.toml").write_text("cloud = ")
     with pytest.raises(FormatError, match=r"jcbir\.toml: must be TOML"):
-        settings.complete(QUERY)
+        parse(QUERY)
     # Who asks for help gets it.
-    assert settings.complete(["user", "query", "--help"]) == ["user", "query", "--help"]
+    assert settings.complete(["user", "query", "--help"], options.UserQuery) == ["user", "query", "--help"]
 
 
 def test_a_service_takes_its_options_from_a_file(folder):
     (folder / "cloud.toml").write_text(
         "most-pending = 7\nclient_rate = [0, 0]\nport = 9\ndrain-seconds = 3\nauthority = 'https://other'\n"
     )
-    command = parsed(*CLOUD, "--config", "cloud.toml", "--port", "10")
+    command = parse([*CLOUD, "--config", "cloud.toml", "--port", "10"])
     assert (command.limits.most_pending, command.limits.client_rate) == (7, (0.0, 0.0))
     assert (command.listen.port, command.connections.drain_seconds, command.authority) == (10, 3, "https://a")
-    assert parsed(*CLOUD, "--config=cloud.toml").limits.most_pending == 7
+    assert parse([*CLOUD, "--config=cloud.toml"]).limits.most_pending == 7
     (folder / "cloud.toml").write_text("most-waiting = 7\n")
     with pytest.raises(ValueError, match=r"cloud\.toml: in it must be options.*got 'most-waiting'"):
-        settings.complete([*CLOUD, "--config", "cloud.toml"])
+        parse([*CLOUD, "--config", "cloud.toml"])
     with pytest.raises(FileNotFoundError, match="config: must be a TOML file"):
-        settings.complete([*CLOUD, "--config", "no.toml"])
+        parse([*CLOUD, "--config", "no.toml"])
 
 
 @given(st.lists(st.text(alphabet="ab-=", max_size=6), max_size=5))
 def test_without_settings_a_line_is_what_was_typed(words):
-    assert settings.complete(words) == list(words)
+    assert settings.complete(["user", "query", *words], options.UserQuery) == ["user", "query", *words]
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "record"),
+    [
+        (["owner", "publish", "x"], 2, options.OwnerPublish),
+        (["cost"], 1, options.Cost),
+        (["cost", "cost"], 1, options.Cost),
+        (["owner", "--help"], 1, options.Owner),
+        (["-h"], 0, None),
+        (["--tyro-print-completion", "bash"], 0, None),
+    ],
+)
+def test_the_first_words_name_the_command(words, named, record):
+    assert settings.find_command(words) == (named, record)
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "got"),
+    [(["ownr"], "owner", "ownr"), (["owner", "x", "y"], "publish", "x"), (["user"], "query", "nothing"),
+     ([], "user", "nothing"), (["--json"], "store", "--json"), (["owner", "--json"], "list", "--json")],
+)  # fmt: skip
+def test_what_is_no_command_is_told_the_commands(words, command, got):
+    with pytest.raises(ValueError, match=rf"command: must be one of .*\b{command}\b.*, got {got};"):
+        settings.find_command(words)
 
 
 def test_every_command_has_options_of_its_own_names():

@@ -102,6 +102,7 @@ TOY_KEYS = KeyKind(
     blinder_bytes=lambda public: SEED_BYTES,
     blinders=draw_seeds,
     encrypt=encrypt_query,
+    example=lambda *, bits, code_bits: ToyPublic("00" * 32),
 )
 TOY_SECRET_KEYS = SecretKeyKind(
     name="toy",

@@ -41,7 +41,7 @@ def test_altered_or_of_another_version(tmp_path):
     write_identity(path, identity, side="cloud", passphrase=None, draw=secrets.token_bytes)
     good = path.read_bytes()
     path.write_bytes(good[:4] + b"\x01" + good[5:])
-    with pytest.raises(FormatError, match="version 2, got version 1"):
+    with pytest.raises(FormatError, match="must be of version 2, got 1"):
         read_identity(path, side="cloud", passphrase=None)
     path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with pytest.raises(IntegrityError):

@@ -144,14 +144,6 @@ def test_one_journal_one_process(tmp_path):
         pass
 
 
-def test_a_journal_of_another_version(tmp_path):
-    world, path = make_world(), tmp_path / "journal"
-    with memory.open_journal(path, world.own.card) as journal:
-        journal.execute("UPDATE meta SET value = ? WHERE name = 'version'", [b"\x01"])
-    with pytest.raises(FormatError, match="journal of version 3"), memory.open_journal(path, world.own.card):
-        pass
-
-
 def test_budgets_hold_over_restarts_and_epochs(tmp_path):
     world, path = make_world(), tmp_path / "journal"
     me = new_user(world.own, queries_per_day=3, images_per_day=4)[0]

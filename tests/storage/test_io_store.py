@@ -403,13 +403,3 @@ except OSError as error:
     for folder in (path, path / disk.SEGMENTS):
         folder.chmod(0o755)
     assert run.stdout.split() == ["photos", "PermissionError"], run.stderr
-
-
-def test_a_store_of_another_version_says_so(tmp_path):
-    path = tmp_path / "store"
-    disk.create_store(path, make_world().own.card, unsafe_small=True)
-    with sqlite3.connect(path / disk.DATABASE) as database:
-        database.execute("UPDATE meta SET value = x'01' WHERE name = 'version'")
-    database.close()
-    with pytest.raises(FormatError, match="not a store of version 2"), disk.open_store(path):
-        pass

@@ -151,7 +151,12 @@ class _Page:
                 "waiting": len(pending(workspace.path)),
                 "grants": owner.grants_of(workspace),
                 "photographs": [
-                    {"image_id": image_id, "path": entry["path"], "root": entry.get("root", "")}
+                    {
+                        "image_id": image_id,
+                        "path": entry["path"],
+                        "root": entry.get("root", ""),
+                        "caption": entry.get("caption", ""),
+                    }
                     for image_id, entry in sorted(self.entries.items(), key=lambda pair: pair[1]["path"])
                 ],
                 "album": str(self.command.album),
@@ -294,6 +299,16 @@ def _withdraw(page: options.OwnerOpen, form: _Form) -> options.OwnerWithdraw:
     return options.OwnerWithdraw(form.texts("photographs"), place=page.place, links=page.links)
 
 
+def _caption(page: options.OwnerOpen, form: _Form) -> options.OwnerCaption:
+    """The photographs and their captions, in one order."""
+    photographs, texts = form.texts("photographs"), form.texts("captions")
+    if len(photographs) != len(texts):
+        raise ValueError(f"captions: must be one for each photograph, got {len(texts)} for {len(photographs)}")
+    return options.OwnerCaption(
+        tuple(zip(photographs, texts, strict=True)), place=page.place, links=page.links
+    )  # fmt: skip
+
+
 def _grant(page: options.OwnerOpen, form: _Form) -> options.OwnerGrant:
     """Into a folder of its own."""
     label = form.text("label")
@@ -327,6 +342,7 @@ def _send(page: options.OwnerOpen, form: _Form) -> options.OwnerSend:
 ORDERS: dict[str, tuple[Callable[[options.OwnerOpen, _Form], Any], Callable[..., None]]] = {
     "publish": (_publish, owner.publish),
     "withdraw": (_withdraw, owner.withdraw),
+    "caption": (_caption, owner.caption),
     "grant": (_grant, owner.grant),
     "revoke": (_revoke, owner.revoke),
     "rekey": (_rekey, owner.rekey),

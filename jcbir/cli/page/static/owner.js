@@ -1,7 +1,7 @@
 import { ask, bindClose, complain, confirmed, count, day, el, find, say, send, takeDrops } from "./page.js";
 
 const TITLES = {
-  publish: "Publishing", withdraw: "Withdrawing", grant: "Admitting", revoke: "Revoking", rekey: "Re-keying", send: "Sending",
+  publish: "Publishing", withdraw: "Withdrawing", caption: "Changing captions", grant: "Admitting", revoke: "Revoking", rekey: "Re-keying", send: "Sending",
 };
 const PAGE = 120;
 let state = null;
@@ -36,17 +36,20 @@ function photographItem(photograph) {
       showChosen();
     },
   });
-  return el("li", {}, el("label", { class: "photograph", title: `${photograph.root}/${name}` }, image, box, el("span", { class: "path" }, name)));
+  return el("li", {}, el("label", { class: "photograph", title: `${photograph.root}/${name}` }, image, box, el("span", { class: "path" }, name),
+    photograph.caption ? el("span", { class: "caption" }, photograph.caption) : null));
 }
 
 function showChosen() {
-  find("withdraw").disabled = chosen.size === 0 || working;
-  find("withdraw").textContent = chosen.size ? `Withdraw ${chosen.size}` : "Withdraw";
+  for (const [name, title] of [["caption", "Captions"], ["withdraw", "Withdraw"]]) {
+    find(name).disabled = chosen.size === 0 || working;
+    find(name).textContent = chosen.size ? `${title} ${chosen.size}` : title;
+  }
 }
 
 function showPhotographs() {
   const part = find("filter").value.toLowerCase();
-  const found = state.photographs.filter((each) => each.path.toLowerCase().includes(part));
+  const found = state.photographs.filter((each) => `${each.path}\n${each.caption}`.toLowerCase().includes(part));
   find("published-title").textContent = part
     ? `Published: ${found.length} of ${count(state.photographs.length, "photograph")}`
     : `Published: ${count(found.length, "photograph")}`;
@@ -127,6 +130,7 @@ const summaries = {
     (record.already ? `, ${record.already} were there already` : "") + (record.withdrawn ? `, withdrew ${record.withdrawn}` : "") +
     (record.skipped.length ? `, skipped ${record.skipped.length}` : ""),
   withdraw: (record) => `Withdrew ${count(record.withdrawn.length, "photograph")}`,
+  caption: (record) => `Changed ${count(record.captions.length, "caption")}`,
   grant: (record) => `Admitted ${record.label}`,
   revoke: (record) => `Revoked ${count(record.revoked.length, "grant")}`,
   rekey: (record) => `Re-keyed: epoch ${record.epoch}; all grants have ended`,
@@ -194,6 +198,32 @@ const takeFiles = (files) => work(async () => {
   await follow(notes);
 });
 
+/** Ask for the captions of the chosen photographs; those that are others now, by pseudonym. */
+function askCaptions() {
+  const dialog = find("captions");
+  const photographs = state.photographs.filter((each) => chosen.has(each.image_id));
+  const fields = photographs.map((each) => el("input", { value: each.caption, autocomplete: "off" }));
+  const rows = photographs.map((each, place) => el("label", { class: "row" },
+    el("img", { src: `thumbnails/${each.image_id}`, alt: "", loading: "lazy", onerror: (event) => event.target.remove() }),
+    el("span", { class: "field grow" }, each.path, fields[place])));
+  dialog.replaceChildren(el("form", { method: "dialog" },
+    el("h2", { id: "captions-title" }, `Captions of ${count(photographs.length, "photograph")}`),
+    el("p", { class: "quiet" }, "Users read them beside the photographs. The cloud sees which photographs are sealed anew, and no word."),
+    ...rows,
+    el("div", { class: "row" }, el("button", { value: "yes", class: "first" }, "Save captions"), el("button", { value: "no" }, "Cancel"))));
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((settle) => {
+    dialog.addEventListener("close", () => {
+      const saved = dialog.returnValue === "yes";
+      settle(photographs.flatMap((each, place) => {
+        const text = fields[place].value.trim();
+        return saved && text !== each.caption ? [[each.image_id, text]] : [];
+      }));
+    }, { once: true });
+  });
+}
+
 async function revoke(grant, name) {
   const text = `${name} gets no answer from now on. What they have already, only a re-key makes worthless.`;
   if (await confirmed(`Revoke ${name}?`, text, "Revoke")) await command("revoke", { grants: [grant.grant] });
@@ -219,6 +249,13 @@ find("place").addEventListener("submit", async (event) => {
 });
 find("filter").addEventListener("input", () => { most = PAGE; showPhotographs(); });
 find("more").addEventListener("click", () => { most += PAGE; showPhotographs(); });
+find("caption").addEventListener("click", async () => {
+  const changed = await askCaptions();
+  if (!changed.length) return;
+  chosen.clear();
+  find("published").focus();
+  await command("caption", { photographs: changed.map(([id]) => id), captions: changed.map(([, text]) => text) });
+});
 find("withdraw").addEventListener("click", async () => {
   const text = "They leave index and store, and no query finds them. Your own files stay where they are.";
   if (await confirmed(`Withdraw ${count(chosen.size, "photograph")}?`, text, "Withdraw")) {
