@@ -7,7 +7,6 @@ Kept free of JAX, like the decoder.
 """
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jcbir.data._decode import decode_whole, describe
+from jcbir.data._decode import JPEG_MARKER, decode_whole, describe
 from jcbir.errors import FormatError
 
 QUALITY = 92
@@ -25,7 +24,6 @@ QUALITY = 92
 
 # Frames, tables, scans and what is between them; neither APPn nor comments.
 _JPEG_KEPT = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 # Chunk to its most bytes: what is longer holds something else as well.
 _PNG_KEPT = {
     b"IHDR": 13, b"PLTE": 768, b"IEND": 0, b"tRNS": 256, b"cHRM": 32, b"gAMA": 4, b"sBIT": 4, b"sRGB": 1, b"cICP": 4,
@@ -170,7 +168,7 @@ def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Marker, all bytes and body of each segment; those of a scan go to the next marker."""
     place = 2
     while True:
-        found = _JPEG_MARKER.match(encoded, place)
+        found = JPEG_MARKER.match(encoded, place)
         if not found:
             raise FormatError(f"encoded: must be JPEG to its end, got no marker at byte {place}")
         marker, body = encoded[found.end() - 1], found.end() + 2
@@ -180,7 +178,7 @@ def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         end = found.end() + int.from_bytes(encoded[found.end() : body])
         if marker in (0x01, 0xD8) or end < body or end > len(encoded):
             raise FormatError(f"encoded: must be JPEG to its end, got marker {marker:#x} at byte {place}")
-        scan = _JPEG_MARKER.search(encoded, end) if marker == 0xDA else None
+        scan = JPEG_MARKER.search(encoded, end) if marker == 0xDA else None
         following = end if marker != 0xDA else scan.start() if scan else len(encoded)
         yield marker, encoded[place:following], encoded[body:end]
         place = following
