@@ -409,7 +409,7 @@ def test_a_large_photograph_is_scaled():
 
 
 def in_scans(count: int, *, between: bytes = b"") -> bytes:
-    """A JPEG whose last scan comes again and again, after bytes that libjpeg skips; scans in all, end marker included."""
+    """A JPEG whose last scan comes again and again, each after bytes that libjpeg skips."""
     whole = encode(Image.fromarray(gradient(24, 16, 1)[..., 0]), "JPEG", progressive=True)
     last = whole[whole.rindex(b"\xff\xda") : -2]
     return whole[:-2] + (between + last) * (count - whole.count(b"\xff\xda")) + whole[-2:]
