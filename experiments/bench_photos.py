@@ -51,7 +51,7 @@ class Photographs:
     sizes: tuple[int, ...] = (160, 224)
     processes: tuple[int, ...] = (0, 1)
     small: int = 64
-    camera: int = 64
+    camera: int = 48
     repeats: int = 2
 
 
