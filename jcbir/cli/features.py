@@ -16,9 +16,8 @@ from jaxtyping import Bool, Float, Float16, UInt8
 from jcbir.cli.hidden import Kind, read_hidden, write_hidden
 from jcbir.cli.network import LARGEST_BATCH, Parts
 from jcbir.cli.workspace import Workspace
-from jcbir.codes import binarize, pack, pairwise
+from jcbir.codes import binarize
 from jcbir.hashing import encode_images
-from jcbir.metrics import precision_at, tally
 from jcbir.models import Head, project_head
 
 KIND = Kind("features", b"JCBF", 1)
@@ -56,21 +55,25 @@ def kept_features(workspace: Workspace, parts: Parts) -> Iterator[Rows]:
             }
 
 
-def neighbors_kept(features: Float[np.ndarray, "n d"], codes: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, " n"]:
-    """For each photograph, the share of its five nearest by the cosine of features that are its five nearest by code.
+def nearness(features: Float[np.ndarray, "n d"], codes: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, "n 2"]:
+    """For each photograph, how much nearer to it than the average one its five nearest are, by code and by features.
 
-    Among photographs with equal codes it is the expected share.
+    Nearness is the cosine of features of length 1; where several codes are equally far, it is the expected one. Were
+    all codes alike, the first number would be 0; where a head keeps who is near, it is the second.
     """
-    cosines = features @ features.T
-    words = pack(codes)
-    distances = np.asarray(pairwise(words, words)).astype(np.int32)
-    # Itself comes last, and is nobody's neighbor.
+    signs = np.where(codes, np.float32(1), np.float32(-1))
+    cosines, distances = features @ features.T, codes.shape[1] - signs @ signs.T
+    # Itself is not among the others.
+    np.fill_diagonal(cosines, 0)
+    np.fill_diagonal(distances, np.inf)
+    average = cosines.sum(1) / (len(cosines) - 1)
+    last = np.partition(distances, NEAREST - 1, axis=1)[:, NEAREST - 1, None]
+    inside, tied = distances < last, distances == last
+    chance = (NEAREST - inside.sum(1)) / tied.sum(1)
+    by_code = ((inside * cosines).sum(1) + chance * (tied * cosines).sum(1)) / NEAREST
     np.fill_diagonal(cosines, -np.inf)
-    np.fill_diagonal(distances, codes.shape[1] + 1)
-    nearest = np.argpartition(-cosines, NEAREST, axis=1)[:, :NEAREST]
-    relevant = np.zeros(distances.shape, bool)
-    np.put_along_axis(relevant, nearest, True, axis=1)
-    return np.asarray(precision_at(tally(distances, relevant), top=NEAREST))
+    by_features = np.partition(cosines, -NEAREST, axis=1)[:, -NEAREST:].mean(1)
+    return np.stack([by_code - average, by_features - average], axis=1)
 
 
 def hash_rows(head: Head, rows: Mapping[str, Float16[np.ndarray, " d"]]) -> dict[str, Bool[np.ndarray, " k"]]:

@@ -465,11 +465,11 @@ def _compare(workspace: Workspace, parts: Parts, new: set[str], console: Command
     if fit.lost:
         note(
             console,
-            "warning: the hash head fits these photographs less well than earlier ones: of the five nearest to one it "
-            f"keeps {fit.new:.2f} near, before {fit.before:.2f}, and queries will find less; `jcbir owner rekey "
-            "--refit` fits it to all of them (a new epoch: grants end)",
+            "warning: the hash head fits these photographs less well than earlier ones: what it finds for them is "
+            f"{fit.new:.2f} as near as it could be, for earlier ones {fit.before:.2f}; `jcbir owner rekey --refit` "
+            "fits it to all of them (a new epoch: grants end)",
         )
-    return {"neighbors_kept": round(fit.new, 3), "neighbors_kept_before": round(fit.before, 3)}
+    return {"nearness": round(fit.new, 3), "nearness_before": round(fit.before, 3)}
 
 
 def _deliver(workspace: Workspace, links: dict[str, Carrier], console: CommandConsole) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jcbir.cli.console import Advance, printable
-from jcbir.cli.features import Rows, hash_rows, kept_features, make_features, neighbors_kept
+from jcbir.cli.features import Rows, hash_rows, kept_features, make_features, nearness
 from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names
 from jcbir.cli.network import LARGEST_BATCH, Parts, pixels_seen, whitening_of, write_network
 from jcbir.cli.outbox import post
@@ -50,8 +50,9 @@ JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 MOST_FITTED = 1000
 """Photographs that a hash head is fitted to at most, spread evenly over the folder."""
 
-STILL_FITS = 0.8
-"""A head fits new photographs while it keeps so much of the share of neighbors that it keeps of earlier ones."""
+STILL_FITS = 0.95
+"""A head fits new photographs while what it finds for them is so near, measured by what it finds for earlier ones:
+photographs of kinds that it was fitted to stay above, those of others fall below (`experiments.later_kinds`)."""
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
@@ -320,17 +321,15 @@ def write_parts(path: Path, parts: Parts, photographs: int) -> str:
 
 
 class Fit(NamedTuple):
-    """How well the head fits what was published now, beside what was published before: shares of neighbors kept.
+    """How near the photographs are that the head finds, as a share of how near they could be.
 
     Attributes:
-        new: of the photographs published now.
-        before: of those before.
-        compared: photographs that were looked at.
+        new: for those published now.
+        before: for those before.
     """
 
     new: float
     before: float
-    compared: int
 
     @property
     def lost(self) -> bool:
@@ -348,8 +347,9 @@ def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None
         return None
     features = np.stack([row for part in rows for row in part.values()]).astype(np.float32)
     codes = np.stack([code for part in rows for code in hash_rows(parts.head, part).values()])
-    kept = neighbors_kept(features, codes)
-    return Fit(float(kept[: len(rows[0])].mean()), float(kept[len(rows[0]) :].mean()), len(kept))
+    found = nearness(features, codes)
+    (new_code, new_best), (code, best) = (part.sum(0) for part in np.split(found, [len(rows[0])]))
+    return Fit(float(new_code / new_best), float(code / best))
 
 
 def publish_segment(

@@ -206,16 +206,16 @@ def test_features_are_the_owners_alone(capsys, tmp_path, found, services):
 def test_a_head_that_no_longer_fits_is_said(capsys, tmp_path, found, services, monkeypatch, still, warned):
     monkeypatch.setattr(publishing, "STILL_FITS", still)
     write_kinds(tmp_path / "album", 12, kinds=("red", "green"))
-    assert "neighbors_kept" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
+    assert "nearness" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
     write_kinds(tmp_path / "album", 23, kinds=("none", "none", "blue"))
     shutil.rmtree(tmp_path / "album" / "none")
-    assert "neighbors_kept" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
+    assert "nearness" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
     write_kinds(tmp_path / "album", 24, kinds=("red",), start=50)
     capsys.readouterr()
     assert run_command(["owner", "publish", "album", *ADDRESSES, "--json"]) == 0
     streams = capsys.readouterr()
     made = json.loads(streams.out)
-    assert 0 < made["neighbors_kept"] <= 1 and 0 < made["neighbors_kept_before"] <= 1
+    assert 0 < made["nearness"] <= 1 and 0 < made["nearness_before"] <= 1
     assert ("`jcbir owner rekey --refit`" in streams.err) == warned
 
 
