@@ -369,8 +369,6 @@ def rekey(
 ) -> None:
     links = command.links
     services: dict[str, bytes] = {}
-    if sum([command.fresh, command.refit, command.network is not None]) > 1:
-        raise ValueError("fresh, refit, network: must be given one at a time, got more")
     if command.cloud_identity is not None:
         services["cloud_key"], _ = read_public(command.cloud_identity, side="cloud")
     if command.authority_identity is not None:

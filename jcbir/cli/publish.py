@@ -341,15 +341,15 @@ def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None
     """Compare photographs published now, by SHA-256 of the file, with those before; None where either are few."""
     published = {entry["sha256"] for entry in published_names(workspace).values()}
     # Hashes: the first ones are as good as drawn.
-    chosen = [sorted(names)[:MOST_FITTED] for names in (published & new, published - new)]
-    rows = [published_features(workspace, parts, names) for names in chosen]
-    if min(map(len, rows)) < FEWEST:
+    first = [set(sorted(names)[:MOST_FITTED]) for names in (published & new, published - new)]
+    rows = published_features(workspace, parts, first[0] | first[1])
+    is_new = np.array([name in first[0] for name in rows])
+    if min(is_new.sum(), (~is_new).sum()) < FEWEST:
         return None
-    features = np.stack([row for part in rows for row in part.values()]).astype(np.float32)
-    codes = np.stack([code for part in rows for code in hash_rows(parts.head, part).values()])
-    found = nearness(features, codes)
-    (new_code, new_best), (code, best) = (part.sum(0) for part in np.split(found, [len(rows[0])]))
-    return Fit(float(new_code / new_best), float(code / best))
+    features = np.stack(list(rows.values())).astype(np.float32)
+    by_code, by_features = nearness(features, np.stack(list(hash_rows(parts.head, rows).values()))).T
+    new_share, share = (by_code[part].sum() / by_features[part].sum() for part in (is_new, ~is_new))
+    return Fit(float(new_share), float(share))
 
 
 def publish_segment(
