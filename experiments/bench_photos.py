@@ -50,9 +50,9 @@ class Photographs:
     where: At = PLACES
     sizes: tuple[int, ...] = (160, 224)
     processes: tuple[int, ...] = (0, 1)
-    small: int = 160
-    camera: int = 96
-    repeats: int = 3
+    small: int = 64
+    camera: int = 48
+    repeats: int = 2
 
 
 SCALES: dict[Scale, Photographs] = {

@@ -689,8 +689,14 @@ def values_at(tree: Any, path: list[str]) -> list[Any]:
 
 
 def hashing(reports: Reports, text: str) -> str:
-    """Hash centers, and linear heads on frozen features."""
-    return filled(text, {"centers": centers(reports["hash_centers"]), "heads": linear_heads(reports["heads"])})
+    """Hash centers, linear heads on frozen features, kinds that come later, and fine-tuning below the head."""
+    sections = {
+        "centers": centers(reports["hash_centers"]),
+        "heads": linear_heads(reports["heads"]),
+        "later": later_kinds(reports["later_kinds"]),
+        "tuned": tuned_heads(reports.get("tuned_heads")),
+    }
+    return filled(text, sections)
 
 
 LABEL_FREE = {
@@ -739,6 +745,57 @@ of imagenette one.
 {table(["label-free head", *sets], free)}
 
 {table([*header, "imagenette, 2,000", "distinct codes"], learned)}"""
+
+
+def later_kinds(report: Report) -> str:
+    """What later kinds lose, what a new head brings back, and what is measured of it."""
+    config, heads = report["config"], report["heads"]
+    columns = ("before", "later", "refitted", "refitted_before")
+
+    def pair(row: Report, when: str) -> str:
+        return f"{row['map'][when]:.3f}, {row['p_at_5'][when]:.3f}" if when in row["map"] else "-"
+
+    def least_and_most(values: list[float]) -> str:
+        return f"{min(values):.2f} to {max(values):.2f}"
+
+    found = [[name, *(pair(row, when) for when in columns)] for name, row in heads.items()]
+    seen = [
+        [name, *(least_and_most(row["nearness"][case]) for case in ("same", "few", "other", "few_other"))]
+        for name, row in heads.items()
+        if "nearness" in row
+    ]
+    header = ["head", "kinds that were there", "later kinds", "later kinds, refitted", "the others, refitted"]
+    cases = ["kinds that were there", "thirty of them", "later kinds", "thirty of them"]
+    known, seeds = config["known"], config["seeds"]
+    return f"""{report["convention"]}, and right ones among the first five; {known} kinds that were there, \
+{config["kinds"] - known} that came later, {seeds} choices of photographs.
+
+{table(header, found)}
+
+Nearness of new photographs as a share of that of earlier ones, over the choices:
+
+{table(["head", *cases], seen)}"""
+
+
+def tuned_heads(report: Report | None) -> str:
+    """`jcbir owner train --tune`, on the photographs that it keeps out."""
+    if report is None:
+        return "Not measured."
+    at, config = made(report), report["config"]
+    rows, first = [], next(iter(report["parts"].values()))
+    for part, found in report["parts"].items():
+        for name in ("trained", "label-free"):
+            figures = found["figures"][name]
+            cells = [f"{figures[key]:.3f}" for key in ("map", "p@5", "top-1")] + [str(figures["distinct codes"])]
+            alone = (
+                [f"{found['processor_seconds']:,.0f}", f"{found['megabytes']:.1f}"] if name == "trained" else ["", ""]
+            )
+            rows.append([f"`--tune {part}`" if name == "trained" else "", name, *cells, *alone])
+    said = f"""
+        {first["photographs"]} photographs of {first["classes"]} kinds to learn from, {first["kept_out"]} kept out;
+        {config["epochs"]} epochs, {config["size"]} px, {at["cores"]} cores, load average {at["load_at_start"]:.1f}."""
+    header = ["", "head", "mAP", "p@5", "top-1", "distinct codes", "processor seconds", "file, MB"]
+    return f"{prose(said)}\n\n{table(header, rows)}"
 
 
 def centers(report: Report) -> str:
@@ -1108,7 +1165,30 @@ training {bench["train_ratio_vs_torch"]:.2f} ({bench["train_cpu_ratio_vs_torch"]
 Peak memory of the largest training step: jcbir {bench["peak_mb"]["jcbir"]:,.0f} MB, PyTorch \
 {bench["peak_mb"]["torch"]:,.0f} MB."""
     sections = {"photographs": accuracy, "speed": speed, "layers": layer_table(layers)}
+    sections["files"] = from_files(reports.get("bench_photos"))
     return filled(text, sections | {"accelerator": backbones_on_gpu(reports.get("bench_backbone_gpu"))})
+
+
+def from_files(report: Report | None) -> str:
+    """Photographs a second from encoded file to features."""
+    if report is None:
+        return "Not measured."
+    at, config, sizes = made(report), report["config"], report["megabytes"]
+    contenders = list(report["rows"][0]["rates"])
+    rows = []
+    for row in report["rows"]:
+        rates = [row["rates"][name] for name in contenders]
+        cells = [f"{rate['per_second']:.1f} ({rate['per_processor_second']:.1f})" for rate in rates]
+        ours, *others = (rate["per_processor_second"] for rate in rates)
+        cells += [f"{ours / other:.2f}" for other in others]
+        rows.append([row["photographs"], str(row["size"]), str(row["processes"]), *cells])
+    versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
+    said = f"""
+        {at["cores"]} cores, load average {at["load_at_start"]:.1f} at the start; {versions}. `small`: {config["small"]}
+        JPEGs of 240 x 180 pixels, {1000 * sizes["small"]:.0f} kB each; `camera`: {config["camera"]} of 4000 x 3000,
+        {sizes["camera"]:.1f} MB. Batches of {report["batch"]}, medians of {config["repeats"]} turns."""
+    header = ["photographs", "px", "decoding processes", *contenders, *(f"to {name}" for name in contenders[1:])]
+    return f"{prose(said)}\n\n{table(header, rows)}"
 
 
 def backbones_on_gpu(gpu: Report | None) -> str:

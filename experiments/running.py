@@ -40,7 +40,8 @@ RESULTS = ROOT / "experiments" / "results"
 STAMP = "stamp.json"
 """Beside the modules of a copy: which commit it is of (`experiments.assets.stamp`)."""
 _INDIFFERENT = (
-    *("where", "source", "features", "images", "weights", "pictures", "published", "imagenette", "driver", "workers"),
+    *("where", "source", "features", "images", "weights", "pictures", "published"),
+    *("imagenette", "caltech", "driver", "workers"),
 )
 """Options that cannot change the results."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -56,8 +56,11 @@ def check_command(command: object) -> None:
             alone = command.fresh or command.dry_run
             if not alone and (command.links.cloud is None or command.links.authority is None):
                 raise ValueError("cloud, authority: rekey needs both addresses, unless --fresh leaves the two to you")
+            if sum([command.fresh, command.refit, command.network is not None]) > 1:
+                raise ValueError("fresh, refit, network: must be given one at a time, got more")
             _check_optional("cloud-identity", command.cloud_identity)
             _check_optional("authority-identity", command.authority_identity)
+            _check_optional("network", command.network)
         case options.UserInit() if (command.place.home / USER_KEYS).exists():
             home = str(command.place.home)
             raise FileExistsError(f"home: must be a folder without keys, got {home!r}, which has {USER_KEYS}")

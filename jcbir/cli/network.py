@@ -92,12 +92,34 @@ def write_network(path: str | os.PathLike, network: "models.Backbone", about: Ma
     return write_weights(path, variables, metadata={**network.description, **about})
 
 
-def load_unfitted(path: str | os.PathLike, *, sha256: str) -> "models.Backbone | None":
-    """The features of a network whose head `found_network` made; None of any other."""
+class Parts(NamedTuple):
+    """A hashing network as what it sees of a photograph, and what its head makes of that.
+
+    Attributes:
+        features: the network below the head.
+        head: linear, on its features.
+        fitted: whether the head has seen other than research photographs.
+        identity: SHA-256 of the network below the head.
+    """
+
+    features: "models.Backbone"
+    head: "models.Head"
+    fitted: bool
+    identity: str
+
+
+def load_parts(path: str | os.PathLike, *, sha256: str | None = None) -> Parts | None:
+    """Read a network whose head stands apart; None of any other."""
     variables, about = read_weights(path, sha256=sha256)
-    if about.get("head") != GENERAL:
+    if about.get("architecture") != "linear_head":
         return None
-    return models.restore(about["backbone"], models.widen(variables.get("backbone", {})))
+    below = variables.get("backbone", {})
+    digest = hashlib.sha256(json.dumps(about["backbone"], sort_keys=True).encode())
+    for name, leaf in flatten(below).items():
+        digest.update(name.encode() + b"\0" + np.ascontiguousarray(leaf).tobytes())
+    features = models.restore(about["backbone"], models.widen(below))
+    head = models.Head(**models.widen(variables["head"]))
+    return Parts(features, head, about.get("head") != GENERAL, digest.hexdigest())
 
 
 def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> "models.Backbone":

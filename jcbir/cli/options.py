@@ -339,6 +339,13 @@ class OwnerRekey:
     authority_identity: SomePath = None
     """`identity.public` of another authority; without it the old one stays."""
 
+    refit: bool = False
+    """Fit a label-free hash head to the photographs that are published now, and hash them all anew by it. Without this
+    codes stay as they are."""
+
+    network: SomePath = None
+    """Hash all photographs anew by this network of `jcbir owner train`: another head on the same network below it."""
+
     fresh: bool = False
     """Publish and send nothing: the new files go to a cloud and an authority begun anew by hand. For when the
     authority's old key may be in other hands: by it the new one would travel."""

@@ -3,7 +3,7 @@
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,21 +14,36 @@ import jax
 from jcbir.cli import options
 from jcbir.cli.checks import ADMISSION, SERVICE
 from jcbir.cli.console import CommandConsole, answer, date, note, printable, progress
-from jcbir.cli.network import SMALL_NETWORK, VOUCHER, found_network, keep_programs, load_network, load_unfitted, vouch
+from jcbir.cli.features import Rows
+from jcbir.cli.network import (
+    SMALL_NETWORK,
+    VOUCHER,
+    Parts,
+    found_network,
+    keep_programs,
+    load_network,
+    load_parts,
+    pixels_seen,
+    vouch,
+)
 from jcbir.cli.outbox import Carrier, ask_health, carriers, deliver, fetcher, pending, post
 from jcbir.cli.passphrase import authority_passphrase, read_passphrase
 from jcbir.cli.publish import (
     Terms,
     check_caption,
+    compare_fit,
     find_missing,
     fit_network,
+    hash_features,
+    hash_whole,
     publish_folder,
     published_names,
     read_captions,
     recaption,
+    unpublished_features,
     withdraw as withdraw_entries,
 )
-from jcbir.cli.rekey import discard_epoch, prepared_card, rekey_collection
+from jcbir.cli.rekey import EPOCH, discard_epoch, prepared_card, refitted, rekey_collection
 from jcbir.cli.training import train_network
 from jcbir.cli.workspace import (
     CARD,
@@ -127,10 +142,16 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
     terms = Terms(not command.no_names, not command.no_dates, captions, command.keep_metadata)
     keep_programs()
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
-        known: dict[str, Any] = {}
-        if not (command.dry_run or command.keep_network):
-            workspace, known = _fit(workspace, command.folder, console)
-        network = load_network(workspace.path / NETWORK, sha256=workspace.settings.network)
+        network, sha256 = workspace.path / NETWORK, workspace.settings.network
+        parts = load_parts(network, sha256=sha256)
+        if parts is None:
+            whole = load_network(network, sha256=sha256)
+            size, hash_squares = pixels_seen(whole), hash_whole(whole)
+        else:
+            kept = {} if command.dry_run else unpublished_features(workspace, parts)
+            if not (command.dry_run or command.keep_network):
+                workspace, parts = _fit(workspace, command.folder, parts, kept, terms, console)
+            size, hash_squares = pixels_seen(parts.features), hash_features(workspace, parts, kept)
         sent = 0
 
         def send(committed: Workspace) -> None:
@@ -143,7 +164,7 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             try:
                 send(workspace)
                 workspace, outcome = publish_folder(
-                    workspace, command.folder, network=network, known=known, terms=terms,
+                    workspace, command.folder, size=size, hash_squares=hash_squares, terms=terms,
                     segment=command.segment, dry_run=command.dry_run, send=send, advance=advance,
                 )  # fmt: skip
                 _note_skipped(outcome.skipped, console)
@@ -160,9 +181,10 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
                     send(workspace)
             except ConnectionError as error:
                 raise _interrupted(error, workspace, "the same command goes on") from None
+        compared = {} if parts is None or command.dry_run else _compare(workspace, parts, outcome.published, console)
         record = {
             "dry_run": command.dry_run,
-            "published": outcome.published,
+            "published": len(outcome.published),
             "already": outcome.already,
             "copies": outcome.copies,
             "moved": len(outcome.moved),
@@ -173,6 +195,7 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             "in_collection": len(workspace.owner.image_ids),
             "skipped": outcome.skipped,
             "reencoded": outcome.reencoded,
+            **compared,
             "sent": sent,
             "waiting": len(pending(workspace.path)),
         }
@@ -424,12 +447,13 @@ def rekey(
             rekeyed, sent = _begin_afresh(workspace, make(), second), 0
             note(console, "serve the new files with an empty store and journal; publish and grant again")
         else:
-            _check_going_on(workspace, command.modulus_bits)
+            _check_going_on(workspace, command)
             with carriers(links) as opened, fetcher(links) as fetch, progress(console, "rekey") as advance:
                 try:
                     rekeyed, sent = rekey_collection(
-                        workspace, make, carriers=opened, fetch=fetch, authority_passphrase=second, advance=advance
-                    )
+                        workspace, make, carriers=opened, fetch=fetch, authority_passphrase=second,
+                        write_other=_other_network(workspace, command, console), advance=advance,
+                    )  # fmt: skip
                 except ConnectionError as error:
                     raise _interrupted(error, workspace, "the same command goes on") from None
         record = {
@@ -469,21 +493,34 @@ def _opened(place: options.Place, passphrase: str | None = None) -> Any:
     return open_workspace(place.home, passphrase=found, work=keys.WORK)
 
 
-def _fit(workspace: Workspace, folder: Path, console: CommandConsole) -> tuple[Workspace, dict[str, Any]]:
-    """Fit a general hash head to the first photographs, while nobody hashes by it yet; their codes."""
-    if workspace.owner.image_ids or _read_grants(workspace):
-        return workspace, {}
-    features = load_unfitted(workspace.path / NETWORK, sha256=workspace.settings.network)
-    if features is None:
-        return workspace, {}
+def _fit(
+    workspace: Workspace, folder: Path, parts: Parts, kept: Rows, terms: Terms, console: CommandConsole
+) -> tuple[Workspace, Parts]:
+    """Fit a general hash head to the first photographs, while nobody hashes by it yet."""
+    if parts.fitted or workspace.owner.image_ids or _read_grants(workspace):
+        return workspace, parts
     with progress(console, "look at photographs") as advance:
-        workspace, known = fit_network(workspace, folder, features, advance=advance)
-    if known:
+        workspace, parts, count = fit_network(workspace, folder, parts, kept, terms=terms, advance=advance)
+    if count:
+        note(
+            console, f"hash head fitted to {count} of your photographs, without labels (--keep-network leaves it alone)"
+        )
+    return workspace, parts
+
+
+def _compare(workspace: Workspace, parts: Parts, new: set[str], console: CommandConsole) -> dict[str, float]:
+    """Whether the hash head fits what was published now; nothing where too few photographs could tell."""
+    fit = compare_fit(workspace, parts, new)
+    if fit is None:
+        return {}
+    if fit.lost:
         note(
             console,
-            f"hash head fitted to {len(known)} of your photographs, without labels (--keep-network leaves it as it is)",
+            "warning: the hash head fits these photographs less well than earlier ones: what it finds for them is "
+            f"{fit.new:.2f} as near as it could be, for earlier ones {fit.before:.2f}; `jcbir owner rekey --refit` "
+            "fits it to all of them (a new epoch: grants end)",
         )
-    return workspace, known
+    return {"nearness": round(fit.new, 3), "nearness_before": round(fit.before, 3)}
 
 
 def _deliver(workspace: Workspace, links: dict[str, Carrier], console: CommandConsole) -> int:
@@ -562,14 +599,33 @@ def _check_modulus_bits(workspace: Workspace, modulus_bits: int | None) -> None:
         raise ValueError(f"modulus_bits: must be left out for {kind} keys, got {modulus_bits}")
 
 
-def _check_going_on(workspace: Workspace, modulus_bits: int | None) -> None:
+def _other_network(
+    workspace: Workspace, command: options.OwnerRekey, console: CommandConsole
+) -> Callable[[Path], None] | None:
+    """What writes the network that the options ask for; None where the collection keeps its own."""
+    given = command.network
+    if given is not None:
+        return lambda path: write_file(path, given.read_bytes())
+
+    def write(path: Path) -> None:
+        note(console, f"hash head fitted to {refitted(workspace, path)} of your photographs, without labels")
+
+    return write if command.refit else None
+
+
+def _check_going_on(workspace: Workspace, command: options.OwnerRekey) -> None:
+    """Refuse what an interrupted rekey, which is gone on with, settled in another way."""
     prepared = prepared_card(workspace.path)
-    if modulus_bits is None or prepared is None or prepared.epoch <= workspace.owner.card.epoch:
+    if prepared is None or prepared.epoch <= workspace.owner.card.epoch:
         return
-    if prepared.public.key.bits != modulus_bits:
+    if command.modulus_bits is not None and prepared.public.key.bits != command.modulus_bits:
         raise ValueError(
             f"modulus_bits: an interrupted rekey has a key of {prepared.public.key.bits} bits; go on without the option"
         )
+    network = file_digest(workspace.path / EPOCH / NETWORK)
+    keeps = command.refit and network == workspace.settings.network
+    if keeps or (command.network is not None and network != file_digest(command.network)):
+        raise ValueError("refit, network: an interrupted rekey has another hash head; go on without the option")
 
 
 def _make_key(command: options.OwnerInit, bits: int, console: CommandConsole) -> Any:

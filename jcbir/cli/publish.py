@@ -14,24 +14,25 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, UInt8
 
 from jcbir.cli.console import Advance, printable
+from jcbir.cli.features import Rows, hash_rows, kept_features, make_features, nearness
 from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names
-from jcbir.cli.network import LARGEST_BATCH, pixels_seen, whitening_of, write_network
+from jcbir.cli.network import LARGEST_BATCH, Parts, pixels_seen, whitening_of, write_network
 from jcbir.cli.outbox import Fetch, post
 from jcbir.cli.reading import decoding_processes, prepare
 from jcbir.cli.workspace import NAMES, NETWORK, SETTINGS, Workspace, commit, write_settings
-from jcbir.codes import binarize, pack, unpack
-from jcbir.data import PictureFile, PublishedFile, Source, ahead, chunks, pictures_below, read_encoded
+from jcbir.codes import pack, unpack
+from jcbir.data import PictureFile, PublishedFile, ahead, pictures_below, read_encoded
 from jcbir.errors import FormatError
-from jcbir.hashing import encode_images, hash_images
+from jcbir.hashing import hash_images
 from jcbir.hashing.heads import FEWEST, fit_label_free
-from jcbir.models import Backbone, attach_head, project_head
+from jcbir.models import Backbone, attach_head
 from jcbir.protocol import owner as protocol
 from jcbir.protocol.owner import Owner
 from jcbir.ranking import SCHEMES, plan
@@ -54,6 +55,10 @@ JPEG_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif"}
 
 MOST_FITTED = 1000
 """Photographs that a hash head is fitted to at most, spread evenly over the folder."""
+
+STILL_FITS = 0.95
+"""A head fits new photographs while what it finds for them is so near, measured by what it finds for earlier ones:
+photographs of kinds that it was fitted to stay above, those of others fall below (`experiments.later_kinds`)."""
 
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
@@ -98,7 +103,7 @@ class Outcome:
     """What became of the files of a folder.
 
     Attributes:
-        published: new photographs.
+        published: SHA-256 of new photographs.
         already: published before.
         copies: of another file in the folder.
         segments: written by this run.
@@ -112,7 +117,7 @@ class Outcome:
         refused: paths of what was read and is no photograph, or no longer one.
     """
 
-    published: int = 0
+    published: set[str] = dataclasses.field(default_factory=set)
     already: int = 0
     copies: int = 0
     segments: int = 0
@@ -126,22 +131,23 @@ class Outcome:
     refused: set[str] = dataclasses.field(default_factory=set)
 
 
+HashSquares = Callable[[Mapping[str, UInt8[np.ndarray, "s s 3"]]], Mapping[str, Bool[np.ndarray, " k"]]]
+"""Codes of a few photographs, all by SHA-256 of the file."""
+
+
 def publish_folder(
     workspace: Workspace,
     folder: Path,
     *,
-    network: Backbone,
-    known: Mapping[str, Bool[np.ndarray, " k"]] = MappingProxyType({}),
+    size: int,
+    hash_squares: HashSquares,
     terms: Terms = DEFAULT_TERMS,
     segment: int | None = None,
     dry_run: bool = False,
     send: Callable[[Workspace], object] = lambda workspace: None,
     advance: Advance = lambda done, total: None,
 ) -> tuple[Workspace, Outcome]:
-    """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox.
-
-    `known` holds codes by SHA-256 of the file where there are some already.
-    """
+    """Publish the photographs of a folder that are new; `send` is called after each commit, to deliver the outbox."""
     most = segment or segment_length(workspace.owner, workspace.settings.schemes)
     listing, outcome, batch = pictures_below(folder), Outcome(), []
     files = listing.pictures
@@ -154,7 +160,8 @@ def publish_folder(
 
     def hash_batch() -> None:
         if not dry_run and len(codes) < len(batch):
-            codes.extend(_codes(batch[len(codes) :], network, known))
+            found = hash_squares({each.entry["sha256"]: each.squared for each in batch[len(codes) :]})
+            codes.extend(found[each.entry["sha256"]] for each in batch[len(codes) :])
 
     def settle(workspace: Workspace) -> Workspace:
         hash_batch()
@@ -166,13 +173,13 @@ def publish_folder(
                 [each.entry for each in batch],
             )
             outcome.segments += 1
-        outcome.published += len(batch)
+        outcome.published |= {each.entry["sha256"] for each in batch}
         batch.clear()
         codes.clear()
         return workspace
 
     # Closed at once where something fails or the owner interrupts: its processes end.
-    with contextlib.closing(_new_photographs(workspace, files, network, terms, outcome, advance)) as new:
+    with contextlib.closing(_new_photographs(workspace, files, size, terms, outcome, advance)) as new:
         for found in new:
             batch.append(found)
             if len(batch) - len(codes) >= LARGEST_BATCH:
@@ -186,6 +193,27 @@ def publish_folder(
     if outcome.moved and not dry_run:
         workspace = _note_moved(workspace, outcome.moved)
     return workspace, outcome
+
+
+def hash_whole(network: Backbone) -> HashSquares:
+    """Hash by a network whose head does not stand apart."""
+
+    def hash_squares(squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        codes = hash_images(network, np.stack(list(squares.values())), batch=LARGEST_BATCH)
+        return dict(zip(squares, codes, strict=True))
+
+    return hash_squares
+
+
+def hash_features(workspace: Workspace, parts: Parts, kept: Rows) -> HashSquares:
+    """Hash by features, of those at hand or else made now and kept on the disk."""
+
+    def hash_squares(squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        new = {name: square for name, square in squares.items() if name not in kept}
+        made = make_features(workspace, parts, new) if new else {}
+        return hash_rows(parts.head, {name: made[name] if name in made else kept.pop(name) for name in squares})
+
+    return hash_squares
 
 
 def to_photograph(file: PublishedFile, path: str, *, terms: Terms) -> Photograph:
@@ -222,48 +250,121 @@ def check_caption(caption: str) -> None:
         raise ValueError(f"caption: must be at most {MOST_CAPTION} bytes, got {len(caption.encode())}")
 
 
-def fit_network(
-    workspace: Workspace, folder: Path, features: Backbone, *, advance: Advance
-) -> tuple[Workspace, dict[str, Bool[np.ndarray, " k"]]]:
-    """Fit a label-free head to photographs of a folder and put it in place; their codes by SHA-256 of the file.
+def unpublished_features(workspace: Workspace, parts: Parts) -> Rows:
+    """What earlier runs have seen of photographs that are not published."""
+    return {
+        name: row
+        for piece in kept_features(workspace, parts)
+        for name, row in piece.items()
+        if protocol.pseudonym(workspace.owner, name) not in workspace.owner.image_ids
+    }
 
-    Fewer photographs than `FEWEST` leave the network as it is.
+
+def published_features(workspace: Workspace, parts: Parts, names: Iterable[str]) -> Rows:
+    """What was seen of photographs, by SHA-256 of their file, as far as it was kept."""
+    wanted = set(names)
+    return {name: row for piece in kept_features(workspace, parts) for name, row in piece.items() if name in wanted}
+
+
+def fit_network(
+    workspace: Workspace, folder: Path, parts: Parts, kept: Rows, *, terms: Terms = DEFAULT_TERMS, advance: Advance
+) -> tuple[Workspace, Parts, int]:
+    """Fit a label-free head to photographs of a folder and put it in place; the number of photographs, 0 for too few.
+
+    What is seen of them joins what is kept.
     """
     files = pictures_below(folder).pictures
     files = files[:: max(1, -(-len(files) // MOST_FITTED))]
-    names: dict[str, str] = {}
+    names: dict[str, None] = {}
+    waiting: deque[str] = deque()
+    squares: dict[str, np.ndarray] = {}
 
-    def read(position: int) -> bytes:
-        content = read_encoded(files[position].path)
-        names[files[position].id] = hashlib.sha256(content).hexdigest()
-        return content
+    def contents() -> Iterator[bytes]:
+        for number, file in enumerate(files):
+            advance(number, len(files))
+            try:
+                content = read_encoded(file.path)
+            except (ValueError, OSError):
+                # Named when it is to be published.
+                continue
+            name = hashlib.sha256(content).hexdigest()
+            if name not in names and name not in kept:
+                waiting.append(name)
+                yield content
+            names[name] = None
 
-    # What cannot be read is named when it is to be published.
-    source = Source(read, np.zeros(len(files), np.int32), tuple(file.id for file in files), ("",))
-    found: dict[str, np.ndarray] = {}
-    decoded = chunks(source, size=pixels_seen(features), count=LARGEST_BATCH, processes=decoding_processes(len(files)))
-    for chunk in decoded if files else ():
-        if len(chunk.split.images):
-            rows = encode_images(features, chunk.split.images, batch=LARGEST_BATCH)
-            found |= {names[identity]: row for identity, row in zip(chunk.split.ids, rows, strict=True)}
-        advance(chunk.stop, len(files))
-    if len(found) < FEWEST:
-        return workspace, {}
-    rows = np.stack(list(found.values()))
-    head = fit_label_free(jax.random.key(0), rows, bits=workspace.owner.card.bits, whitening=whitening_of(features))
-    codes = np.asarray(binarize(project_head(head, rows)))
+    def look() -> None:
+        kept.update(make_features(workspace, parts, squares))
+        squares.clear()
+
+    work = _preparing(workspace, pixels_seen(parts.features), terms)
+    with contextlib.closing(ahead(work, contents(), processes=decoding_processes(len(files)))) as prepared:
+        for _, found in prepared:
+            name = waiting.popleft()
+            if not isinstance(found, str):
+                squares[name] = found[1]
+            if len(squares) == LARGEST_BATCH:
+                look()
+    if squares:
+        look()
+    rows = {name: kept[name] for name in names if name in kept}
+    if len(rows) < FEWEST:
+        return workspace, parts, 0
+    fitted = refit(parts, rows)
     with TemporaryDirectory() as place:
         file = Path(place, NETWORK)
-        about = {"head": "label-free", "photographs": len(rows)}
-        settings = dataclasses.replace(
-            workspace.settings, network=write_network(file, attach_head(features, head), about)
-        )
+        settings = dataclasses.replace(workspace.settings, network=write_parts(file, fitted, len(rows)))
         writers = {
             NETWORK: partial(write_file, content=file.read_bytes()),
             SETTINGS: partial(write_settings, settings=settings),
         }
         workspace = commit(workspace, workspace.owner, writers)
-    return dataclasses.replace(workspace, settings=settings), dict(zip(found, codes, strict=True))
+    return dataclasses.replace(workspace, settings=settings), fitted, len(rows)
+
+
+def refit(parts: Parts, rows: Rows) -> Parts:
+    """Put a label-free head that is fitted to these features in the place of the head."""
+    features, bits = np.stack(list(rows.values())).astype(np.float32), parts.head.projection.shape[1]
+    head = fit_label_free(jax.random.key(0), features, bits=bits, whitening=whitening_of(parts.features))
+    return parts._replace(head=head, fitted=True)
+
+
+def write_parts(path: Path, parts: Parts, photographs: int) -> str:
+    """Write a network with a label-free head that was fitted to so many photographs; its SHA-256."""
+    about = {"head": "label-free", "photographs": photographs}
+    return write_network(path, attach_head(parts.features, parts.head), about)
+
+
+class Fit(NamedTuple):
+    """How near the photographs are that the head finds, as a share of how near they could be.
+
+    Attributes:
+        new: for those published now.
+        before: for those before.
+    """
+
+    new: float
+    before: float
+
+    @property
+    def lost(self) -> bool:
+        """Whether the head is no longer one for the whole collection."""
+        return self.new < STILL_FITS * self.before
+
+
+def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None:
+    """Compare photographs published now, by SHA-256 of the file, with those before; None where either are few."""
+    published = {entry["sha256"] for entry in published_names(workspace).values()}
+    # Hashes: the first ones are as good as drawn.
+    first = [set(sorted(names)[:MOST_FITTED]) for names in (published & new, published - new)]
+    rows = published_features(workspace, parts, first[0] | first[1])
+    is_new = np.array([name in first[0] for name in rows])
+    if min(is_new.sum(), (~is_new).sum()) < FEWEST:
+        return None
+    features = np.stack(list(rows.values())).astype(np.float32)
+    by_code, by_features = nearness(features, np.stack(list(hash_rows(parts.head, rows).values()))).T
+    new_share, share = (by_code[part].sum() / by_features[part].sum() for part in (is_new, ~is_new))
+    return Fit(float(new_share), float(share))
 
 
 def publish_segment(
@@ -409,7 +510,7 @@ def read_codes(entries: Sequence[Mapping[str, str]], *, bits: int) -> Bool[np.nd
 def _new_photographs(
     workspace: Workspace,
     files: Sequence[PictureFile],
-    network: Backbone,
+    size: int,
     terms: Terms,
     outcome: Outcome,
     advance: Advance,
@@ -456,12 +557,7 @@ def _new_photographs(
                 waiting.append({"sha256": name, **place})
                 yield content
 
-    work = partial(
-        prepare,
-        size=pixels_seen(network),
-        longest_side=workspace.settings.longest_side,
-        keep_metadata=terms.metadata,
-    )
+    work = _preparing(workspace, size, terms)
     for _, prepared in ahead(work, contents(), processes=decoding_processes(len(files))):
         entry = waiting.popleft()
         try:
@@ -484,15 +580,9 @@ def _new_photographs(
             outcome.copies += 1
 
 
-def _codes(
-    batch: Sequence[Unpublished], network: Backbone, known: Mapping[str, Bool[np.ndarray, " k"]]
-) -> Bool[np.ndarray, "n k"]:
-    new = [each for each in batch if each.entry["sha256"] not in known]
-    found = dict(known)
-    if new:
-        codes = hash_images(network, np.stack([each.squared for each in new]), batch=LARGEST_BATCH)
-        found |= {each.entry["sha256"]: code for each, code in zip(new, codes, strict=True)}
-    return np.stack([found[each.entry["sha256"]] for each in batch])
+def _preparing(workspace: Workspace, size: int, terms: Terms) -> Callable[[bytes], Any]:
+    """`prepare` as a collection has its photographs."""
+    return partial(prepare, size=size, longest_side=workspace.settings.longest_side, keep_metadata=terms.metadata)
 
 
 def _within(entry: Mapping[str, str], paths: set[str]) -> bool:

@@ -26,6 +26,14 @@ MAXIMUM_BYTES = 512 << 20
 MAXIMUM_PIXELS = 100_000_000
 """Most pixels that are decoded at once; a JPEG with more is read at a half, a quarter or an eighth of its size."""
 
+MOST_SCANS = 100
+"""Most scans of a JPEG that is decoded, as in libtiff: a progressive one has about ten, and each passes over the whole
+picture.
+"""
+
+JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
+"""A marker that begins a segment, with its fill bytes."""
+
 _IDENTIFIED_FIRST = 16 << 20
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
 _MEDIA_TYPES = {"HEIF": "image/heic", "MPO": "image/jpeg"}
@@ -79,7 +87,8 @@ def decode_image(encoded: bytes, *, size: int) -> UInt8[np.ndarray, "s s 3"]:
         sRGB, 0 to 255.
 
     Raises:
-        FormatError: the bytes are not a whole picture that Pillow (or `pillow-heif`) reads, or have too many pixels.
+        FormatError: the bytes are not a whole picture that Pillow (or `pillow-heif`) reads, or have too many pixels or
+            scans.
         ValueError: `size` is below 1.
 
     Example:
@@ -271,6 +280,8 @@ def _decode(
             warnings.simplefilter("ignore")
             with _open(io.BytesIO(encoded)) as opened:
                 size = opened.size
+                if encoded[:2] == b"\xff\xd8":
+                    _check_scans(encoded)
                 _draft(opened, draft(*size))
                 # Only once: Pillow's second `load` after an error is silent, and the picture black.
                 opened.load()
@@ -318,6 +329,18 @@ def _draft(opened: Image.Image, size: tuple[int, int]) -> None:
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAXIMUM_PIXELS:
         raise ValueError(f"{width} x {height} pixels, at most {MAXIMUM_PIXELS} are decoded")
+
+
+def _check_scans(encoded: bytes) -> None:
+    """Refuse a JPEG that would take minutes; what lies between two segments is skipped, as libjpeg does."""
+    scans, place = 0, 2
+    while (found := JPEG_MARKER.search(encoded, place)) and encoded[found.end() - 1] != 0xD9:
+        marker, place = encoded[found.end() - 1], found.end()
+        if marker not in (0x01, 0xD8):
+            place += max(2, int.from_bytes(encoded[place : place + 2]))
+        scans += marker == 0xDA
+    if scans > MOST_SCANS:
+        raise ValueError(f"JPEG in {scans} scans, at most {MOST_SCANS} are decoded")
 
 
 def _reason(error: Exception) -> str:

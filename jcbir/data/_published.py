@@ -7,7 +7,6 @@ Kept free of JAX, like the decoder.
 """
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from jcbir.data._decode import decode_whole, describe
+from jcbir.data._decode import JPEG_MARKER, decode_whole, describe
 from jcbir.errors import FormatError
 
 QUALITY = 92
@@ -25,7 +24,6 @@ QUALITY = 92
 
 # Frames, tables, scans and what is between them; neither APPn nor comments.
 _JPEG_KEPT = {*range(0xC0, 0xD0), 0xDA, 0xDB, 0xDC, 0xDD} - {0xC8}
-_JPEG_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
 # Chunk to its most bytes: what is longer holds something else as well.
 _PNG_KEPT = {
     b"IHDR": 13, b"PLTE": 768, b"IEND": 0, b"tRNS": 256, b"cHRM": 32, b"gAMA": 4, b"sBIT": 4, b"sRGB": 1, b"cICP": 4,
@@ -34,7 +32,16 @@ _PNG_KEPT = {
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _WEBP_KEPT = {b"VP8X", b"ICCP", b"ANIM", b"ANMF", b"ALPH", b"VP8 ", b"VP8L"}
 _WEBP_FRAME = {b"ALPH", b"VP8 ", b"VP8L"}
-_WEBP_EXIF, _WEBP_XMP = 0x08, 0x04
+_WEBP_PROFILE, _WEBP_EXIF, _WEBP_XMP = 0x20, 0x08, 0x04
+_JPEG_PROFILE, _JPEG_BODY = b"ICC_PROFILE\0", 65_533
+_PROFILE_BYTES = 1 << 20
+"""A longer profile in PNG is read by nobody: Pillow refuses the picture."""
+# What turns colors into others; description, copyright, makers and whatever else a program put beside it are not.
+_PROFILE_KEPT = {
+    *(f"{color}{kind}".encode() for color in "rgb" for kind in ("XYZ", "TRC")),
+    *(f"{way}{intent}".encode() for way in ("A2B", "B2A", "D2B", "B2D") for intent in range(4)),
+    *(b"kTRC", b"wtpt", b"bkpt", b"chad", b"cicp"),
+}
 
 
 class PublishedFile(NamedTuple):
@@ -57,8 +64,8 @@ def published_file(encoded: bytes, *, longest_side: int | None = None, keep_meta
     """Make the file that is published of a photograph.
 
     Place, time, camera, comments, thumbnails, second pictures and whatever else is not the picture stay behind;
-    orientation and color profile are kept. A picture that is larger than `longest_side`, or of another format than
-    JPEG, PNG and WebP, becomes a JPEG file, upright, in sRGB.
+    orientation is kept, and of a color profile what turns colors into others. A picture that is larger than
+    `longest_side`, or of another format than JPEG, PNG and WebP, becomes a JPEG file, upright, in sRGB.
 
     Args:
         encoded: the content of an image file.
@@ -150,27 +157,46 @@ def strip_metadata(encoded: bytes, *, orientation: int) -> bytes:
 
 def _strip_jpeg(encoded: bytes, orientation: int) -> bytes:
     """The first picture of a JPEG file up to its end marker."""
-    kept, tables = [encoded[:2]], []
+    kept, tables, profile = [encoded[:2]], [], []
     for marker, segment, body in _jpeg_segments(encoded):
         if marker == 0xE0 and body[:5] == b"JFIF\0" and len(body) >= 14 and len(kept) == 1:
             # Without its thumbnail: it may show what was cut away.
             kept.append(segment if len(body) == 14 else b"\xff\xe0\0\x10" + body[:12] + b"\0\0")
-        elif (marker == 0xE2 and body[:12] == b"ICC_PROFILE\0") or marker in _JPEG_KEPT or marker == 0xD9:
+        elif marker == 0xE2 and body.startswith(_JPEG_PROFILE):
+            profile.append(body)
+        elif marker in _JPEG_KEPT or marker == 0xD9:
             tables.append(segment)
         elif marker == 0xEE and body[:5] == b"Adobe" and len(body) >= 12:
             # How the colors are coded.
             tables.append(segment if len(body) == 12 else b"\xff\xee\0\x0e" + body[:12])
     if orientation != 1:
-        body = b"Exif\0\0" + _exif(orientation)
-        kept.append(b"\xff\xe1" + (2 + len(body)).to_bytes(2) + body)
-    return b"".join(kept + tables)
+        kept.append(_jpeg_segment(0xE1, b"Exif\0\0" + _exif(orientation)))
+    return b"".join(kept + _jpeg_profile(profile) + tables)
+
+
+def _jpeg_profile(bodies: list[bytes]) -> list[bytes]:
+    """The segments of a profile anew; none where one of them is missing."""
+    parts = sorted(bodies)
+    if not parts or parts[0][13:14] != bytes([len(parts) & 0xFF]):
+        return []
+    plain = _plain_profile(b"".join(part[14:] for part in parts))
+    most = _JPEG_BODY - 14
+    pieces = [plain[place : place + most] for place in range(0, len(plain), most)]
+    return [
+        _jpeg_segment(0xE2, _JPEG_PROFILE + bytes([number, len(pieces)]) + piece)
+        for number, piece in enumerate(pieces, 1)
+    ]
+
+
+def _jpeg_segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (2 + len(body)).to_bytes(2) + body
 
 
 def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Marker, all bytes and body of each segment; those of a scan go to the next marker."""
     place = 2
     while True:
-        found = _JPEG_MARKER.match(encoded, place)
+        found = JPEG_MARKER.match(encoded, place)
         if not found:
             raise FormatError(f"encoded: must be JPEG to its end, got no marker at byte {place}")
         marker, body = encoded[found.end() - 1], found.end() + 2
@@ -180,7 +206,7 @@ def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, bytes, bytes]]:
         end = found.end() + int.from_bytes(encoded[found.end() : body])
         if marker in (0x01, 0xD8) or end < body or end > len(encoded):
             raise FormatError(f"encoded: must be JPEG to its end, got marker {marker:#x} at byte {place}")
-        scan = _JPEG_MARKER.search(encoded, end) if marker == 0xDA else None
+        scan = JPEG_MARKER.search(encoded, end) if marker == 0xDA else None
         following = end if marker != 0xDA else scan.start() if scan else len(encoded)
         yield marker, encoded[place:following], encoded[body:end]
         place = following
@@ -196,12 +222,28 @@ def _strip_png(encoded: bytes, orientation: int) -> bytes:
         # A capital letter: without such a chunk the picture would be another one.
         if len(kind) < 4 or len(chunk) < 12 + length or (not known and kind[0] & 0x20 == 0):
             raise FormatError(f"encoded: must be PNG to its end, got chunk {kind!r} at byte {place}")
-        kept += [chunk] if known else []
+        if kind == b"iCCP":
+            kept += _png_profile(chunk[8:-4])
+        elif known:
+            kept.append(chunk)
         if kind == b"IHDR" and orientation != 1:
-            body = b"eXIf" + _exif(orientation)
-            kept.append((len(body) - 4).to_bytes(4) + body + zlib.crc32(body).to_bytes(4))
+            kept.append(_png_chunk(b"eXIf", _exif(orientation)))
         place += len(chunk)
     return b"".join(kept)
+
+
+def _png_profile(body: bytes) -> list[bytes]:
+    """The chunk of a profile anew, without the name that somebody gave it; none where it cannot be read."""
+    try:
+        unpacker = zlib.decompressobj()
+        plain = _plain_profile(unpacker.decompress(body[body.index(b"\0") + 2 :], _PROFILE_BYTES))
+    except (ValueError, zlib.error):
+        return []
+    return [_png_chunk(b"iCCP", b"profile\0\0" + zlib.compress(plain))] if plain else []
+
+
+def _png_chunk(kind: bytes, body: bytes) -> bytes:
+    return len(body).to_bytes(4) + kind + body + zlib.crc32(kind + body).to_bytes(4)
 
 
 def _strip_webp(encoded: bytes, orientation: int) -> bytes:
@@ -210,17 +252,26 @@ def _strip_webp(encoded: bytes, orientation: int) -> bytes:
     if size + 8 > len(encoded):
         raise FormatError(f"encoded: must be WebP of {size + 8} bytes, got {len(encoded)}")
     chunks = [pair for pair in _riff_chunks(encoded, 12, size + 8) if pair[0] in _WEBP_KEPT]
+    chunks = [(kind, _riff_profile(chunk) if kind == b"ICCP" else chunk) for kind, chunk in chunks]
+    chunks = [(kind, chunk) for kind, chunk in chunks if chunk]
     extended = bool(chunks) and chunks[0][0] == b"VP8X" and len(chunks[0][1]) >= 18
     if orientation != 1 and not extended:
         raise FormatError("encoded: must be WebP with room for an orientation, got one without")
     if extended:
         head = bytearray(chunks[0][1])
-        head[8] = head[8] & ~(_WEBP_EXIF | _WEBP_XMP) | (_WEBP_EXIF if orientation != 1 else 0)
+        left = _WEBP_EXIF | _WEBP_XMP | (0 if any(kind == b"ICCP" for kind, _ in chunks) else _WEBP_PROFILE)
+        head[8] = head[8] & ~left | (_WEBP_EXIF if orientation != 1 else 0)
         chunks[0] = b"VP8X", bytes(head)
     if orientation != 1:
         chunks.append((b"EXIF", _riff_chunk(b"EXIF", _exif(orientation))))
     body = b"WEBP" + b"".join(_strip_frame(chunk) if kind == b"ANMF" else chunk for kind, chunk in chunks)
     return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+def _riff_profile(chunk: bytes) -> bytes:
+    """The chunk of a profile anew; nothing where there is none in it."""
+    plain = _plain_profile(chunk[8 : 8 + int.from_bytes(chunk[4:8], "little")])
+    return _riff_chunk(b"ICCP", plain) if plain else b""
 
 
 def _strip_frame(chunk: bytes) -> bytes:
@@ -243,6 +294,34 @@ def _riff_chunks(encoded: bytes, place: int, end: int) -> Iterator[tuple[bytes, 
 
 def _riff_chunk(kind: bytes, body: bytes) -> bytes:
     return kind + len(body).to_bytes(4, "little") + body + bytes(len(body) & 1)
+
+
+def _plain_profile(profile: bytes) -> bytes:
+    """A color profile that converts as it did, and does not say whose it is, what made it or when; b"" for none."""
+    count = int.from_bytes(profile[128:132])
+    # LittleCMS reads no more tags either, and passes over those that lie beyond the end.
+    if profile[36:40] != b"acsp" or not 0 < count <= 100 or len(profile) < 132 + 12 * count:
+        return b""
+    tags = {}
+    for name, place, length in struct.iter_unpack(">4sII", profile[132 : 132 + 12 * count]):
+        if name in _PROFILE_KEPT and place + length <= len(profile):
+            tags.setdefault(name, profile[place : place + length])
+    # Every profile must have these two.
+    spoken = "color profile".encode("utf-16-be")
+    text = b"mluc" + struct.pack(">5I", 0, 1, 12, 0x656E5553, len(spoken)) + struct.pack(">I", 28) + spoken
+    if profile[8] < 4:
+        text = b"desc" + bytes(4) + struct.pack(">I", 14) + b"color profile\0" + bytes(78)
+    tags |= {b"desc": text, b"cprt": text if profile[8] >= 4 else b"text\0\0\0\0none\0"}
+    table, data, places = b"", b"", dict.fromkeys(tags.values(), 0)
+    for value in places:
+        places[value] = 132 + 12 * len(tags) + len(data)
+        data += value + bytes(-len(value) % 4)
+    for name, value in tags.items():
+        table += name + struct.pack(">II", places[value], len(value))
+    # Version, class and color spaces; a date that is one; rendering intent and illuminant.
+    head = bytes(4) + profile[8:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(24) + profile[64:80]
+    body = head + bytes(48) + len(tags).to_bytes(4) + table + data
+    return (4 + len(body)).to_bytes(4) + body
 
 
 def _exif(orientation: int) -> bytes:

@@ -1,6 +1,9 @@
 """The network of a collection: founded without photographs, fitted to the first ones, learned from labels, tuned."""
 
+import dataclasses
+import hashlib
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -18,11 +21,16 @@ from command_world import (
     write_photographs,
 )
 
-from jcbir.cli import publish as publishing, training
-from jcbir.cli.network import load_network, load_unfitted
+from jcbir.cli import publish as publishing, rekey as rekeying, training
+from jcbir.cli.features import KIND as FEATURES, kept_features
+from jcbir.cli.hidden import read_hidden
+from jcbir.cli.main import run_command
+from jcbir.cli.network import found_network, load_network, load_parts
 from jcbir.cli.publish import published_names
 from jcbir.data import decode_image, format_list
-from jcbir.errors import IntegrityError
+from jcbir.errors import FormatError, IntegrityError
+from jcbir.hashing import encode_images, hash_images
+from jcbir.hashing.heads import fit_label_free
 from jcbir.models import halve, imagenet_resnet50, output_width
 from jcbir.protocol import owner
 from jcbir.storage import _keys as keys
@@ -61,7 +69,8 @@ def test_the_default_is_the_network_of_the_package_and_holds_only_a_head(capsys,
     assert made["bits"] == output_width(network) == 32
     assert network.preprocessing == imagenet_resnet50().preprocessing
     assert file.stat().st_size < 400_000
-    assert load_unfitted(file, sha256=file_digest(file)).preprocessing.size == 160
+    parts = load_parts(file, sha256=file_digest(file))
+    assert parts.features.preprocessing.size == 160 and not parts.fitted
 
 
 def test_squares_too_small_for_the_network_are_refused(capsys):
@@ -83,7 +92,7 @@ def test_the_first_photographs_teach_the_head(capsys, tmp_path, found, services)
     bits = np.unpackbits(np.array([list(bytes.fromhex(code)) for code in codes], np.uint8), axis=1)
     shares = bits.mean(axis=0)
     assert (np.minimum(shares, 1 - shares) > 0.1).sum() >= 12
-    assert load_unfitted(file, sha256=file_digest(file)) is None
+    assert load_parts(file, sha256=file_digest(file)).fitted
 
     # The next photographs meet the same head.
     write_kinds(tmp_path / "album", 3, start=12)
@@ -131,6 +140,164 @@ def test_an_interrupted_publish_keeps_the_head_it_has_fitted(capsys, tmp_path, f
     fitted = file_digest(tmp_path / found["network"])
     assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 30
     assert file_digest(tmp_path / found["network"]) == fitted
+
+
+def test_an_interrupted_look_goes_on_where_it_was(capsys, tmp_path, found, services, monkeypatch):
+    write_kinds(tmp_path / "album", 40)
+    real, decoded, when_fitted = publishing.prepare, [], []
+    monkeypatch.setattr(publishing, "decoding_processes", lambda files: 0)
+
+    def prepare(content, **options):
+        if len(decoded) == stop:
+            raise KeyboardInterrupt
+        decoded.append(content)
+        return real(content, **options)
+
+    def fit(*arguments, **options):
+        when_fitted.append(len(decoded))
+        return fit_label_free(*arguments, **options)
+
+    monkeypatch.setattr(publishing, "prepare", prepare)
+    monkeypatch.setattr(publishing, "fit_label_free", fit)
+    stop = 100
+    run(capsys, "owner", "publish", "album", *ADDRESSES, status=130)
+    stop = None
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 120
+    # Three batches of 32 were kept, four photographs are looked at again; then all are prepared to be published.
+    assert when_fitted == [100 + 24] and len(decoded) == 100 + 24 + 120
+    kept = sorted((tmp_path / found["home"] / "features").iterdir())
+    with open_workspace(tmp_path / found["home"]) as workspace:
+        parts = load_parts(workspace.path / "network.safetensors")
+        rows = [pair for piece in kept_features(workspace, parts) for pair in piece.items()]
+        entries = published_names(workspace).values()
+    assert len(kept) == 4 and all(file.stat().st_mode & 0o777 == 0o600 for file in kept)
+    assert len(rows) == len(dict(rows)) == 120 and dict(rows).keys() == {entry["sha256"] for entry in entries}
+    # A second way to the same: the network on the pictures.
+    files = [tmp_path / "album" / entry["path"] for entry in entries]
+    wanted = encode_images(parts.features, np.stack([decode_image(file.read_bytes(), size=16) for file in files]))
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    found_rows = np.stack([dict(rows)[entry["sha256"]] for entry in entries]).astype(np.float32)
+    np.testing.assert_allclose(found_rows, wanted, atol=1e-3)
+
+
+def test_features_are_the_owners_alone(capsys, tmp_path, found, services):
+    write_kinds(tmp_path / "album", 10)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    (file,) = (tmp_path / found["home"] / "features").iterdir()
+    content = file.read_bytes()
+    digest = hashlib.sha256((tmp_path / "album" / "red" / "000.png").read_bytes()).digest()
+    with open_workspace(tmp_path / found["home"]) as workspace:
+        assert digest in read_hidden(file, kind=FEATURES, owner=workspace.owner) and digest not in content
+        other = dataclasses.replace(workspace.owner, naming_key=bytes(32))
+    for altered in (content[:-1] + bytes([content[-1] ^ 1]), content[:30]):
+        file.write_bytes(altered)
+        refused = run(capsys, "owner", "publish", "album", *ADDRESSES, status=5)
+        assert "must be as this owner wrote it" in refused["reason"]
+    file.write_bytes(content)
+    with pytest.raises(IntegrityError, match="as this owner wrote it"):
+        read_hidden(file, kind=FEATURES, owner=other)
+    # Names are read for names, features for features.
+    (names,) = (tmp_path / found["home"] / "names").iterdir()
+    with pytest.raises(FormatError, match="must be a file of features of version 1"):
+        read_hidden(names, kind=FEATURES, owner=other)
+
+
+@pytest.mark.parametrize(("still", "warned"), [(0.0, False), (9.0, True)])
+def test_a_head_that_no_longer_fits_is_said(capsys, tmp_path, found, services, monkeypatch, still, warned):
+    monkeypatch.setattr(publishing, "STILL_FITS", still)
+    write_kinds(tmp_path / "album", 12, kinds=("red", "green"))
+    assert "nearness" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
+    write_kinds(tmp_path / "album", 23, kinds=("none", "none", "blue"))
+    shutil.rmtree(tmp_path / "album" / "none")
+    assert "nearness" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
+    write_kinds(tmp_path / "album", 24, kinds=("red",), start=50)
+    capsys.readouterr()
+    assert run_command(["owner", "publish", "album", *ADDRESSES, "--json"]) == 0
+    streams = capsys.readouterr()
+    made = json.loads(streams.out)
+    assert 0 < made["nearness"] <= 1 and 0 < made["nearness_before"] <= 1
+    assert ("`jcbir owner rekey --refit`" in streams.err) == warned
+
+
+def later_kinds(capsys, tmp_path):
+    """A head fitted to red and green, with blue published after it, and a user of the collection."""
+    write_kinds(tmp_path / "album", 15, kinds=("red", "green"))
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    write_kinds(tmp_path / "album", 15)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    run(capsys, "user", "init")
+    run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "for-anna")
+
+
+def check_refitted(capsys, tmp_path, services, made):
+    """Every code is that of the new network, and a user finds by it."""
+    assert (made["epoch"], made["in_collection"], made["waiting"]) == (1, 45, 0)
+    assert services.cloud.card.epoch == services.holder.card.epoch == 1
+    file = tmp_path / "jcbir-owner" / "network.safetensors"
+    with open_workspace(tmp_path / "jcbir-owner") as workspace:
+        assert workspace.settings.network == file_digest(file)
+        entries = list(published_names(workspace).values())
+        codes = publishing.read_codes(entries, bits=16)
+        services.owner_state = workspace.owner
+    squares = [decode_image((tmp_path / "album" / entry["path"]).read_bytes(), size=16) for entry in entries]
+    assert (codes != hash_images(load_network(file), np.stack(squares))).sum() <= 1
+    fingerprint = run(
+        capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "again", "--cloud", "https://cloud"
+    )["fingerprint"]
+    run(capsys, "user", "join", "again", "--fingerprint", fingerprint)
+    asked = run(capsys, "user", "query", "album/blue/003.png", "--top", "1", "--out", "results")
+    (match,) = asked["queries"][0]["matches"]
+    assert match["distance"] <= 1
+
+
+def test_a_new_epoch_with_a_head_fitted_to_all(capsys, tmp_path, found, services, monkeypatch):
+    later_kinds(capsys, tmp_path)
+    before = file_digest(tmp_path / found["network"])
+    fits = []
+    monkeypatch.setattr(publishing, "fit_label_free", lambda *a, **k: fits.append(len(a[1])) or fit_label_free(*a, **k))
+    with monkeypatch.context() as patch:
+        patch.setattr(rekeying, "publish_segment", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(capsys, "owner", "rekey", "--refit", *ADDRESSES)
+    # The old epoch goes on with the old head, and so does what is published in it.
+    assert file_digest(tmp_path / found["network"]) == before
+    (tmp_path / "album" / "blue" / "000.png").unlink()
+    write_kinds(tmp_path / "album", 1, kinds=("red",), start=40)
+    run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
+    refused = run(capsys, "owner", "rekey", "--network", found["network"], *ADDRESSES, status=2)
+    assert "an interrupted rekey has another hash head" in refused["reason"]
+    made = run(capsys, "owner", "rekey", "--refit", *ADDRESSES)
+    assert fits == [45] and file_digest(tmp_path / found["network"]) != before
+    check_refitted(capsys, tmp_path, services, made)
+
+
+def test_a_new_epoch_with_a_trained_head(capsys, tmp_path, found, services):
+    later_kinds(capsys, tmp_path)
+    train(capsys, "album")
+    made = run(capsys, "owner", "rekey", "--network", "trained.safetensors", *ADDRESSES)
+    check_refitted(capsys, tmp_path, services, made)
+    assert file_digest(tmp_path / found["network"]) == file_digest(tmp_path / "trained.safetensors")
+
+
+def test_what_cannot_be_refitted(capsys, tmp_path, found, services):
+    write_kinds(tmp_path / "album", 8)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    write_network(tmp_path / "whole.safetensors")
+    write_features(tmp_path / "strange.safetensors", key=1)
+    for backbone, bits in (("strange", 16), ("features", 32)):
+        path = str(tmp_path / f"{backbone}.safetensors")
+        found_network(tmp_path / f"{backbone}-{bits}.safetensors", place=path, size=16, bits=bits)
+    for words, reason in (
+        (("--refit", "--fresh"), "must be given one at a time"),
+        (("--network", "strange-16.safetensors"), "by one network at one size"),
+        (("--network", "whole.safetensors"), "by one network at one size"),
+        (("--network", "features-32.safetensors"), "must give codes of 16 bits, got 32"),
+        (("--refit",), "features: must be kept of every published photograph, got none of 24"),
+    ):
+        if words == ("--refit",):
+            shutil.rmtree(tmp_path / found["home"] / "features")
+        assert reason in run(capsys, "owner", "rekey", *words, *ADDRESSES, status=2)["reason"]
+        assert rekeying.prepared_card(tmp_path / found["home"]) is None
 
 
 def test_a_user_takes_the_fitted_network_and_finds_the_kind(capsys, tmp_path, found, services):

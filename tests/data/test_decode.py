@@ -408,6 +408,29 @@ def test_a_large_photograph_is_scaled():
         decode_whole(encode(large, "JPEG", quality=30, progressive=True))
 
 
+def in_scans(count: int, *, between: bytes = b"") -> bytes:
+    """A JPEG whose last scan comes again and again, each after bytes that libjpeg skips."""
+    whole = encode(Image.fromarray(gradient(24, 16, 1)[..., 0]), "JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + (between + last) * (count - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+@pytest.mark.parametrize("between", [b"", b"\0\x17", b"\xff\xff", b"\xff\xd0"])
+def test_a_jpeg_of_too_many_scans_is_named(between):
+    plain = decode_whole(in_scans(6))
+    assert np.array_equal(decode_whole(in_scans(100, between=between)), plain)
+    for read in (decode_whole, lambda encoded: decode_image(encoded, size=8)):
+        with pytest.raises(FormatError, match="JPEG in 101 scans, at most 100 are decoded"):
+            read(in_scans(101, between=between))
+
+
+def test_what_looks_like_a_scan_is_none():
+    """Inside a segment, and behind the end of the picture, where a telephone puts a film."""
+    plain = in_scans(6)
+    noted = b"\xff\xe5" + (2 + 400).to_bytes(2) + b"\xff\xda" * 200
+    assert np.array_equal(decode_whole(plain[:2] + noted + plain[2:] + b"\xff\xda\0\2" * 200), decode_whole(plain))
+
+
 @given(width=st.integers(1, 60), height=st.integers(1, 60), side=st.integers(1, 70), pixels=st.integers(1, 4000))
 def test_limits_hold_and_shapes_stay(width, height, side, pixels):
     shown = decode_whole(encode(Image.new("RGB", (width, height)), "PNG"), longest_side=side, most_pixels=pixels)

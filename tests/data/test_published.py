@@ -1,7 +1,6 @@
 """What is published of a photograph: the same pixels, the same way up, in the same colors; nothing else of the file."""
 
 import contextlib
-import functools
 import io
 import os
 import struct
@@ -43,9 +42,30 @@ def save(kind, *, mode="RGB", pixels=PIXELS, **options):
     return stream.getvalue()
 
 
-@functools.cache
-def icc():
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+def icc(*, version=2, extra=b"", curve=(2.2,)):
+    """Display P3's primaries, with a secret in every place where a program may note one."""
+
+    def fixed(*values):
+        return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
+
+    def xyz(*values):
+        return b"XYZ \0\0\0\0" + fixed(*values)
+
+    tone = b"curv" + struct.pack(">II", 0, len(curve)) + b"".join(struct.pack(">H", round(v * 256)) for v in curve)
+    text = b"desc" + bytes(4) + struct.pack(">I", 1 + len(SECRET)) + SECRET + bytes(79)
+    tags = {
+        b"desc": text, b"cprt": b"text\0\0\0\0" + SECRET, b"dmnd": text, b"meta": SECRET, b"vcgt": SECRET + extra,
+        b"wtpt": xyz(0.9642, 1, 0.8249), b"rXYZ": xyz(0.5151, 0.2412, -0.0011), b"gXYZ": xyz(0.292, 0.6922, 0.0419),
+        b"bXYZ": xyz(0.1571, 0.0666, 0.7841), b"rTRC": tone, b"gTRC": tone, b"bTRC": tone,
+    }  # fmt: skip
+    table, data = b"", b""
+    for name, value in tags.items():
+        table += name + struct.pack(">II", 132 + 12 * len(tags) + len(data), len(value))
+        data += value.ljust(-(-len(value) // 4) * 4, b"\0")
+    head = bytes(4) + bytes([version, 0, 0, 0]) + b"mntrRGB XYZ " + struct.pack(">6H", 2024, 5, 1, 12, 30, 0) + b"acsp"
+    made = head + b"APPL" + bytes(4) + SECRET[:8] + bytes(8) + bytes(4) + fixed(0.9642, 1, 0.8249) + SECRET[:4]
+    body = made.ljust(124, b"\0") + struct.pack(">I", len(tags)) + table + data
+    return struct.pack(">I", 4 + len(body)) + body
 
 
 def jpeg(orientation=1, **options):
@@ -153,7 +173,7 @@ def test_the_picture_stays_and_nothing_else(name, orientation):
         assert not {"comment", "xmp", "XML:com.adobe.xmp", "Comment"} & set(opened.info)
         with Image.open(io.BytesIO(original)) as before:
             before.load()
-            assert opened.info.get("icc_profile") == before.info.get("icc_profile")
+            assert ("icc_profile" in opened.info) == ("icc_profile" in before.info)
             assert opened.tobytes() == before.tobytes()
             if name != "two pictures":
                 assert getattr(opened, "n_frames", 1) == getattr(before, "n_frames", 1)
@@ -170,6 +190,45 @@ def test_what_is_published_is_published_again_as_it_is(name):
 def test_a_file_without_metadata_comes_back_byte_for_byte(kind, longest_side):
     plain = save(kind)
     assert published_file(plain, longest_side=longest_side) == (plain, f"image/{kind.lower()}", "", "")
+
+
+@pytest.mark.parametrize("version", [2, 4])
+@pytest.mark.parametrize("make", [jpeg, png, webp])
+def test_a_profile_converts_as_it_did_and_says_nothing_else(make, version):
+    """LittleCMS is the second reader: the colors that it makes, and what it finds of the tags."""
+    noted = icc(version=version, extra=SECRET * 9000, curve=np.linspace(0, 255, 700) ** 2 / 255)
+    original = make(icc_profile=noted)
+    published = published_file(original).data
+    with Image.open(io.BytesIO(published)) as opened:
+        kept = opened.info["icc_profile"]
+    assert SECRET[:4] not in kept and b"\x07\xe8" not in kept[24:36] and len(kept) < 2000
+    before, after = (ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile for profile in (noted, kept))
+    for name in ("red_colorant", "green_colorant", "blue_colorant", "media_white_point", "version", "rendering_intent"):
+        assert getattr(before, name) == getattr(after, name), name
+    assert after.profile_description == "color profile" and after.manufacturer is None
+    shown = decode_whole(published)
+    assert np.array_equal(shown, decode_whole(original))
+    assert np.abs(shown.astype(int) - decode_whole(make())).max() > 5
+
+
+def test_a_long_profile_is_in_many_segments():
+    table = np.random.default_rng(1).random(60_000) * 255
+    noted, kept = icc(curve=table), None
+    for make in (jpeg, png, webp):
+        with Image.open(io.BytesIO(published_file(make(icc_profile=noted)).data)) as opened:
+            assert kept in (None, opened.info["icc_profile"])
+            kept = opened.info["icc_profile"]
+    assert 65_533 < len(kept) < len(noted)
+
+
+@pytest.mark.parametrize("make", [jpeg, png, webp])
+@pytest.mark.parametrize("noted", [SECRET, icc()[:200], icc()[:36] + SECRET + icc()[36:]])
+def test_what_is_no_profile_stays_behind(make, noted):
+    """The decoder takes such a one for none."""
+    published = published_file(make(icc_profile=noted)).data
+    with Image.open(io.BytesIO(published)) as opened:
+        assert "icc_profile" not in opened.info
+    assert published == published_file(make()).data
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "BMP", "JPEG2000", "PPM"])
