@@ -29,6 +29,7 @@ METHODS = {
     "itq_cca": lambda key, x, y: shallow.itq_cca(key, x, y, bits=BITS, iterations=20),
     "ksh": lambda key, x, y: shallow.ksh(key, x, y, bits=BITS, anchors=40, iterations=20),
     "sdh": lambda key, x, y: shallow.sdh(key, x, y, bits=BITS, anchors=60),
+    "fsdh": lambda key, x, y: shallow.fsdh(key, x, y, bits=BITS, anchors=60),
     "bre": lambda key, x, y: shallow.bre(key, x, bits=BITS, anchors=40, terms=8),
     "bre_labels": lambda key, x, y: shallow.bre(key, x, bits=BITS, labels=y, anchors=40, terms=8),
 }
@@ -76,9 +77,9 @@ def test_battery(name):
 def test_what_is_learned_helps():
     scores = {name: quality(name) for name in METHODS}
     assert scores["itq"] > scores["lsh"] + 0.05
-    for name in ("itq_cca", "ksh", "sdh", "bre_labels"):
+    for name in ("itq_cca", "ksh", "sdh", "fsdh", "bre_labels"):
         assert scores[name] > scores["lsh"] + 0.1
-    assert min(scores["itq_cca"], scores["ksh"], scores["sdh"]) > scores["itq"]
+    assert min(scores["itq_cca"], scores["ksh"], scores["sdh"], scores["fsdh"]) > scores["itq"]
 
 
 def test_itq_objective_is_that_of_its_codes():
@@ -97,6 +98,26 @@ def test_ksh_objective_is_that_of_its_codes():
     for bits in (0, 1, BITS):
         error = ((h[:, :bits] @ h[:, :bits].T / BITS - similar) ** 2).mean()
         np.testing.assert_allclose(fitted("ksh").objective[bits], error, rtol=1e-4)
+
+
+def test_fsdh_is_its_three_equations():
+    """Restated in float64 from the same anchors and first codes: two ridge regressions, then a sign."""
+    (features, labels), found = problem(), fitted("fsdh")
+    start = jax.random.normal(jax.random.split(KEY)[1], (ITEMS, BITS), np.float32)
+    anchors, y = found.hash.anchors.astype(np.float64), labels.astype(np.float64)
+    squared = ((features[:, None].astype(np.float64) - anchors[None]) ** 2).sum(-1)
+    near = np.exp(-squared / (2 * squared.mean()))
+    near -= near.mean(0)
+    b, objective = np.where(np.asarray(start) >= 0, 1.0, -1.0), []
+    for _ in range(6):
+        p = np.linalg.solve(near.T @ near + 1e-2 * np.eye(len(anchors)), near.T @ (b - b.mean(0)))
+        w = np.linalg.solve(y.T @ y + np.eye(CLASSES), y.T @ b)
+        f = near @ p + b.mean(0)
+        fit = ((b - f) ** 2).sum() + 1e-2 * (p**2).sum()
+        objective.append(((b - y @ w) ** 2).sum() + (w**2).sum() + 1e-5 * fit)
+        b = np.where(y @ w + 1e-5 * f >= 0, 1.0, -1.0)
+    np.testing.assert_allclose(found.objective, objective, rtol=1e-4)
+    np.testing.assert_allclose(found.hash.projection, p, rtol=0.05, atol=0.05)
 
 
 @pytest.mark.parametrize("name", ["bre", "bre_labels"])
