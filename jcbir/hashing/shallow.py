@@ -429,8 +429,9 @@ def fsdh(
     `min over B in {-1, 1}, W, P of |B - Y W|^2 + l |W|^2 + v (|B - F|^2 + r |P|^2)`, F = K P + bias, in turn: W and P
     by ridge regression, `B = sign(Y W + v F)`.
 
-    It is the part of ADFSDH (aggregate deep FSDH) that is public; which features that method aggregates, and how, is
-    not, so `features` are yours to choose.
+    The bits of a class begin at random and hardly change where v is small, so of c classes all agree in 2^(1-c) of the
+    bits. It is the part of ADFSDH (aggregate deep FSDH) that is public; which features that method aggregates, and how,
+    is not, so `features` are yours to choose.
 
     Args:
         key: PRNG key of anchors and first codes.
