@@ -49,7 +49,7 @@ DOCS = pathlib.Path(__file__).resolve().parents[1] / "docs"
 
 
 def _can_run(block: str) -> bool:
-    """"# Needs ..." says what a reader must have first: where it is a package, the block runs if that is installed.
+    """ "# Needs ..." says what a reader must have first: where it is a package, the block runs if that is installed.
 
     "# Goes ..." says where lines belong that are no program.
     """

@@ -1,6 +1,7 @@
 """Augmentation of image batches in JAX: crops and mirror images, each a pure function of (key, images).
 
-Values and dtype are kept, so uint8 photographs can be augmented before they are converted.
+Values and dtype are kept, so uint8 photographs can be augmented before they are converted. What is drawn names its
+type: a key gives the same crops whether 64-bit types are allowed or not.
 """
 
 import jax
@@ -26,7 +27,7 @@ def random_flip(key: jax.Array, images: Shaped[Array, "b h w c"]) -> Shaped[jax.
         [[[0, 1]], [[2, 3]], [[5, 4]]]
     """
     images = jnp.asarray(images)
-    chosen = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    chosen = jax.random.bernoulli(key, jnp.float32(0.5), (len(images), 1, 1, 1))
     return jnp.where(chosen, images[:, :, ::-1], images)
 
 
@@ -60,11 +61,11 @@ def random_crop(key: jax.Array, images: Shaped[Array, "b h w c"], *, padding: in
         )
     margin = (padding, padding)
     padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode="reflect")
-    corners = jax.random.randint(key, (count, 2), 0, 2 * padding + 1)
+    corners = jax.random.randint(key, (count, 2), 0, 2 * padding + 1, jnp.int32)
 
     def window(image: jax.Array, corner: jax.Array) -> jax.Array:
         # One slice per image: selection matrices (two products per image) are ten times slower on XLA:CPU.
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+        return jax.lax.dynamic_slice(image, (*corner, jnp.zeros_like(corner[0])), (height, width, channels))
 
     return jax.vmap(window)(padded, corners)
 
@@ -132,12 +133,13 @@ def random_resized_crop(
     side = None if size is None else check_whole("size", size, low=1)
     seen = (height, width) if side is None else (side, side)
     area_key, ratio_key, place_key = jax.random.split(key, 3)
-    area = jax.random.uniform(area_key, (count,), minval=least, maxval=1.0)
-    ratio = jnp.exp(jax.random.uniform(ratio_key, (count,), minval=-1.0, maxval=1.0) * jnp.log(jnp.float32(4 / 3)))
+    area = jax.random.uniform(area_key, (count,), jnp.float32, minval=least, maxval=1.0)
+    turned = jax.random.uniform(ratio_key, (count,), jnp.float32, minval=-1.0, maxval=1.0)
+    ratio = jnp.exp(turned * jnp.log(jnp.float32(4 / 3)))
     # Shares of the image's own sides.
     sides = jnp.minimum(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], axis=-1), 1.0)
     extent = jnp.array([height, width], jnp.float32)[None]
-    corners = jax.random.uniform(place_key, (count, 2)) * (1.0 - sides) * extent
+    corners = jax.random.uniform(place_key, (count, 2), jnp.float32) * (1.0 - sides) * extent
     scales = jnp.array(seen, jnp.float32)[None] / (sides * extent)
 
     def window(image: jax.Array, scale: jax.Array, corner: jax.Array) -> jax.Array:

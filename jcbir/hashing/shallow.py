@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Key
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_array, check_whole
 
 
 class LinearHash(NamedTuple):
@@ -79,6 +79,7 @@ def project(hash: LinearHash | KernelHash, features: Float[Array, "n d"]) -> Flo
         >>> project(lsh(jax.random.key(0), x, bits=8).hash, x).shape
         (4, 8)
     """
+    check_array("features", features, kind="floats", form="[n, d]", rank=2)
     width = (hash.mean if isinstance(hash, LinearHash) else hash.anchors).shape[-1]
     if features.shape[-1] != width:
         raise ValueError(f"features: must have the {width} columns of the fit, got {features.shape[-1]}")
@@ -234,12 +235,14 @@ def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[
 
 def _check_fit(features: Array, labels: Array | None, *, bits: int) -> None:
     """Refuse what no shallow method can be fitted to."""
-    if features.ndim != 2 or 0 in features.shape:
-        raise ValueError(f"features: must be a matrix of at least one item, got shape {list(features.shape)}")
-    if labels is not None and (labels.ndim != 2 or labels.shape[0] != features.shape[0]):
-        raise ValueError(f"labels: must be {features.shape[0]} rows of classes, got shape {list(labels.shape)}")
-    if bits < 1:
-        raise ValueError(f"bits: must be at least 1, got {bits}")
+    check_array("features", features, kind="floats", form="[n, d]", rank=2)
+    if 0 in features.shape:
+        raise ValueError(f"features: must be at least one item of at least one number, got {list(features.shape)}")
+    if labels is not None:
+        check_array("labels", labels, kind="booleans", form="[n, c]", rank=2)
+        if len(labels) != len(features):
+            raise ValueError(f"labels: must be {len(features)} rows of classes, got shape {list(labels.shape)}")
+    check_whole("bits", bits, low=1)
 
 
 def _signs(values: Float[Array, "..."]) -> Float[jax.Array, "..."]:
@@ -388,7 +391,7 @@ def sdh(
         v = 1e-5, r = 1e-2, 5 rounds, 10 sweeps.
     """
     _check_fit(features, labels, bits=bits)
-    _check_counts(anchors=anchors)
+    _check_counts(anchors=anchors, iterations=iterations)
     anchor_key, code_key = jax.random.split(key)
     with jax.default_matmul_precision("highest"):
         base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
@@ -462,7 +465,7 @@ def fsdh(
         as in `sdh`. ADFSDH: Cheng et al., Multimedia Tools and Applications 80(15), 2021.
     """
     _check_fit(features, labels, bits=bits)
-    _check_counts(anchors=anchors)
+    _check_counts(anchors=anchors, iterations=iterations)
     anchor_key, code_key = jax.random.split(key)
     with jax.default_matmul_precision("highest"):
         base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
@@ -549,8 +552,7 @@ def _top_eigenvector(
 
 def _check_counts(**counts: int) -> None:
     for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name}: must be at least 1, got {value}")
+        check_whole(name, value, low=1)
 
 
 def _sharpen(near: Array, residue: Array, first: Array, iterations: int) -> Array:

@@ -236,7 +236,11 @@ def test_each_group_moves_at_its_rate():
     [
         ({"head": 1.0, "trunk": 1.0}, None, "rates: must be of the groups backbone, head, got head, trunk"),
         ({"head": 1.0}, None, "rates: must be of the groups backbone, head, got head"),
-        ({"head": -1.0, "backbone": 1.0}, None, r"rates\['head'\]: must be a schedule or a number of at least 0, got -1.0"),
+        (
+            {"head": -1.0, "backbone": 1.0},
+            None,
+            r"rates\['head'\]: must be a schedule or a number of at least 0, got -1.0",
+        ),
         ({"head": float("nan"), "backbone": 1.0}, None, r"rates\['head'\]: must be .*, got nan"),
         ({"a": 1.0, "b": 1.0}, {"a": None, "b": None}, "groups: must leave the others to one group at most, got a, b"),
         ({"a": 1.0}, {"a": "stem"}, "groups: must have each parameter once, got block/kernel in none"),
