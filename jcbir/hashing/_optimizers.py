@@ -1,7 +1,7 @@
 """Optimizers by the recipes of the papers, as optax transformations."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
@@ -94,7 +94,7 @@ def learning_rates(
             )
         return found
 
-    moved = {
+    moved: dict[Hashable, optax.GradientTransformation] = {
         name: optimizer(rate) if callable(rate) or rate > 0 else optax.set_to_zero() for name, rate in rates.items()
     }
     return optax.partition(moved, labels)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, Float, Integer, Key, UInt64
 
 from jcbir.hashing.shallow import KernelHash, LinearHash, itq
@@ -253,7 +254,7 @@ def one_hot(labels: Integer[Array, "*b"], *, classes: int) -> Bool[jax.Array, "*
     """
     classes = check_whole("classes", classes, low=1)
     check_array("labels", labels, kind="integers", form="[...]")
-    if not isinstance(labels, jax.core.Tracer) and labels.size:
+    if not isinstance(labels, Tracer) and labels.size:
         least, most = int(labels.min()), int(labels.max())
         if least < -1 or most >= classes:
             found = least if least < -1 else most

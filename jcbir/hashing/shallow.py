@@ -491,10 +491,10 @@ def fsdh(
 class _Imitation(NamedTuple):
     """Codes from kernel values by ridge regression: what fits, what it gives, and its error with the ridge."""
 
-    projection: jax.Array
-    bias: jax.Array
-    values: jax.Array
-    error: jax.Array
+    projection: Array
+    bias: Array
+    values: Array
+    error: Array
 
 
 def _imitation(near: Array, regularization: float) -> Callable[[Array], _Imitation]:

@@ -77,7 +77,7 @@ def _half_signs(pull: float, logits: jax.Array) -> jax.Array:
 
 
 def _forward(pull: float, logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    codes = _half_signs(pull, logits)
+    codes = jnp.asarray(_half_signs(pull, logits))
     return codes, (logits, codes)
 
 

@@ -98,7 +98,7 @@ def dfh_codes(
     if logits.shape[1] != centers.shape[1]:
         raise ValueError(f"centers: must have {logits.shape[1]} columns as logits have, got {centers.shape[1]}")
     rows = label_rows(labels, classes=len(centers)).astype(logits.dtype)
-    return logits + pull * rows @ jnp.sign(jnp.asarray(centers)).astype(logits.dtype) >= 0
+    return jnp.asarray(logits) + pull * rows @ jnp.sign(jnp.asarray(centers)).astype(logits.dtype) >= 0
 
 
 def dfh_centers(

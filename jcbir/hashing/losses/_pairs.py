@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Bool, Float, Integer
 
 from jcbir.typing import Array, check_array, check_whole
@@ -73,8 +74,9 @@ def remember(bank: MemoryBank, rows: Integer[Array, " b"], logits: Float[Array, 
     if len(rows) != len(logits) or logits.shape[1] != bank.outputs.shape[1]:
         raise ValueError(f"logits: must be {len(rows)} rows of {bank.outputs.shape[1]} bits, got {list(logits.shape)}")
     known = label_rows(labels, classes=bank.labels.shape[1]) > 0
-    outputs = bank.outputs.at[rows].set(jax.lax.stop_gradient(logits).astype(bank.outputs.dtype))
-    return MemoryBank(outputs, bank.labels.at[rows].set(known))
+    outputs, kept = jnp.asarray(bank.outputs), jnp.asarray(bank.labels)
+    outputs = outputs.at[rows].set(jax.lax.stop_gradient(logits).astype(outputs.dtype))
+    return MemoryBank(outputs, kept.at[rows].set(known))
 
 
 def similar_pairs(labels: Labels) -> Bool[jax.Array, "b b"]:
@@ -188,7 +190,7 @@ def check_labels(labels: Labels, *, classes: int | None = None) -> None:
             raise ValueError(f"labels: must have {classes} columns, got {labels.shape[-1]}")
         return
     check_array("labels", labels, kind="integers", form="[b], or boolean rows [b, c]", rank=1)
-    if isinstance(labels, jax.core.Tracer) or not len(labels):
+    if isinstance(labels, Tracer) or not len(labels):
         return
     least, most = int(labels.min()), int(labels.max())
     if least < 0 or (classes is not None and most >= classes):
