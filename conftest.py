@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import io
 import json
 import os
@@ -59,6 +60,16 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+def _can_run(block: str) -> bool:
+    """ "# Needs ..." says what a reader must have first: where it is a package, the block runs if that is installed.
+
+    "# Goes ..." says where lines belong that are no program.
+    """
+    if package := re.match(r"# Needs (\w+): pip install ", block):
+        return importlib.util.find_spec(package[1]) is not None
+    return not block.startswith(("# Needs ", "# Goes "))
+
+
 @functools.cache
 def _run_page(name: str) -> dict:
     """The names a page of docs/ leaves, and what it printed as `printed`; run in one scope, once a session."""
@@ -81,8 +92,7 @@ def _run_page(name: str) -> dict:
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((24, 32, 3), 30 * number, np.uint8)).save(path)
         for block in blocks:
-            # "# Needs ..." says what a reader must have first, "# Goes ..." where lines belong that are no program.
-            if not block.startswith(("# Needs ", "# Goes ")):
+            if _can_run(block):
                 exec(compile(block, name, "exec"), scope)
     return {**scope, "printed": out.getvalue()}
 

@@ -104,20 +104,21 @@ def ours(key: SecretKey, layout: floats.Layout, vectors: np.ndarray) -> dict[str
     """Thunks on packed ciphertexts."""
     public, draw = key.public, secrets.token_bytes
 
-    def encrypt() -> np.ndarray:
-        messages = floats.encode(layout, vectors[0])
-        return public_half.encrypt(public, messages, blinders=blinders(public, len(messages), draw=draw))
+    def encrypt() -> floats.Encoded:
+        plain = floats.encode(layout, vectors[0])
+        fresh = blinders(public, len(plain.rows), draw=draw)
+        return plain._replace(rows=public_half.encrypt(public, plain.rows, blinders=fresh))
 
-    def owner_encrypt(vector: np.ndarray) -> np.ndarray:
-        return secret_half.encrypt(key, floats.encode(layout, vector), draw=draw)
+    def owner_encrypt(vector: np.ndarray) -> floats.Encoded:
+        plain = floats.encode(layout, vector)
+        return plain._replace(rows=secret_half.encrypt(key, plain.rows, draw=draw))
 
     bodies = [owner_encrypt(vector) for vector in vectors]
-    add = partial(reduce, partial(public_half.add, public), bodies)
+    add = partial(reduce, partial(floats.add, public), bodies)
     total = add()
 
     def decrypt() -> np.ndarray:
-        plain = secret_half.decrypt(key, total)
-        return floats.decode(layout, plain, count=vectors.shape[1], terms=len(vectors))
+        return floats.decode(layout, total._replace(rows=secret_half.decrypt(key, total.rows)))
 
     return {
         f"{OURS}/encrypt": encrypt,

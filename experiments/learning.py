@@ -213,7 +213,7 @@ def scaled(features: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def run_cell(prepared: Bench, method: str, bits: int, *, seeds: int | None = None) -> list[Outcome]:
     """Train or fit a method once a seed; None takes as many as the configuration says."""
-    run, found = (shallow_runner if method in methods.SHALLOW else deep_runner)(prepared, method, bits), []
+    run, found = (shallow_runner if method in methods.FITTED else deep_runner)(prepared, method, bits), []
     for seed in range(prepared.learn.seeds if seeds is None else seeds):
         begun = time.perf_counter()
         codes = run(seed)
@@ -267,11 +267,11 @@ def learner(prepared: Bench, net: Network, method: str, bits: int) -> Callable[[
 
     def learned(seed: int) -> TrainState:
         _, _, target_key, class_key = jax.random.split(jax.random.key(seed), 4)
-        targets = methods.targets_of(method, target_key, labels, bits=bits)
+        targets = methods.targets_of(method, target_key, labels, bits=bits, features=prepared.features.get("train"))
         more = methods.classifier(method, class_key, classes=labels.shape[1], bits=bits)
         name = f"{learn.dataset}-{learn.tune}-{method}-{bits}-{seed}"
         batch = min(learn.batch, len(labels))
-        memory = methods.memory(method, classes=labels.shape[1], bits=bits, batch=batch)
+        memory = methods.memory(method, labels, bits=bits, batch=batch)
         return train(prepared, net, step, optimizer, targets, seed=seed, name=name, more=more, memory=memory)
 
     return learned

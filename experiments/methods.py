@@ -1,7 +1,7 @@
 """The methods of the comparison, each as the little it needs beyond the shared training step.
 
-A deep method is a loss and its targets. Two need something of the step or of the network: HashNet reads the step
-number, GreedyHash adds a linear classifier on the signs.
+A deep method is a loss and its targets. Some need more: HashNet reads the step number, GreedyHash adds a linear
+classifier on the signs, Bi-half compares with the features, ADSH and DFH remember between steps.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,17 @@ from jcbir.hashing import centers, losses, shallow
 
 SHALLOW = ("lsh", "itq", "itq_cca", "bre", "ksh", "sdh")
 DEEP = ("cnnh", "dnnh", "dhn", "dpsh", "hashnet", "dch", "greedyhash", "orthohash", "csq")
-ADDED = ("dsh", "dtsh", "dbdh", "idhn", "dfh")
-"""Later methods, by their losses within a batch: asked for by name, not part of the paper's comparison."""
+ADDED = ("fsdh", "bihalf", "dsh", "dtsh", "adsh", "dbdh", "idhn", "dfh")
+"""More methods, those with a memory bank by their losses within a batch: asked for by name, not part of the paper's
+comparison. FSDH is fitted to features; Bi-half sees no labels and needs frozen features."""
+FITTED = (*SHALLOW, "fsdh")
 VARIANTS = ("csq_drawn", "csq_pairs", "csq_labels")
 """CSQ with its rows of the Hadamard matrix drawn at random, with the pair term of the official code, or with the codes
 of the label rows as targets (photographs with several labels): asked for by name, not part of the comparison."""
 NAMES = (
     {"csq_drawn": "CSQ, rows drawn", "csq_pairs": "CSQ, pair term", "csq_labels": "CSQ, label codes"}
     | {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"}
-    | {"hashnet": "HashNet"}
+    | {"hashnet": "HashNet", "bihalf": "Bi-half"}
 )
 
 # The authors of HashNet let beta grow over 10,000 steps, in stages of 200.
@@ -44,8 +46,10 @@ def class_centers(classes: int, *, bits: int, drawn: bool = False) -> np.ndarray
     return make(jax.random.key(0), classes, bits=bits)
 
 
-def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) -> Any:
-    """What the method's loss compares with: semantic centers, factorized codes, or the labels themselves."""
+def targets_of(
+    method: str, key: jax.Array, labels: np.ndarray, *, bits: int, features: np.ndarray | None = None
+) -> Any:
+    """What the method's loss compares with: centers, factorized codes, frozen features, or the labels themselves."""
     if method in ("csq", "csq_drawn", "csq_pairs"):
         table = class_centers(labels.shape[1], bits=bits, drawn=method == "csq_drawn")
         found = np.asarray(centers.semantic(labels, table))
@@ -57,6 +61,12 @@ def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) ->
         )
     if method == "cnnh":
         return np.asarray(_factorizer()(key, losses.similar_pairs(labels), bits=bits, rounds=3))
+    if method == "bihalf":
+        if features is None:
+            raise ValueError("bihalf: must have frozen features to imitate, got a network that is trained")
+        return features
+    if method == "adsh":
+        return {"rows": np.arange(len(labels), dtype=np.int32), "labels": labels}
     return labels
 
 
@@ -89,14 +99,16 @@ def step_of(
                 **common,
             )
         )
-    if method == "dfh":
-        return jax.jit(partial(hashing.train_step, apply=apply, loss=_fisher, remember=_moved, **common))
+    if method in ("adsh", "dfh"):
+        loss, remember = (_asymmetric, _database) if method == "adsh" else (_fisher, _moved)
+        return jax.jit(partial(hashing.train_step, apply=apply, loss=loss, remember=remember, **common))
     table = class_centers(classes, bits=bits)
     loss = {
         "csq": losses.csq,
         "csq_drawn": losses.csq,
         "csq_labels": losses.csq,
         "csq_pairs": lambda logits, targets: losses.csq(logits, targets[0], labels=targets[1], pair_weight=0.2),
+        "bihalf": losses.bihalf,
         "dsh": losses.dsh,
         "dtsh": losses.dtsh,
         "dbdh": losses.dbdh,
@@ -118,11 +130,18 @@ def classifier(method: str, key: jax.Array, *, classes: int, bits: int) -> dict[
     return {"hash_classifier": jax.random.normal(key, (bits, classes)) / jnp.sqrt(bits)}
 
 
-def memory(method: str, *, classes: int, bits: int, batch: int) -> Any:
-    """What the method remembers between steps: DFH's class centers, and the codes of a batch drawn to those before."""
-    if method != "dfh":
-        return ()
-    return {"centers": jnp.zeros((classes, bits), jnp.float32), "codes": jnp.zeros((batch, bits), bool)}
+def memory(method: str, labels: np.ndarray, *, bits: int, batch: int) -> Any:
+    """What the method remembers between steps: DFH class centers, and the codes of a batch drawn to those before; ADSH
+    the last outputs and the codes of all photographs.
+    """
+    count, classes = labels.shape
+    if method == "dfh":
+        return {"centers": jnp.zeros((classes, bits), jnp.float32), "codes": jnp.zeros((batch, bits), bool)}
+    if method == "adsh":
+        zeros = jnp.zeros((count, bits), jnp.float32)
+        steps = jnp.full((), count // batch, jnp.int32)
+        return {"outputs": zeros, "signs": zeros, "labels": labels, "left": steps, "epoch": steps}
+    return ()
 
 
 def shallow_fitter(
@@ -136,6 +155,7 @@ def shallow_fitter(
         "bre": lambda key, x, y: shallow.bre(key, x, bits=bits, labels=y),
         "ksh": lambda key, x, y: shallow.ksh(key, x, y, bits=bits),
         "sdh": lambda key, x, y: shallow.sdh(key, x, y, bits=bits),
+        "fsdh": lambda key, x, y: shallow.fsdh(key, x, y, bits=bits),
     }[method]
     fit, project = jax.jit(fit), jax.jit(shallow.project)
 
@@ -163,6 +183,23 @@ def _moved(before: Any, logits: Any, labels: Any) -> Any:
 
 def _fisher(logits: Any, labels: Any, memory: Any) -> jax.Array:
     return losses.dfh(logits, labels, memory["codes"])
+
+
+def _database(before: Any, logits: Any, targets: Any) -> Any:
+    """The database is the training set, its codes are solved for after each epoch; what was not seen has output 0."""
+    outputs = before["outputs"].at[targets["rows"]].set(jnp.tanh(logits))
+    everything, left = jnp.arange(len(outputs), dtype=jnp.int32), before["left"] - 1
+
+    def solve(signs: jax.Array) -> jax.Array:
+        return losses.adsh_codes(signs, outputs, before["labels"], before["labels"], everything)
+
+    signs = jax.lax.cond(left == 0, solve, lambda signs: signs, before["signs"])
+    left = jnp.where(left == 0, before["epoch"], left)
+    return {**before, "outputs": outputs, "signs": signs, "left": left}
+
+
+def _asymmetric(logits: Any, targets: Any, memory: Any) -> jax.Array:
+    return losses.adsh(logits, targets["labels"], memory["signs"], memory["labels"], targets["rows"])
 
 
 def _classified(apply: hashing.TrainApply) -> hashing.TrainApply:

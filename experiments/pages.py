@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import tyro
 
-from experiments.methods import title as method_title
+from experiments.methods import ADDED, title as method_title
 from experiments.running import RESULTS, ROOT
 from experiments.table3_published import MISSING, OFFICIAL, RERUN
 
@@ -156,9 +156,11 @@ def filled(text: str, sections: Mapping[str, str]) -> str:
 
 EPOCHS = (1, 2, 4, 8, 16, 20)
 DRAWN = ("fig6_transfer", "fig7_pr_curves")
-# Comparisons of methods in the order of the questions' columns: stem, what was searched with which features.
+# Comparisons of methods in the order of the questions' columns: stem, what was searched with which features. Reports of
+# one column hold other methods, and CSQ to the same digits.
 COMPARED = {
     "hashing_methods": "CIFAR-10 sample, frozen",
+    "hashing_methods_added": "CIFAR-10 sample, frozen",
     "hashing_methods_all": "CIFAR-10 sample, all layers",
     "hashing_methods_imagenette": "imagenette, frozen",
     "hashing_methods_cifar10": "CIFAR-10, small network, frozen",
@@ -189,7 +191,7 @@ def every_report(reports: Reports, _: str = "") -> str:
         lines += [f"- **{field}**: {about[field]}" for field in ("Paper", "Expected", "Status")]
         parts.append("\n\n".join(lines[:2]) + "\n\n" + "\n".join(lines[2:]))
         # A run that was only to see whether everything turns has no figures to show.
-        shown = {stem: report for stem, report in found.items() if report["scale"] != "smoke"}
+        shown = {stem: report for stem, report in found.items() if report["scale"] != "smoke" and stem not in COMPARED}
         for stem, report in shown.items():
             picture = f"\n\n![{title}](images/{stem}.png)" if name in DRAWN else ""
             parts.append(f"{heading(stem, report)}\n\n{render(report)}{picture}")
@@ -464,9 +466,16 @@ def which_network(reports: Reports) -> Answer:
 
 def which_method(reports: Reports) -> Answer:
     """Every comparison of methods at 64 bits."""
-    found = {stem: reports[stem]["map"] for stem in COMPARED if stem in reports}
-    names = list(dict.fromkeys(name for grid in found.values() for name in grid))
-    values = [[grid[name]["64"]["mean"] if name in grid else None for grid in found.values()] for name in names]
+    found = [stem for stem in COMPARED if stem in reports]
+    grids: dict[str, dict[str, Any]] = {}
+    for stem in found:
+        column = grids.setdefault(COMPARED[stem], {})
+        for name, row in reports[stem]["map"].items():
+            if column.setdefault(name, row)["64"] != row["64"]:
+                raise ValueError(f"{stem}: must have {name} as the other reports of {COMPARED[stem]} do")
+    names = list(dict.fromkeys(name for grid in grids.values() for name in grid))
+    names.sort(key=lambda name: name in ADDED)
+    values = [[grid[name]["64"]["mean"] if name in grid else None for grid in grids.values()] for name in names]
     rows = [
         [method_title(name), *("-" if v is None else f"{v:.3f}" for v in line)]
         for name, line in zip(names, values, strict=True)
@@ -474,8 +483,8 @@ def which_method(reports: Reports) -> Answer:
     body = "mAP@1000[retrieved,expected] at 64 bits, mean of the seeds; all lengths and their spread on "
     body += "[every report](reports.md#table-2-methods), what follows from it on "
     body += "[hashing](hashing.md#what-the-comparison-says):\n\n"
-    body += table(["method", *(COMPARED[stem] for stem in found)], in_bold(rows, values))
-    return f"{body}\n\n![Precision and recall](images/hashing_methods_cifar10_tuned.png)", list(found)
+    body += table(["method", *grids], in_bold(rows, values))
+    return f"{body}\n\n![Precision and recall](images/hashing_methods_cifar10_tuned.png)", found
 
 
 def how_many_bits(reports: Reports) -> Answer:
@@ -852,7 +861,7 @@ def verdict(report: Report, length: str) -> str:
             if place == 1
             else f"CSQ is number {place}, {behind:.4f} behind: {within} the pair's standard deviation {spread:.4f}."
         )
-        for names, kind in ((("itq_cca", "ksh", "sdh", "bre"), "supervised"), (("lsh", "itq"), "unsupervised")):
+        for names, kind in ((("itq_cca", "ksh", "sdh", "fsdh", "bre"), "supervised"), (("lsh", "itq"), "unsupervised")):
             found = [method for method in order if method in names]
             if found:
                 gap = csq["mean"] - cells[found[0]]["mean"]

@@ -115,7 +115,7 @@ def draw_curves(report: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     colors = plt.get_cmap("tab20")
     for index, (method, drawn) in enumerate(report["curves"]["methods"].items()):
-        style = "--" if method in methods.SHALLOW else "-"
+        style = "--" if method in methods.FITTED else "-"
         axes.plot(
             drawn["recall"], drawn["precision"], style, label=methods.title(method), color=colors(index), linewidth=1.4
         )

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jcbir import cipher, codes, metrics
+from jcbir import cipher, codes, hashing, metrics
 from jcbir.cipher import analysis
+from jcbir.hashing import centers, losses
 
 BOOLEANS = np.array([[True, False, True, True], [False, False, True, False]])
 WORDS = np.array([[7, 1], [5, 0]], np.uint32)
@@ -20,6 +21,55 @@ PHOTO = np.random.default_rng(0).integers(0, 256, (8, 9, 1), np.uint8)
 OTHER = PHOTO[::-1].copy()
 NAMES = {"key": bytes(32), "nonce": bytes(16)}
 BATCH = {"keys": [bytes(32)], "nonces": [bytes(16)]}
+
+LOGITS = np.array([[0.5, -1.5, 2.0, -0.25], [1.0, 0.75, -0.5, 0.25], [-1.0, 0.5, 0.25, 3.0]], np.float32)
+KINDS = np.array([2, 0, 2])
+ROWS = np.eye(3, dtype=bool)[KINDS]
+TABLE = np.array([[True, True, False, True], [True, False, True, True], [False, False, True, False]])
+SIGNS = np.where(TABLE, 1.0, -1.0).astype(np.float32)
+PLACES = np.array([1, 0, 2])
+LOSSES = {
+    **{name: ((LOGITS, KINDS), {}) for name in ("dhn", "dpsh", "hashnet", "dch", "dsh", "dbdh", "dnnh", "dtsh")},
+    "idhn": ((LOGITS, ROWS), {}),
+    "half_pairs": ((LOGITS, KINDS), {}),
+    "csq": ((LOGITS, TABLE), {}),
+    "central_similarity": ((LOGITS, TABLE), {}),
+    "quantization_official": ((LOGITS,), {}),
+    "quantization_paper": ((LOGITS,), {}),
+    "shortfall": ((LOGITS,), {}),
+    "straight_through": ((LOGITS,), {}),
+    "half_signs": ((LOGITS,), {}),
+    "bihalf": ((LOGITS, SIGNS), {}),
+    "cnnh": ((LOGITS, TABLE), {}),
+    "greedyhash": ((LOGITS, LOGITS[:, :3].copy(), KINDS), {}),
+    "orthohash": ((LOGITS, KINDS, TABLE), {}),
+    "adsh": ((LOGITS, KINDS, SIGNS, ROWS, PLACES), {}),
+    "adsh_codes": ((SIGNS, SIGNS, KINDS, ROWS, PLACES), {}),
+    "dfh": ((LOGITS, KINDS, TABLE), {}),
+    "dfh_codes": ((LOGITS, KINDS, SIGNS), {}),
+    "dfh_centers": ((SIGNS, KINDS, TABLE), {"steps": 3}),
+    "remember": ((losses.empty_bank(3, bits=4, classes=3), PLACES, LOGITS, KINDS), {}),
+    "similar_pairs": ((KINDS,), {}),
+    "semantic": ((ROWS, TABLE), {}),
+    "one_hot": ((KINDS,), {"classes": 3}),
+    "separation": ((TABLE,), {}),
+    "distinct": ((TABLE,), {}),
+}
+"""A call of each loss and of each function of labels and centers that is right."""
+
+SEED = jax.random.key(0)
+DRAWN = {
+    "hash_centers": ((SEED, 5), {"bits": 4}),
+    "bernoulli": ((SEED, 5), {"bits": 4}),
+    "drawn_centers": ((SEED, 3), {"bits": 4}),
+    "separated_centers": ((SEED, 5), {"bits": 6}),
+    "hadamard": ((3, 4), {}),
+    "label_codes": ((SEED, ROWS), {"bits": 2}),
+    "similarity_codes": ((SEED, ROWS[:, KINDS]), {"bits": 4, "rounds": 2}),
+    "empty_bank": ((3,), {"bits": 4, "classes": 3}),
+    "continuation": ((3,), {}),
+}
+"""Tables and codes that a key decides, and what takes no array."""
 
 GOOD = {
     "encrypt": ((PHOTO,), NAMES),
@@ -70,6 +120,7 @@ GOOD = {
     "ndcg": ((DISTANCES, DISTANCES), {"top": 2, "bits": 4, "highest": 3}),
 }
 """A call of each function that is right."""
+GOOD |= LOSSES | DRAWN
 
 CIPHER = ("encrypt", "decrypt", "encrypt_batch", "decrypt_batch")
 FUNCTIONS = {
@@ -79,6 +130,8 @@ FUNCTIONS = {
         (metrics, metrics.__all__),
         (analysis, vars(analysis)),
         (cipher, CIPHER),
+        (losses, losses.__all__),
+        (centers, vars(centers)),
     )
     for name in names
     if inspect.isfunction(getattr(module, name))
@@ -88,6 +141,8 @@ FUNCTIONS = {
 ON_HOST = {"convention", "word_count", "to_bytes", "from_bytes", "evaluate", "tally_codes"} | {
     name for name, function in FUNCTIONS.items() if function.__module__.startswith("jcbir.cipher")
 }
+# Losses are jitted, and differentiated, by the battery of tests/hashing/test_baselines.py.
+SWEPT_FURTHER = [name for name in GOOD if name not in ON_HOST | LOSSES.keys() | DRAWN.keys()]
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "uint32", "float16", "float32", "float64", "complex64", "O", "U1")
 NUMBERS = (True, 2.0, 2.7, -3, 10**9, "2", None, np.float64(2), np.array([2]))
 NONE_ALLOWED = {"top", "bits", "highest", "items"}
@@ -114,6 +169,9 @@ def test_every_wrong_type_and_rank(unchecked, name):
         if not isinstance(value, np.ndarray):
             continue
         wrong = [value.astype(dtype) for dtype in DTYPES if value.dtype != dtype]
+        if name in LOSSES or name in DRAWN:
+            # Each width of a type that is taken would be another program to compile.
+            wrong = [made for made in wrong if made.dtype.kind != value.dtype.kind]
         wrong += [
             value[..., :0],
             np.asarray(value.flat[0]),
@@ -125,7 +183,7 @@ def test_every_wrong_type_and_rank(unchecked, name):
         wrong += [value[..., None, :, :, None]] if value.ndim > 1 else []
         # Of a narrower array every row still means what it did; of another shape it cannot be what was asked.
         for made in wrong:
-            for module in (np, jnp):
+            for module in (np,) if name in LOSSES or name in DRAWN else (np, jnp):
                 if module is jnp:
                     if not isinstance(made, np.ndarray) or made.dtype.kind in "OU":
                         continue
@@ -143,21 +201,21 @@ def test_every_wrong_type_and_rank(unchecked, name):
 @pytest.mark.parametrize("name", GOOD)
 def test_every_wrong_number(unchecked, name):
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
-    for option in options.keys() - {"key", "nonce", "keys", "nonces", "tops"}:
+    for option in options.keys() - {"key", "nonce", "keys", "nonces", "tops", "steps", "rounds"}:
         for value in NUMBERS:
             if value is None and option in NONE_ALLOWED:
                 continue
             if option == "radius" and value == 10**9:
                 continue  # A radius beyond the longest distance holds everything.
             if (name, option, value) == ("convention", "top", 10**9) or (
-                value == 10**9 and option in ("bits", "highest")
+                value == 10**9 and option in ("bits", "highest", "classes")
             ):
                 continue  # A name has no database; bounds may be wide, at a price.
             with pytest.raises(ValueError, match=f"{option}: must|{option}, "):
                 function(*arrays, **{**options, option: value})
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name not in ON_HOST])
+@pytest.mark.parametrize("name", SWEPT_FURTHER)
 def test_the_same_results_with_and_without_x64(name):
     """JAX arrays in: the same values and types whether 64-bit types are allowed or not."""
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
@@ -175,11 +233,27 @@ def test_the_same_results_with_and_without_x64(name):
             assert np.array_equal(a, b, equal_nan=np.asarray(a).dtype.kind == "f")
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: centers.hash_centers(SEED, 20, bits=8),
+        lambda: losses.similarity_codes(SEED, ROWS[:, KINDS], bits=4, rounds=2),
+        lambda: hashing.crop_and_flip(SEED, np.tile(PHOTO, (4, 1, 1, 3))),
+        lambda: hashing.resized_crop_and_flip(SEED, np.tile(PHOTO, (4, 1, 1, 3)), size=6),
+    ],
+    ids=["hash_centers", "similarity_codes", "crop_and_flip", "resized_crop_and_flip"],
+)
+def test_a_key_draws_the_same_with_and_without_x64(draw):
+    plain = draw()
+    with jax.enable_x64(True):
+        assert np.array_equal(draw(), plain)
+
+
 VALUES_ON_HOST = {"mean_average_precision"}
 """Takes JAX arrays, and gives Python numbers: not under `jit`."""
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name not in ON_HOST | VALUES_ON_HOST])
+@pytest.mark.parametrize("name", [name for name in SWEPT_FURTHER if name not in VALUES_ON_HOST])
 def test_the_same_results_under_jit(name):
     """The list of what can be part of a program: all of these packages but what is named above."""
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
@@ -192,7 +266,7 @@ def test_what_runs_on_the_host_says_so(name):
     assert "on the host" in inspect.getdoc(FUNCTIONS[name])
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name not in ON_HOST])
+@pytest.mark.parametrize("name", SWEPT_FURTHER)
 def test_nothing_raises_under_debug_nans(name):
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
     if name == "precision_recall":

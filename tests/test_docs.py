@@ -8,8 +8,8 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
-# Pages that compile a whole network or the lattice's transforms.
-LONG = {"hashing.md", "lattice.md", "models.md", "ranking.md"}
+# Pages that compile whole networks or the lattice's transforms.
+LONG = {"hashing.md", "lattice.md", "models.md", "ranking.md", "training-elsewhere.md"}
 
 
 def pages_with_programs():

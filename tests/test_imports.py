@@ -89,9 +89,10 @@ assert sealing.open_from(own, sealing.seal_to(sealing.public_half(own), b"text")
 
 key = paillier.generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
 layout = paillier.floats.Layout(modulus=key.public.n, fraction_bits=8, magnitude=1.0, terms=2)
-row = paillier.secret.encrypt(key, paillier.floats.encode(layout, np.array([0.5])), draw=secrets.token_bytes)
-twice = paillier.secret.decrypt(key, paillier.public.add(key.public, row, row))
-assert paillier.floats.decode(layout, twice, count=1, terms=2).tolist() == [1.0]
+half = paillier.floats.encode(layout, np.array([0.5]))
+half = half._replace(rows=paillier.secret.encrypt(key, half.rows, draw=secrets.token_bytes))
+twice = paillier.floats.add(key.public, half, half)
+assert paillier.floats.decode(layout, twice._replace(rows=paillier.secret.decrypt(key, twice.rows))).tolist() == [1.0]
 assert ranking.plan(key.public, scheme="packed", count=8, bits=8).lanes > 1
 """
 

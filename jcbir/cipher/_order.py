@@ -27,7 +27,7 @@ def in_order(samples: UInt8[Array, "*b n"], keys: UInt8[Array, "*b p n"]) -> UIn
     if 0 < count <= 4 and 0 < length <= _CARRIED and _by_words(length):
         # Samples that go with their sort keys need no gather afterwards, which is random access to all of them.
         return _sorted(keys, np.asarray(samples)).astype(np.uint8)
-    return np.take_along_axis(samples, stable_order(keys), axis=-1)
+    return np.take_along_axis(samples, np.asarray(stable_order(keys)), axis=-1)
 
 
 def stable_order(keys: UInt8[Array, "*b p n"]) -> Integer[Array, "*b n"]:

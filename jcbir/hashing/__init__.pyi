@@ -8,7 +8,12 @@ from ._augment import (
 )
 from ._checkpoint import state_from_bytes as state_from_bytes, state_to_bytes as state_to_bytes
 from ._encode import encode as encode, encode_images as encode_images, hash_images as hash_images
-from ._optimizers import paper_adam as paper_adam, step_decay as step_decay, two_rates as two_rates
+from ._optimizers import (
+    learning_rates as learning_rates,
+    paper_adam as paper_adam,
+    step_decay as step_decay,
+    two_rates as two_rates,
+)
 from ._training import (
     Batch as Batch,
     Progress as Progress,

@@ -1,13 +1,14 @@
 """Augmentation of image batches in JAX: crops and mirror images, each a pure function of (key, images).
 
-Values and dtype are kept, so uint8 photographs can be augmented before they are converted.
+Values and dtype are kept, so uint8 photographs can be augmented before they are converted. What is drawn names its
+type: a key gives the same crops whether 64-bit types are allowed or not.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Shaped
 
-from jcbir.typing import Array
+from jcbir.typing import Array, check_whole
 
 
 def random_flip(key: jax.Array, images: Shaped[Array, "b h w c"]) -> Shaped[jax.Array, "b h w c"]:
@@ -26,7 +27,7 @@ def random_flip(key: jax.Array, images: Shaped[Array, "b h w c"]) -> Shaped[jax.
         [[[0, 1]], [[2, 3]], [[5, 4]]]
     """
     images = jnp.asarray(images)
-    chosen = jax.random.bernoulli(key, 0.5, (len(images), 1, 1, 1))
+    chosen = jax.random.bernoulli(key, jnp.float32(0.5), (len(images), 1, 1, 1))
     return jnp.where(chosen, images[:, :, ::-1], images)
 
 
@@ -60,11 +61,11 @@ def random_crop(key: jax.Array, images: Shaped[Array, "b h w c"], *, padding: in
         )
     margin = (padding, padding)
     padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode="reflect")
-    corners = jax.random.randint(key, (count, 2), 0, 2 * padding + 1)
+    corners = jax.random.randint(key, (count, 2), 0, 2 * padding + 1, jnp.int32)
 
     def window(image: jax.Array, corner: jax.Array) -> jax.Array:
         # One slice per image: selection matrices (two products per image) are ten times slower on XLA:CPU.
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), (height, width, channels))
+        return jax.lax.dynamic_slice(image, (*corner, jnp.zeros_like(corner[0])), (height, width, channels))
 
     return jax.vmap(window)(padded, corners)
 
@@ -95,9 +96,9 @@ def crop_and_flip(
 
 
 def random_resized_crop(
-    key: jax.Array, images: Shaped[Array, "b h w c"], *, least: float = 0.35
-) -> Shaped[jax.Array, "b h w c"]:
-    """Cut a random rectangle out of each image and scale it to the whole size, bilinear and antialiased.
+    key: jax.Array, images: Shaped[Array, "b h w c"], *, least: float = 0.35, size: int | None = None
+) -> Shaped[jax.Array, "b s t c"]:
+    """Cut a random rectangle out of each image and scale it to the network's size, bilinear and antialiased.
 
     The area is uniform from `least` to 1 of the image's, the ratio of the sides log-uniform from 3/4 to 4/3, no side
     longer than the image's; the place is uniform.
@@ -106,17 +107,21 @@ def random_resized_crop(
         key: PRNG key.
         images: a batch of uint8 or floating images.
         least: smallest share of the area, above 0 and at most 1.
+        size: pixels a side of what the network sees; None keeps height and width. Images that are larger than that
+            lose less to a small rectangle.
 
     Returns:
-        The batch, same shape and dtype; uint8 is rounded.
+        The batch at the size asked for, same dtype; uint8 is rounded.
 
     Raises:
-        ValueError: `least` is out of range.
+        ValueError: `least` is out of range, or `size` is no whole number of at least 1.
 
     Example:
         >>> import jax, jax.numpy as jnp
         >>> random_resized_crop(jax.random.key(0), jnp.full((2, 8, 8, 3), 7, jnp.uint8))[0, 0, 0].tolist()
         [7, 7, 7]
+        >>> random_resized_crop(jax.random.key(0), jnp.zeros((2, 16, 12, 3), jnp.uint8), size=8).shape
+        (2, 8, 8, 3)
 
     References:
         Szegedy et al., Going deeper with convolutions, CVPR 2015, section 6.
@@ -125,35 +130,40 @@ def random_resized_crop(
         raise ValueError(f"least: must be above 0 and at most 1, got {least!r}")
     images = jnp.asarray(images)
     count, height, width, channels = images.shape
+    side = None if size is None else check_whole("size", size, low=1)
+    seen = (height, width) if side is None else (side, side)
     area_key, ratio_key, place_key = jax.random.split(key, 3)
-    area = jax.random.uniform(area_key, (count,), minval=least, maxval=1.0)
-    ratio = jnp.exp(jax.random.uniform(ratio_key, (count,), minval=-1.0, maxval=1.0) * jnp.log(jnp.float32(4 / 3)))
+    area = jax.random.uniform(area_key, (count,), jnp.float32, minval=least, maxval=1.0)
+    turned = jax.random.uniform(ratio_key, (count,), jnp.float32, minval=-1.0, maxval=1.0)
+    ratio = jnp.exp(turned * jnp.log(jnp.float32(4 / 3)))
     # Shares of the image's own sides.
     sides = jnp.minimum(jnp.stack([jnp.sqrt(area / ratio), jnp.sqrt(area * ratio)], axis=-1), 1.0)
     extent = jnp.array([height, width], jnp.float32)[None]
-    corners = jax.random.uniform(place_key, (count, 2)) * (1.0 - sides) * extent
+    corners = jax.random.uniform(place_key, (count, 2), jnp.float32) * (1.0 - sides) * extent
+    scales = jnp.array(seen, jnp.float32)[None] / (sides * extent)
 
-    def window(image: jax.Array, share: jax.Array, corner: jax.Array) -> jax.Array:
+    def window(image: jax.Array, scale: jax.Array, corner: jax.Array) -> jax.Array:
         return jax.image.scale_and_translate(
-            image, (height, width, channels), (0, 1), 1.0 / share, -corner / share, method="linear", antialias=True
+            image, (*seen, channels), (0, 1), scale, -corner * scale, method="linear", antialias=True
         )
 
-    cut = jax.vmap(window)(images.astype(jnp.float32), sides, corners)
+    cut = jax.vmap(window)(images.astype(jnp.float32), scales, corners)
     return (jnp.clip(jnp.round(cut), 0, 255) if images.dtype == jnp.uint8 else cut).astype(images.dtype)
 
 
 def resized_crop_and_flip(
-    key: jax.Array, images: Shaped[Array, "b h w c"], *, least: float = 0.35
-) -> Shaped[jax.Array, "b h w c"]:
+    key: jax.Array, images: Shaped[Array, "b h w c"], *, least: float = 0.35, size: int | None = None
+) -> Shaped[jax.Array, "b s t c"]:
     """The usual augmentation of photographs: `random_resized_crop`, then `random_flip`.
 
     Args:
         key: PRNG key.
         images: a batch of uint8 or floating images.
         least: smallest share of the area.
+        size: pixels a side of what the network sees; None keeps height and width.
 
     Returns:
-        The batch, same shape and dtype.
+        The batch at the size asked for, same dtype.
 
     Raises:
         ValueError: as `random_resized_crop`.
@@ -164,4 +174,4 @@ def resized_crop_and_flip(
         (2, 8, 8, 3)
     """
     first, second = jax.random.split(key)
-    return random_flip(second, random_resized_crop(first, images, least=least))
+    return random_flip(second, random_resized_crop(first, images, least=least, size=size))

@@ -1,10 +1,20 @@
 """Optimizers by the recipes of the papers, as optax transformations."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import optax
+
+Rate = float | Callable[[Any], Any]
+"""A learning rate, or an optax schedule of it."""
+
+Chosen = str | Callable[[tuple[str, ...]], bool]
+"""Parameters with a name on their path that starts with this text, or for whose path this function is true."""
+
+HEAD = "hash"
+"""What the names of this library's hash heads start with."""
 
 
 def step_decay(rate: float, *, factor: float, every: int) -> Callable[[Any], Any]:
@@ -25,6 +35,75 @@ def step_decay(rate: float, *, factor: float, every: int) -> Callable[[Any], Any
     return optax.exponential_decay(rate, transition_steps=every, decay_rate=factor, staircase=True)
 
 
+def learning_rates(
+    rates: Mapping[str, Rate],
+    *,
+    groups: Mapping[str, Chosen | None] | None = None,
+    optimizer: Callable[[Any], optax.GradientTransformation] = optax.adam,
+) -> optax.GradientTransformation:
+    """An optimizer with a learning rate for each group of parameters, by name.
+
+    Args:
+        rates: learning rate or schedule by group; 0 leaves a group as it is.
+        groups: which parameters, by group: those with a name on their path that starts with a text, or for which a
+            function of the path (a tuple of names) is true; None, for one group at most, takes all others. By default
+            `head`, the names that start with "hash", and `backbone`, all others.
+        optimizer: rate -> transformation, e.g. `functools.partial(optax.adamw, weight_decay=1e-4)`.
+
+    Returns:
+        The optimizer.
+
+    Raises:
+        ValueError: a group without a rate, a rate without a group or below 0; from its `init`, a group without
+            parameters, or parameters of no group or of two, by name.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> optimizer = learning_rates({"head": 1e-3, "backbone": 1e-5})
+        >>> _ = optimizer.init({"conv": jnp.ones(2), "hash_head": jnp.ones(2)})
+        >>> optimizer.init({"conv": jnp.ones(2)})
+        Traceback (most recent call last):
+        ...
+        ValueError: groups: must each have parameters, got none in head among conv
+    """
+    chosen: Mapping[str, Chosen | None] = {"head": HEAD, "backbone": None} if groups is None else groups
+    if set(rates) != set(chosen):
+        raise ValueError(f"rates: must be of the groups {', '.join(sorted(chosen))}, got {', '.join(sorted(rates))}")
+    for name, rate in rates.items():
+        if not callable(rate) and (isinstance(rate, bool) or not 0 <= rate < float("inf")):
+            raise ValueError(f"rates[{name!r}]: must be a schedule or a number of at least 0, got {rate!r}")
+    others = [name for name, choice in chosen.items() if choice is None]
+    if len(others) > 1:
+        raise ValueError(f"groups: must leave the others to one group at most, got {', '.join(others)}")
+
+    def labels(params: Any) -> Any:
+        def label(path: Any, _: Any) -> str:
+            names = tuple(str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path)
+            found = [name for name, choice in chosen.items() if choice is not None and _is_of(choice, names)] or others
+            if len(found) != 1:
+                raise ValueError(
+                    f"groups: must have each parameter once, got {'/'.join(names)} in {' and '.join(found) or 'none'}"
+                )
+            return found[0]
+
+        found = jax.tree_util.tree_map_with_path(label, params)
+        if missing := [name for name in chosen if name not in jax.tree.leaves(found)]:
+            top = {str(getattr(path[0], "key", path[0])) for path, _ in jax.tree.leaves_with_path(params)}
+            raise ValueError(
+                f"groups: must each have parameters, got none in {', '.join(missing)} among {', '.join(sorted(top))}"
+            )
+        return found
+
+    moved: dict[Hashable, optax.GradientTransformation] = {
+        name: optimizer(rate) if callable(rate) or rate > 0 else optax.set_to_zero() for name, rate in rates.items()
+    }
+    return optax.partition(moved, labels)
+
+
+def _is_of(choice: Chosen, names: tuple[str, ...]) -> bool:
+    return bool(choice(names)) if callable(choice) else any(name.startswith(choice) for name in names)
+
+
 def two_rates(
     *,
     steps_per_epoch: int,
@@ -33,12 +112,12 @@ def two_rates(
     decay: float = 0.7,
     decay_epochs: int = 10,
     weight_decay: float = 0.0,
-    head: str | Callable[[tuple[str, ...]], bool] = "hash",
+    head: Chosen = HEAD,
 ) -> optax.GradientTransformation:
     """Adam with a fast new head and a slow pretrained backbone, both decaying by steps.
 
     The published CSQ recipe: 1e-3 for the head, 0.01 of it (ImageNet; 0.05 for COCO and NUS-WIDE) for the backbone,
-    times 0.7 every 10 epochs.
+    times 0.7 every 10 epochs. Other groups and rates: `learning_rates`.
 
     Args:
         steps_per_epoch: images // batch.
@@ -47,8 +126,7 @@ def two_rates(
         decay: factor of each stage.
         decay_epochs: epochs per stage.
         weight_decay: decoupled weight decay (AdamW); 0 is plain Adam.
-        head: which parameters are the head's: those with a name on their path that starts with this text, or for which
-            this function of the path (a tuple of names) is true.
+        head: which parameters are the head's, as in `learning_rates`.
 
     Returns:
         The optimizer.
@@ -65,28 +143,14 @@ def two_rates(
         Yuan et al., code of Central Similarity Quantization (Hadamard-Matrix-for-hashing), 2020.
     """
 
-    def adam(scale: float) -> optax.GradientTransformation:
-        schedule = step_decay(rate * scale, factor=decay, every=decay_epochs * steps_per_epoch)
-        return optax.adamw(schedule, weight_decay=weight_decay)
+    def schedule(scale: float) -> Rate:
+        return step_decay(rate * scale, factor=decay, every=decay_epochs * steps_per_epoch) if scale else 0.0
 
-    backbone = adam(backbone_scale) if backbone_scale else optax.set_to_zero()
-
-    def labels(params: Any) -> Any:
-        def label(path: Any, _: Any) -> str:
-            names = tuple(str(getattr(entry, "key", getattr(entry, "name", ""))) for entry in path)
-            chosen = head(names) if callable(head) else any(name.startswith(head) for name in names)
-            return "head" if chosen else "backbone"
-
-        found = jax.tree_util.tree_map_with_path(label, params)
-        for group in ("head", "backbone"):
-            if group not in jax.tree.leaves(found):
-                names = ", ".join(
-                    sorted({str(getattr(path[0], "key", path[0])) for path, _ in jax.tree.leaves_with_path(params)})
-                )
-                raise ValueError(f"head: must leave parameters in both groups, got none in the {group} among {names}")
-        return found
-
-    return optax.multi_transform({"head": adam(1.0), "backbone": backbone}, labels)
+    return learning_rates(
+        {"head": schedule(1.0), "backbone": schedule(backbone_scale)},
+        groups={"head": head, "backbone": None},
+        optimizer=functools.partial(optax.adamw, weight_decay=weight_decay),
+    )
 
 
 def paper_adam(

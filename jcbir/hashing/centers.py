@@ -20,10 +20,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, Float, Integer, Key, UInt64
 
 from jcbir.hashing.shallow import KernelHash, LinearHash, itq
-from jcbir.typing import Array
+from jcbir.typing import Array, check_array, check_whole
 
 # Rejection of duplicate rows converges geometrically unless nearly every balanced row is asked for.
 _REDRAWS = 200
@@ -55,9 +56,10 @@ def hadamard(classes: int, bits: int) -> Bool[np.ndarray, "c k"]:
         Yuan et al., Central Similarity Quantization for Efficient Image and Video Retrieval, CVPR 2020, section 3.2.
         Wang et al., Secure Content Based Image Retrieval Scheme, CMC 75(3), 2023, eq. 1.
     """
-    if bits < 1 or bits & (bits - 1):
+    classes, bits = check_whole("classes", classes, low=1), check_whole("bits", bits, low=1)
+    if bits & (bits - 1):
         raise ValueError(f"bits: must be a power of two for Hadamard centers, got {bits}")
-    if not 1 <= classes <= 2 * bits:
+    if classes > 2 * bits:
         raise ValueError(f"classes: must be between 1 and 2 * bits = {2 * bits} for Hadamard centers, got {classes}")
     matrix = np.ones((1, 1), np.int8)
     while len(matrix) < bits:
@@ -88,6 +90,7 @@ def drawn_centers(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray
         >>> separation(table).minimum, [len(np.unique(rows, axis=1).T) for rows in (hadamard(10, 64), table)]
         (32, [16, 32])
     """
+    classes, bits = check_whole("classes", classes, low=1), check_whole("bits", bits, low=2, high=512)
     table = separated_centers(jax.random.fold_in(key, 1), max(classes, bits), bits=bits)
     return table[np.asarray(jax.random.permutation(key, len(table)))[:classes]]
 
@@ -118,16 +121,19 @@ def bernoulli(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray, "c
     References:
         Yuan et al., Central Similarity Quantization for Efficient Image and Video Retrieval, CVPR 2020, algorithm 1.
     """
-    if bits < 2 or bits % 2:
+    classes, bits = check_whole("classes", classes, low=1), check_whole("bits", bits, low=2)
+    if bits % 2:
         raise ValueError(f"bits: must be even for balanced centers, got {bits}")
-    if not 1 <= classes <= math.comb(bits, bits // 2):
+    if classes > math.comb(bits, bits // 2):
         bound = math.comb(bits, bits // 2)
         raise ValueError(f"classes: must be between 1 and C(bits, bits/2) = {bound} balanced rows, got {classes}")
     if classes > 0.9 * math.comb(bits, bits // 2):
         return _all_balanced(key, bits)[:classes]
     rows = np.zeros((0, bits), bool)
     for draw in range(_REDRAWS):
-        ranks = np.argsort(np.asarray(jax.random.uniform(jax.random.fold_in(key, draw), (classes, bits))), axis=1)
+        # A type of its own: the default depends on whether 64-bit types are allowed, and so would the table.
+        drawn = jax.random.uniform(jax.random.fold_in(key, draw), (classes, bits), jnp.float32)
+        ranks = np.argsort(np.asarray(drawn), axis=1)
         rows = distinct(np.concatenate([rows, ranks < bits // 2]))
         if len(rows) >= classes:
             break
@@ -160,6 +166,7 @@ def hash_centers(key: jax.Array, classes: int, *, bits: int) -> Bool[np.ndarray,
     References:
         Wang et al., Secure Content Based Image Retrieval Scheme, CMC 75(3), 2023, section 4.2 step 1.
     """
+    classes, bits = check_whole("classes", classes, low=1), check_whole("bits", bits, low=1)
     if bits & (bits - 1) == 0 and classes <= 2 * bits:
         return hadamard(classes, bits)
     return bernoulli(key, classes, bits=bits)
@@ -191,8 +198,9 @@ def semantic(
         Boolean semantic centers, one per label row.
 
     Raises:
-        ValueError: labels and centers disagree about the number of classes, ties and centers about the bits, or weights
-            and centers about the classes.
+        ValueError: labels, centers or ties that are not booleans (`codes.from_signs` reads -1 and +1, `one_hot` class
+            numbers); labels and centers disagree about the number of classes, ties and centers about the bits, or
+            weights and centers about the classes.
 
     Example:
         >>> import numpy as np
@@ -205,9 +213,13 @@ def semantic(
     References:
         Yuan et al., Central Similarity Quantization for Efficient Image and Video Retrieval, CVPR 2020, section 3.2.
     """
+    check_array("labels", labels, kind="booleans", form="[..., c]")
+    check_array("centers", centers, kind="booleans", form="[c, k]", rank=2)
     classes, bits = centers.shape
     if labels.shape[-1] != classes:
         raise ValueError(f"labels: must have {classes} columns, one per center, got shape {labels.shape}")
+    if ties is not None:
+        check_array("ties", ties, kind="booleans", form="[k]", rank=1)
     settled = jnp.arange(bits) % 2 == 0 if ties is None else jnp.asarray(ties)
     if settled.shape != (bits,):
         raise ValueError(f"ties: must have shape ({bits},), one bit per column of centers, got {settled.shape}")
@@ -221,14 +233,18 @@ def semantic(
 
 
 def one_hot(labels: Integer[Array, "*b"], *, classes: int) -> Bool[jax.Array, "*b c"]:
-    """Class numbers as multi-hot rows; a number outside 0 to classes - 1 gives a row without a label.
+    """Class numbers as multi-hot rows; -1 gives a row without a label.
 
     Args:
-        labels: class numbers.
+        labels: class numbers, -1 for none.
         classes: number of classes.
 
     Returns:
-        Boolean rows with at most one entry set.
+        Boolean rows with at most one entry set. Inside a compiled program, where nobody can look at a number, those out
+        of range have none set.
+
+    Raises:
+        ValueError: labels that are no integers, or a number outside -1 to classes - 1.
 
     Example:
         >>> import numpy as np
@@ -236,6 +252,13 @@ def one_hot(labels: Integer[Array, "*b"], *, classes: int) -> Bool[jax.Array, "*
         Array([[0, 1, 0],
                [0, 0, 0]], dtype=int32)
     """
+    classes = check_whole("classes", classes, low=1)
+    check_array("labels", labels, kind="integers", form="[...]")
+    if not isinstance(labels, Tracer) and labels.size:
+        least, most = int(labels.min()), int(labels.max())
+        if least < -1 or most >= classes:
+            found = least if least < -1 else most
+            raise ValueError(f"labels: must be class numbers from -1 to {classes - 1}, got {found}")
     labels = jnp.asarray(labels)
     return labels[..., None] == jnp.broadcast_to(jnp.arange(classes, dtype=labels.dtype), (*labels.shape, classes))
 
@@ -249,11 +272,15 @@ def distinct(centers: Bool[np.ndarray, "c k"]) -> Bool[np.ndarray, "d k"]:
     Returns:
         The different rows.
 
+    Raises:
+        ValueError: no rows of booleans.
+
     Example:
         >>> import numpy as np
         >>> distinct(np.array([[1, 0], [1, 0], [0, 1]], bool)).shape
         (2, 2)
     """
+    check_array("centers", centers, kind="booleans", form="[c, k]", rank=2)
     _, first = np.unique(np.packbits(centers, axis=1), axis=0, return_index=True)
     return centers[np.sort(first)]
 
@@ -308,13 +335,14 @@ def separation(centers: Bool[np.ndarray, "c k"]) -> Separation:
         The three distances.
 
     Raises:
-        ValueError: fewer than two rows.
+        ValueError: no rows of booleans, or fewer than two.
 
     Example:
         >>> import numpy as np
         >>> separation(np.array([[0, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 1]], bool))
         Separation(minimum=2, mean=2.6666666666666665, maximum=4)
     """
+    check_array("centers", centers, kind="booleans", form="[c, k]", rank=2)
     count = len(centers)
     if count < 2:
         raise ValueError(f"centers: must have at least two rows to be apart, got {count}")
@@ -367,9 +395,9 @@ def separated_centers(key: jax.Array, classes: int, *, bits: int, tries: int = 6
         Bose and Ray-Chaudhuri, On a class of error correcting binary group codes, Information and Control 3, 1960.
         Hocquenghem, Codes correcteurs d'erreurs, Chiffres 2, 1959.
     """
-    if not 2 <= bits <= 512:
-        raise ValueError(f"bits: must be from 2 to 512, got {bits}")
-    if not 1 <= classes <= 2 ** min(bits, 20):
+    bits, tries = check_whole("bits", bits, low=2, high=512), check_whole("tries", tries, low=1)
+    classes = check_whole("classes", classes, low=1)
+    if classes > 2 ** min(bits, 20):
         raise ValueError(f"classes: must be from 1 to 2^min(bits, 20) = {2 ** min(bits, 20)}, got {classes}")
     rows = max(1, (classes - 1).bit_length())
     if bits & (bits - 1) == 0:
@@ -394,7 +422,7 @@ def _best_of(key: jax.Array, classes: int, *, bits: int, rows: int, tries: int) 
         kept = np.asarray(jax.random.permutation(first, whole.shape[1]))[:bits]
         # The first attempt leaves out the last columns, where the Hadamard structure survives.
         candidates = [whole[:, :bits] if attempt == 0 else whole[:, np.sort(kept)]]
-        mixes = np.asarray(jax.random.bernoulli(second, 0.5, (len(pieces), rows, rows)))
+        mixes = np.asarray(jax.random.bernoulli(second, jnp.float32(0.5), (len(pieces), rows, rows)))
         aligned = [_mix(piece, mix) for piece, mix in zip(pieces, mixes, strict=True)]
         candidates.append(np.concatenate(aligned, axis=1))
         for generator in candidates:
@@ -498,7 +526,7 @@ def label_codes(
         A hash for `classic.project`, which takes float label rows of any set of the same classes.
 
     Raises:
-        ValueError: no rows, or more bits than classes.
+        ValueError: no rows of booleans, or more bits than classes.
 
     Example:
         >>> import jax, numpy as np
@@ -513,7 +541,7 @@ def label_codes(
         Gong and Lazebnik, Iterative quantization: a Procrustean approach to learning binary codes, CVPR 2011, eq. 2, on
         label rows in place of features.
     """
+    check_array("labels", labels, kind="booleans", form="[n, c]", rank=2)
     classes = labels.shape[-1]
-    if not 1 <= bits <= classes:
-        raise ValueError(f"bits: must be from 1 to {classes}, the number of classes, got {bits}")
+    bits = check_whole("bits", bits, low=1, high=classes)
     return itq(key, jnp.asarray(labels).astype(jnp.float32), bits=bits, iterations=iterations).hash

@@ -437,7 +437,7 @@ def _central(
         params, memory = state
         rows, wanted = points, targets
         if len(points) > BATCH:
-            drawn = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, len(points))
+            drawn = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, len(points), jnp.int32)
             rows, wanted = points[drawn], targets[drawn]
         with jax.numpy_dtype_promotion("standard"):
             updates, memory = adam.update(jax.grad(loss)(params, rows, wanted), memory)

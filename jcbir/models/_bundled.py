@@ -51,7 +51,7 @@ def bundled(*, bits: int | None = None, key: jax.Array | None = None) -> Backbon
     variables = _variables(about)
     if bits is not None:
         features = variables["params"][f"layer{len(module.stages)}_0"]["bn2"]["scale"].shape[0]
-        kernel = 0.01 * jax.random.normal(key, (features, bits))
+        kernel = 0.01 * jax.random.normal(key, (features, bits), jnp.float32)
         variables["params"]["hash"] = {"kernel": kernel, "bias": jnp.zeros(bits)}
     return resnet_backbone(module, variables, _preprocessing(about))
 

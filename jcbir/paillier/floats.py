@@ -7,18 +7,24 @@ borrows of the next, decoding gives back. With |x| <= `magnitude`, K = q(`magnit
     |slot| <= m K <= 2^(w-1) - 1  and  |P| < 2^(w s - 1) < n/2:
 
 no slot and no plaintext wraps. A sum of t terms is off by at most t * 2^-(f+1), reached where every x is a tie, and by
-nothing else: as m K <= 2^53, decoded numbers are exact float64. A term may be multiplied by a public integer k
-(`public.multiply`): it counts as |k| terms, and so a negated or subtracted one as one.
+nothing else: as m K <= 2^53, decoded numbers are exact float64. A term may be multiplied by a public integer k: it
+counts as |k| terms, and so a negated or subtracted one as one.
+
+Read by another layout, the same plaintext gives other numbers, as plausible ones. So what is encoded carries its
+layout, the count of its numbers and of its terms, encrypted or not (`Encoded`); `add` and `decode` compare them.
 """
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float64, UInt8
 
 from jcbir.errors import CapacityError
+from jcbir.paillier import public as public_half
 from jcbir.paillier._rows import check_below, check_rows, from_ints, to_ints
+from jcbir.paillier.public import PublicKey
 from jcbir.typing import Array, check_array, check_whole
 
 EXACT = 1 << 53
@@ -101,7 +107,23 @@ class Layout:
         return -(-count // self.slots)
 
 
-def encode(layout: Layout, values: Float[Array, "n"]) -> UInt8[np.ndarray, "r p"]:
+class Encoded(NamedTuple):
+    """Numbers in rows, and how they lie there: `_replace(rows=...)` puts ciphertexts for plaintexts, and back.
+
+    Attributes:
+        layout: by which they were encoded.
+        count: of the numbers, n.
+        terms: encodings that were added, each multiplied by k counting |k| times.
+        rows: `UInt8[r w]`, `layout.plaintexts(count)` plaintexts or ciphertexts.
+    """
+
+    layout: Layout
+    count: int
+    terms: int
+    rows: UInt8[Array, "r w"]
+
+
+def encode(layout: Layout, values: Float[Array, "n"]) -> Encoded:
     """Write numbers as plaintexts: sum_j rint(x_j 2^f) 2^(w j) mod n, the first number in the lowest slot.
 
     Args:
@@ -109,14 +131,14 @@ def encode(layout: Layout, values: Float[Array, "n"]) -> UInt8[np.ndarray, "r p"
         values: floats of 64 bits or less in [-magnitude, magnitude].
 
     Returns:
-        Rows of shape [ceil(n / slots), plaintext_bytes] to encrypt; the last one's free slots hold zero.
+        One term: rows of shape [ceil(n / slots), plaintext_bytes] to encrypt; the last one's free slots hold zero.
 
     Raises:
         ValueError: not floats, or a number is not finite or out of range; the message does not show it.
 
     Example:
         >>> layout = Layout(modulus=2**64 - 59, fraction_bits=2, magnitude=2.0, terms=3)
-        >>> encode(layout, np.array([0.25, 1.1, -0.375])).tolist()  # digits 1, 4, -2 base 2^6
+        >>> encode(layout, np.array([0.25, 1.1, -0.375])).rows.tolist()  # digits 1, 4, -2 base 2^6
         [[255, 255, 255, 255, 255, 255, 224, 198]]
     """
     check_array("values", values, kind="floats", form="[n]", rank=1)
@@ -138,44 +160,133 @@ def encode(layout: Layout, values: Float[Array, "n"]) -> UInt8[np.ndarray, "r p"
     lines = bits.reshape(-1, slots * width)
     table = np.packbits(np.pad(lines, ((0, 0), (-lines.shape[1] % 8, 0))), axis=1)
     offset = _offset(layout)
-    return from_ints(((x - offset) % layout.modulus for x in to_ints(table)), width=layout.plaintext_bytes)
+    rows = from_ints(((x - offset) % layout.modulus for x in to_ints(table)), width=layout.plaintext_bytes)
+    return Encoded(layout, len(numbers), 1, rows)
 
 
-def decode(layout: Layout, plaintexts: UInt8[Array, "r p"], *, count: int, terms: int) -> Float64[np.ndarray, "n"]:
+def add(public: PublicKey, a: Encoded, b: Encoded) -> Encoded:
+    """Add encrypted numbers, one by one: Enc(x) Enc(y) = Enc(x + y).
+
+    Args:
+        public: the key of both.
+        a: encrypted numbers.
+        b: as many by the same layout.
+
+    Returns:
+        Encrypted sums, of as many terms as both together.
+
+    Raises:
+        CapacityError: more terms than the layout has room for.
+        ValueError: another layout or count, or rows that are no ciphertexts of this key.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier import generate_keys, secret
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> layout = Layout(modulus=key.public.n, fraction_bits=8, magnitude=1.0, terms=2)
+        >>> plain = encode(layout, np.array([0.5]))
+        >>> sent = plain._replace(rows=secret.encrypt(key, plain.rows, draw=secrets.token_bytes))
+        >>> total = add(key.public, sent, sent)
+        >>> total.terms, decode(layout, total._replace(rows=secret.decrypt(key, total.rows))).tolist()
+        (2, [1.0])
+    """
+    return _joined(a, b, public_half.add(public, *_rows(public, a, b)))
+
+
+def subtract(public: PublicKey, a: Encoded, b: Encoded) -> Encoded:
+    """Subtract encrypted numbers, one by one; the result counts the terms of both, as `add` does.
+
+    Args:
+        public: the key of both.
+        a: encrypted numbers.
+        b: as many by the same layout.
+
+    Returns:
+        Encrypted differences, of as many terms as both together.
+
+    Raises:
+        CapacityError: more terms than the layout has room for.
+        ValueError: another layout or count, or rows that are no ciphertexts of this key.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier import generate_keys, secret
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> plain = encode(Layout(modulus=key.public.n, fraction_bits=8, magnitude=1.0, terms=2), np.array([0.5]))
+        >>> sent = plain._replace(rows=secret.encrypt(key, plain.rows, draw=secrets.token_bytes))
+        >>> found = subtract(key.public, sent, sent)
+        >>> decode(plain.layout, found._replace(rows=secret.decrypt(key, found.rows))).tolist()
+        [0.0]
+    """
+    return _joined(a, b, public_half.subtract(public, *_rows(public, a, b)))
+
+
+def multiply(public: PublicKey, a: Encoded, factor: int) -> Encoded:
+    """Multiply encrypted numbers by a public integer k: Enc(x)^k = Enc(k x), |k| times the terms.
+
+    Args:
+        public: the key.
+        a: encrypted numbers.
+        factor: k, not 0.
+
+    Returns:
+        Encrypted products.
+
+    Raises:
+        CapacityError: more terms than the layout has room for.
+        ValueError: `factor` is 0 or no whole number, or the rows are no ciphertexts of this key.
+
+    Example:
+        >>> import secrets
+        >>> from jcbir.paillier import generate_keys, secret
+        >>> key = generate_keys(bits=256, draw=secrets.token_bytes, unsafe_small=True)
+        >>> plain = encode(Layout(modulus=key.public.n, fraction_bits=8, magnitude=1.0, terms=3), np.array([0.5]))
+        >>> sent = plain._replace(rows=secret.encrypt(key, plain.rows, draw=secrets.token_bytes))
+        >>> thrice = multiply(key.public, sent, -3)
+        >>> thrice.terms, decode(plain.layout, thrice._replace(rows=secret.decrypt(key, thrice.rows))).tolist()
+        (3, [-1.5])
+    """
+    (rows,) = _rows(public, a)
+    factor = check_whole("factor", factor, low=-a.layout.terms, high=a.layout.terms)
+    if not factor:
+        raise ValueError("factor: must be another number than 0, got 0")
+    terms = _terms(a.layout, a.terms * abs(factor))
+    return a._replace(terms=terms, rows=public_half.multiply(public, rows, [factor] * len(rows)))
+
+
+def decode(layout: Layout, encoded: Encoded) -> Float64[np.ndarray, "n"]:
     """Read sums of encodings: the balanced digits of P, times 2^-f.
 
     What exceeds the terms shows where a slot does, not where it happens to stay small.
 
     Args:
-        layout: of all that was added.
-        plaintexts: rows of shape [ceil(count / slots), plaintext_bytes], as `secret.decrypt` gives them.
-        count: numbers that were encoded, n.
-        terms: encodings that were added, each multiplied by k counting |k| times.
+        layout: of all that was added, as the reader knows it.
+        encoded: with plaintexts, as `secret.decrypt` gives them, for its rows.
 
     Returns:
         The n sums, each within terms * 2^-(f+1) of the exact one.
 
     Raises:
         FormatError: the rows have another width than the layout's.
-        ValueError: more terms than planned, a row that is no sum of so many encodings, or another count of rows or of
-            numbers in the last of them.
+        ValueError: another layout, naming the fields that differ; more terms than planned; a row that is no sum of so
+            many encodings; or another count of rows or of numbers in the last of them.
 
     Example:
         >>> layout = Layout(modulus=2**64 - 59, fraction_bits=2, magnitude=2.0, terms=3)
-        >>> decode(layout, encode(layout, np.array([0.25, 1.1, -0.375])), count=3, terms=1).tolist()
+        >>> decode(layout, encode(layout, np.array([0.25, 1.1, -0.375]))).tolist()
         [0.25, 1.0, -0.5]
     """
-    count = check_whole("count", count, low=0)
-    terms = check_whole("terms", terms, low=1, high=layout.terms)
-    check_rows(plaintexts, name="plaintexts", width=layout.plaintext_bytes)
-    check_below(plaintexts, layout.modulus, name="plaintexts")
-    if len(plaintexts) != layout.plaintexts(count):
-        raise ValueError(
-            f"plaintexts: must be {layout.plaintexts(count)} rows for {count} numbers, got {len(plaintexts)}"
-        )
+    _check_encoded("encoded", encoded)
+    _check_layout("encoded", encoded.layout, layout)
+    count = check_whole("count", encoded.count, low=0)
+    terms = check_whole("terms", encoded.terms, low=1, high=layout.terms)
+    check_rows(encoded.rows, name="rows", width=layout.plaintext_bytes)
+    check_below(encoded.rows, layout.modulus, name="rows")
+    if len(encoded.rows) != layout.plaintexts(count):
+        raise ValueError(f"rows: must be {layout.plaintexts(count)} for {count} numbers, got {len(encoded.rows)}")
     slots, width = layout.slots, layout.slot_bits
     offset, used = _offset(layout), slots * width
-    shifted = [(x + offset) % layout.modulus for x in to_ints(plaintexts)]
+    shifted = [(x + offset) % layout.modulus for x in to_ints(encoded.rows)]
     beyond = np.array([x >> used != 0 for x in shifted], bool)
     table = from_ints((x % (1 << used) for x in shifted), width=-(-used // 8))
     bits = np.unpackbits(table, axis=1)[:, -used:].reshape(-1, slots, width)
@@ -183,11 +294,53 @@ def decode(layout: Layout, plaintexts: UInt8[Array, "r p"], *, count: int, terms
     sums = digits[:, ::-1].astype(np.int64) - (1 << (width - 1))
     beyond |= (np.abs(sums) > terms * layout.unit).any(axis=1)
     if beyond.any():
-        raise ValueError(f"plaintexts[{int(np.argmax(beyond))}]: must be a sum of {terms} encodings, got a larger one")
+        raise ValueError(f"rows[{int(np.argmax(beyond))}]: must be a sum of {terms} encodings, got a larger one")
     numbers = sums.reshape(-1)
     if numbers[count:].any():
         raise ValueError(f"count: must be that of the numbers encoded, got {count} and a number after them")
     return np.ldexp(numbers[:count].astype(np.float64), -layout.fraction_bits)
+
+
+def _check_encoded(name: str, value: Encoded) -> None:
+    """Rows alone do not say how to read them."""
+    if not isinstance(value, Encoded):
+        raise ValueError(f"{name}: must be Encoded, as `encode` gives it, got {type(value).__name__}")
+
+
+def _check_layout(name: str, found: Layout, wanted: Layout) -> None:
+    """Two layouts agree in every field."""
+    differing = [field for field in Layout.__dataclass_fields__ if getattr(found, field) != getattr(wanted, field)]
+    if differing:
+        said = ", ".join(
+            f"another {field}" if field == "modulus" else f"{field} {getattr(found, field)}" for field in differing
+        )
+        known = ", ".join(f"{field} {getattr(wanted, field)}" for field in differing if field != "modulus")
+        raise ValueError(f"{name}: must be of the layout's {known or 'modulus'}, got {said}")
+
+
+def _rows(public: PublicKey, *encoded: Encoded) -> list[UInt8[Array, "r w"]]:
+    """The rows of numbers that lie alike under this key."""
+    for name, each in zip("ab", encoded, strict=False):
+        _check_encoded(name, each)
+    first = encoded[0]
+    if first.layout.modulus != public.n:
+        raise ValueError("a: must be of a layout for this key's modulus, got another")
+    for other in encoded[1:]:
+        _check_layout("b", other.layout, first.layout)
+        if other.count != first.count:
+            raise ValueError(f"b: must be {first.count} numbers as in a, got {other.count}")
+    return [each.rows for each in encoded]
+
+
+def _joined(a: Encoded, b: Encoded, rows: UInt8[Array, "r w"]) -> Encoded:
+    return a._replace(terms=_terms(a.layout, a.terms + b.terms), rows=rows)
+
+
+def _terms(layout: Layout, terms: int) -> int:
+    """A number of terms that the layout has room for."""
+    if terms > layout.terms:
+        raise CapacityError(f"terms: must be at most the {layout.terms} of the layout, got {terms}")
+    return terms
 
 
 def _offset(layout: Layout) -> int:

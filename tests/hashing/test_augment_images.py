@@ -80,3 +80,19 @@ def test_a_resized_crop_keeps_dtype_shape_and_range(images, dtype):
     for least in (0.0, 1.01, float("nan")):
         with pytest.raises(ValueError, match="least: must be above 0 and at most 1"):
             hashing.random_resized_crop(jax.random.key(0), batch, least=least)
+
+
+def test_a_crop_at_another_size_is_the_same_rectangle(unchecked):
+    """A ramp cut at 20 pixels a side has the slope of the whole size times 60 / 20, and the same middle."""
+    columns = np.broadcast_to(np.arange(60.0, dtype=np.float32)[None, :, None], (40, 60, 1))
+    batch = np.repeat(columns[None], 50, 0)
+    same, small = (hashing.random_resized_crop(jax.random.key(0), batch, size=size) for size in (None, 20))
+    assert same.shape == (50, 40, 60, 1) and small.shape == (50, 20, 20, 1)
+    steep, flat = (np.diff(np.asarray(x)[:, 5, 5:-5, 0], axis=1) for x in (small, same))
+    np.testing.assert_allclose(steep.mean(1), 3 * flat.mean(1), rtol=1e-2)
+    np.testing.assert_allclose(
+        np.asarray(small)[:, 5, 9:11, 0].mean(1), np.asarray(same)[:, 5, 29:31, 0].mean(1), atol=0.1
+    )
+    for size in (0, 2.0, True):
+        with pytest.raises(ValueError, match="size: must be a whole number of at least 1"):
+            hashing.random_resized_crop(jax.random.key(0), batch, size=size)

@@ -232,6 +232,18 @@ def test_labels_of_another_number_of_classes_are_named(unchecked):
         losses.orthohash(np.ones((2, BITS), np.float32), np.ones((2, 3), bool), TABLE)
 
 
+@pytest.mark.parametrize("name", [name for name in ALL if name not in ("csq", "csq_paper", "cnnh", "idhn")])
+def test_a_class_number_that_is_none_is_refused_or_stops_the_run(name):
+    """Where it can be seen by its name; inside a compiled step by a loss that is NaN, which `fit` stops at."""
+    logits, labels = np.linspace(-2, 2, 6 * BITS).reshape(6, BITS).astype(np.float32), np.array([0, 1, -1, 2, 0, 1])
+    with pytest.raises(ValueError, match=r"labels: must be class numbers from 0 .*, got -1"):
+        ALL[name](logits, labels)
+    assert np.isnan(JITTED[name](logits, labels)[2])
+    if name in ("greedyhash", "orthohash"):
+        with pytest.raises(ValueError, match=f"labels: must be class numbers from 0 to {CLASSES - 1}, got {CLASSES}"):
+            ALL[name](logits, np.array([0, 1, CLASSES, 2, 0, 1]))
+
+
 @every
 def test_other_logits_and_other_numbers_of_labels_are_refused(name, unchecked):
     logits, labels = np.linspace(-2, 2, 6 * BITS).reshape(6, BITS).astype(np.float32), np.arange(6) % CLASSES

@@ -120,4 +120,7 @@ def test_equal_votes_are_the_majority_and_a_heavy_one_decides(labels, table, hea
 
 
 def test_one_hot_leaves_unknown_classes_empty():
-    np.testing.assert_array_equal(centers.one_hot(np.array([2, 5, -1]), classes=3), [[0, 0, 1], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(centers.one_hot(np.array([2, -1]), classes=3), [[0, 0, 1], [0, 0, 0]])
+    for number in (-2, 3):
+        with pytest.raises(ValueError, match=f"labels: must be class numbers from -1 to 2, got {number}"):
+            centers.one_hot(np.array([0, number]), classes=3)

@@ -109,9 +109,21 @@ def test_a_cell_is_mean_and_sample_deviation():
 def test_reports_are_of_the_metric_they_name():
     for path in (DOCS.parent / "experiments" / "results").glob("hashing_methods*.json"):
         report = json.loads(path.read_text())
-        assert report["convention"] == f"mAP@{report['config']['top']}[retrieved,expected]"
+        learn = pages.learned(report)
+        assert report["convention"] == f"mAP@{learn['top']}[retrieved,expected]"
         for row in report["map"].values():
-            assert all(len(cell["values"]) == report["config"]["seeds"] for cell in row.values())
+            assert all(len(cell["values"]) == learn["seeds"] for cell in row.values())
+
+
+def test_two_reports_of_one_column_must_agree():
+    pair = {
+        "hashing_methods": made_up(csq=(0.8, 0.01)),
+        "hashing_methods_added": made_up(csq=(0.8, 0.01), dsh=(0.7, 0)),
+    }
+    assert "| DSH | 0.700 |" in pages.which_method(pair)[0]
+    pair["hashing_methods"] = made_up(csq=(0.81, 0.01))
+    with pytest.raises(ValueError, match="hashing_methods_added: must have csq as the other reports"):
+        pages.which_method(pair)
 
 
 def test_cifar10_may_come_packed(tmp_path):

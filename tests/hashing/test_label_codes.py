@@ -52,5 +52,5 @@ def test_it_is_itq_of_the_label_rows_and_takes_rows_it_has_not_seen():
 
 @pytest.mark.parametrize("bits", [0, 61])
 def test_the_bound_on_the_bits_is_named(bits):
-    with pytest.raises(ValueError, match=f"bits: must be from 1 to 60, the number of classes, got {bits}"):
+    with pytest.raises(ValueError, match=f"bits: must be a whole number from 1 to 60, got {bits}"):
         label_codes(jax.random.key(0), rows_of(0), bits=bits)

@@ -202,14 +202,55 @@ def test_encode_refuses_zero_images():
 def test_two_rates_say_when_a_group_is_empty(problem):
     _, _, variables = problem
     trunk = {"trunk": variables["params"]["conv"], "projection": variables["params"]["hash_head"]}
-    with pytest.raises(ValueError, match="got none in the head among projection, trunk"):
+    with pytest.raises(ValueError, match="groups: must each have parameters, got none in head among projection, trunk"):
         hashing.two_rates(steps_per_epoch=1).init(trunk)
-    with pytest.raises(ValueError, match="got none in the backbone"):
+    with pytest.raises(ValueError, match="got none in backbone"):
         hashing.two_rates(steps_per_epoch=1, head=lambda names: True).init(trunk)
     chosen = hashing.two_rates(steps_per_epoch=1, backbone_scale=0.0, head=lambda names: "projection" in names)
     with jax.numpy_dtype_promotion("standard"):
         updates, _ = chosen.update(jax.tree.map(jnp.ones_like, trunk), chosen.init(trunk), trunk)
     assert float(jnp.abs(updates["projection"]["bias"]).min()) > 0 == float(jnp.abs(updates["trunk"]["bias"]).max())
+
+
+PARTS = {"stem": {"kernel": jnp.ones(2)}, "block": {"kernel": jnp.ones(2)}, "hash_head": {"bias": jnp.ones(2)}}
+GROUPS = {"stem": "stem", "head": lambda names: "hash_head" in names, "rest": None}
+
+
+def test_each_group_moves_at_its_rate():
+    """The first step of Adam is the rate; a schedule counts; 0 is no step."""
+    rates = {"stem": 0.0, "head": 1e-2, "rest": lambda count: 1e-3 / (1 + count)}
+    optimizer = hashing.learning_rates(rates, groups=GROUPS)
+    with jax.numpy_dtype_promotion("standard"):
+        state, slope = optimizer.init(PARTS), jax.tree.map(jnp.ones_like, PARTS)
+        first, state = optimizer.update(slope, state, PARTS)
+        second, _ = optimizer.update(slope, state, PARTS)
+    for steps, rest in ((first, 1e-3), (second, 5e-4)):
+        found = {name: -np.asarray(jax.tree.leaves(part)[0]) for name, part in steps.items()}
+        np.testing.assert_allclose(found["stem"], 0)
+        np.testing.assert_allclose(found["hash_head"], 1e-2, rtol=1e-4)
+        np.testing.assert_allclose(found["block"], rest, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rates", "groups", "message"),
+    [
+        ({"head": 1.0, "trunk": 1.0}, None, "rates: must be of the groups backbone, head, got head, trunk"),
+        ({"head": 1.0}, None, "rates: must be of the groups backbone, head, got head"),
+        (
+            {"head": -1.0, "backbone": 1.0},
+            None,
+            r"rates\['head'\]: must be a schedule or a number of at least 0, got -1.0",
+        ),
+        ({"head": float("nan"), "backbone": 1.0}, None, r"rates\['head'\]: must be .*, got nan"),
+        ({"a": 1.0, "b": 1.0}, {"a": None, "b": None}, "groups: must leave the others to one group at most, got a, b"),
+        ({"a": 1.0}, {"a": "stem"}, "groups: must have each parameter once, got block/kernel in none"),
+        ({"a": 1.0, "b": 1.0}, {"a": "block", "b": "blo"}, "got block/kernel in a and b"),
+        ({"a": 1.0, "b": 1.0}, {"a": "nothing", "b": None}, "got none in a among block, hash_head, stem"),
+    ],
+)
+def test_groups_that_do_not_fit_are_named(rates, groups, message):
+    with pytest.raises(ValueError, match=message):
+        hashing.learning_rates(rates, groups=groups).init(PARTS)
 
 
 def test_hashing_is_one_program_for_a_network_and_the_sign_of_its_logits():

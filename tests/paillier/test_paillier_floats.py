@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from jcbir.errors import CapacityError, FormatError
-from jcbir.paillier import floats, from_ints, generate_keys, public, secret, to_ints
-from jcbir.paillier.floats import Layout, decode, encode
+from jcbir.paillier import floats, from_ints, generate_keys, secret, to_ints
+from jcbir.paillier.floats import Encoded, Layout, decode, encode
 
 # Only sums modulo n are made here, so factors do not matter.
 MODULI = (2**64 - 59, 3 * 2**254 + 1, 2**1024 + 643, 2**3072 - 1103717)
@@ -41,12 +41,20 @@ def numbers(layout, count):
     return st.lists(st.one_of(ends, inside, anything), min_size=count, max_size=count).map(np.array)
 
 
-def total(layout, tables, weights=None):
+def total(layout, parts, weights=None):
     """The sum modulo n that ciphertexts would hold, on integers."""
-    weights = weights or [1] * len(tables)
-    columns = zip(*(to_ints(table) for table in tables), strict=True)
+    weights = weights or [1] * len(parts)
+    columns = zip(*(to_ints(part.rows) for part in parts), strict=True)
     sums = (sum(k * x for k, x in zip(weights, column, strict=True)) % layout.modulus for column in columns)
-    return from_ints(sums, width=layout.plaintext_bytes)
+    return Encoded(layout, parts[0].count, sum(map(abs, weights)), from_ints(sums, width=layout.plaintext_bytes))
+
+
+def encrypted(plain):
+    return plain._replace(rows=secret.encrypt(KEY, plain.rows, draw=secrets.token_bytes))
+
+
+def decrypted(sent):
+    return sent._replace(rows=secret.decrypt(KEY, sent.rows))
 
 
 def assert_within(layout, found, vectors, weights):
@@ -61,7 +69,7 @@ def test_every_sum_decodes_within_its_bound(data):
     count, terms = data.draw(st.integers(1, 40)), data.draw(st.integers(1, layout.terms))
     vectors = [data.draw(numbers(layout, count)) for _ in range(min(terms, 4))]
     vectors = [vectors[i % len(vectors)] for i in range(terms)]
-    found = decode(layout, total(layout, [encode(layout, x) for x in vectors]), count=count, terms=terms)
+    found = decode(layout, total(layout, [encode(layout, x) for x in vectors]))
     assert found.dtype == np.float64
     assert_within(layout, found, vectors, [1] * terms)
 
@@ -74,8 +82,8 @@ def test_public_integers_count_as_terms(data):
         weights.append(data.draw(st.integers(-left, left).filter(bool)))
         left -= abs(weights[-1])
     vectors = [data.draw(numbers(layout, 7)) for _ in weights]
-    table = total(layout, [encode(layout, x) for x in vectors], weights)
-    assert_within(layout, decode(layout, table, count=7, terms=layout.terms - left), vectors, weights)
+    found = decode(layout, total(layout, [encode(layout, x) for x in vectors], weights))
+    assert_within(layout, found, vectors, weights)
 
 
 @given(layouts(), st.lists(st.sampled_from([1, -1]), min_size=1, max_size=200))
@@ -83,8 +91,7 @@ def test_full_slots_keep_to_themselves(layout, signs):
     """All terms at an end of the range, next to any neighbor at either end: nothing is carried over."""
     signs = (signs * layout.slots)[: 2 * layout.slots]
     x = np.array(signs) * float(layout.magnitude)
-    table = total(layout, [encode(layout, x)] * layout.terms)
-    found = decode(layout, table, count=len(x), terms=layout.terms)
+    found = decode(layout, total(layout, [encode(layout, x)] * layout.terms))
     np.testing.assert_array_equal(found, np.array(signs) * np.ldexp(layout.terms * layout.unit, -layout.fraction_bits))
 
 
@@ -111,7 +118,7 @@ def slow_plaintexts(layout, values):
 def test_encoding_is_the_formula(data):
     layout = data.draw(layouts())
     values = data.draw(numbers(layout, data.draw(st.integers(0, 30))))
-    assert to_ints(encode(layout, values.astype(np.float64))) == slow_plaintexts(layout, values)
+    assert to_ints(encode(layout, values.astype(np.float64)).rows) == slow_plaintexts(layout, values)
 
 
 def test_vectors():
@@ -119,29 +126,77 @@ def test_vectors():
     layout = Layout(modulus=2**64 - 59, fraction_bits=3, magnitude=2.0, terms=2)
     assert (layout.unit, layout.slot_bits, layout.slots, layout.error) == (16, 7, 9, 0.0625)
     halves = np.array([0.0625, 0.1875, -0.0625, -0.1875, -0.0, 5e-324])
-    assert to_ints(encode(layout, halves)) == [2 * 2**7 - 2 * 2**21 + 2**64 - 59]
-    assert to_ints(encode(layout, np.array([0.0] * 9 + [1.0, -2.0]))) == [0, 2**64 - 59 + 8 - 16 * 2**7]
+    assert to_ints(encode(layout, halves).rows) == [2 * 2**7 - 2 * 2**21 + 2**64 - 59]
+    assert to_ints(encode(layout, np.array([0.0] * 9 + [1.0, -2.0])).rows) == [0, 2**64 - 59 + 8 - 16 * 2**7]
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, jnp.bfloat16])
 def test_every_float_is_taken_exactly(kind):
     layout = Layout(modulus=MODULI[1], fraction_bits=20, magnitude=4.0, terms=5)
     values = np.array([1.5, -3.875, 0.0078125], kind)
-    want = encode(layout, values.astype(np.float64))
-    np.testing.assert_array_equal(encode(layout, values), want)
+    want = encode(layout, values.astype(np.float64)).rows
+    np.testing.assert_array_equal(encode(layout, values).rows, want)
     if kind is not np.float64:
-        np.testing.assert_array_equal(encode(layout, jnp.asarray(values)), want)
+        np.testing.assert_array_equal(encode(layout, jnp.asarray(values)).rows, want)
 
 
 def test_ciphertexts_add_subtract_and_scale():
     """Both halves of the key at work: 3 a + b - c, five terms."""
     layout = Layout(modulus=KEY.public.n, fraction_bits=16, magnitude=1.0, terms=5)
-    a, b, c = np.random.default_rng(0).uniform(-1, 1, (3, 50))
-    encrypted = [secret.encrypt(KEY, encode(layout, x), draw=secrets.token_bytes) for x in (a, b, c)]
-    thrice = public.multiply(KEY.public, encrypted[0], [3] * len(encrypted[0]))
-    mixed = public.subtract(KEY.public, public.add(KEY.public, thrice, encrypted[1]), encrypted[2])
-    found = decode(layout, secret.decrypt(KEY, mixed), count=50, terms=5)
-    assert_within(layout, found, [a, b, c], [3, 1, -1])
+    vectors = np.random.default_rng(0).uniform(-1, 1, (3, 50))
+    a, b, c = (encrypted(encode(layout, x)) for x in vectors)
+    mixed = floats.subtract(KEY.public, floats.add(KEY.public, floats.multiply(KEY.public, a, 3), b), c)
+    assert mixed.terms == 5
+    assert_within(layout, decode(layout, decrypted(mixed)), vectors, [3, 1, -1])
+    turned = floats.multiply(KEY.public, a, -2)
+    assert turned.terms == 2
+    assert_within(layout, decode(layout, decrypted(turned)), vectors[:1], [-2])
+
+
+FIELDS = {"modulus": KEY.public.n, "fraction_bits": 16, "magnitude": 1.0, "terms": 5}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("fraction_bits", 20), ("magnitude", 2.0), ("terms", 6), ("modulus", KEY.public.n + 2)]
+)
+def test_another_layout_is_named(field, value):
+    """Its numbers would be plausible: slots of the same width, and a point elsewhere."""
+    layout, other = Layout(**FIELDS), Layout(**{**FIELDS, field: value})
+    x = np.array([0.5, -0.25])
+    with pytest.raises(ValueError, match=rf"^encoded: must be of the layout's .*{field}"):
+        decode(layout, encode(other, x))
+    if field != "modulus":
+        for operation in (floats.add, floats.subtract):
+            with pytest.raises(ValueError, match=rf"^b: must be of the layout's {field} .*got {field} {value}"):
+                operation(KEY.public, encrypted(encode(layout, x)), encrypted(encode(other, x)))
+    else:
+        with pytest.raises(ValueError, match=r"^a: must be of a layout for this key's modulus"):
+            floats.multiply(KEY.public, encode(other, x), 2)
+
+
+def test_what_cannot_be_added_is_refused(unchecked):
+    layout = Layout(**FIELDS)
+    one = encrypted(encode(layout, np.ones(3)))
+    five = floats.multiply(KEY.public, one, 5)
+    for call in (
+        lambda: floats.add(KEY.public, five, one),
+        lambda: floats.subtract(KEY.public, one, five),
+        lambda: floats.multiply(KEY.public, floats.add(KEY.public, one, one), 3),
+    ):
+        with pytest.raises(CapacityError, match=r"^terms: must be at most the 5 of the layout, got 6"):
+            call()
+    with pytest.raises(ValueError, match=r"^b: must be 3 numbers as in a, got 2"):
+        floats.add(KEY.public, one, encrypted(encode(layout, np.ones(2))))
+    for factor in (0, 6, 1.5, True, None):
+        with pytest.raises(ValueError, match=r"^factor: must be"):
+            floats.multiply(KEY.public, one, factor)
+    for call in (
+        lambda: floats.add(KEY.public, one, one.rows),
+        lambda: floats.multiply(KEY.public, one.rows, 2),
+        lambda: decode(layout, one.rows),
+    ):
+        with pytest.raises(ValueError, match=r": must be Encoded, as `encode` gives it, got ndarray"):
+            call()
 
 
 @pytest.mark.parametrize(
@@ -196,14 +251,14 @@ def test_a_layout_is_checked(unchecked, field, value):
 def test_the_edge_of_exactness_and_of_the_modulus():
     exact = Layout(modulus=MODULI[0], fraction_bits=50, magnitude=4.0, terms=2)
     x = np.array([4.0 - 2.0**-50])
-    assert decode(exact, total(exact, [encode(exact, x)] * 2), count=1, terms=2)[0] == 2 * float(x[0])
+    assert decode(exact, total(exact, [encode(exact, x)] * 2))[0] == 2 * float(x[0])
     with pytest.raises(CapacityError, match=r"^terms: must satisfy"):
         Layout(modulus=MODULI[0], fraction_bits=50, magnitude=4.0, terms=3)
     assert Layout(modulus=2**55, fraction_bits=50, magnitude=4.0, terms=2).slots == 1
     with pytest.raises(CapacityError, match=r"^modulus: must have more than 55 bits for one slot, got 55"):
         Layout(modulus=2**55 - 1, fraction_bits=50, magnitude=4.0, terms=2)
     fine = Layout(modulus=MODULI[0], fraction_bits=1022, magnitude=2.0**-1000, terms=9)
-    assert decode(fine, encode(fine, np.array([2.0**-1022])), count=1, terms=1)[0] == 2.0**-1022
+    assert decode(fine, encode(fine, np.array([2.0**-1022])))[0] == 2.0**-1022
 
 
 def test_numpy_integers_are_integers(unchecked):
@@ -214,46 +269,46 @@ def test_numpy_integers_are_integers(unchecked):
 
 def test_wrong_counts_are_refused(unchecked):
     layout = Layout(modulus=MODULI[0], fraction_bits=3, magnitude=2.0, terms=2)
-    table = encode(layout, np.full(11, 2.0))
-    twice = total(layout, [table] * 2)
-    for count, message in [
-        (9, "plaintexts: must be 1 rows"),
-        (19, "plaintexts: must be 3 rows"),
-        (10, "count: must be"),
-    ]:
+    plain = encode(layout, np.full(11, 2.0))
+    for count, message in [(9, "rows: must be 1 for"), (19, "rows: must be 3 for"), (10, "count: must be")]:
         with pytest.raises(ValueError, match=f"^{message}"):
-            decode(layout, table, count=count, terms=1)
+            decode(layout, plain._replace(count=count))
     for count in (-1, 11.0, True, None):
         with pytest.raises(ValueError, match=r"^count: must be"):
-            decode(layout, table, count=count, terms=1)
+            decode(layout, plain._replace(count=count))
     for terms in (0, 3, 1.0, True):
         with pytest.raises(ValueError, match=r"^terms: must be"):
-            decode(layout, table, count=11, terms=terms)
-    with pytest.raises(ValueError, match=r"^plaintexts\[0\]: must be a sum of 1 encodings, got a larger one"):
-        decode(layout, twice, count=11, terms=1)
+            decode(layout, plain._replace(terms=terms))
+    with pytest.raises(ValueError, match=r"^rows\[0\]: must be a sum of 1 encodings, got a larger one"):
+        decode(layout, total(layout, [plain] * 2)._replace(terms=1))
     # Carried into the next slot, or past the last one.
-    for overfull in ([table] * 5, [table] * 9):
-        with pytest.raises(ValueError, match=r"^plaintexts\[0\]: must be a sum of 2 encodings"):
-            decode(layout, total(layout, overfull), count=11, terms=2)
+    for overfull in ([plain] * 5, [plain] * 9):
+        with pytest.raises(ValueError, match=r"^rows\[0\]: must be a sum of 2 encodings"):
+            decode(layout, total(layout, overfull)._replace(terms=2))
 
 
 def test_what_is_no_plaintext_is_refused(unchecked):
     layout = Layout(modulus=MODULI[0], fraction_bits=3, magnitude=2.0, terms=2)
-    with pytest.raises(FormatError, match=r"^plaintexts: must be 8 bytes wide"):
-        decode(layout, np.zeros((1, 7), np.uint8), count=9, terms=1)
-    with pytest.raises(ValueError, match=r"^plaintexts: must be uint8"):
-        decode(layout, np.zeros((1, 8), np.int64), count=9, terms=1)
-    with pytest.raises(ValueError, match=r"^plaintexts\[0\]: must be below"):
-        decode(layout, np.full((1, 8), 255, np.uint8), count=9, terms=1)
+
+    def read(rows):
+        return decode(layout, Encoded(layout, 9, 2, rows))
+
+    with pytest.raises(FormatError, match=r"^rows: must be 8 bytes wide"):
+        read(np.zeros((1, 7), np.uint8))
+    with pytest.raises(ValueError, match=r"^rows: must be uint8"):
+        read(np.zeros((1, 8), np.int64))
+    with pytest.raises(ValueError, match=r"^rows\[0\]: must be below"):
+        read(np.full((1, 8), 255, np.uint8))
     # Half the modulus: beyond every slot.
-    with pytest.raises(ValueError, match=r"^plaintexts\[0\]: must be a sum of 2 encodings"):
-        decode(layout, from_ints([2**63], width=8), count=9, terms=2)
+    with pytest.raises(ValueError, match=r"^rows\[0\]: must be a sum of 2 encodings"):
+        read(from_ints([2**63], width=8))
 
 
 def test_nothing_is_encoded_as_nothing():
     layout = Layout(modulus=MODULI[2], fraction_bits=3, magnitude=2.0, terms=2)
-    assert encode(layout, np.zeros(0)).shape == (0, layout.plaintext_bytes)
-    assert decode(layout, encode(layout, np.zeros(0)), count=0, terms=1).shape == (0,)
+    nothing = encode(layout, np.zeros(0))
+    assert nothing.rows.shape == (0, layout.plaintext_bytes)
+    assert decode(layout, nothing).shape == (0,)
 
 
 def test_the_face_offers_it():

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from jcbir.hashing.losses._pairs import check_logits
 from jcbir.typing import Array, check_array
 
 
@@ -33,6 +34,7 @@ def bihalf(logits: Float[Array, "b k"], features: Float[Array, "b d"], *, pull: 
     References:
         Li and van Gemert, Deep Unsupervised Image Hashing by Maximizing Bit Entropy, AAAI 2021.
     """
+    check_logits(logits)
     check_array("features", features, kind="floats", form="[b, d]", rank=2)
     if len(features) != len(logits):
         raise ValueError(f"features: must be {len(logits)} rows like logits, got {len(features)}")
@@ -64,7 +66,7 @@ def half_signs(logits: Float[Array, "b k"], *, pull: float = 6.0) -> Float[jax.A
     References:
         Li and van Gemert, Deep Unsupervised Image Hashing by Maximizing Bit Entropy, AAAI 2021, eq. 6 and 8.
     """
-    check_array("logits", logits, kind="floats", form="[b, k]", rank=2)
+    check_logits(logits)
     return _half_signs(pull, jnp.asarray(logits))
 
 
@@ -75,7 +77,7 @@ def _half_signs(pull: float, logits: jax.Array) -> jax.Array:
 
 
 def _forward(pull: float, logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    codes = _half_signs(pull, logits)
+    codes = jnp.asarray(_half_signs(pull, logits))
     return codes, (logits, codes)
 
 

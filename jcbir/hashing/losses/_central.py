@@ -161,14 +161,14 @@ def half_pairs(
     References:
         Yuan et al., code of Central Similarity Quantization (my_pairwise_loss.py), 2020.
     """
-    check_batch(logits, labels)
+    flaw = check_batch(logits, labels)
     relaxed, half = jnp.tanh(logits), len(logits) // 2
     alpha = 10.0 / logits.shape[-1] if sharpness is None else sharpness
     similar = similar_pairs(labels)[:half, half : 2 * half]
     pairs = pair_likelihood(alpha * relaxed[:half] @ relaxed[half : 2 * half].T, similar)
     count = max(half, 1)
     left = jnp.zeros(len(logits) - 2 * half, pairs.dtype)
-    return jnp.concatenate([pairs.sum(axis=1) / count, pairs.sum(axis=0) / count, left])
+    return jnp.concatenate([pairs.sum(axis=1) / count, pairs.sum(axis=0) / count, left]) + flaw
 
 
 def shortfall(logits: Float[Array, "*b k"]) -> Float[jax.Array, "*b k"]:
@@ -218,12 +218,12 @@ def greedyhash(
         Su, Zhang, Han and Tian, Greedy Hash: Towards Fast Optimization for Accurate Hash Coding in CNN, NeurIPS 2018,
         eq. 3 and 8.
     """
-    check_batch(logits, labels)
     check_array("class_logits", class_logits, kind="floats", form="[b, c]", rank=2)
+    flaw = check_batch(logits, labels, classes=class_logits.shape[-1])
     shares = _label_shares(labels, classes=class_logits.shape[-1]).astype(class_logits.dtype)
     entropy = -(shares * jax.nn.log_softmax(class_logits, axis=-1)).sum(axis=-1)
     distance = jnp.abs(jnp.abs(logits) - 1.0)
-    return entropy + penalty * (distance * distance * distance).mean(axis=-1)
+    return entropy + penalty * (distance * distance * distance).mean(axis=-1) + flaw
 
 
 def straight_through(logits: Float[Array, "*b k"]) -> Float[jax.Array, "*b k"]:
@@ -289,9 +289,11 @@ def orthohash(
         Hoe et al., One Loss for All: Deep Hashing with a Single Cosine Similarity based Learning Objective, NeurIPS
         2021, eq. 5.
     """
-    check_batch(logits, labels)
-    logits = jnp.asarray(logits)
     check_array("centers", centers, kind="booleans", form="[c, k]", rank=2)
+    flaw = check_batch(logits, labels, classes=len(centers))
+    if logits.shape[1] != centers.shape[1]:
+        raise ValueError(f"centers: must have {logits.shape[1]} columns as logits have, got {centers.shape[1]}")
+    logits = jnp.asarray(logits)
     shares = _label_shares(labels, classes=len(centers)).astype(logits.dtype)
     signs = jnp.where(jnp.asarray(centers), 1.0, -1.0).astype(logits.dtype)
     # Dividing by the largest entry first keeps the squares of huge logits finite; the direction is the same.
@@ -300,7 +302,7 @@ def orthohash(
     norm = jnp.sqrt(jnp.square(scaled).sum(axis=-1, keepdims=True) + 1e-12)
     cosines = (scaled / norm) @ signs.T / jnp.sqrt(jnp.asarray(logits.shape[-1], logits.dtype))
     chosen = (shares > 0).astype(logits.dtype)
-    return -(shares * jax.nn.log_softmax(scale * (cosines - margin * chosen), axis=-1)).sum(axis=-1)
+    return -(shares * jax.nn.log_softmax(scale * (cosines - margin * chosen), axis=-1)).sum(axis=-1) + flaw
 
 
 def _label_shares(labels: Labels, *, classes: int) -> Float[jax.Array, "b c"]:

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Integer
 
 from jcbir.hashing.losses._central import central_similarity
-from jcbir.hashing.losses._pairs import Labels, check_batch, label_rows
-from jcbir.typing import Array, check_array
+from jcbir.hashing.losses._pairs import Labels, check_batch, check_labels, check_logits, label_rows
+from jcbir.typing import Array, check_array, check_whole
 
 _Progress = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -30,6 +30,9 @@ def similarity_codes(
     Returns:
         The signs of H.
 
+    Raises:
+        ValueError: no square matrix of booleans, or no bits or rounds.
+
     Example:
         >>> import jax, numpy as np
         >>> from jcbir.hashing.losses import similar_pairs
@@ -41,10 +44,14 @@ def similarity_codes(
         Xia, Pan, Lai, Liu and Yan, Supervised Hashing for Image Retrieval via Image Representation Learning, AAAI 2014,
         eq. 2 to 8.
     """
+    check_array("similar", similar, kind="booleans", form="[n, n]", rank=2)
+    if len(similar) != similar.shape[1]:
+        raise ValueError(f"similar: must be a square, got shape {list(similar.shape)}")
+    bits, rounds = check_whole("bits", bits, low=1), check_whole("rounds", rounds, low=1)
     targets = jnp.where(jnp.asarray(similar), 1.0, -1.0).astype(jnp.float32)
     count = len(targets)
     first, order_key = jax.random.split(key)
-    start = jax.random.uniform(first, (count, bits), minval=-1.0, maxval=1.0)
+    start = jax.random.uniform(first, (count, bits), jnp.float32, minval=-1.0, maxval=1.0)
 
     def round_of(state: tuple[jax.Array, jax.Array], key: jax.Array) -> tuple[tuple[jax.Array, jax.Array], None]:
         codes, best = state
@@ -133,12 +140,15 @@ def adsh(
     References:
         Jiang and Li, Asymmetric Deep Supervised Hashing, AAAI 2018, eq. 2.
     """
-    check_batch(logits, labels)
+    _check_database(signs, database_labels, bits=logits.shape[-1] if getattr(logits, "ndim", 0) == 2 else None)
+    flaw = check_batch(logits, labels, classes=database_labels.shape[1])
     check_array("rows", rows, kind="integers", form="[b]", rank=1)
+    if len(rows) != len(logits):
+        raise ValueError(f"rows: must be {len(logits)} as logits are, got {len(rows)}")
     relaxed, signs = jnp.tanh(logits), jnp.asarray(signs)
     wanted = _asymmetric(labels, database_labels).astype(relaxed.dtype)
     squares = jnp.square(relaxed @ signs.T - logits.shape[-1] * wanted).sum(axis=-1)
-    return (squares + quantization_weight * jnp.square(signs[rows] - relaxed).sum(axis=-1)) / len(signs)
+    return (squares + quantization_weight * jnp.square(signs[rows] - relaxed).sum(axis=-1)) / len(signs) + flaw
 
 
 def adsh_codes(
@@ -178,7 +188,12 @@ def adsh_codes(
     References:
         Jiang and Li, Asymmetric Deep Supervised Hashing, AAAI 2018, eq. 10.
     """
+    check_logits(outputs, name="outputs")
+    _check_database(signs, database_labels, bits=outputs.shape[1])
     check_array("rows", rows, kind="integers", form="[m]", rank=1)
+    check_labels(labels, classes=database_labels.shape[1])
+    if not len(rows) == len(labels) == len(outputs):
+        raise ValueError(f"rows: must be {len(outputs)} as outputs and labels are, got {len(rows)}, {len(labels)}")
     signs, outputs = jnp.asarray(signs), jnp.asarray(outputs)
     bits = signs.shape[1]
     wanted = _asymmetric(labels, database_labels).astype(outputs.dtype)
@@ -194,9 +209,18 @@ def adsh_codes(
     return jax.lax.fori_loop(0, bits, solve, signs)
 
 
+def _check_database(signs: Float[Array, "n k"], database_labels: Bool[Array, "n c"], *, bits: int | None) -> None:
+    """Codes of a database that fit its labels and the outputs."""
+    check_logits(signs, name="signs")
+    check_array("database_labels", database_labels, kind="booleans", form="[n, c]", rank=2)
+    if bits is not None and signs.shape[1] != bits:
+        raise ValueError(f"signs: must have {bits} columns, got {signs.shape[1]}")
+    if len(signs) != len(database_labels):
+        raise ValueError(f"signs: must be {len(database_labels)} rows as database_labels are, got {len(signs)}")
+
+
 def _asymmetric(labels: Labels, database_labels: Bool[Array, "n c"]) -> Float[jax.Array, "b n"]:
     """1 for a similar pair, -r for another, r the ratio of their numbers."""
-    check_array("database_labels", database_labels, kind="booleans", form="[n, c]", rank=2)
     rows = label_rows(labels, classes=database_labels.shape[1])
     similar = rows @ jnp.asarray(database_labels).astype(jnp.float32).T > 0
     near = similar.sum().astype(jnp.float32)

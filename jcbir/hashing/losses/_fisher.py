@@ -4,7 +4,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from jcbir.hashing.losses._pairs import Labels, MemoryBank, check_batch, label_rows, mean_over, pairs_of
+from jcbir.hashing.losses._pairs import (
+    Labels,
+    MemoryBank,
+    check_batch,
+    check_labels,
+    check_logits,
+    label_rows,
+    mean_over,
+    pairs_of,
+)
 from jcbir.typing import Array, check_array
 
 
@@ -48,6 +57,7 @@ def dfh(
         Li, Pei, Zha and van Gemert, Push for Quantization: Deep Fisher Hashing, BMVC 2019; the form of
         DeepHash-pytorch.
     """
+    check_logits(logits)
     logits = jnp.asarray(logits)
     check_array("codes", codes, kind="booleans", form="[b, k]", rank=2)
     if logits.shape != codes.shape:
@@ -83,9 +93,12 @@ def dfh_codes(
     References:
         Li, Pei, Zha and van Gemert, Push for Quantization: Deep Fisher Hashing, BMVC 2019.
     """
-    check_batch(logits, labels)
+    check_logits(centers, name="centers")
+    check_batch(logits, labels, classes=len(centers))
+    if logits.shape[1] != centers.shape[1]:
+        raise ValueError(f"centers: must have {logits.shape[1]} columns as logits have, got {centers.shape[1]}")
     rows = label_rows(labels, classes=len(centers)).astype(logits.dtype)
-    return logits + pull * rows @ jnp.sign(jnp.asarray(centers)).astype(logits.dtype) >= 0
+    return jnp.asarray(logits) + pull * rows @ jnp.sign(jnp.asarray(centers)).astype(logits.dtype) >= 0
 
 
 def dfh_centers(
@@ -128,6 +141,10 @@ def dfh_centers(
         rates of DeepHash-pytorch.
     """
     check_array("codes", codes, kind="booleans", form="[b, k]", rank=2)
+    check_logits(centers, name="centers")
+    check_labels(labels, classes=len(centers))
+    if codes.shape != (len(labels), centers.shape[1]):
+        raise ValueError(f"codes: must have shape {(len(labels), centers.shape[1])}, got {codes.shape}")
     centers = jnp.asarray(centers)
     count, bits = centers.shape
     rows = label_rows(labels, classes=count).astype(centers.dtype)

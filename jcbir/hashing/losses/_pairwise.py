@@ -9,7 +9,7 @@ from jcbir.hashing.losses._pairs import (
     Labels,
     MemoryBank,
     balance_weights,
-    check_batch,
+    check_logits,
     mean_over,
     pair_likelihood,
     pairs_of,
@@ -52,8 +52,8 @@ def dhn(
     References:
         Zhu, Long, Wang and Cao, Deep Hashing Network for Efficient Similarity Retrieval, AAAI 2016, eq. 5 and 6.
     """
-    logits = jnp.asarray(logits)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
+    logits = jnp.asarray(logits)
     relaxed, others = (jnp.tanh(u) if tanh else u for u in (logits, pairs.others))
     likelihood = mean_over(pair_likelihood(0.5 * (relaxed @ others.T), pairs.similar), pairs)
     if tanh:
@@ -96,8 +96,8 @@ def dpsh(
     References:
         Li, Wang and Kang, Feature Learning based Deep Supervised Hashing with Pairwise Labels, IJCAI 2016, eq. 1 and 5.
     """
-    logits = jnp.asarray(logits)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
+    logits = jnp.asarray(logits)
     likelihood = mean_over(pair_likelihood(0.5 * (logits @ pairs.others.T), pairs.similar), pairs)
     return likelihood + quantization_weight * jnp.square(jnp.abs(logits) - 1.0).mean(axis=-1)
 
@@ -136,8 +136,8 @@ def hashnet(
     References:
         Cao, Long, Wang and Yu, HashNet: Deep Learning to Hash by Continuation, ICCV 2017, eq. 4 and algorithm 1.
     """
+    check_logits(logits)
     logits = jnp.asarray(logits)
-    check_batch(logits, labels)
     relaxed = jnp.tanh(scale * logits)
     alpha = 10.0 / logits.shape[-1] if sharpness is None else sharpness
     pairs = pairs_of(relaxed, labels, bank=None, self_pairs=self_pairs)
@@ -216,6 +216,7 @@ def dch(
     References:
         Cao, Long, Liu and Wang, Deep Cauchy Hashing for Hamming Space Retrieval, CVPR 2018, eq. 6 to 9.
     """
+    check_logits(logits)
     logits = jnp.asarray(logits)
     half = 0.5 * logits.shape[-1]
     relaxed = jnp.tanh(logits) if tanh else logits
@@ -270,9 +271,9 @@ def dsh(
     References:
         Liu, Wang, Shan and Chen, Deep Supervised Hashing for Fast Image Retrieval, CVPR 2016, eq. 4.
     """
+    pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
     logits = jnp.asarray(logits)
     bound = 2.0 * logits.shape[-1] if margin is None else margin
-    pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
     distances = jnp.square(logits[:, None, :] - pairs.others[None, :, :]).sum(axis=-1)
     contrast = 0.5 * jnp.where(pairs.similar, distances, jnp.maximum(bound - distances, 0.0))
     return mean_over(contrast, pairs) + quantization_weight * jnp.abs(jnp.abs(logits) - 1.0).sum(axis=-1)
@@ -311,7 +312,7 @@ def dbdh(
     References:
         Zheng, Zhang and Lu, Deep Balanced Discrete Hashing for Image Retrieval, Neurocomputing 403, 2020.
     """
-    check_batch(logits, labels)
+    check_logits(logits)
     clipped = jnp.clip(jnp.asarray(logits), -1.0, 1.0)
     pairs = pairs_of(clipped, labels, bank=bank, self_pairs=self_pairs)
     products = 0.5 * (clipped @ jnp.clip(pairs.others, -1.0, 1.0).T)
@@ -362,9 +363,9 @@ def idhn(
         Zhang et al., Improved Deep Hashing With Soft Pairwise Similarity for Multi-Label Image Retrieval, IEEE TMM
         22(2), 2020.
     """
-    logits = jnp.asarray(logits)
     check_array("labels", labels, kind="booleans", form="[b, c]", rank=2)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
+    logits = jnp.asarray(logits)
     relaxed, others = (u / (jnp.abs(u) + 1.0) for u in (logits, pairs.others))
     known = labels if bank is None else bank.labels
     rows, columns = (jnp.asarray(y).astype(logits.dtype) for y in (labels, known))

@@ -35,7 +35,7 @@ def dnnh(logits: Float[Array, "b k"], labels: Labels, *, margin: float = 1.0) ->
         Lai, Pan, Liu and Yan, Simultaneous Feature Learning and Hash Coding with Deep Neural Networks, CVPR 2015,
         eq. 2.
     """
-    check_batch(logits, labels)
+    flaw = check_batch(logits, labels)
     relaxed = jax.nn.sigmoid(2.0 * jnp.asarray(logits))
     distances = jnp.square(relaxed[:, None, :] - relaxed[None, :, :]).sum(axis=-1)
     similar = similar_pairs(labels)
@@ -43,7 +43,7 @@ def dnnh(logits: Float[Array, "b k"], labels: Labels, *, margin: float = 1.0) ->
     triplets = positive[:, :, None] & ~similar[:, None, :]
     violations = jnp.maximum(margin + distances[:, :, None] - distances[:, None, :], 0.0)
     count = triplets.sum(axis=(1, 2)).astype(relaxed.dtype)
-    return jnp.where(triplets, violations, 0.0).sum(axis=(1, 2)) / jnp.maximum(count, 1)
+    return jnp.where(triplets, violations, 0.0).sum(axis=(1, 2)) / jnp.maximum(count, 1) + flaw
 
 
 def dtsh(
@@ -82,11 +82,11 @@ def dtsh(
     References:
         Wang, Shi and Kitani, Deep Supervised Hashing with Triplet Labels, ACCV 2016, eq. 4 and 8.
     """
-    logits = jnp.asarray(logits)
     pairs = pairs_of(logits, labels, bank=None, self_pairs=self_pairs)
+    logits = jnp.asarray(logits)
     products = scale * (logits @ logits.T)
     triplets = (pairs.similar & pairs.counted)[:, :, None] & ~pairs.similar[:, None, :]
     losses = jax.nn.softplus(margin + products[:, None, :] - products[:, :, None])
     count = triplets.sum(axis=(1, 2)).astype(logits.dtype)
     ranked = jnp.where(triplets, losses, 0.0).sum(axis=(1, 2)) / jnp.maximum(count, 1)
-    return ranked + quantization_weight * jnp.square(jnp.abs(logits) - 1.0).mean(axis=-1)
+    return ranked + quantization_weight * jnp.square(jnp.abs(logits) - 1.0).mean(axis=-1) + pairs.flaw
