@@ -63,6 +63,7 @@ class Learning:
         hidden: width of the head's hidden layer on frozen features; 0 takes that of the features.
         validation: training photographs kept out to choose the epoch.
         limit: training photographs to learn from; 0 takes all.
+        searched: photographs of the database to search in; 0 takes all.
         compute: type that a network with all layers trained computes in; weights and statistics stay float32.
         top: cut-off of mAP; None takes that of the split.
     """
@@ -83,6 +84,7 @@ class Learning:
     hidden: int = 0
     validation: int = 200
     limit: int = 0
+    searched: int = 0
     compute: Literal["float32", "bfloat16"] = "float32"
     top: int | None = None
 
@@ -183,7 +185,13 @@ def bench(learn: Learning, *, folder: Path, cache: Path, parts: tuple[str, ...] 
 
     Checkpoints go into `folder`, what is decoded or computed once for all runs into `cache`.
     """
-    task = load_task(learn.dataset, source=learn.source, validation=learn.validation, limit=learn.limit)
+    task = load_task(
+        learn.dataset,
+        source=learn.source,
+        validation=learn.validation,
+        limit=learn.limit,
+        searched=learn.searched,
+    )
     print(task.protocol, flush=True)
     top = min(learn.top or task.top, len(task.rows["database"]))
     backbone = open_backbone(learn.backbone, size=learn.size)

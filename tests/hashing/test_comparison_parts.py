@@ -37,6 +37,18 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])
 
 
+def test_a_part_of_the_database_is_the_same_photographs():
+    whole = datasets.load_task("bundled", source=None, validation=200, limit=300)
+    some = datasets.load_task("bundled", source=None, validation=200, limit=300, searched=100)
+    assert len(some.source.ids) == len(some.labels) == 300 + 200 + 100 + 200
+    ids = {part: [some.source.ids[row] for row in rows] for part, rows in some.rows.items()}
+    for part in ("train", "validation", "query"):
+        assert ids[part] == [whole.source.ids[row] for row in whole.rows[part]]
+        np.testing.assert_array_equal(some.labels[some.rows[part]], whole.labels[whole.rows[part]])
+    assert len(set(ids["database"])) == 100
+    assert set(ids["database"]) < {whole.source.ids[row] for row in whole.rows["database"]}
+
+
 @pytest.mark.parametrize("validation", [0, 2000])
 def test_a_validation_part_that_leaves_nothing_is_named(validation):
     with pytest.raises(ValueError, match=f"validation: must be from 1 to 1999, got {validation}"):
