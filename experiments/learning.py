@@ -264,18 +264,23 @@ def deep_runner(prepared: Bench, method: str, bits: int) -> Callable[[int], dict
     return run
 
 
-def learner(prepared: Bench, net: Network, method: str, bits: int) -> Callable[[int], TrainState]:
-    """A function of the seed to the state of the epoch that the validation photographs chose."""
+def learner(
+    prepared: Bench, net: Network, method: str, bits: int, *, rounds: int = 3, **settings: float
+) -> Callable[[int], TrainState]:
+    """A function of the seed to the state of the epoch that the validation photographs chose.
+
+    `rounds` are those of CNNH's factorization, `settings` arguments of the method's loss.
+    """
     learn, labels = prepared.learn, prepared.task.labels[prepared.task.rows["train"]]
     optimizer, per_epoch, augment = recipe(prepared)
     step = methods.step_of(
         method, apply=net.train, optimizer=optimizer, classes=labels.shape[1], bits=bits,
-        steps=per_epoch * learn.epochs, augment=augment,
+        steps=per_epoch * learn.epochs, augment=augment, **settings,
     )  # fmt: skip
 
     def learned(seed: int) -> TrainState:
         _, _, target_key, class_key = jax.random.split(jax.random.key(seed), 4)
-        targets = methods.targets_of(method, target_key, labels, bits=bits)
+        targets = methods.targets_of(method, target_key, labels, bits=bits, rounds=rounds)
         more = methods.classifier(method, class_key, classes=labels.shape[1], bits=bits)
         name = f"{learn.dataset}-{learn.tune}-{method}-{bits}-{seed}"
         batch = min(learn.batch, len(labels))
@@ -392,7 +397,13 @@ def tuned_features(prepared: Bench, bits: int, seed: int) -> dict[str, np.ndarra
 
 
 def score(prepared: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[float, Tally]:
-    """mAP of the queries' codes in the database's, and the counts by distance; a shared class makes two relevant."""
+    """mAP of the queries' codes in the database's, and the counts by distance."""
+    values, counts = by_query(prepared, asked, stored)
+    return float(values.mean()), counts
+
+
+def by_query(prepared: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, Tally]:
+    """Average precision of every query, and its counts by distance; a shared class makes two relevant."""
     labels, rows, bits = prepared.task.labels.astype(np.float32), prepared.task.rows, asked.shape[1]
     packed, values, counts = np.asarray(pack(stored)), [], []
     # Blocks of queries bound the memory: 59,000 codes times 1,000 queries is 59 million distances.
@@ -402,7 +413,7 @@ def score(prepared: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[float
         relevant = labels[rows["query"][block]] @ labels[rows["database"]].T > 0
         values.append(average_precision(distances, relevant, top=prepared.top, bits=bits))
         counts.append(tally(distances, relevant, bits=bits))
-    return float(np.concatenate(values).mean()), Tally(*(np.concatenate(field) for field in zip(*counts, strict=True)))
+    return np.concatenate(values), Tally(*(np.concatenate(field) for field in zip(*counts, strict=True)))
 
 
 def score_validation(prepared: Bench, codes: np.ndarray) -> float:

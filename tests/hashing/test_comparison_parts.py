@@ -85,7 +85,7 @@ def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
 
 
 def test_drawn_rows_are_as_far_apart_and_say_more():
-    first, drawn = (methods.class_centers(10, bits=64, drawn=choice) for choice in (False, True))
+    first, drawn = (methods.class_centers(10, bits=64, method=name) for name in ("csq", "csq_drawn"))
     assert separation(drawn).minimum == separation(first).minimum == 32
     assert len(np.unique(first, axis=1).T) == 16
     assert len(np.unique(drawn, axis=1).T) == 32
