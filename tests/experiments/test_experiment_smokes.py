@@ -16,6 +16,7 @@ from experiments import (
     fig7_pr_curves,
     pages,
     semantic_centers,
+    study_csq,
     table1_backbones,
     table2_methods,
     table3_published,
@@ -36,6 +37,7 @@ MODULES = {
         fig6_transfer,
         fig7_pr_curves,
         semantic_centers,
+        study_csq,
         table1_backbones,
         table2_methods,
         table3_published,
@@ -113,6 +115,29 @@ def test_table2(runs, tmp_path):
     cells = {name: row["16"]["mean"] for name, row in found["map"].items()}
     assert set(cells) == {"csq", "dch", "itq_cca", "lsh"}
     assert 0.1 < cells["lsh"] < min(cells["csq"], cells["dch"], cells["itq_cca"])
+
+
+def test_methods_tuned_alike(runs, tmp_path):
+    found = smoke("study_csq", runs, tmp_path)["methods"]
+    rows = {method: row["16"] for method, row in found.items()}
+    assert set(rows) == {"csq", "greedyhash", "csq_drawn"}
+    for row in rows.values():
+        assert 0.1 < row["map"]["mean"] < 1 and 0 < row["distinct_codes"]["mean"] <= 1
+        assert row["ahead_of_csq"]["low"] <= row["ahead_of_csq"]["mean"] <= row["ahead_of_csq"]["high"]
+        # The whole database is searched either way.
+        assert row["ahead_of_csq"]["mean"] == pytest.approx(row["map"]["mean"] - rows["csq"]["map"]["mean"])
+    (tried,) = rows["csq"]["validation"]
+    setting = study_csq.setting_of("csq", 16)
+    assert rows["csq"]["settings"] == {setting.name: setting.values[tried.index(max(tried))]}
+    # A variant takes what CSQ chose.
+    assert rows["csq_drawn"]["settings"] == rows["csq"]["settings"] and rows["csq_drawn"]["validation"] is None
+
+
+@pytest.mark.parametrize("change", [{"seeds": 1}, {"tune": "all"}])
+def test_methods_are_tuned_on_frozen_features_with_several_seeds(runs, tmp_path, change):
+    learn = replace(study_csq.SCALES["smoke"].learn, **change)
+    with pytest.raises(SystemExit, match="--tune must be head"):
+        smoke("study_csq", runs, tmp_path, learn=learn)
 
 
 def test_table3(runs, tmp_path):
