@@ -264,12 +264,10 @@ def deep_runner(prepared: Bench, method: str, bits: int) -> Callable[[int], dict
     return run
 
 
-def learner(
-    prepared: Bench, net: Network, method: str, bits: int, *, rounds: int = 3, **settings: float
-) -> Callable[[int], TrainState]:
+def learner(prepared: Bench, net: Network, method: str, bits: int, **settings: float) -> Callable[[int], TrainState]:
     """A function of the seed to the state of the epoch that the validation photographs chose.
 
-    `rounds` are those of CNNH's factorization, `settings` arguments of the method's loss.
+    `settings` are arguments of the method's loss.
     """
     learn, labels = prepared.learn, prepared.task.labels[prepared.task.rows["train"]]
     optimizer, per_epoch, augment = recipe(prepared)
@@ -280,7 +278,7 @@ def learner(
 
     def learned(seed: int) -> TrainState:
         _, _, target_key, class_key = jax.random.split(jax.random.key(seed), 4)
-        targets = methods.targets_of(method, target_key, labels, bits=bits, rounds=rounds)
+        targets = methods.targets_of(method, target_key, labels, bits=bits)
         more = methods.classifier(method, class_key, classes=labels.shape[1], bits=bits)
         name = f"{learn.dataset}-{learn.tune}-{method}-{bits}-{seed}"
         batch = min(learn.batch, len(labels))

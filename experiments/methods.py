@@ -49,8 +49,8 @@ def class_centers(classes: int, *, bits: int, method: str = "csq") -> np.ndarray
     return np.asarray(make(jax.random.key(0), classes, bits=bits))
 
 
-def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int, rounds: int = 3) -> Any:
-    """What the method's loss compares with: semantic centers, codes factorized in some rounds, or the labels."""
+def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int) -> Any:
+    """What the method's loss compares with: semantic centers, factorized codes, or the labels themselves."""
     if method in ("csq", "csq_drawn", "csq_balanced", "csq_pairs"):
         found = np.asarray(centers.semantic(labels, class_centers(labels.shape[1], bits=bits, method=method)))
         return (found, labels) if method == "csq_pairs" else found
@@ -60,7 +60,7 @@ def targets_of(method: str, key: jax.Array, labels: np.ndarray, *, bits: int, ro
             >= 0
         )
     if method in ("cnnh", "csq_factorized", "csq_class"):
-        codes = np.asarray(_factorizer()(key, losses.similar_pairs(labels), bits=bits, rounds=rounds))
+        codes = np.asarray(_factorizer()(key, losses.similar_pairs(labels), bits=bits, rounds=3))
         if method != "csq_class":
             return codes
         members = labels.astype(np.float32)
@@ -164,8 +164,8 @@ def _label_codes() -> Callable[..., shallow.LinearHash]:
     return jax.jit(centers.label_codes, static_argnames="bits")
 
 
-def _with_pairs(logits: Any, targets: Any, *, pair_weight: float = 0.2) -> jax.Array:
-    return losses.csq(logits, targets[0], labels=targets[1], pair_weight=pair_weight)
+def _with_pairs(logits: Any, targets: Any, *, pair_weight: float = 0.2, **settings: float) -> jax.Array:
+    return losses.csq(logits, targets[0], labels=targets[1], pair_weight=pair_weight, **settings)
 
 
 def _moved(before: Any, logits: Any, labels: Any) -> Any:

@@ -14,11 +14,12 @@ Expected: no method first everywhere; CSQ within 0.02 of the first where a photo
 Paper: its scheme beats all ten baselines on all sets at all lengths. It prints no settings of any of them.
 Status: smoke: run by the tests. cpu: run on the bundled sample, imagenette, Corel-5k and CIFAR-10. full: not run.
 
-Every method chooses among nine configurations, three learning rates by three values of one setting of its own, those
-around its authors' default, by the mAP of the validation photographs at the first seed. Then it runs with five seeds,
-and the queries are asked. The variants of CSQ take the configuration that CSQ has chosen: nothing but the target, or
-the pair term, is another. A method is *ahead of CSQ* by the mean difference of the average precision of a query; the
-interval of 95 % is Student's, of seeds and queries as two independent samples.
+Every method begins with one learning rate and its authors' default of one setting of its own, and climbs: it tries
+both divided and multiplied by 4, moves to the best by the mAP of the validation photographs at the first seed, and goes
+on until none is better or twelve configurations are tried. Then it runs with five seeds, and the queries are asked. The
+variants of CSQ take the configuration that CSQ has chosen: nothing but the target, or the pair term, is another. A
+method is *ahead of CSQ* by the mean difference of the average precision of a query; the interval of 95 % is Student's,
+of seeds and queries as two independent samples.
 """
 
 from collections.abc import Callable
@@ -44,30 +45,45 @@ class Tuned:
         learn: what every method learns from; a head on frozen features.
         methods: those that are tuned; `csq` must be among them.
         variants: of CSQ, with its configuration.
-        rates: learning rates to choose from.
+        budget: configurations that each method may try.
     """
 
     where: At = PLACES
     learn: Learn = _SMOKE
     methods: tuple[str, ...] = ("csq", "greedyhash")
     variants: tuple[str, ...] = ("csq_drawn",)
-    rates: tuple[float, ...] = (2e-3,)
+    budget: int = 2
 
 
 _CPU = Tuned(
     learn=replace(BUNDLED, bits=(64,), seeds=5, top=1000),
     methods=(*methods.DEEP, "csq_drawn"),
     variants=("csq_balanced", "csq_pairs", "csq_factorized", "csq_class"),
-    rates=(5e-4, 2e-3, 8e-3),
+    budget=12,
 )
 SCALES: dict[Scale, Tuned] = {"smoke": Tuned(), "cpu": _CPU, "full": replace(_CPU, learn=replace(_CPU.learn, seeds=10))}
 
 
-class Setting(NamedTuple):
-    """What a method chooses besides its learning rate: an argument of its loss, or the rounds that CNNH factorizes."""
+STEP = 4
+"""Factor between neighboring rates and settings."""
+SETTINGS = {
+    "dnnh": ("margin", 1.0),
+    "dhn": ("quantization_weight", 0.1),
+    "dpsh": ("quantization_weight", 0.1),
+    "dch": ("gamma", 20.0),
+    "greedyhash": ("penalty", 0.1),
+    "orthohash": ("scale", 8.0),
+    "csq_pairs": ("pair_weight", 0.2),
+}
+"""The setting a method has besides its learning rate, and its authors' default; HashNet's depends on the bits."""
 
-    name: str
-    values: tuple[float, ...]
+
+class Trial(NamedTuple):
+    """A configuration, and the mAP that the validation photographs had with it."""
+
+    rate: float
+    settings: dict[str, float]
+    validation: float
 
 
 class Found(NamedTuple):
@@ -81,19 +97,14 @@ class Found(NamedTuple):
     distinct: list[float]
 
 
-def setting_of(method: str, bits: int) -> Setting:
-    """Three values around the authors' default, or the two sides of it."""
-    return {
-        "cnnh": Setting("rounds", (1, 3, 10)),
-        "dnnh": Setting("margin", (1.0, 4.0, 16.0)),
-        "dhn": Setting("quantization_weight", (0.0, 0.1, 1.0)),
-        "dpsh": Setting("quantization_weight", (0.01, 0.1, 1.0)),
-        "hashnet": Setting("sharpness", (5 / bits, 10 / bits, 20 / bits)),
-        "dch": Setting("gamma", (5.0, 20.0, 80.0)),
-        "greedyhash": Setting("penalty", (0.01, 0.1, 1.0)),
-        "orthohash": Setting("scale", (4.0, 8.0, 16.0)),
-        "csq_pairs": Setting("pair_weight", (0.05, 0.2, 1.0)),
-    }.get(method, Setting("quantization_weight", (0.0, 0.05, 0.5)))
+def defaults(method: str, bits: int) -> dict[str, float]:
+    """Name and value of the method's setting; CNNH has none."""
+    if method == "cnnh":
+        return {}
+    if method == "hashnet":
+        return {"sharpness": 10 / bits}
+    name, value = SETTINGS.get(method, ("quantization_weight", 0.05))
+    return {name: value}
 
 
 def main(config: Tuned) -> dict[str, Any]:
@@ -107,24 +118,15 @@ def main(config: Tuned) -> dict[str, Any]:
     prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
     table: dict[str, dict[str, Any]] = {}
     for bits in config.learn.bits:
-        chosen, grids = {}, {}
-        for method in config.methods:
-            setting = setting_of(method, bits)
-            grids[method] = [
-                [validated(prepared, method, bits, rate, {setting.name: value}) for value in setting.values]
-                for rate in config.rates
-            ]
-            row, column = np.unravel_index(np.argmax(grids[method]), np.shape(grids[method]))
-            chosen[method] = (config.rates[row], {setting.name: setting.values[column]})
-        # The weight of the quantization is not a setting of the variant with pairs.
-        chosen |= {v: (chosen["csq"][0], {} if v == "csq_pairs" else chosen["csq"][1]) for v in config.variants}
-        found = {method: asked(prepared, method, bits, *chosen[method]) for method in chosen}
+        tried = {method: climb(prepared, method, bits, budget=config.budget) for method in config.methods}
+        chosen = {method: max(trials, key=lambda trial: trial.validation) for method, trials in tried.items()}
+        chosen |= dict.fromkeys(config.variants, chosen["csq"])
+        found = {method: asked(prepared, method, bits, trial) for method, trial in chosen.items()}
         for method, runs in found.items():
-            rate, settings = chosen[method]
             row = {
-                "rate": rate,
-                "settings": settings,
-                "validation": grids.get(method),
+                "rate": chosen[method].rate,
+                "settings": chosen[method].settings,
+                "tried": [trial._asdict() for trial in tried.get(method, [])],
                 "map": learning.spread(runs.cut.mean(1).tolist()),
                 "map_all": learning.spread(runs.whole.mean(1).tolist()),
                 "distinct_codes": learning.spread(runs.distinct),
@@ -134,15 +136,43 @@ def main(config: Tuned) -> dict[str, Any]:
             table.setdefault(method, {})[str(bits)] = row
             ahead = row["ahead_of_csq"]
             print(
-                f"{methods.title(method):30} {bits:3} bits rate {rate:g} {settings}: mAP {row['map']['mean']:.4f}, "
+                f"{named(method, bits, chosen[method])}: mAP {row['map']['mean']:.4f}, "
                 f"ahead of CSQ {ahead['mean']:+.4f} ({ahead['low']:+.4f} to {ahead['high']:+.4f})",
                 flush=True,
             )
     return finish(run, {**learning.about(prepared), "methods": table})
 
 
+def named(method: str, bits: int, trial: Trial) -> str:
+    """A configuration in words."""
+    return f"{methods.title(method):30} {bits:3} bits, rate {trial.rate:g}, {trial.settings}"
+
+
+def climb(prepared: Bench, method: str, bits: int, *, budget: int) -> list[Trial]:
+    """What a method tries, in the order of trying: the neighbors of the best so far, until none is better."""
+    (rate, setting), trials = (prepared.learn.rate, defaults(method, bits)), {}
+    moves = [(0, 0), (1, 0), (-1, 0), *([(0, 1), (0, -1)] if setting else [])]
+    best = (0, 0)
+    while fresh := [at for i, j in moves if (at := (best[0] + i, best[1] + j)) not in trials][: budget - len(trials)]:
+        for up, along in fresh:
+            settings = {name: value * STEP**along for name, value in setting.items()}
+            trials[up, along] = validated(prepared, method, bits, rate * STEP**up, settings)
+        best = max(trials, key=lambda at: trials[at].validation)
+    return list(trials.values())
+
+
+def validated(prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, float]) -> Trial:
+    """mAP of the validation photographs at the first seed."""
+    codes = trained(prepared, method, bits, rate, settings)(0, "validation")["validation"]
+    trial = Trial(rate, settings, learning.score_validation(prepared, codes))
+    print(
+        f"{methods.title(method):30} {bits:3} bits {rate:g} {settings}: validation {trial.validation:.4f}", flush=True
+    )
+    return trial
+
+
 def trained(
-    prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, Any]
+    prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, float]
 ) -> Callable[..., dict[str, np.ndarray]]:
     """A function of (seed, *parts) to codes by part, of a head trained at this rate with these settings."""
     name = "-".join([f"{rate:g}", *(f"{value:g}" for value in settings.values())])
@@ -157,17 +187,9 @@ def trained(
     return codes
 
 
-def validated(prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, Any]) -> float:
-    """mAP of the validation photographs at the first seed."""
-    codes = trained(prepared, method, bits, rate, settings)(0, "validation")["validation"]
-    value = learning.score_validation(prepared, codes)
-    print(f"{methods.title(method):30} {bits:3} bits rate {rate:g} {settings}: validation {value:.4f}", flush=True)
-    return value
-
-
-def asked(prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, Any]) -> Found:
+def asked(prepared: Bench, method: str, bits: int, trial: Trial) -> Found:
     """The queries, once a seed."""
-    codes = trained(prepared, method, bits, rate, settings)
+    codes = trained(prepared, method, bits, trial.rate, trial.settings)
     whole = prepared._replace(top=len(prepared.task.rows["database"]))
     rows = []
     for seed in range(prepared.learn.seeds):

@@ -126,11 +126,15 @@ def test_methods_tuned_alike(runs, tmp_path):
         assert row["ahead_of_csq"]["low"] <= row["ahead_of_csq"]["mean"] <= row["ahead_of_csq"]["high"]
         # The whole database is searched either way.
         assert row["ahead_of_csq"]["mean"] == pytest.approx(row["map"]["mean"] - rows["csq"]["map"]["mean"])
-    (tried,) = rows["csq"]["validation"]
-    setting = study_csq.setting_of("csq", 16)
-    assert rows["csq"]["settings"] == {setting.name: setting.values[tried.index(max(tried))]}
+    for method in ("csq", "greedyhash"):
+        tried = rows[method]["tried"]
+        best = max(tried, key=lambda trial: trial["validation"])
+        assert len(tried) == study_csq.SCALES["smoke"].budget
+        assert tried[0]["settings"] == study_csq.defaults(method, 16) and tried[0]["rate"] == 2e-3
+        assert (rows[method]["rate"], rows[method]["settings"]) == (best["rate"], best["settings"])
     # A variant takes what CSQ chose.
-    assert rows["csq_drawn"]["settings"] == rows["csq"]["settings"] and rows["csq_drawn"]["validation"] is None
+    assert all(rows["csq_drawn"][name] == rows["csq"][name] for name in ("rate", "settings"))
+    assert rows["csq_drawn"]["tried"] == []
 
 
 @pytest.mark.parametrize("change", [{"seeds": 1}, {"tune": "all"}])
