@@ -4,11 +4,11 @@
     python -m experiments.pages performance.md       # one
     python -m experiments.pages --check              # write nothing, say which ones would change
 
-`results.md` and `reports.md` are written whole. Of `paper-notes.md` the figures are, each between its place in a report
-and an end, `<!--report:path/in/it;.3f-->0.123<!--.-->`: `*` in a path takes every value, `min`, `max` or `mean` before
-the report's name says what of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other
-pages what stands between `<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims,
-expects and is worth is read from its own docstring.
+`results.md` and `reports.md` are written whole. Of the other pages what stands between `<!-- NAME: begin ... -->` and
+`<!-- NAME: end -->` is written, and in the text of `paper-notes.md` and `hashing.md` each figure between its place in a
+report and an end, `<!--report:path/in/it;.3f-->0.123<!--.-->`: `*` in a path takes every value, `min`, `max` or `mean`
+before the report's name says what of them, `%` stands for a slash in a name; a missing report reads "not run". What an
+experiment claims, expects and is worth is read from its own docstring.
 """
 
 import ast
@@ -745,8 +745,9 @@ def values_at(tree: Any, path: list[str]) -> list[Any]:
 
 
 def hashing(reports: Reports, text: str) -> str:
-    """Hash centers, and linear heads on frozen features."""
-    return filled(text, {"centers": centers(reports["hash_centers"]), "heads": linear_heads(reports["heads"])})
+    """Hash centers, linear heads on frozen features, and the figures of the comparison."""
+    sections = {"centers": centers(reports["hash_centers"]), "heads": linear_heads(reports["heads"])}
+    return with_figures(reports, filled(text, sections))
 
 
 LABEL_FREE = {
