@@ -530,7 +530,7 @@ def is_csq_first(reports: Reports) -> Answer:
         for name in names
     ]
     body = "mAP, mean ± standard deviation of five seeds, and in brackets how far ahead of CSQ ± half of the interval "
-    body += "of 95 %. Every method chose among at most twelve configurations by validation photographs; cut-offs and "
+    body += "of 95 %. Every method chose among at most nine configurations by validation photographs; cut-offs and "
     body += "what was chosen are on [every report](reports.md#table-2-tuned-alike), what follows on "
     body += "[hashing](hashing.md#is-csq-first):\n\n"
     return body + table(["method", *(title for title, *_ in columns)], in_bold(rows, values)), list(found)

@@ -92,6 +92,20 @@ def test_drawn_rows_are_as_far_apart_and_say_more():
     assert len(np.unique(drawn, axis=1).T) == 32
 
 
+def test_the_codes_of_cnnh_are_centers_and_better_spread_ones():
+    """One code a class, every bit splits ten classes five to five, and the mean distance is the largest there is."""
+    labels = np.eye(10, dtype=bool)[np.arange(200) % 10]
+    codes = methods.targets_of("cnnh", jax.random.key(0), labels, bits=64)
+    table = codes[:10]
+    np.testing.assert_array_equal(codes, np.tile(table, (20, 1)))
+    assert (table.sum(0) == 5).all()
+    assert len(np.unique(table ^ table[0], axis=1).T) > 3 * 16
+    distances = (table[:, None] != table[None]).sum(-1)[~np.eye(10, dtype=bool)]
+    # Plotkin: 10 codes of 64 bits differ in 64 / 2 * 10 / 9 bits on average at most.
+    assert distances.mean() == pytest.approx(32 * 10 / 9) and distances.min() >= 28
+    np.testing.assert_array_equal(methods.targets_of("csq_class", jax.random.key(0), labels, bits=64), codes)
+
+
 def made_up(**means: tuple[float, float]) -> dict:
     return {"map": {method: {"64": {"mean": mean, "spread": spread}} for method, (mean, spread) in means.items()}}
 
