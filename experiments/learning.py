@@ -264,36 +264,26 @@ def deep_runner(prepared: Bench, method: str, bits: int) -> Callable[[int], dict
     return run
 
 
-def learner(
-    prepared: Bench,
-    net: Network,
-    method: str,
-    bits: int,
-    *,
-    step: Callable[..., Any] | None = None,
-) -> Callable[..., TrainState]:
+def learner(prepared: Bench, net: Network, method: str, bits: int, **settings: float) -> Callable[[int], TrainState]:
     """A function of the seed to the state of the epoch that the validation photographs chose.
 
-    Another compiled `step` than the method's may take what differs between runs from the state: the function returned
-    is given it as `memory`, and `there`, a bench of its own for its checkpoints.
+    `settings` are arguments of the method's loss.
     """
-    labels = prepared.task.labels[prepared.task.rows["train"]]
+    learn, labels = prepared.learn, prepared.task.labels[prepared.task.rows["train"]]
     optimizer, per_epoch, augment = recipe(prepared)
-    step = step or methods.step_of(
+    step = methods.step_of(
         method, apply=net.train, optimizer=optimizer, classes=labels.shape[1], bits=bits,
-        steps=per_epoch * prepared.learn.epochs, augment=augment,
+        steps=per_epoch * learn.epochs, augment=augment, **settings,
     )  # fmt: skip
 
-    def learned(seed: int, *, there: Bench = prepared, memory: Any = None) -> TrainState:
-        learn = there.learn
+    def learned(seed: int) -> TrainState:
         _, _, target_key, class_key = jax.random.split(jax.random.key(seed), 4)
         targets = methods.targets_of(method, target_key, labels, bits=bits)
         more = methods.classifier(method, class_key, classes=labels.shape[1], bits=bits)
         name = f"{learn.dataset}-{learn.tune}-{method}-{bits}-{seed}"
-        if memory is None:
-            batch = min(learn.batch, len(labels))
-            memory = methods.memory(method, classes=labels.shape[1], bits=bits, batch=batch)
-        return train(there, net, step, optimizer, targets, seed=seed, name=name, more=more, memory=memory)
+        batch = min(learn.batch, len(labels))
+        memory = methods.memory(method, classes=labels.shape[1], bits=bits, batch=batch)
+        return train(prepared, net, step, optimizer, targets, seed=seed, name=name, more=more, memory=memory)
 
     return learned
 

@@ -164,7 +164,7 @@ def _label_codes() -> Callable[..., shallow.LinearHash]:
     return jax.jit(centers.label_codes, static_argnames="bits")
 
 
-def _with_pairs(logits: Any, targets: Any, *, pair_weight: float = 0.2, **settings: float) -> jax.Array:
+def _with_pairs(logits: Any, targets: Any, *, pair_weight: float = 0.2, **settings: Any) -> jax.Array:
     return losses.csq(logits, targets[0], labels=targets[1], pair_weight=pair_weight, **settings)
 
 

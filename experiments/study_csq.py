@@ -24,15 +24,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from experiments import learning, methods
-from experiments.learning import BUNDLED, SMOKE, Bench, Learn, Network
+from experiments.learning import BUNDLED, SMOKE, Bench, Learn
 from experiments.running import PLACES, At, Scale, begin, command_line, finish
-from jcbir.hashing import Batch, TrainState
 
 _SMOKE = replace(SMOKE, seeds=2, epochs=1)
 
@@ -65,8 +62,8 @@ _CPU = Tuned(
 SCALES: dict[Scale, Tuned] = {"smoke": Tuned(), "cpu": _CPU, "full": replace(_CPU, learn=replace(_CPU.learn, seeds=10))}
 
 
-Train = Callable[..., dict[str, np.ndarray]]
-"""(rate, settings, seed, *parts) -> codes by part."""
+Codes = Callable[..., dict[str, np.ndarray]]
+"""(seed, *parts) -> codes by part."""
 STEP = 4
 """Factor between neighboring rates and settings."""
 SETTINGS = {
@@ -92,7 +89,7 @@ class Trial(NamedTuple):
 class Found(NamedTuple):
     """Runs of one configuration: average precision by seed and query at the cut-off and over all, and distinct codes.
 
-    `distinct` is the share of the database's photographs that codes of their own would be, by seed.
+    `distinct` is how many different codes the database has, over its photographs, by seed.
     """
 
     cut: np.ndarray
@@ -121,14 +118,10 @@ def main(config: Tuned) -> dict[str, Any]:
     prepared = learning.bench(config.learn, folder=run.folder, cache=config.where.runs)
     table: dict[str, dict[str, Any]] = {}
     for bits in config.learn.bits:
-        net = learning.network(prepared, bits)
-        trains = {method: trainer(prepared, net, method, bits) for method in (*config.methods, *config.variants)}
-        tried = {
-            method: climb(prepared, method, bits, trains[method], budget=config.budget) for method in config.methods
-        }
+        tried = {method: climb(prepared, method, bits, budget=config.budget) for method in config.methods}
         chosen = {method: max(trials, key=lambda trial: trial.validation) for method, trials in tried.items()}
         chosen |= dict.fromkeys(config.variants, chosen["csq"])
-        found = {method: asked(prepared, trains[method], trial) for method, trial in chosen.items()}
+        found = {method: asked(prepared, method, bits, trial) for method, trial in chosen.items()}
         for method, runs in found.items():
             row = {
                 "rate": chosen[method].rate,
@@ -155,7 +148,7 @@ def named(method: str, bits: int, trial: Trial) -> str:
     return f"{methods.title(method):30} {bits:3} bits, rate {trial.rate:g}, {trial.settings}"
 
 
-def climb(prepared: Bench, method: str, bits: int, train: Train, *, budget: int) -> list[Trial]:
+def climb(prepared: Bench, method: str, bits: int, *, budget: int) -> list[Trial]:
     """What a method tries, in the order of trying: the neighbors of the best so far, until none is better."""
     (rate, setting), trials = (prepared.learn.rate, defaults(method, bits)), {}
     moves = [(0, 0), (1, 0), (-1, 0), *([(0, 1), (0, -1)] if setting else [])]
@@ -163,49 +156,39 @@ def climb(prepared: Bench, method: str, bits: int, train: Train, *, budget: int)
     while fresh := [at for i, j in moves if (at := (best[0] + i, best[1] + j)) not in trials][: budget - len(trials)]:
         for up, along in fresh:
             settings = {name: value * STEP**along for name, value in setting.items()}
-            trials[up, along] = validated(prepared, train, rate * STEP**up, settings)
+            trials[up, along] = validated(prepared, method, bits, rate * STEP**up, settings)
             print(f"{named(method, bits, trials[up, along])}: {trials[up, along].validation:.4f}", flush=True)
         best = max(trials, key=lambda at: trials[at].validation)
     return list(trials.values())
 
 
-def validated(prepared: Bench, train: Train, rate: float, settings: dict[str, float]) -> Trial:
+def validated(prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, float]) -> Trial:
     """mAP of the validation photographs at the first seed."""
-    codes = train(rate, settings, 0, "validation")["validation"]
+    codes = trained(prepared, method, bits, rate, settings)(0, "validation")["validation"]
     return Trial(rate, settings, learning.score_validation(prepared, codes))
 
 
-def trainer(prepared: Bench, net: Network, method: str, bits: int) -> Train:
-    """Trains heads by a method with any rate and settings: both are in the state, so that its step is compiled once."""
-    classes, epochs = prepared.task.labels.shape[1], prepared.learn.epochs
+def trained(prepared: Bench, method: str, bits: int, rate: float, settings: dict[str, float]) -> Codes:
+    """Heads trained by a method at this rate with these settings."""
+    name = "-".join([f"{rate:g}", *(f"{value:g}" for value in settings.values())])
+    there = prepared._replace(learn=replace(prepared.learn, rate=rate), folder=prepared.folder / name)
+    net = learning.network(there, bits)
+    learn = learning.learner(there, net, method, bits, **settings)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        rate, settings = state.memory["rate"], state.memory["settings"]
-        optimizer, per_epoch, augment = learning.recipe(prepared._replace(learn=replace(prepared.learn, rate=rate)))
-        inner = methods.step_of(
-            method, apply=net.train, optimizer=optimizer, classes=classes, bits=bits, steps=per_epoch * epochs,
-            augment=augment, **settings,
-        )  # fmt: skip
-        return inner(state, batch)
-
-    learn = learning.learner(prepared, net, method, bits, step=jax.jit(step))
-
-    def codes(rate: float, settings: dict[str, float], seed: int, *parts: str) -> dict[str, np.ndarray]:
-        name = "-".join([f"{rate:g}", *(f"{value:g}" for value in settings.values())])
-        there = prepared._replace(learn=replace(prepared.learn, rate=rate), folder=prepared.folder / name)
-        memory = jax.tree.map(jnp.float32, {"rate": rate, "settings": settings})
-        state = learn(seed, there=there, memory=memory)
+    def codes(seed: int, *parts: str) -> dict[str, np.ndarray]:
+        state = learn(seed)
         return {part: learning.codes_of(net, state, part) for part in parts}
 
     return codes
 
 
-def asked(prepared: Bench, train: Train, trial: Trial) -> Found:
+def asked(prepared: Bench, method: str, bits: int, trial: Trial) -> Found:
     """The queries, once a seed."""
+    codes = trained(prepared, method, bits, trial.rate, trial.settings)
     whole = prepared._replace(top=len(prepared.task.rows["database"]))
     rows = []
     for seed in range(prepared.learn.seeds):
-        made = train(trial.rate, trial.settings, seed, "query", "database")
+        made = codes(seed, "query", "database")
         cut, over = (learning.by_query(at, made["query"], made["database"])[0] for at in (prepared, whole))
         rows.append((cut, over, len(np.unique(made["database"], axis=0)) / len(made["database"])))
     cut, over, distinct = zip(*rows, strict=True)

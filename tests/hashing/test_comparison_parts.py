@@ -180,18 +180,18 @@ def test_the_interval_of_equal_runs_is_a_point_and_that_of_equal_queries_student
 
 
 def test_a_method_climbs_to_the_best_of_its_neighbors(monkeypatch):
-    def hill(prepared, train, rate, settings):
+    def hill(prepared, method, bits, rate, settings):
         # The top is at 0.5 and 0.0125: a rate of 4 steps up, a weight of 1 step down.
         away = abs(np.log(rate / 0.512)), abs(np.log(settings.get("quantization_weight", 0.0125) / 0.0125))
         return study_csq.Trial(rate, settings, -sum(away))
 
     monkeypatch.setattr(study_csq, "validated", hill)
     prepared = learning.Bench(learning.Learning(rate=2e-3), *[None] * 7)
-    trials = study_csq.climb(prepared, "csq", 64, None, budget=100)
+    trials = study_csq.climb(prepared, "csq", 64, budget=100)
     assert trials[0] == (2e-3, {"quantization_weight": 0.05}, trials[0].validation)
     best = max(trials, key=lambda trial: trial.validation)
     assert best.rate == pytest.approx(0.512) and best.settings == {"quantization_weight": pytest.approx(0.0125)}
     # Nothing twice, and all neighbors of the best.
     assert len({(trial.rate, *trial.settings.values()) for trial in trials}) == len(trials) < 25
-    assert len(study_csq.climb(prepared, "csq", 64, None, budget=7)) == 7
-    assert len(study_csq.climb(prepared, "cnnh", 64, None, budget=100)) == 7
+    assert len(study_csq.climb(prepared, "csq", 64, budget=7)) == 7
+    assert len(study_csq.climb(prepared, "cnnh", 64, budget=100)) == 7
