@@ -137,5 +137,11 @@ def test_places_are_filled_from_the_reports():
         pages.with_figures(reports, "<!--run:curve/*;.2f-->1<!--.-->")
 
 
+@pytest.mark.parametrize("name", ["paper-notes.md", "hashing.md"])
+def test_no_line_begins_with_a_figure(name):
+    """Markdown takes a comment at the beginning of a line for a block, and ends the paragraph before it."""
+    assert not re.search(rf"^ *{pages.PLACE.pattern}", (DOCS / name).read_text(), re.M)
+
+
 def test_the_soak_went_without_errors():
     assert REPORTS["service_soak"]["errors"] == 0
