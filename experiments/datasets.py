@@ -68,8 +68,11 @@ class Task(NamedTuple):
     top: int
 
 
-def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: int) -> Task:
-    """Open a data set as a task, `limit` training photographs (0: all) after validation; nothing is decoded yet."""
+def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: int, searched: int = 0) -> Task:
+    """Open a data set as a task; nothing is decoded yet.
+
+    `limit` training photographs are left after validation, `searched` ones in the database (0: all).
+    """
     if source is None and dataset != "bundled":
         raise SystemExit(f"--source must name the file or folder of {dataset}")
     split = SPLITS.get(dataset, dataset)
@@ -82,6 +85,12 @@ def load_task(dataset: Dataset, *, source: Path | None, validation: int, limit: 
         rows["train"] = np.random.Generator(np.random.PCG64(0)).permutation(rows["train"])
     learned = rows["train"][: total - validation][: limit or None]
     rows = {**rows, "train": learned, "validation": rows["train"][total - validation :]}
+    if searched:
+        rows["database"] = np.random.Generator(np.random.PCG64(1)).permutation(rows["database"])[:searched]
+        # What no part needs is not a matter of this task: its features are never computed.
+        needed = np.unique(np.concatenate([*rows.values()]))
+        whole = subset(whole, needed)
+        rows = {part: np.searchsorted(needed, chosen) for part, chosen in rows.items()}
     labels = whole.labels if whole.labels.ndim == 2 else whole.labels[:, None] == np.arange(len(whole.names))
     counts = ", ".join(f"{len(rows[part]):,} {part}" for part in PARTS)
     name = "CIFAR-10 sample" if dataset == "bundled" else split

@@ -63,6 +63,7 @@ class Learning:
         hidden: width of the head's hidden layer on frozen features; 0 takes that of the features.
         validation: training photographs kept out to choose the epoch.
         limit: training photographs to learn from; 0 takes all.
+        searched: photographs of the database to search in; 0 takes all.
         compute: type that a network with all layers trained computes in; weights and statistics stay float32.
         top: cut-off of mAP; None takes that of the split.
     """
@@ -83,6 +84,7 @@ class Learning:
     hidden: int = 0
     validation: int = 200
     limit: int = 0
+    searched: int = 0
     compute: Literal["float32", "bfloat16"] = "float32"
     top: int | None = None
 
@@ -183,7 +185,13 @@ def bench(learn: Learning, *, folder: Path, cache: Path, parts: tuple[str, ...] 
 
     Checkpoints go into `folder`, what is decoded or computed once for all runs into `cache`.
     """
-    task = load_task(learn.dataset, source=learn.source, validation=learn.validation, limit=learn.limit)
+    task = load_task(
+        learn.dataset,
+        source=learn.source,
+        validation=learn.validation,
+        limit=learn.limit,
+        searched=learn.searched,
+    )
     print(task.protocol, flush=True)
     top = min(learn.top or task.top, len(task.rows["database"]))
     backbone = open_backbone(learn.backbone, size=learn.size)
@@ -256,13 +264,16 @@ def deep_runner(prepared: Bench, method: str, bits: int) -> Callable[[int], dict
     return run
 
 
-def learner(prepared: Bench, net: Network, method: str, bits: int) -> Callable[[int], TrainState]:
-    """A function of the seed to the state of the epoch that the validation photographs chose."""
+def learner(prepared: Bench, net: Network, method: str, bits: int, **settings: float) -> Callable[[int], TrainState]:
+    """A function of the seed to the state of the epoch that the validation photographs chose.
+
+    `settings` are arguments of the method's loss.
+    """
     learn, labels = prepared.learn, prepared.task.labels[prepared.task.rows["train"]]
     optimizer, per_epoch, augment = recipe(prepared)
     step = methods.step_of(
         method, apply=net.train, optimizer=optimizer, classes=labels.shape[1], bits=bits,
-        steps=per_epoch * learn.epochs, augment=augment,
+        steps=per_epoch * learn.epochs, augment=augment, **settings,
     )  # fmt: skip
 
     def learned(seed: int) -> TrainState:
@@ -384,7 +395,13 @@ def tuned_features(prepared: Bench, bits: int, seed: int) -> dict[str, np.ndarra
 
 
 def score(prepared: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[float, Tally]:
-    """mAP of the queries' codes in the database's, and the counts by distance; a shared class makes two relevant."""
+    """mAP of the queries' codes in the database's, and the counts by distance."""
+    values, counts = by_query(prepared, asked, stored)
+    return float(values.mean()), counts
+
+
+def by_query(prepared: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[np.ndarray, Tally]:
+    """Average precision of every query, and its counts by distance; a shared class makes two relevant."""
     labels, rows, bits = prepared.task.labels.astype(np.float32), prepared.task.rows, asked.shape[1]
     packed, values, counts = np.asarray(pack(stored)), [], []
     # Blocks of queries bound the memory: 59,000 codes times 1,000 queries is 59 million distances.
@@ -394,7 +411,7 @@ def score(prepared: Bench, asked: np.ndarray, stored: np.ndarray) -> tuple[float
         relevant = labels[rows["query"][block]] @ labels[rows["database"]].T > 0
         values.append(average_precision(distances, relevant, top=prepared.top, bits=bits))
         counts.append(tally(distances, relevant, bits=bits))
-    return float(np.concatenate(values).mean()), Tally(*(np.concatenate(field) for field in zip(*counts, strict=True)))
+    return np.concatenate(values), Tally(*(np.concatenate(field) for field in zip(*counts, strict=True)))
 
 
 def score_validation(prepared: Bench, codes: np.ndarray) -> float:

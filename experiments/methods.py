@@ -22,11 +22,14 @@ ADDED = ("fsdh", "bihalf", "dsh", "dtsh", "adsh", "dbdh", "idhn", "dfh")
 """More methods, those with a memory bank by their losses within a batch: asked for by name, not part of the paper's
 comparison. FSDH is fitted to features; Bi-half sees no labels and needs frozen features."""
 FITTED = (*SHALLOW, "fsdh")
-VARIANTS = ("csq_drawn", "csq_pairs", "csq_labels")
-"""CSQ with its rows of the Hadamard matrix drawn at random, with the pair term of the official code, or with the codes
-of the label rows as targets (photographs with several labels): asked for by name, not part of the comparison."""
+VARIANTS = ("csq_drawn", "csq_balanced", "csq_pairs", "csq_labels", "csq_factorized", "csq_class")
+"""CSQ with its rows of the Hadamard matrix drawn at random, with balanced random rows, with the pair term of the
+official code, with the codes of the label rows as targets (photographs with several labels), with CNNH's codes as
+targets, or with the majority of those in each class: asked for by name, not part of the comparison."""
 NAMES = (
-    {"csq_drawn": "CSQ, rows drawn", "csq_pairs": "CSQ, pair term", "csq_labels": "CSQ, label codes"}
+    {"csq_drawn": "CSQ, rows drawn", "csq_balanced": "CSQ, balanced random rows", "csq_pairs": "CSQ, pair term"}
+    | {"csq_labels": "CSQ, label codes", "csq_factorized": "CSQ, CNNH's codes"}
+    | {"csq_class": "CSQ, CNNH's codes, one a class"}
     | {"lsh": "LSH", "itq": "ITQ", "itq_cca": "ITQ-CCA", "greedyhash": "GreedyHash", "orthohash": "OrthoHash"}
     | {"hashnet": "HashNet", "bihalf": "Bi-half"}
 )
@@ -40,27 +43,32 @@ def title(method: str) -> str:
     return NAMES.get(method, method.upper())
 
 
-def class_centers(classes: int, *, bits: int, drawn: bool = False) -> np.ndarray:
+def class_centers(classes: int, *, bits: int, method: str = "csq") -> np.ndarray:
     """Hash centers: the paper's Hadamard rows, and past 2Q classes the separated ones, the same for every seed."""
-    make = centers.drawn_centers if drawn else centers.separated_centers
-    return make(jax.random.key(0), classes, bits=bits)
+    make = {"csq_drawn": centers.drawn_centers, "csq_balanced": centers.bernoulli}.get(
+        method, centers.separated_centers
+    )
+    return np.asarray(make(jax.random.key(0), classes, bits=bits))
 
 
 def targets_of(
     method: str, key: jax.Array, labels: np.ndarray, *, bits: int, features: np.ndarray | None = None
 ) -> Any:
     """What the method's loss compares with: centers, factorized codes, frozen features, or the labels themselves."""
-    if method in ("csq", "csq_drawn", "csq_pairs"):
-        table = class_centers(labels.shape[1], bits=bits, drawn=method == "csq_drawn")
-        found = np.asarray(centers.semantic(labels, table))
+    if method in ("csq", "csq_drawn", "csq_balanced", "csq_pairs"):
+        found = np.asarray(centers.semantic(labels, class_centers(labels.shape[1], bits=bits, method=method)))
         return (found, labels) if method == "csq_pairs" else found
     if method == "csq_labels":
         return (
             np.asarray(shallow.project(_label_codes()(jax.random.key(0), labels, bits=bits), labels.astype(np.float32)))
             >= 0
         )
-    if method == "cnnh":
-        return np.asarray(_factorizer()(key, losses.similar_pairs(labels), bits=bits, rounds=3))
+    if method in ("cnnh", "csq_factorized", "csq_class"):
+        codes = np.asarray(_factorizer()(key, losses.similar_pairs(labels), bits=bits, rounds=3))
+        if method != "csq_class":
+            return codes
+        members = labels.astype(np.float32)
+        return members @ (members.T @ (2.0 * codes - 1)) >= 0
     if method == "bihalf":
         if features is None:
             raise ValueError("bihalf: must have frozen features to imitate, got a network that is trained")
@@ -79,15 +87,17 @@ def step_of(
     bits: int,
     steps: int,
     augment: Callable[[jax.Array, Any], Any] | None,
+    **settings: float,
 ) -> Callable[[hashing.TrainState, hashing.Batch], tuple[hashing.TrainState, dict[str, jax.Array]]]:
-    """The jitted training step of a deep method; `apply` returns hash logits."""
+    """The jitted training step of a deep method; `apply` returns hash logits, `settings` are arguments of the loss."""
     common = {"optimizer": optimizer, "augment": augment}
     if method == "hashnet":
         growth, every = 0.005 * _HASHNET_STEPS / steps, max(1, round(200 * steps / _HASHNET_STEPS))
 
         def step(state: hashing.TrainState, batch: hashing.Batch) -> tuple[hashing.TrainState, dict[str, jax.Array]]:
             scale = losses.continuation(state.step, growth=growth, every=every)
-            return hashing.train_step(state, batch, apply=apply, loss=partial(losses.hashnet, scale=scale), **common)
+            loss = partial(losses.hashnet, scale=scale, **settings)
+            return hashing.train_step(state, batch, apply=apply, loss=loss, **common)
 
         return jax.jit(step)
     if method == "greedyhash":
@@ -95,7 +105,7 @@ def step_of(
             partial(
                 hashing.train_step,
                 apply=_classified(apply),
-                loss=lambda outputs, labels: losses.greedyhash(*outputs, labels),
+                loss=lambda outputs, labels: losses.greedyhash(*outputs, labels, **settings),
                 **common,
             )
         )
@@ -104,10 +114,8 @@ def step_of(
         return jax.jit(partial(hashing.train_step, apply=apply, loss=loss, remember=remember, **common))
     table = class_centers(classes, bits=bits)
     loss = {
-        "csq": losses.csq,
-        "csq_drawn": losses.csq,
-        "csq_labels": losses.csq,
-        "csq_pairs": lambda logits, targets: losses.csq(logits, targets[0], labels=targets[1], pair_weight=0.2),
+        **dict.fromkeys(("csq", *VARIANTS), losses.csq),
+        "csq_pairs": _with_pairs,
         "bihalf": losses.bihalf,
         "dsh": losses.dsh,
         "dtsh": losses.dtsh,
@@ -118,9 +126,9 @@ def step_of(
         "dhn": losses.dhn,
         "dpsh": losses.dpsh,
         "dch": losses.dch,
-        "orthohash": lambda logits, labels: losses.orthohash(logits, labels, table),
+        "orthohash": partial(losses.orthohash, centers=table),
     }[method]
-    return jax.jit(partial(hashing.train_step, apply=apply, loss=loss, **common))
+    return jax.jit(partial(hashing.train_step, apply=apply, loss=partial(loss, **settings), **common))
 
 
 def classifier(method: str, key: jax.Array, *, classes: int, bits: int) -> dict[str, Any]:
@@ -174,6 +182,10 @@ def _factorizer() -> Callable[..., jax.Array]:
 @cache
 def _label_codes() -> Callable[..., shallow.LinearHash]:
     return jax.jit(centers.label_codes, static_argnames="bits")
+
+
+def _with_pairs(logits: Any, targets: Any, *, pair_weight: float = 0.2, **settings: Any) -> jax.Array:
+    return losses.csq(logits, targets[0], labels=targets[1], pair_weight=pair_weight, **settings)
 
 
 def _moved(before: Any, logits: Any, labels: Any) -> Any:

@@ -4,11 +4,11 @@
     python -m experiments.pages performance.md       # one
     python -m experiments.pages --check              # write nothing, say which ones would change
 
-`results.md` and `reports.md` are written whole. `paper-notes.md` is `paper_notes.md` of this folder with figures in
-the place of `{{report:path/in/it|.3f}}`: `*` in a path takes every value, `min`, `max` or `mean` before the report's
-name says what of them, `%` stands for a slash in a name; a missing report reads "not run". Of the other pages what
-stands between `<!-- NAME: begin ... -->` and `<!-- NAME: end -->` is written. What an experiment claims, expects and is
-worth is read from its own docstring.
+`results.md` and `reports.md` are written whole. Of the other pages what stands between `<!-- NAME: begin ... -->` and
+`<!-- NAME: end -->` is written, and in the text of `paper-notes.md` and `hashing.md` each figure between its place in a
+report and an end, `<!--report:path/in/it;.3f-->0.123<!--.-->`: `*` in a path takes every value, `min`, `max` or `mean`
+before the report's name says what of them, `%` stands for a slash in a name; a missing report reads "not run". What an
+experiment claims, expects and is worth is read from its own docstring.
 """
 
 import ast
@@ -372,10 +372,38 @@ def semantic(report: Report) -> str:
     )
 
 
+def tuned_alike(report: Report) -> str:
+    """Every method with the configuration it chose, a table a code length."""
+    parts = []
+    for bits in next(iter(report["methods"].values())):
+        rows = []
+        for method, by_bits in report["methods"].items():
+            row = by_bits[bits]
+            settings = ", ".join(f"{name} {value:g}" for name, value in row["settings"].items())
+            best = max((trial["validation"] for trial in row["tried"]), default=None)
+            tried = "as CSQ" if best is None else f"{best:.4f} of {len(row['tried'])}"
+            cells = [f"{row['rate']:g}", settings or "-", tried, cell(row["map"]), ahead(row["ahead_of_csq"])]
+            cells += [cell(row["map_all"]), ahead(row["ahead_of_csq_all"]), f"{row['distinct_codes']['mean']:.1%}"]
+            rows.append([method_title(method), *cells])
+        head = ["method", "rate", "setting", "validation", "mAP", "ahead of CSQ", "mAP@all", "ahead of CSQ, all"]
+        parts.append(f"{bits} bits:\n\n" + table([*head, "distinct codes"], rows))
+    return (
+        f"{report['convention']}. Rate and setting by the mAP of the validation photographs, variants with those of "
+        "CSQ; *validation*: the best mAP of so many configurations tried; *ahead*: mean difference and the half of its "
+        "interval of 95 %; *distinct codes*: as a share of the photographs searched.\n\n" + "\n\n".join(parts)
+    )
+
+
+def ahead(found: Report) -> str:
+    """A difference and half of its interval."""
+    return f"{found['mean']:+.4f} ± {(found['high'] - found['low']) / 2:.4f}" if found["mean"] else "0"
+
+
 SECTIONS: dict[str, tuple[str, Callable[[Report], str]]] = {
     "table1_backbones": ("Table 1: networks", networks),
     "tuned_backbone": ("Fine-tuned networks", tuned),
     "table2_methods": ("Table 2: methods", lambda report: map_table(report, "method", method_title)),
+    "study_csq": ("Table 2: tuned alike", tuned_alike),
     "table3_published": ("Table 3: published figures", published),
     "table4_training_time": ("Table 4: training time", step_times),
     "fig4_fig5_cipher": ("Figs. 4 and 5: the cipher", cipher_statistics),
@@ -485,6 +513,37 @@ def which_method(reports: Reports) -> Answer:
     body += "[hashing](hashing.md#what-the-comparison-says):\n\n"
     body += table(["method", *grids], in_bold(rows, values))
     return f"{body}\n\n![Precision and recall](images/hashing_methods_cifar10_tuned.png)", found
+
+
+def is_csq_first(reports: Reports) -> Answer:
+    """Every method tuned alike, by set and code length."""
+    found = of_experiment(reports, "study_csq")
+    columns = [
+        (f"{searched(report)}, {bits} bits", bits, report["methods"])
+        for report in found.values()
+        for bits in next(iter(report["methods"].values()))
+    ]
+    names = sorted(
+        dict.fromkeys(name for *_, grid in columns for name in grid), key=lambda name: name.startswith("csq_")
+    )
+    values = [
+        [grid[name][bits]["map"]["mean"] if name in grid else None for _, bits, grid in columns] for name in names
+    ]
+    rows = [
+        [
+            method_title(name),
+            *(
+                f"{cell(grid[name][bits]['map'])} ({ahead(grid[name][bits]['ahead_of_csq'])})" if name in grid else "-"
+                for _, bits, grid in columns
+            ),
+        ]
+        for name in names
+    ]
+    body = "mAP, mean ± standard deviation of five seeds, and in brackets how far ahead of CSQ ± half of the interval "
+    body += "of 95 %. Every method chose among at most nine configurations by validation photographs; cut-offs and "
+    body += "what was chosen are on [every report](reports.md#table-2-tuned-alike), what follows on "
+    body += "[hashing](hashing.md#is-csq-first):\n\n"
+    return body + table(["method", *(title for title, *_ in columns)], in_bold(rows, values)), list(found)
 
 
 def how_many_bits(reports: Reports) -> Answer:
@@ -606,6 +665,7 @@ QUESTIONS: tuple[tuple[str, str, Callable[[Reports], Answer]], ...] = (
     ("Does transfer help?", "fig6_transfer", does_transfer_help),
     ("Which network?", "table1_backbones", which_network),
     ("Which method?", "table2_methods", which_method),
+    ("Is CSQ first?", "study_csq", is_csq_first),
     ("How many bits?", "fig7_pr_curves", how_many_bits),
     ("What does encryption cost?", "encrypted_retrieval", what_encryption_costs),
     ("What does it leak?", "", what_it_leaks),
@@ -655,28 +715,25 @@ def draw(reports: Reports, folder: Path) -> None:
         pyplot.close(figure)
 
 
-PLACE = re.compile(r"\{\{(?:(min|max|mean) )?([\w-]+):([^|}]+)\|([^}]*)\}\}")
+PLACE = re.compile(r"<!--(?:(min|max|mean) )?([\w-]+):([^;>]+);([^>]*?)-->(.*?)<!--\.-->")
 REDUCE: dict[str, Callable[[list[Any]], Any]] = {"min": min, "max": max, "mean": statistics.mean}
 
 
-def notes(reports: Reports, _: str = "") -> str:
-    """The notes on the paper, with their figures."""
-    return with_figures((EXPERIMENTS / "paper_notes.md").read_text(), reports)
-
-
-def with_figures(template: str, reports: Reports) -> str:
-    """A text with its figures taken from the reports, in places such as `{{bench_metrics:map_all_s|.2f}}`."""
+def with_figures(reports: Reports, text: str) -> str:
+    """A page with its figures taken from the reports, in places such as `<!--bench_metrics:map_all_s;.2f-->`."""
 
     def figure(match: re.Match[str]) -> str:
-        reduce, stem, path, form = match.groups()
+        reduce, stem, path, form, old = match.groups()
         if stem not in reports:
-            return "not run"
-        values = values_at(reports[stem], path.split("/"))
-        if reduce is None and len(values) != 1:
-            raise ValueError(f"{match[0]}: must name one value or say min, max or mean, got {len(values)}")
-        return format(REDUCE[reduce](values) if reduce else values[0], form)
+            new = "not run"
+        else:
+            values = values_at(reports[stem], path.split("/"))
+            if reduce is None and len(values) != 1:
+                raise ValueError(f"{match[0]}: must name one value or say min, max or mean, got {len(values)}")
+            new = format(REDUCE[reduce](values) if reduce else values[0], form)
+        return match[0].removesuffix(f"{old}<!--.-->") + f"{new}<!--.-->"
 
-    return PLACE.sub(figure, template)
+    return PLACE.sub(figure, text)
 
 
 def values_at(tree: Any, path: list[str]) -> list[Any]:
@@ -698,14 +755,14 @@ def values_at(tree: Any, path: list[str]) -> list[Any]:
 
 
 def hashing(reports: Reports, text: str) -> str:
-    """Hash centers, linear heads on frozen features, kinds that come later, and fine-tuning below the head."""
+    """Hash centers, linear heads, kinds that come later, fine-tuning below the head, the figures of the comparison."""
     sections = {
         "centers": centers(reports["hash_centers"]),
         "heads": linear_heads(reports["heads"]),
         "later": later_kinds(reports["later_kinds"]),
         "tuned": tuned_heads(reports.get("tuned_heads")),
     }
-    return filled(text, sections)
+    return with_figures(reports, filled(text, sections))
 
 
 LABEL_FREE = {
@@ -1524,7 +1581,7 @@ def federated_averaging(reports: Reports, text: str) -> str:
 PAGES: dict[str, Callable[[Reports, str], str]] = {
     "results.md": results,
     "reports.md": every_report,
-    "paper-notes.md": notes,
+    "paper-notes.md": with_figures,
     "performance.md": performance,
     "lattice.md": lattice,
     "backbones.md": backbones,

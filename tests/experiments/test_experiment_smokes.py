@@ -16,6 +16,7 @@ from experiments import (
     fig7_pr_curves,
     pages,
     semantic_centers,
+    study_csq,
     table1_backbones,
     table2_methods,
     table3_published,
@@ -36,6 +37,7 @@ MODULES = {
         fig6_transfer,
         fig7_pr_curves,
         semantic_centers,
+        study_csq,
         table1_backbones,
         table2_methods,
         table3_published,
@@ -113,6 +115,33 @@ def test_table2(runs, tmp_path):
     cells = {name: row["16"]["mean"] for name, row in found["map"].items()}
     assert set(cells) == {"csq", "dch", "itq_cca", "lsh"}
     assert 0.1 < cells["lsh"] < min(cells["csq"], cells["dch"], cells["itq_cca"])
+
+
+def test_methods_tuned_alike(runs, tmp_path):
+    found = smoke("study_csq", runs, tmp_path)["methods"]
+    rows = {method: row["16"] for method, row in found.items()}
+    assert set(rows) == {"csq", "greedyhash", "csq_drawn"}
+    for row in rows.values():
+        assert 0.1 < row["map"]["mean"] < 1 and 0 < row["distinct_codes"]["mean"] <= 1
+        assert row["ahead_of_csq"]["low"] <= row["ahead_of_csq"]["mean"] <= row["ahead_of_csq"]["high"]
+        # The whole database is searched either way.
+        assert row["ahead_of_csq"]["mean"] == pytest.approx(row["map"]["mean"] - rows["csq"]["map"]["mean"])
+    for method in ("csq", "greedyhash"):
+        tried = rows[method]["tried"]
+        best = max(tried, key=lambda trial: trial["validation"])
+        assert len(tried) == study_csq.SCALES["smoke"].budget
+        assert tried[0]["settings"] == study_csq.defaults(method, 16) and tried[0]["rate"] == 2e-3
+        assert (rows[method]["rate"], rows[method]["settings"]) == (best["rate"], best["settings"])
+    # A variant takes what CSQ chose.
+    assert all(rows["csq_drawn"][name] == rows["csq"][name] for name in ("rate", "settings"))
+    assert rows["csq_drawn"]["tried"] == []
+
+
+@pytest.mark.parametrize("change", [{"seeds": 1}, {"tune": "all"}])
+def test_methods_are_tuned_on_frozen_features_with_several_seeds(runs, tmp_path, change):
+    learn = replace(study_csq.SCALES["smoke"].learn, **change)
+    with pytest.raises(SystemExit, match="--tune must be head"):
+        smoke("study_csq", runs, tmp_path, learn=learn)
 
 
 def test_table3(runs, tmp_path):

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
-from experiments import datasets, learning, methods, pages
+from experiments import datasets, learning, methods, pages, study_csq
 from experiments.assets.cifar10 import load_sample
 from jcbir.data import load
 from jcbir.hashing.centers import separation
@@ -35,6 +36,18 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     found = datasets.pixels(task, size=32)
     np.testing.assert_array_equal(found["query"], wanted.query.images)
     np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])
+
+
+def test_a_part_of_the_database_is_the_same_photographs():
+    whole = datasets.load_task("bundled", source=None, validation=200, limit=300)
+    some = datasets.load_task("bundled", source=None, validation=200, limit=300, searched=100)
+    assert len(some.source.ids) == len(some.labels) == 300 + 200 + 100 + 200
+    ids = {part: [some.source.ids[row] for row in rows] for part, rows in some.rows.items()}
+    for part in ("train", "validation", "query"):
+        assert ids[part] == [whole.source.ids[row] for row in whole.rows[part]]
+        np.testing.assert_array_equal(some.labels[some.rows[part]], whole.labels[whole.rows[part]])
+    assert len(set(ids["database"])) == 100
+    assert set(ids["database"]) < {whole.source.ids[row] for row in whole.rows["database"]}
 
 
 @pytest.mark.parametrize("validation", [0, 2000])
@@ -73,10 +86,24 @@ def test_features_are_kept_by_piece_and_never_stale(tmp_path, monkeypatch):
 
 
 def test_drawn_rows_are_as_far_apart_and_say_more():
-    first, drawn = (methods.class_centers(10, bits=64, drawn=choice) for choice in (False, True))
+    first, drawn = (methods.class_centers(10, bits=64, method=name) for name in ("csq", "csq_drawn"))
     assert separation(drawn).minimum == separation(first).minimum == 32
     assert len(np.unique(first, axis=1).T) == 16
     assert len(np.unique(drawn, axis=1).T) == 32
+
+
+def test_the_codes_of_cnnh_are_centers_and_better_spread_ones():
+    """One code a class, every bit splits ten classes five to five, and the mean distance is the largest there is."""
+    labels = np.eye(10, dtype=bool)[np.arange(200) % 10]
+    codes = methods.targets_of("cnnh", jax.random.key(0), labels, bits=64)
+    table = codes[:10]
+    np.testing.assert_array_equal(codes, np.tile(table, (20, 1)))
+    assert (table.sum(0) == 5).all()
+    assert len(np.unique(table ^ table[0], axis=1).T) > 3 * 16
+    distances = (table[:, None] != table[None]).sum(-1)[~np.eye(10, dtype=bool)]
+    # Plotkin: 10 codes of 64 bits differ in 64 / 2 * 10 / 9 bits on average at most.
+    assert distances.mean() == pytest.approx(32 * 10 / 9) and distances.min() >= 28
+    np.testing.assert_array_equal(methods.targets_of("csq_class", jax.random.key(0), labels, bits=64), codes)
 
 
 def made_up(**means: tuple[float, float]) -> dict:
@@ -140,3 +167,43 @@ def test_cifar10_may_come_packed(tmp_path):
     split, skipped = load(source, size=32)
     assert not skipped
     np.testing.assert_array_equal(split.images, images)
+
+
+@pytest.mark.parametrize(("seeds", "queries"), [(0.05, 0.02), (0.01, 0.2), (0.02, 0.1)])
+def test_the_interval_of_a_difference_holds_the_truth(seeds, queries):
+    """Of 400 made-up studies with a difference of 0.02, seeds and queries drawn anew, about 95 % hold it."""
+    g = np.random.default_rng(0)
+    held = []
+    for _ in range(400):
+        both = seeds * g.normal(size=(5, 1)) + queries * g.normal(size=(1, 100))
+        gaps = 0.02 + both + 0.02 * g.normal(size=(5, 100))
+        found = study_csq.difference(0.5 + gaps, np.full_like(gaps, 0.5))
+        assert found["mean"] == pytest.approx(gaps.mean())
+        held.append(found["low"] < 0.02 < found["high"])
+    assert 0.93 < np.mean(held) < 0.98
+
+
+def test_the_interval_of_equal_runs_is_a_point_and_that_of_equal_queries_students():
+    same = np.full((5, 100), 0.5)
+    assert study_csq.difference(same, same) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    five = np.array([0.1, 0.2, 0.3, 0.4, 0.5])[:, None].repeat(7, 1)
+    half = stats.t.ppf(0.975, 4) * np.std([1, 2, 3, 4, 5], ddof=1) / 10 / 5**0.5
+    assert study_csq.difference(five, 0 * five)["high"] == pytest.approx(0.3 + half)
+
+
+def test_a_method_climbs_to_the_best_of_its_neighbors(monkeypatch):
+    def hill(prepared, method, bits, rate, settings):
+        # The top is at 0.5 and 0.0125: a rate of 4 steps up, a weight of 1 step down.
+        away = abs(np.log(rate / 0.512)), abs(np.log(settings.get("quantization_weight", 0.0125) / 0.0125))
+        return study_csq.Trial(rate, settings, -sum(away))
+
+    monkeypatch.setattr(study_csq, "validated", hill)
+    prepared = learning.Bench(learning.Learning(rate=2e-3), *[None] * 7)
+    trials = study_csq.climb(prepared, "csq", 64, budget=100)
+    assert trials[0] == (2e-3, {"quantization_weight": 0.05}, trials[0].validation)
+    best = max(trials, key=lambda trial: trial.validation)
+    assert best.rate == pytest.approx(0.512) and best.settings == {"quantization_weight": pytest.approx(0.0125)}
+    # Nothing twice, and all neighbors of the best.
+    assert len({(trial.rate, *trial.settings.values()) for trial in trials}) == len(trials) < 25
+    assert len(study_csq.climb(prepared, "csq", 64, budget=7)) == 7
+    assert len(study_csq.climb(prepared, "cnnh", 64, budget=100)) == 7
