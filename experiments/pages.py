@@ -197,7 +197,7 @@ def every_report(reports: Reports, _: str = "") -> str:
             parts += [f"{comparison(stem, reports[stem])}{curves_of(stem)}" for stem in compared]
         elif not shown:
             parts.append(published_alone() if name == "table3_published" else "No report yet.")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, faults(reports.get("mutants"))]) + "\n"
 
 
 def curves_of(stem: str) -> str:
@@ -367,6 +367,22 @@ def semantic(report: Report) -> str:
         "Distances as shares of the code length; *other pairs* mean ± spread; *correlation* of distance with the share "
         "of labels in common; *target itself*: a network that never errs.\n\n" + "\n\n".join(parts)
     )
+
+
+def faults(report: Report | None) -> str:
+    """What the tests notice of faults that are put into the code."""
+    about = describe("mutants")["summary"]
+    title = f"## Do the tests notice faults?\n\n`python -m experiments.mutants`: {about}"
+    if report is None:
+        return f"{title}\n\nNo report yet."
+    counts = {name: (found["faults"], found["noticed"]) for name, found in report["packages"].items()}
+    put, seen = map(sum, zip(*counts.values(), strict=True))
+    rows = [[f"`{name}`", str(a), str(b)] for name, (a, b) in counts.items()]
+    rows.append(["all", f"{put}", f"{seen} ({seen / put:.1%})"])
+    missed = [fault for fault in report["faults"] if not fault["noticed_by"]]
+    lines = [f"- `{fault['package']}`: {fault['breaks']}. {fault['unnoticed']}".rstrip() for fault in missed]
+    parts = [title, heading("mutants", report), table(["package", "faults", "noticed"], rows)]
+    return "\n\n".join([*parts, "Not noticed:", "\n".join(lines)] if lines else parts)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Report], str]]] = {

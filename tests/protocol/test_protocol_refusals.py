@@ -94,6 +94,22 @@ def test_revoked_grant_and_list_order():
             revoke(newer, revocation)
 
 
+def test_what_changed_since_a_report_was_admitted_counts():
+    """Between admission and ranking lie the seconds of decryption: the grant is looked at again."""
+    world = make_world()
+    report = report_of(world)
+    admitted, _ = authority.admit(world.holder, report, now=NOW)
+    plaintexts = authority.decrypt_report(admitted, report)
+    revoked = authority.revoke(admitted, owner.revoke(world.own, [world.me.grant.grant_id])[1])
+    with pytest.raises(refusals.RevokedGrantError):
+        authority.rank(revoked, report, plaintexts, now=NOW)
+    with pytest.raises(refusals.ExpiredGrantError):
+        authority.rank(admitted, report, plaintexts, now=world.me.grant.expires)
+    with pytest.raises(refusals.HaltedError):
+        authority.rank(dataclasses.replace(admitted, halted=True), report, plaintexts, now=NOW)
+    authority.rank(admitted, report, plaintexts, now=NOW)
+
+
 def test_revocation_of_another_owner_is_ignored():
     world = make_world()
     _, revocation = owner.revoke(world.own, [world.me.grant.grant_id])
