@@ -7,9 +7,9 @@
 Each fault is one that a programmer could make: a boundary off by one, a check that is gone, a nonce used twice. They
 stand in `experiments/assets/mutants/`, a file a package, each with the texts that it replaces, what it breaks, and the
 tests that should notice. The tree is copied; a fault is put into the copy; the tests named for it run in a process of
-their own until the first one fails: at first without the checks of types at run time, which take longer than the tests,
-and where nothing fails once more with them. Before, the same tests must pass in the copy as it is. What the default
-test command leaves out (`slow`) does not count.
+their own until the first one fails: at first without pytest's plugins and the checks of types at run time, which take
+longer than most tests, and where nothing fails once more as the test command runs them. Before, the same tests must
+pass in the copy as it is. What the test command leaves out (`slow`) does not count.
 
 A verdict is kept in the run folder as long as the fault, the file it changes and the files of its tests stay what they
 were.
@@ -98,15 +98,13 @@ def main(config: Config) -> dict[str, Any]:
             tests = tuple(sorted({test for mutant in left for test in mutant.tests}))
             key = tests_key(tests)
             if tests and key not in verdicts:
-                if failed := run_tests(tree, tests, seconds=4 * config.seconds, typed=False):
+                if failed := run_tests(tree, tests, seconds=4 * config.seconds, bare=True):
                     raise SystemExit(f"{package}: tests must pass before a fault is put in, got {failed}")
                 keep(key, "")
             for number, mutant in enumerate(left, 1):
                 begun = time.monotonic()
                 with mutated(tree, mutant):
-                    runs = (
-                        run_tests(tree, mutant.tests, seconds=config.seconds, typed=typed) for typed in (False, True)
-                    )
+                    runs = (run_tests(tree, mutant.tests, seconds=config.seconds, bare=bare) for bare in (True, False))
                     keep(mutant_key(mutant), next(filter(None, runs), ""))
                 seconds, noticed = time.monotonic() - begun, verdicts[mutant_key(mutant)] or "NOT NOTICED"
                 print(f"{package} {number}/{len(left)}, {seconds:.0f} s: {mutant.breaks}: {noticed}", flush=True)
@@ -174,12 +172,14 @@ def mutated(tree: Path, mutant: Mutant) -> Iterator[None]:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def run_tests(tree: Path, tests: tuple[str, ...], *, seconds: int, typed: bool) -> str:
+def run_tests(tree: Path, tests: tuple[str, ...], *, seconds: int, bare: bool) -> str:
     """The first test that fails in a copy of the tree, or "" where all pass."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-rfE", "-p", "no:cacheprovider", *tests]
-    command += [] if typed else ["-o", "addopts=-m 'not slow and not torch'"]
     cache = os.environ.get("JCBIR_TEST_CACHE", str(ROOT / ".jax_cache"))
     environment = {**os.environ, "CI": "true", "PYTHONPATH": str(tree), "JCBIR_TEST_CACHE": cache}
+    if bare:
+        command += ["-o", "addopts=-m 'not slow and not torch'"]
+        environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     # A group of its own: tests start services, which would outlive them.
     with subprocess.Popen(
         command, cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

@@ -10,6 +10,7 @@ from protocol_world import BITS, NOW, make_world, new_user, resign, score, searc
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import _grants as grants, authority, owner, refusals, server, session, user
 from jcbir.protocol._signatures import sign
+from jcbir.protocol.messages import Catalog
 
 DAY = 86400
 CODES = np.random.default_rng(5).random((2, BITS)) > 0.5
@@ -108,6 +109,26 @@ def test_what_changed_since_a_report_was_admitted_counts():
     with pytest.raises(refusals.HaltedError):
         authority.rank(dataclasses.replace(admitted, halted=True), report, plaintexts, now=NOW)
     authority.rank(admitted, report, plaintexts, now=NOW)
+
+
+def test_an_order_that_comes_again_changes_nothing():
+    """An owner that heard no answer sends again: the second time is no error, and as if it had not been."""
+    world = make_world()
+    own, revocation = owner.revoke(world.own, [secrets.token_bytes(16)])
+    own, withdrawal = owner.withdraw(own, world.names[:2])
+    own, head = owner.head(own, now=NOW)
+    succession, appointment = owner.announce(owner.rekey(own, draw=secrets.token_bytes))
+    catalogs = [line.message for line in world.transcript if isinstance(line.message, Catalog)]
+    for state, orders in (
+        (world.cloud, [(server.revoke, revocation), (server.withdraw, withdrawal), (server.take_head, head),
+                       (server.succeed, succession)]),
+        (world.holder, [*((authority.catalog, each) for each in catalogs), (authority.revoke, revocation),
+                        (authority.withdraw, withdrawal), (authority.take_head, head),
+                        (authority.succeed, appointment)]),
+    ):  # fmt: skip
+        for take, order in orders:
+            once = take(state, order)
+            assert take(once, order) == once, take.__name__
 
 
 def test_revocation_of_another_owner_is_ignored():
