@@ -11,10 +11,11 @@ import tempfile
 
 import numpy as np
 import pytest
-from protocol_world import make_world, search
+from protocol_world import NOW, make_world, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
+from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Publication
 from jcbir.protocol.owner import announce
 from jcbir.storage import _store as disk
@@ -134,6 +135,24 @@ def test_revocations_survive(filled):
         disk.keep_revocation(store, revocation)
     assert loaded(world, filled).cloud.revoked == {world.me.grant.grant_id}
     assert server.revoke(world.cloud, revocation).revoked == loaded(world, filled).cloud.revoked
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_recalls_are_remembered_for_two_windows_on_both_sides(filled, side):
+    world = make_world()
+
+    def note(now):
+        recall = owner.recall(world.own, ["a"], now=now, draw=secrets.token_bytes)
+        with disk.open_store(filled, write=True) as store:
+            disk.note_recall(store, recall, now=now)
+        return recall.nonce
+
+    first = note(NOW)
+    for age, kept in ((2 * WINDOW_SECONDS, True), (2 * WINDOW_SECONDS + 1, False)):
+        last = note(NOW + side * age)
+        with disk.open_store(filled) as store:
+            answered = load_server(store).answered
+        assert (first in answered) == kept and last in answered
 
 
 def test_strangers_are_refused(filled, tmp_path):
