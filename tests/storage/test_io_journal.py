@@ -208,7 +208,10 @@ def test_budgets_hold_over_restarts_and_epochs(tmp_path):
     with memory.open_journal(path, world.own.card) as journal:
         memory.keep_appointment(journal, announce(new)[1])
     assert resume(path, new, world.holder.identity).spent == again.spent
-    # The day after tomorrow what was spent today is gone from the disk.
+    # Tomorrow it is still there, for a clock that goes back; the day after what was spent is gone from the disk.
+    with memory.open_journal(path, new.card) as journal:
+        memory.note_spending(journal, Spending(bytes(16), NOW // authority.DAY_SECONDS + 1, 1, ()))
+        assert journal.execute("SELECT rows FROM spent WHERE grant_id = ?", [me.grant.grant_id]).fetchone() == (2,)
     with memory.open_journal(path, new.card) as journal:
         memory.note_spending(journal, Spending(bytes(16), NOW // authority.DAY_SECONDS + 2, 1, ()))
         assert journal.execute("SELECT count(*) FROM spent WHERE grant_id = ?", [me.grant.grant_id]).fetchone() == (0,)

@@ -221,6 +221,25 @@ def test_damage_is_found(filled):
         verify_store(store)
 
 
+def test_a_segment_missing_anywhere_is_found(filled):
+    with disk.open_store(filled, write=True) as store:
+        for table, column in (("segments", "number"), ("images", "segment"), ("indexes", "segment")):
+            store.database.execute(f"DELETE FROM {table} WHERE {column} = 0")
+        with pytest.raises(IntegrityError, match="segment 0 is missing"):
+            verify_store(store)
+
+
+@pytest.mark.parametrize("table", ["indexes", "images"])
+@pytest.mark.parametrize("offset", [-1, 1 << 30])
+def test_places_outside_of_the_file_are_refused(filled, table, offset):
+    with disk.open_store(filled, write=True) as store:
+        store.database.execute(f"UPDATE {table} SET offset = ? WHERE segment = 1 AND position = 0", [offset])
+        with pytest.raises(FormatError, match=r"does not fit its file|lies outside the file"):
+            load_server(store)
+        with pytest.raises(IntegrityError, match="contradicts itself"):
+            verify_store(store)
+
+
 def test_segments_of_another_store_are_refused(filled, tmp_path):
     world = make_world()
     disk.create_store(tmp_path / "other", world.own.card, unsafe_small=True)
