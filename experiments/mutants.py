@@ -8,11 +8,11 @@ Each fault is one that a programmer could make: a boundary off by one, a check t
 stand in `experiments/assets/mutants/`, a file a package, each with the texts that it replaces, what it breaks, and the
 tests that should notice. The tree is copied; a fault is put into the copy; the tests named for it run in a process of
 their own until the first one fails: at first without pytest's plugins and the checks of types at run time, which take
-longer than most tests, and where nothing fails once more as the test command runs them. Before, the same tests must
-pass in the copy as it is. What the test command leaves out (`slow`) does not count.
+longer than most tests, and where nothing fails once more as the test command runs them. A test that failed must pass
+in the copy as it is. What the test command leaves out (`slow`) does not count.
 
-A verdict is kept in the run folder as long as the fault, the file it changes and the files of its tests stay what they
-were.
+What was noticed is kept in the run folder, as long as the fault and the file it changes stay what they were; what was
+not is tried again.
 """
 
 import ast
@@ -94,21 +94,24 @@ def main(config: Config) -> dict[str, Any]:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with copied_tree() as tree:
         for package in dict.fromkeys(mutant.package for mutant in mutants):
-            left = [m for m in mutants if m.package == package and mutant_key(m) not in verdicts]
-            tests = tuple(sorted({test for mutant in left for test in mutant.tests}))
-            key = tests_key(tests)
-            if tests and key not in verdicts:
-                if failed := run_tests(tree, tests, seconds=4 * config.seconds, bare=True):
-                    raise SystemExit(f"{package}: tests must pass before a fault is put in, got {failed}")
-                keep(key, "")
+            listed = [mutant for mutant in mutants if mutant.package == package]
+            left = [mutant for mutant in listed if mutant_key(mutant) not in verdicts]
             for number, mutant in enumerate(left, 1):
                 begun = time.monotonic()
                 with mutated(tree, mutant):
                     runs = (run_tests(tree, mutant.tests, seconds=config.seconds, bare=bare) for bare in (True, False))
-                    keep(mutant_key(mutant), next(filter(None, runs), ""))
-                seconds, noticed = time.monotonic() - begun, verdicts[mutant_key(mutant)] or "NOT NOTICED"
-                print(f"{package} {number}/{len(left)}, {seconds:.0f} s: {mutant.breaks}: {noticed}", flush=True)
-    return finish(run, summary(mutants, [verdicts[mutant_key(mutant)] for mutant in mutants]))
+                    noticed = next(filter(None, runs), "")
+                if noticed:
+                    keep(mutant_key(mutant), noticed)
+                shown = f"{package} {number}/{len(left)}, {time.monotonic() - begun:.0f} s: {mutant.breaks}"
+                print(f"{shown}: {noticed or 'NOT NOTICED'}", flush=True)
+            seen = {verdicts.get(mutant_key(mutant), "") for mutant in listed}
+            failed = tuple(sorted(verdict for verdict in seen if verdict.startswith("tests/")))
+            if failed and tests_key(failed) not in verdicts:
+                if broken := run_tests(tree, failed, seconds=4 * config.seconds, bare=True):
+                    raise SystemExit(f"{broken}: must pass without a fault, got a failure")
+                keep(tests_key(failed), "")
+    return finish(run, summary(mutants, [verdicts.get(mutant_key(mutant), "") for mutant in mutants]))
 
 
 def read_mutants() -> list[Mutant]:
@@ -201,18 +204,17 @@ def run_tests(tree: Path, tests: tuple[str, ...], *, seconds: int, bare: bool) -
 
 
 def mutant_key(mutant: Mutant) -> str:
-    """Names a fault, the file it changes and the files of its tests as they are."""
+    """Names a fault and the file it changes as they are."""
     fault = repr((mutant.file, mutant.edits)).encode()
-    return hashlib.sha256(fault + (ROOT / mutant.file).read_bytes() + tests_key(mutant.tests).encode()).hexdigest()[:16]
+    return hashlib.sha256(fault + (ROOT / mutant.file).read_bytes()).hexdigest()[:16]
 
 
 def tests_key(tests: tuple[str, ...]) -> str:
     """Names tests and their files as they are."""
     files = sorted({test.partition("::")[0] for test in tests})
-    state = hashlib.sha256(repr(tests).encode())
-    for file in files:
-        state.update((ROOT / file).read_bytes())
-    return state.hexdigest()[:16]
+    return hashlib.sha256(repr(tests).encode() + b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()[
+        :16
+    ]
 
 
 if __name__ == "__main__":
