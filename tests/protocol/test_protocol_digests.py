@@ -17,13 +17,13 @@ def parts(whole, cuts):
     return tuple(whole[start:end] for start, end in itertools.pairwise((0, *cuts, len(whole))))
 
 
-@given(st.binary(min_size=12, max_size=12), CUTS, CUTS)
+# Letters that stand for types in what is hashed: where content is taken for a mark, it is with these.
+@given(st.text("bsd", min_size=12, max_size=12), CUTS, CUTS)
 def test_bytes_cut_elsewhere_are_another_record(whole, one, other):
-    for cut in (lambda cuts: parts(whole, cuts), lambda cuts: parts(whole.hex(), cuts)):
-        assert (digest(cut(one)) == digest(cut(other))) == (one == other)
+    for content in (whole, whole.encode()):
+        assert (digest(parts(content, one)) == digest(parts(content, other))) == (one == other)
     # A domain is cut from what follows it as well.
-    name = whole.hex()
-    assert digest(name[4:], domain=name[:4]) != digest(name[3:], domain=name[:3])
+    assert digest(whole[4:], domain=whole[:4]) != digest(whole[3:], domain=whole[:3])
 
 
 @given(st.sampled_from([(12,), (3, 4), (4, 3), (2, 6), (1, 12), (12, 1)]), st.binary(min_size=12, max_size=12))

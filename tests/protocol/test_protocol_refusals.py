@@ -225,6 +225,37 @@ def test_missing_rights():
         ask(world, top=101)
 
 
+@pytest.mark.parametrize(("field", "limit"), [("top", "max_results"), ("queries", "queries_per_day")])
+def test_a_grant_allows_from_one_to_its_limits(field, limit):
+    world = make_world()
+    request, most = ask(world)[1].request, getattr(world.me.grant, limit)
+
+    def check(count):
+        asked = dataclasses.replace(request, **{field: count})
+        grants.check_request(sign(asked, secret=world.me.keys.signing_secret), card=world.own.card, now=NOW)
+
+    for count in (1, most):
+        check(count)
+    for count in (0, most + 1):
+        with pytest.raises(refusals.MissingRightError):
+            check(count)
+
+
+def test_other_openings_than_signed_are_refused_by_the_server():
+    world = make_world(sentinels=True)
+    query = ask(world)[1]
+    assert query.openings
+    score(world, query)
+    for openings in (
+        b"",
+        query.openings[:-1],
+        query.openings[:-1] + bytes([query.openings[-1] ^ 1]),
+        ask(world)[1].openings,
+    ):
+        with pytest.raises(refusals.TamperedQueryError, match="the openings are not those"):
+            score(world, dataclasses.replace(query, openings=openings))
+
+
 def test_ranking_forged_by_the_server():
     world = make_world()
     me, query = ask(world)
