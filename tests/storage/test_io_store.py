@@ -105,6 +105,7 @@ def test_a_withdrawn_picture_is_no_longer_in_any_file(filled):
 
 def test_images_can_come_back(filled):
     world, _ = withdraw(make_world(), filled, [make_world().names[3]])
+    withdrawal = owner.withdraw(make_world().own, [make_world().names[3]])[1]
     own, again, catalog = owner.publish(
         world.own, world.codes[3:4], [world.images[9]], [world.names[3]], schemes=["packed"], cipher="aes-gcm",
         sentinels=False, draw=secrets.token_bytes,
@@ -112,6 +113,8 @@ def test_images_can_come_back(filled):
     with disk.open_store(filled, write=True) as store:
         assert disk.append_segment(store, again)
         verify_store(store)
+        # The withdrawal of before, sent again, is not of what was published since.
+        assert disk.remove_images(store, withdrawal) == 0
     moved = loaded(world._replace(own=own, holder=authority.catalog(world.holder, catalog)), filled)
     assert len(moved.cloud.images) == 30
 
@@ -350,6 +353,7 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
     with disk.open_store(filled) as reader, disk.open_store(filled, write=True) as writer:
         before = load_server(reader)
         disk.keep_revocation(writer, owner.revoke(world.own, [bytes(16)])[1])
+        disk.keep_head(writer, owner.head(world.own, now=NOW)[1])
         turned = disk.turn_store(writer, succession)
         assert turned.card == new.card and turned.store_id != writer.store_id
         # Who has it mapped can still read; nobody else can.
@@ -365,6 +369,7 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
     with disk.open_store(filled, card=new.card) as store:
         found = load_server(store)
         assert (verify_store(store).images, found.revoked, found.revocation_serial) == (3, frozenset(), 0)
+        assert found.head is None
     with pytest.raises(KeyMismatchError), disk.open_store(filled, card=world.own.card):
         pass
     content = b"".join(path.read_bytes() for path in filled.rglob("*") if path.is_file())
