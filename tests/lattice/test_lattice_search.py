@@ -166,6 +166,17 @@ def test_no_seed_is_expanded_twice(monkeypatch):
     assert len({seed for seed, _ in seen}) == len(seen) > 2 * 3 * 4
 
 
+def test_errors_are_of_what_nobody_is_told():
+    """The authority has the nonce, and the master secret; errors come from the other half of what was drawn."""
+    key, codes = small_key(SMALL, source(12)), np.zeros((3, SMALL.bits), bool)
+
+    def rows(noise):
+        drawn = iter([bytes([1]) * 32, bytes([noise]) * 32])
+        return secret.encrypt_index(key, codes, draw=lambda _: next(drawn), used=())[0].rows
+
+    assert (rows(2) == rows(2)).all() and (rows(2) != rows(3)).any()
+
+
 def test_a_nonce_that_comes_again_is_refused():
     draw, codes = source(6), np.zeros((3, SMALL.bits), bool)
     key = small_key(SMALL, draw)
