@@ -106,11 +106,11 @@ def main(config: Config) -> dict[str, Any]:
                 shown = f"{package} {number}/{len(left)}, {time.monotonic() - begun:.0f} s: {mutant.breaks}"
                 print(f"{shown}: {noticed or 'NOT NOTICED'}", flush=True)
             seen = {verdicts.get(mutant_key(mutant), "") for mutant in listed}
-            failed = tuple(sorted(verdict for verdict in seen if verdict.startswith("tests/")))
-            if failed and tests_key(failed) not in verdicts:
-                if broken := run_tests(tree, failed, seconds=4 * config.seconds, bare=True):
-                    raise SystemExit(f"{broken}: must pass without a fault, got a failure")
-                keep(tests_key(failed), "")
+            failed = tuple(sorted(v for v in seen if v.startswith("tests/") and test_key(v) not in verdicts))
+            if failed and (broken := run_tests(tree, failed, seconds=4 * config.seconds, bare=True)):
+                raise SystemExit(f"{broken}: must pass without a fault, got a failure")
+            for test in failed:
+                keep(test_key(test), "")
     return finish(run, summary(mutants, [verdicts.get(mutant_key(mutant), "") for mutant in mutants]))
 
 
@@ -209,12 +209,9 @@ def mutant_key(mutant: Mutant) -> str:
     return hashlib.sha256(fault + (ROOT / mutant.file).read_bytes()).hexdigest()[:16]
 
 
-def tests_key(tests: tuple[str, ...]) -> str:
-    """Names tests and their files as they are."""
-    files = sorted({test.partition("::")[0] for test in tests})
-    return hashlib.sha256(repr(tests).encode() + b"".join((ROOT / file).read_bytes() for file in files)).hexdigest()[
-        :16
-    ]
+def test_key(test: str) -> str:
+    """Names a test and its file as they are."""
+    return hashlib.sha256(test.encode() + (ROOT / test.partition("::")[0]).read_bytes()).hexdigest()[:16]
 
 
 if __name__ == "__main__":
