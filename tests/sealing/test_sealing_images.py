@@ -214,6 +214,9 @@ def locked(content):
     [
         bytes(5),
         layout.EXTENTS.pack(1, 1, 0) + bytes(4),
+        layout.EXTENTS.pack(1, 1, 0),
+        layout.EXTENTS.pack(0, 1, 1),
+        layout.EXTENTS.pack(1, 0, 1),
         layout.EXTENTS.pack(1, 1, 1) + bytes(5),
         layout.EXTENTS.pack(1, 1, 1) + b"p" + b"x",
         layout.EXTENTS.pack(1, 1, 1 << 31) + bytes(9),
