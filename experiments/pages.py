@@ -200,7 +200,7 @@ def every_report(reports: Reports, _: str = "") -> str:
             parts += [f"{comparison(stem, reports[stem])}{curves_of(stem)}" for stem in compared]
         elif not shown:
             parts.append(published_alone() if name == "table3_published" else "No report yet.")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, faults(reports.get("mutants"))]) + "\n"
 
 
 def curves_of(stem: str) -> str:
@@ -397,6 +397,22 @@ def tuned_alike(report: Report) -> str:
 def ahead(found: Report) -> str:
     """A difference and half of its interval."""
     return f"{found['mean']:+.4f} ± {(found['high'] - found['low']) / 2:.4f}" if found["mean"] else "0"
+
+
+def faults(report: Report | None) -> str:
+    """What the tests notice of faults that are put into the code."""
+    about = describe("mutants")["summary"]
+    title = f"## Do the tests notice faults?\n\n`python -m experiments.mutants`: {about}"
+    if report is None:
+        return f"{title}\n\nNo report yet."
+    counts = {name: (found["faults"], found["noticed"]) for name, found in report["packages"].items()}
+    put, seen = map(sum, zip(*counts.values(), strict=True))
+    rows = [[f"`{name}`", str(a), str(b)] for name, (a, b) in counts.items()]
+    rows.append(["all", f"{put}", f"{seen} ({seen / put:.1%})"])
+    missed = [fault for fault in report["faults"] if not fault["noticed_by"]]
+    lines = [f"- `{fault['package']}`: {fault['breaks']}. {fault['unnoticed']}".rstrip() for fault in missed]
+    parts = [title, heading("mutants", report), table(["package", "faults", "noticed"], rows)]
+    return "\n\n".join([*parts, "Not noticed:", "\n".join(lines)] if lines else parts)
 
 
 SECTIONS: dict[str, tuple[str, Callable[[Report], str]]] = {

@@ -41,7 +41,7 @@ STAMP = "stamp.json"
 """Beside the modules of a copy: which commit it is of (`experiments.assets.stamp`)."""
 _INDIFFERENT = (
     *("where", "source", "features", "images", "weights", "pictures", "published"),
-    *("imagenette", "caltech", "driver", "workers"),
+    *("imagenette", "caltech", "driver", "workers", "only"),
 )
 """Options that cannot change the results."""
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -440,6 +440,8 @@ def test_a_label_names_one_grant(capsys, tmp_path, found, services):
     assert [(g["grant"], g["status"]) for g in run(capsys, "owner", "grants")["grants"]] == [
         (first["grant"], "revoked"), (second["grant"], "in force"),
     ]  # fmt: skip
+    # Who has one is the owner's affair.
+    assert not (tmp_path / "jcbir-owner" / "grants.json").stat().st_mode & 0o077
     run(capsys, "owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "three")
     assert len(run(capsys, "owner", "revoke", "--all")["revoked"]) == 2
     assert {g["status"] for g in run(capsys, "owner", "grants")["grants"]} == {"revoked"}

@@ -152,6 +152,30 @@ def test_a_memory_is_filled_before_the_loss_and_saved_with_the_state(parts):
     jax.tree.map(np.testing.assert_array_equal, again.memory, after.memory)
 
 
+def test_every_draw_of_a_run_has_a_key_of_its_own():
+    """Augmentation and dropout, in every part of every step: no two draw the same."""
+
+    def augment(key, images):
+        return jnp.full(images.shape, jax.random.uniform(key))
+
+    def drawing(variables, images, key):
+        drawn = jnp.stack([images[:, 0, 0, 0], jnp.full(len(images), jax.random.uniform(key))], axis=1)
+        return drawn + 0 * images[:, 0, 0] @ variables["params"]["w"], {}
+
+    def note(memory, outputs, targets):
+        seen, count = memory
+        return seen.at[count].set(outputs[0]), count + 1
+
+    def nothing(outputs, targets, memory):
+        return outputs.sum(-1)
+
+    state = fresh(memory=(jnp.zeros((6, 2)), jnp.int32(0)))
+    step = step_of(apply=drawing, loss=nothing, augment=augment, remember=note, accumulate=2)
+    for _ in range(3):
+        state, _ = step(state, hashing.Batch(jnp.asarray(ROWS[:4]), jnp.asarray(TARGETS[:4])))
+    assert len(np.unique(np.asarray(state.memory[0]))) == 12
+
+
 def test_an_evaluation_joins_the_metrics_and_lines_are_json():
     seen, file = [], io.StringIO()
     _, history = hashing.fit(

@@ -106,6 +106,12 @@ def test_stopping_anywhere_and_continuing_gives_the_same_weights(problem):
     jax.tree.map(np.testing.assert_array_equal, whole.opt_state, kept.opt_state)
 
 
+def test_every_epoch_has_an_order_of_its_own():
+    orders = [_epoch_order(jax.random.key(seed), epoch, count=18).tolist() for seed in (0, 1) for epoch in range(3)]
+    assert len({tuple(order) for order in orders}) == 6
+    assert all(sorted(order) == list(range(18)) for order in orders)
+
+
 def test_progress_counts_steps_and_checkpoint_sees_every_epoch(problem):
     images, targets, variables = problem
     state, step = make(variables)

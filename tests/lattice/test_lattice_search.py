@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from test_lattice_oracle import SETS, small_key, source
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
-from jcbir.lattice import public, secret
+from jcbir.lattice import _sampling, public, secret
 
 SMALL = SETS[0]
 
@@ -148,6 +148,33 @@ def test_two_builds_of_a_collection_share_nothing():
     replay = iter([first.nonce, bytes(32)])
     reused, _ = secret.encrypt_index(key, ~codes, draw=lambda _: next(replay), used=())
     assert largest_difference(one, reused) < bits / 2
+
+
+def test_no_seed_is_expanded_twice(monkeypatch):
+    """Secrets, errors, places of sentinels, floods: of all blocks, segments, queries and answers each has its own."""
+    seen, real = [], _sampling.words
+    monkeypatch.setattr(_sampling, "words", lambda seed, count: seen.append((seed, count)) or real(seed, count))
+    draw, count = source(11), 3 * oracle.Ring(SMALL).images + 1
+    key, codes = small_key(SMALL, draw), np.zeros((count, SMALL.bits), bool)
+    for _ in range(2):
+        index, _ = secret.encrypt_index(key, codes, draw=draw, used=())
+        query, _ = secret.encrypt_query(key.public, codes[0], draw=draw)
+        before = len(seen)
+        public.score(key.public, [public.prepare(key.public, index)], query, draw=draw)
+        # Four words flood a coefficient, in every block.
+        assert sum(words for _, words in seen[before:]) >= len(index.rows) * SMALL.width * 4
+    assert len({seed for seed, _ in seen}) == len(seen) > 2 * 3 * 4
+
+
+def test_errors_are_of_what_nobody_is_told():
+    """The authority has the nonce, and the master secret; errors come from the other half of what was drawn."""
+    key, codes = small_key(SMALL, source(12)), np.zeros((3, SMALL.bits), bool)
+
+    def rows(noise):
+        drawn = iter([bytes([1]) * 32, bytes([noise]) * 32])
+        return secret.encrypt_index(key, codes, draw=lambda _: next(drawn), used=())[0].rows
+
+    assert (rows(2) == rows(2)).all() and (rows(2) != rows(3)).any()
 
 
 def test_a_nonce_that_comes_again_is_refused():

@@ -116,6 +116,13 @@ def test_keras(generation):
     jax.tree.map(np.testing.assert_array_equal, ours, models.from_torch(tensors, module))
 
 
+@pytest.mark.parametrize(("layout", "epsilon"), [("keras", 1e-3), ("keras2019", 1.001e-5), ("torch", 1e-5)])
+def test_each_layout_has_the_epsilon_of_its_library(layout, epsilon):
+    """Keras' layer has 1e-3, the ResNet of keras_applications 1.0.7 (2019) 1.001e-5, PyTorch's layer 1e-5."""
+    for depth in (50, 101):
+        assert models.network(depth, layout)[0].norm_epsilon == epsilon
+
+
 def test_keras_leftover():
     named = keras_names(state("v1"), "old") | {"extra/kernel": np.zeros((1, 1), np.float32)}
     with pytest.raises(FormatError, match=r"left over \(extra/kernel\)"):

@@ -1,5 +1,6 @@
 """Laws of the public half: homomorphisms, edge values, validation, the same on every engine."""
 
+import dataclasses
 import secrets
 
 import numpy as np
@@ -198,6 +199,19 @@ def test_fingerprint_tells_keys_apart():
     keys = [stored_key(name).public for name in [*KEYS, "full-2048"]]
     assert len({key.fingerprint for key in keys}) == len(keys)
     assert public.PublicKey(keys[0].n, keys[0].g).fingerprint == keys[0].fingerprint
+
+
+def test_every_field_of_a_key_is_in_its_fingerprint():
+    key = stored_key("small-subgroup").public
+    others = [
+        dataclasses.replace(key, n=key.n + 2),
+        dataclasses.replace(key, g=key.g + 2),
+        dataclasses.replace(key, h=key.h + 2),
+        dataclasses.replace(key, h_bits=key.h_bits + 1),
+        dataclasses.replace(key, h=None, h_bits=0),
+        dataclasses.replace(key, g=key.h, h=key.g),
+    ]
+    assert len({each.fingerprint for each in (key, *others)}) == 7
 
 
 def test_engine_choice():

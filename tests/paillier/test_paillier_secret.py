@@ -102,6 +102,15 @@ def test_owner_blinders_reach_the_whole_group():
     assert abs(nonresidues - 1000) < 6 * math.sqrt(500)
 
 
+@pytest.mark.parametrize("name", ["small", "small-subgroup"])
+def test_exponents_of_blinders_are_64_bits_longer_than_the_order_of_their_group(name):
+    """So many bits modulo the order are uniform to within 2^-64; as many as the order has are not."""
+    key, sizes = stored_key(name), []
+    secret.owner_blinders(key, 1, draw=lambda count: sizes.append(count) or secrets.token_bytes(count))
+    orders = [factor.small if key.subgroup else factor.prime for factor in (key.p, key.q)]
+    assert all(8 * size >= order.bit_length() + 64 for size, order in zip(sizes, orders, strict=True))
+
+
 def test_redacted():
     key = stored_key("small")
     for text in (repr(key), str(key), f"{key}"):

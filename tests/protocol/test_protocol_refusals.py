@@ -10,6 +10,7 @@ from protocol_world import BITS, NOW, make_world, new_user, resign, score, searc
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import _grants as grants, authority, owner, refusals, server, session, user
 from jcbir.protocol._signatures import sign
+from jcbir.protocol.messages import Catalog
 
 DAY = 86400
 CODES = np.random.default_rng(5).random((2, BITS)) > 0.5
@@ -92,6 +93,42 @@ def test_revoked_grant_and_list_order():
         newer = revoke(state, empty_follows)
         with pytest.raises(refusals.StaleQueryError):
             revoke(newer, revocation)
+
+
+def test_what_changed_since_a_report_was_admitted_counts():
+    """Between admission and ranking lie the seconds of decryption: the grant is looked at again."""
+    world = make_world()
+    report = report_of(world)
+    admitted, _ = authority.admit(world.holder, report, now=NOW)
+    plaintexts = authority.decrypt_report(admitted, report)
+    revoked = authority.revoke(admitted, owner.revoke(world.own, [world.me.grant.grant_id])[1])
+    with pytest.raises(refusals.RevokedGrantError):
+        authority.rank(revoked, report, plaintexts, now=NOW)
+    with pytest.raises(refusals.ExpiredGrantError):
+        authority.rank(admitted, report, plaintexts, now=world.me.grant.expires)
+    with pytest.raises(refusals.HaltedError):
+        authority.rank(dataclasses.replace(admitted, halted=True), report, plaintexts, now=NOW)
+    authority.rank(admitted, report, plaintexts, now=NOW)
+
+
+def test_an_order_that_comes_again_changes_nothing():
+    """An owner that heard no answer sends again: the second time is no error, and as if it had not been."""
+    world = make_world()
+    own, revocation = owner.revoke(world.own, [secrets.token_bytes(16)])
+    own, withdrawal = owner.withdraw(own, world.names[:2])
+    own, head = owner.head(own, now=NOW)
+    succession, appointment = owner.announce(owner.rekey(own, draw=secrets.token_bytes))
+    catalogs = [line.message for line in world.transcript if isinstance(line.message, Catalog)]
+    for state, orders in (
+        (world.cloud, [(server.revoke, revocation), (server.withdraw, withdrawal), (server.take_head, head),
+                       (server.succeed, succession)]),
+        (world.holder, [*((authority.catalog, each) for each in catalogs), (authority.revoke, revocation),
+                        (authority.withdraw, withdrawal), (authority.take_head, head),
+                        (authority.succeed, appointment)]),
+    ):  # fmt: skip
+        for take, order in orders:
+            once = take(state, order)
+            assert take(once, order) == once, take.__name__
 
 
 def test_revocation_of_another_owner_is_ignored():
@@ -186,6 +223,37 @@ def test_missing_rights():
     refused_by_both(world, ask(world._replace(me=nobody))[1], refusals.MissingRightError)
     with pytest.raises(ValueError, match="top: must be 1 to 100"):
         ask(world, top=101)
+
+
+@pytest.mark.parametrize(("field", "limit"), [("top", "max_results"), ("queries", "queries_per_day")])
+def test_a_grant_allows_from_one_to_its_limits(field, limit):
+    world = make_world()
+    request, most = ask(world)[1].request, getattr(world.me.grant, limit)
+
+    def check(count):
+        asked = dataclasses.replace(request, **{field: count})
+        grants.check_request(sign(asked, secret=world.me.keys.signing_secret), card=world.own.card, now=NOW)
+
+    for count in (1, most):
+        check(count)
+    for count in (0, most + 1):
+        with pytest.raises(refusals.MissingRightError):
+            check(count)
+
+
+def test_other_openings_than_signed_are_refused_by_the_server():
+    world = make_world(sentinels=True)
+    query = ask(world)[1]
+    assert query.openings
+    score(world, query)
+    for openings in (
+        b"",
+        query.openings[:-1],
+        query.openings[:-1] + bytes([query.openings[-1] ^ 1]),
+        ask(world)[1].openings,
+    ):
+        with pytest.raises(refusals.TamperedQueryError, match="the openings are not those"):
+            score(world, dataclasses.replace(query, openings=openings))
 
 
 def test_ranking_forged_by_the_server():

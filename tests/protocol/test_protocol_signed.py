@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import secrets
 
 import numpy as np
@@ -31,6 +30,7 @@ from jcbir.protocol.refusals import (
     StaleQueryError,
     TamperedQueryError,
 )
+from jcbir.sealing._format import PHOTOGRAPH, header
 
 
 def signed_messages():
@@ -271,9 +271,22 @@ def test_what_is_drawn_afresh_differs():
     assert len({one.query.salt for one in found}) == 2
     rows = np.concatenate([scores.ciphertexts for one in found for row in one.report.scores for scores in row])
     assert len(np.unique(rows, axis=0)) == len(rows)
-    sealed = [image.sealed for image in session_publication(world).images]
-    bodies = [hashlib.sha256(body[:64]).digest() for body in sealed]
-    assert len(set(bodies)) == len(bodies)
+    # The same photographs published twice: no nonce comes again within a segment or in the other one.
+    published = [
+        owner.publish(
+            world.own, world.codes[:4], world.images[:4], list("abcd"), cipher="aes-gcm", draw=secrets.token_bytes
+        )
+        for _ in range(2)
+    ]
+    nonces = {header(image.sealed, version=PHOTOGRAPH).nonce for _, made, _ in published for image in made.images}
+    assert len(nonces) == sum(len(made.images) for _, made, _ in published)
+    names = [
+        {image.image_id for image in made.images} - {owner.pseudonym(world.own, n) for n in "abcd"}
+        for _, made, _ in published
+    ]
+    assert names[0] and names[0].isdisjoint(names[1])
+    rows = np.concatenate([index.ciphertexts for _, made, _ in published for index in made.indexes])
+    assert len(np.unique(rows, axis=0)) == len(rows)
     recalls = {owner.recall(world.own, ["a"], now=NOW, draw=secrets.token_bytes).nonce for _ in range(3)}
     assert len(recalls) == 3
     blinders = owner.blinder_pool(world.own, 8, draw=secrets.token_bytes)

@@ -245,6 +245,20 @@ def test_numbers_that_are_no_scores_are_refused(scheme):
         open_scores(key, Scores(layout, key.public.fingerprint, body))
 
 
+def test_differences_of_codes_lie_between_minus_and_plus_the_largest_code():
+    key = make_key(256)
+    layout = plan(key.public, scheme="integer", count=1, bits=8)
+
+    def opened(difference):
+        return open_differences(key, Scores(layout, key.public.fingerprint, owner_encrypt(key)([difference])))
+
+    for bound in (-255, 255):
+        assert opened(bound) == [bound]
+        for beyond in (bound + bound // 255, 2 * bound, bound << 200):
+            with pytest.raises(ValueError, match=r"a difference beyond \+-255"):
+                opened(beyond)
+
+
 def test_table_picks_name_the_query_bits():
     bits = np.array([1, 0, 1, 1, 1], bool)
     picks = _table_picks(bits, group=4, blocks=3)

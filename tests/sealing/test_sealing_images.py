@@ -1,5 +1,7 @@
 """Sealed images: they open for their key and id, and for nothing else, whatever byte is touched."""
 
+import itertools
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from jcbir.sealing import _format as layout, _seal as seals
 KEY, NONCE = bytes(range(32)), bytes(range(16))
 PHOTO = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
 CIPHERS = ["lorenz", "lorenz-reference50", "aes-gcm"]
+NUMBERS = st.integers(0, 300)
 
 
 @given(
@@ -112,6 +115,26 @@ def test_strips(cipher, monkeypatch):
             list(sealing.open_strips([sealed[:head] + forged], **names))
 
 
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_equal_pieces_of_an_image_do_not_look_equal(cipher, monkeypatch):
+    """No two chunks under one GCM nonce, no two strips under one stream, no two images or ciphers under one key."""
+    monkeypatch.setattr(layout, "STRIP_PIXELS", 16)
+    for module in (layout, seals):
+        monkeypatch.setattr(module, "CHUNK_BYTES", 32)
+    plain = np.zeros((16, 8, 2), np.uint8)
+    sealed = sealing.seal(plain, key=KEY, nonce=NONCE, image_id="a", cipher=cipher)
+    head = layout.header(sealed, version=layout.IMAGE)
+    packed, pair = layout.pack_header(head), layout.strip_keys(KEY, head)
+    chunks = [sealed[start : start + 48] for start in range(len(packed), len(sealed), 48)]
+    assert len(chunks) > 4 and len({chunk[:16] for chunk in chunks}) == len(chunks)
+    content = b"".join(layout.unlock(pair[1], number, packed, chunk) for number, chunk in enumerate(chunks))
+    strips = {content[12:][start : start + 32] for start in range(0, plain.size, 32)}
+    assert len(strips) == (1 if cipher == "aes-gcm" else plain.size // 32)
+    others = [head._replace(nonce=bytes(16)), *(head._replace(cipher=layout.cipher_record(name)) for name in CIPHERS)]
+    keys = {key for other in {head, *others} for key in layout.strip_keys(KEY, other)}
+    assert len(keys) == 2 * len({head, *others})
+
+
 def test_bad_input(unchecked):
     names = {"key": KEY, "nonce": NONCE, "image_id": "a"}
     for wrong in (PHOTO[:0], PHOTO[..., 0], PHOTO.astype(np.float32)):
@@ -145,8 +168,9 @@ def test_any_bytes_are_refused_cleanly(junk):
             sealing.open_sealed(begin + junk, key=KEY, image_id="a")
 
 
-@given(st.lists(st.tuples(st.text(max_size=3), st.integers(0, 300), st.integers(0, 300)), min_size=2, unique=True))
-def test_every_image_epoch_and_segment_has_a_key_of_its_own(places):
+@given(*(st.lists(kind, min_size=2, max_size=4, unique=True) for kind in (st.text(max_size=3), NUMBERS, NUMBERS)))
+def test_every_image_epoch_and_segment_has_a_key_of_its_own(names, epochs, segments):
+    places = list(itertools.product(names, epochs, segments))
     keys = {sealing.image_key(KEY, image_id=name, epoch=epoch, segment=segment) for name, epoch, segment in places}
     assert len(keys) == len(places)
 
@@ -190,6 +214,9 @@ def locked(content):
     [
         bytes(5),
         layout.EXTENTS.pack(1, 1, 0) + bytes(4),
+        layout.EXTENTS.pack(1, 1, 0),
+        layout.EXTENTS.pack(0, 1, 1),
+        layout.EXTENTS.pack(1, 0, 1),
         layout.EXTENTS.pack(1, 1, 1) + bytes(5),
         layout.EXTENTS.pack(1, 1, 1) + b"p" + b"x",
         layout.EXTENTS.pack(1, 1, 1 << 31) + bytes(9),

@@ -1,7 +1,9 @@
 """The parts of the services, each by itself: limits, numbers, splits, blinders, workers."""
 
 import asyncio
+import contextlib
 import dataclasses
+import errno
 import secrets
 import sqlite3
 import ssl
@@ -224,9 +226,39 @@ def test_every_refusal_has_a_status_and_comes_back_as_itself():
         again = client._rebuild_error(wire.from_bytes(reply.body, expect=Refusal))
         assert type(again) is error and str(again) == "because"
     assert isinstance(client._rebuild_error(Refusal("malformed", "x")), FormatError)
-    unknown = exchange.refuse(RuntimeError("a secret detail"))
-    assert unknown.status == 500 and b"secret" not in unknown.body
-    assert b"/home" not in exchange.refuse(OSError(28, "full", "/home/x")).body
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.EIO, errno.EROFS, errno.EAGAIN])
+def test_what_the_system_says_stays_inside(number):
+    reply = exchange.refuse(OSError(number, "a secret detail", "/home/x"))
+    assert reply.status == (507 if number == errno.ENOSPC else 503)
+    assert b"secret" not in reply.body and b"/home" not in reply.body
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyError, TypeError, ChildProcessError, ZeroDivisionError])
+def test_what_a_defect_says_stays_inside(error):
+    reply = exchange.refuse(error("a secret detail"))
+    assert reply.status == 500 and b"secret" not in reply.body
+
+
+@pytest.mark.parametrize(("ok", "status"), [(True, 200), (False, 503)])
+def test_health_is_the_status_as_well(ok, status):
+    """What looks at a service looks at the status alone."""
+
+    @contextlib.asynccontextmanager
+    async def live(app):
+        yield
+
+    app = exchange.build_app(
+        {}, {}, telemetry=Telemetry("x"), lifespan=live, health=lambda: {"ok": ok, "service": "x"}, send_seconds=1.0
+    )
+
+    async def look():
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as asking:
+            return await asking.get("/health"), await asking.get("/live")
+
+    health, alive = asyncio.run(look())
+    assert (health.status_code, health.json()["ok"], alive.status_code) == (status, ok, 200)
 
 
 def test_a_job_that_ends_workers_is_given_up(tmp_path):

@@ -10,6 +10,7 @@ from protocol_world import NOW, make_world, new_user, search
 
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.protocol import authority, owner, wire
+from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Catalog, Spending
 from jcbir.protocol.owner import announce
@@ -61,6 +62,33 @@ def test_answers_are_remembered_over_a_restart(tmp_path):
             memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW + 1, spending=SPENDING)
         memory.note_answer(journal, bytes(16), issued=NOW + 700, now=NOW + 700, spending=SPENDING)
         assert journal.execute("SELECT nonce FROM answered").fetchall() == [(bytes(16),)]
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_names_are_kept_for_two_windows_on_both_sides(tmp_path, side):
+    """As long as the clock may still come to where the request is fresh, and not a second longer: as in memory."""
+    path = tmp_path / "journal"
+    with memory.open_journal(path, make_world().own.card) as journal:
+        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW, spending=SPENDING)
+        for age, left in ((2 * WINDOW_SECONDS, 2), (2 * WINDOW_SECONDS + 1, 1)):
+            now = NOW + side * age
+            memory.note_answer(journal, secrets.token_bytes(16), issued=now, now=now, spending=SPENDING)
+            kept = {nonce for (nonce,) in journal.execute("SELECT nonce FROM answered")}
+            assert (bytes(16) in kept) == (left == 2)
+
+
+def test_an_answer_that_is_refused_leaves_nothing(tmp_path):
+    world, path = make_world(), tmp_path / "journal"
+    with memory.open_journal(path, world.own.card) as journal:
+        for order in catalogs(world):
+            memory.keep_order(journal, order)
+        memory.note_answer(journal, bytes(16), issued=NOW, now=NOW, spending=SPENDING, openings=[b"a", b"b"])
+    before = restart(path, world)
+    with memory.open_journal(path, world.own.card) as journal:
+        for nonce, openings in ((bytes(16), [b"c"]), (b"1" * 16, [b"c", b"a"]), (b"2" * 16, [b"d", b"d"])):
+            with pytest.raises(ReplayedQueryError):
+                memory.note_answer(journal, nonce, issued=NOW, now=NOW + 1, spending=SPENDING, openings=openings)
+    assert restart(path, world) == before
 
 
 def test_strangers_and_forgers(tmp_path):
@@ -172,7 +200,10 @@ def test_budgets_hold_over_restarts_and_epochs(tmp_path):
     with memory.open_journal(path, world.own.card) as journal:
         memory.keep_appointment(journal, announce(new)[1])
     assert resume(path, new, world.holder.identity).spent == again.spent
-    # The day after tomorrow what was spent today is gone from the disk.
+    # Tomorrow it is still there, for a clock that goes back; the day after what was spent is gone from the disk.
+    with memory.open_journal(path, new.card) as journal:
+        memory.note_spending(journal, Spending(bytes(16), NOW // authority.DAY_SECONDS + 1, 1, ()))
+        assert journal.execute("SELECT rows FROM spent WHERE grant_id = ?", [me.grant.grant_id]).fetchone() == (2,)
     with memory.open_journal(path, new.card) as journal:
         memory.note_spending(journal, Spending(bytes(16), NOW // authority.DAY_SECONDS + 2, 1, ()))
         assert journal.execute("SELECT count(*) FROM spent WHERE grant_id = ?", [me.grant.grant_id]).fetchone() == (0,)

@@ -1,11 +1,15 @@
 """Key files: what was written comes back; a wrong passphrase, a flipped byte or a foreign file is a typed error."""
 
 import dataclasses
+import hashlib
 import os
 import secrets
+import struct
+import textwrap
 import unicodedata
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, given, settings, strategies as st
 from paillier_vectors import stored_key
 from protocol_world import NOW, make_world, search
@@ -45,6 +49,38 @@ def test_round_trip(tmp_path, number):
     assert again == holder
     assert os.stat(tmp_path / "secret").st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["secret"]
+
+
+def independent(path, passphrase):
+    """The content of a secret file, by its description: header, scrypt, AES-256-GCM over the header as well."""
+    blob = path.read_bytes()
+    magic, version, _, work, reserved = struct.unpack(">4sBBBB", blob[:8])
+    assert (magic, version, reserved) == (b"JCBS", 2, 0)
+    key = hashlib.scrypt(passphrase.encode(), salt=blob[8:24], n=2**work, r=8, p=1, maxmem=1 << 26, dklen=32)
+    return AESGCM(key).decrypt(blob[24:36], blob[36:], blob[:36])
+
+
+def test_a_second_reading_agrees_and_nothing_of_two_files_is_the_same(tmp_path):
+    holder = make_world().me.keys
+    for name in ("one", "two"):
+        write(tmp_path / name, holder)
+    assert independent(tmp_path / "one", PASSPHRASE) == independent(tmp_path / "two", PASSPHRASE)
+    assert holder.signing_secret in independent(tmp_path / "one", PASSPHRASE)
+    one, two = ((tmp_path / name).read_bytes() for name in ("one", "two"))
+    for start, end in ((8, 24), (24, 36), (36, 52)):
+        assert one[start:end] != two[start:end]
+
+
+def test_every_flipped_byte_of_a_card_is_an_error(tmp_path):
+    path, card = tmp_path / "card", make_world().own.card
+    _cards.write_card(path, card)
+    good = path.read_bytes()
+    for place in range(len(good)):
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+        with pytest.raises(FormatError):
+            _cards.read_card(path, unsafe_small=True)
+    digits = hashlib.sha256(b"jcbir card v2\0" + good[8:-32]).hexdigest()
+    assert _cards.card_fingerprint(card).split(" ") == textwrap.wrap(digits[:32], 4)
 
 
 def test_the_system_works_from_its_files(tmp_path):

@@ -11,10 +11,11 @@ import tempfile
 
 import numpy as np
 import pytest
-from protocol_world import make_world, search
+from protocol_world import NOW, make_world, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server
+from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Publication
 from jcbir.protocol.owner import announce
 from jcbir.storage import _store as disk
@@ -104,6 +105,7 @@ def test_a_withdrawn_picture_is_no_longer_in_any_file(filled):
 
 def test_images_can_come_back(filled):
     world, _ = withdraw(make_world(), filled, [make_world().names[3]])
+    withdrawal = owner.withdraw(make_world().own, [make_world().names[3]])[1]
     own, again, catalog = owner.publish(
         world.own, world.codes[3:4], [world.images[9]], [world.names[3]], schemes=["packed"], cipher="aes-gcm",
         sentinels=False, draw=secrets.token_bytes,
@@ -111,6 +113,8 @@ def test_images_can_come_back(filled):
     with disk.open_store(filled, write=True) as store:
         assert disk.append_segment(store, again)
         verify_store(store)
+        # The withdrawal of before, sent again, is not of what was published since.
+        assert disk.remove_images(store, withdrawal) == 0
     moved = loaded(world._replace(own=own, holder=authority.catalog(world.holder, catalog)), filled)
     assert len(moved.cloud.images) == 30
 
@@ -134,6 +138,24 @@ def test_revocations_survive(filled):
         disk.keep_revocation(store, revocation)
     assert loaded(world, filled).cloud.revoked == {world.me.grant.grant_id}
     assert server.revoke(world.cloud, revocation).revoked == loaded(world, filled).cloud.revoked
+
+
+@pytest.mark.parametrize("side", [-1, 1])
+def test_recalls_are_remembered_for_two_windows_on_both_sides(filled, side):
+    world = make_world()
+
+    def note(now):
+        recall = owner.recall(world.own, ["a"], now=now, draw=secrets.token_bytes)
+        with disk.open_store(filled, write=True) as store:
+            disk.note_recall(store, recall, now=now)
+        return recall.nonce
+
+    first = note(NOW)
+    for age, kept in ((2 * WINDOW_SECONDS, True), (2 * WINDOW_SECONDS + 1, False)):
+        last = note(NOW + side * age)
+        with disk.open_store(filled) as store:
+            answered = load_server(store).answered
+        assert (first in answered) == kept and last in answered
 
 
 def test_strangers_are_refused(filled, tmp_path):
@@ -227,6 +249,25 @@ def test_damage_is_found(filled):
     path.write_bytes(good)
     with disk.open_store(filled) as store:
         verify_store(store)
+
+
+def test_a_segment_missing_anywhere_is_found(filled):
+    with disk.open_store(filled, write=True) as store:
+        for table, column in (("segments", "number"), ("images", "segment"), ("indexes", "segment")):
+            store.database.execute(f"DELETE FROM {table} WHERE {column} = 0")
+        with pytest.raises(IntegrityError, match="segment 0 is missing"):
+            verify_store(store)
+
+
+@pytest.mark.parametrize("table", ["indexes", "images"])
+@pytest.mark.parametrize("offset", [-1, 1 << 30])
+def test_places_outside_of_the_file_are_refused(filled, table, offset):
+    with disk.open_store(filled, write=True) as store:
+        store.database.execute(f"UPDATE {table} SET offset = ? WHERE segment = 1 AND position = 0", [offset])
+        with pytest.raises(FormatError, match=r"does not fit its file|lies outside the file"):
+            load_server(store)
+        with pytest.raises(IntegrityError, match="contradicts itself"):
+            verify_store(store)
 
 
 def test_segments_of_another_store_are_refused(filled, tmp_path):
@@ -339,6 +380,7 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
     with disk.open_store(filled) as reader, disk.open_store(filled, write=True) as writer:
         before = load_server(reader)
         disk.keep_revocation(writer, owner.revoke(world.own, [bytes(16)])[1])
+        disk.keep_head(writer, owner.head(world.own, now=NOW)[1])
         turned = disk.turn_store(writer, succession)
         assert turned.card == new.card and turned.store_id != writer.store_id
         # Who has it mapped can still read; nobody else can.
@@ -354,6 +396,7 @@ def test_the_next_epoch_begins_empty_under_another_card(filled):
     with disk.open_store(filled, card=new.card) as store:
         found = load_server(store)
         assert (verify_store(store).images, found.revoked, found.revocation_serial) == (3, frozenset(), 0)
+        assert found.head is None
     with pytest.raises(KeyMismatchError), disk.open_store(filled, card=world.own.card):
         pass
     content = b"".join(path.read_bytes() for path in filled.rglob("*") if path.is_file())
