@@ -8,7 +8,7 @@ import jcbir
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CODE = {".py", ".pyi", ".typed", ".pyc"}
-TEXT = {".md", ".json", ".toml", ".yml", ".service"}
+TEXT = {".css", ".md", ".json", ".toml", ".yml", ".service"}
 
 
 def noticed():
