@@ -14,10 +14,10 @@ def names(face: pathlib.Path) -> list[str]:
     return [alias.asname or alias.name for node in found if node.module for alias in node.names]
 
 
-def section(module: str, members: list[str] | None = None) -> str:
-    """The lines by which mkdocstrings shows a module, or some of its members."""
-    chosen = f"\n    options:\n      members: [{', '.join(members)}]" if members else ""
-    return f"::: {module}{chosen}\n"
+def section(module: str, **options: str) -> str:
+    """The lines by which mkdocstrings shows a module."""
+    chosen = "".join(f"\n      {name}: {value}" for name, value in options.items())
+    return f"::: {module}\n    options:{chosen or ' {}'}\n"
 
 
 def packages() -> list[str]:
@@ -29,12 +29,14 @@ def packages() -> list[str]:
 def on_files(files, config):
     """Add the pages to the site."""
     for name in packages():
-        folder, text = ROOT / name, f"# jcbir.{name}\n\n"
+        folder, text = ROOT / name, f"# jcbir.{name} {{ #jcbir.{name} }}\n\n"
         face = folder / "__init__.pyi"
+        # The title of the page is the module's own heading.
+        own = {"show_root_heading": "false", "show_root_toc_entry": "false"}
         if not folder.is_dir():
-            text += section(f"jcbir.{name}")
+            text += section(f"jcbir.{name}", **own)
         elif face.exists():
-            text += section(f"jcbir.{name}", names(face))
+            text += section(f"jcbir.{name}", **own, members=f"[{', '.join(names(face))}]")
         for path in sorted(folder.glob("[!_]*.py")) if folder.is_dir() else ():
             text += "\n" + section(f"jcbir.{name}.{path.stem}")
         files.append(File.generated(config, f"api/{name}.md", content=text))

@@ -5,8 +5,9 @@
 Each figure is the median of `repeats`, the two libraries taking turns, so that a neighbor's load meets both; PyTorch
 runs channels_last, and compiled too where its compiler works; the ratio is to the faster of the two. Ratios above 1
 mean that ours is faster. Besides seconds on the clock the report holds processor seconds, which a busy machine disturbs
-less. `peak_mb` is of a process of its own that runs the largest training step. On a GPU, where both libraries must
-allocate as they go and the share of the peak needs the card's:
+less. `peak_mb` is of a process of its own that runs the largest training step. `kernels` has the milliseconds of one
+more run of each library by what it ran, from the library's own profiler, the longest first. On a GPU, where both
+libraries must allocate as they go and the share of the peak needs the card's:
 
     XLA_PYTHON_CLIENT_PREALLOCATE=false python -m experiments.bench_backbone --dtype bfloat16 --batches 256 \
         --sizes 224 --repeats 20 --peak-tflops 989 --report experiments/results/bench_backbone_gpu.json
@@ -17,7 +18,9 @@ import json
 import multiprocessing
 import re
 import statistics
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -34,6 +37,9 @@ from jcbir import models
 
 GFLOP_AT_224 = 8.178
 """Of one ResNet50 forward pass at 224 px, a multiply and an add counted as two."""
+
+KERNELS = 20
+"""Kinds of kernels of a profile that the report names."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,41 @@ def photographs(config: Steps, batch: int, size: int) -> tuple[np.ndarray, np.nd
     return x, g.integers(0, 2, (batch, config.bits)).astype(np.float32)
 
 
+def kernels(run: Callable[[], None], name: str) -> dict[str, float]:
+    """Milliseconds of one run by kernel, the longest first."""
+    spent = torch_kernels(run) if name.startswith("torch") else jax_kernels(run)
+    return {kernel: round(seconds * 1e3, 3) for kernel, seconds in spent.most_common(KERNELS)}
+
+
+def jax_kernels(run: Callable[[], None]) -> Counter[str]:
+    """Seconds by XLA instruction without its number, on a card by kernel."""
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            run()
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        planes = list(jax.profiler.ProfileData.from_file(str(trace)).planes)
+    card = [line for plane in planes if plane.name.startswith("/device:GPU") for line in plane.lines]
+    host = [line for plane in planes for line in plane.lines if line.name.startswith("tf_XLA")]
+    spent: Counter[str] = Counter()
+    for event in (event for line in card or host for event in line.events):
+        # On a host the executor's own marks stand between the instructions.
+        if "::" not in event.name and not event.name.startswith("end: "):
+            spent[re.sub(r"[.\d]+$", "", event.name)] += event.duration_ns / 1e9
+    return spent
+
+
+def torch_kernels(run: Callable[[], None]) -> Counter[str]:
+    """Seconds by PyTorch operation without those it calls, on a card by kernel."""
+    import torch
+
+    card = torch.cuda.is_available()
+    with torch.profiler.profile() as profile:
+        run()
+    return Counter(
+        {e.key: (e.self_device_time_total if card else e.self_cpu_time_total) / 1e6 for e in profile.key_averages()}
+    )
+
+
 def peak(config: Steps, name: Literal["jcbir", "torch"]) -> float:
     x, y = photographs(config, max(config.batches), max(config.sizes))
     run = ours(config, x, y, True, models.convolve) if name == "jcbir" else theirs(config, x, y, True, False)
@@ -196,6 +237,7 @@ def measure(config: Steps, train: bool, batch: int, size: int) -> dict[str, Any]
         found[name] |= {key: statistics.median(found[name][key]) for key in ("s", "cpu_s")}
     for name in found:
         found[name]["images_per_s"] = batch / found[name]["s"]
+        found[name]["kernels"] = kernels(runs[name], name)
     rivals = [name for name in found if name.startswith("torch")]
     entry = {
         "job": "train" if train else "infer",

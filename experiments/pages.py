@@ -985,11 +985,11 @@ STAGES = {
 
 
 def cipher(reports: Reports, text: str) -> str:
-    """The speed of the cipher on a host and on a device."""
-    return filled(
-        text,
-        {"host": cipher_speed(reports["bench_cipher"]), "accelerator": cipher_speed(reports["bench_cipher_gpu"])},
-    )
+    """The speed of the cipher on a host and on a device, and with another scrambling."""
+    sections = {
+        name: cipher_speed(reports[f"bench_cipher{of}"]) for name, of in {"host": "", "accelerator": "_gpu"}.items()
+    }
+    return filled(text, sections | {"scrambling": scrambling_speed(reports["bench_scrambling"])})
 
 
 def cipher_speed(report: Report) -> str:
@@ -1001,6 +1001,19 @@ def cipher_speed(report: Report) -> str:
         if any(key in run for run in runs)
     ]
     return table(["MB/s", *(" x ".join(map(str, run["shape"])) for run in runs)], rows)
+
+
+def scrambling_speed(report: Report) -> str:
+    """One line a scrambling: what the whole cipher takes with it."""
+    at, runs = made(report), report["runs"]
+    rows = [
+        [name, *(f"{run['mb_s'][name]:.0f} ({run['ratio'][name]:.2f})" for run in runs)] for name in runs[0]["mb_s"]
+    ]
+    header = ["MB/s (ratio to `sort`)", *(" x ".join(map(str, run["shape"])) for run in runs)]
+    about = (
+        f"On {at['processor']}, load average {at['load_at_start']:.1f} at the start and {at['load']:.1f} at the end:"
+    )
+    return f"{about}\n\n{table(header, rows)}"
 
 
 # ------------------------------------------------------------------------------------------------------- performance.md

@@ -99,7 +99,7 @@ assert ranking.plan(key.public, scheme="packed", count=8, bits=8).lanes > 1
 
 def test_the_core_runs_without_networks_and_commands():
     """A call of each package, and the whole protocol as docs/protocol.md has it."""
-    page = pathlib.Path(jcbir.__file__).parents[1] / "docs" / "protocol.md"
+    page = pathlib.Path(__file__).parents[1] / "docs" / "protocol.md"
     protocol = re.search(r"^```python\n(.*?)^```", page.read_text(), re.S | re.M)[1]
     run = subprocess.run([sys.executable, "-c", BARE + protocol], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr

@@ -15,8 +15,10 @@ from jcbir.typing import Array
 _PIECE = 1 << 16
 # A sort key, the index of its sample and the sample itself fit one 64-bit word up to here.
 _CARRIED = 1 << 24
-# Up to here the arrays of a radix sort stay in a level-2 cache; beyond, it is four times as slow.
-_RADIX = 1 << 16
+# Up to here a radix sort is faster in one go than in parts that stay in the cache.
+_RADIX = 1 << 18
+# Samples of the trial that chooses a sort.
+_TRIAL = 1 << 15
 
 
 def in_order(samples: UInt8[Array, "*b n"], keys: UInt8[Array, "*b p n"]) -> UInt8[Array, "*b n"]:
@@ -24,7 +26,7 @@ def in_order(samples: UInt8[Array, "*b n"], keys: UInt8[Array, "*b p n"]) -> UIn
     if isinstance(keys, jax.Array):
         return jnp.take_along_axis(samples, stable_order(keys), axis=-1)
     count, length = keys.shape[-2:]
-    if 0 < count <= 4 and 0 < length <= _CARRIED and _by_words(length):
+    if 0 < count <= 4 and 0 < length <= _CARRIED and _words_are_faster():
         # Samples that go with their sort keys need no gather afterwards, which is random access to all of them.
         return _sorted(keys, np.asarray(samples)).astype(np.uint8)
     return np.take_along_axis(samples, np.asarray(stable_order(keys)), axis=-1)
@@ -38,24 +40,18 @@ def stable_order(keys: UInt8[Array, "*b p n"]) -> Integer[Array, "*b n"]:
     if isinstance(keys, jax.Array):
         planes = [keys[..., q, :] for q in range(count)]
         return _packed_on_device(planes) if count <= 4 else jnp.lexsort(planes)
-    if count > 4 or not _by_words(samples):
-        # NumPy sorts bytes by radix.
-        return np.lexsort(np.moveaxis(keys, -2, 0))
+    if count > 4 or not _words_are_faster():
+        return _by_radix(keys)
     words = _sorted(keys, None)
     words &= np.uint64(0xFFFFFFFF)
     return words.view(np.int64)
 
 
-def _by_words(length: int) -> bool:
-    return length > _RADIX or _words_are_faster()
-
-
 @cache
 def _words_are_faster() -> bool:
     """Does NumPy sort words faster than bytes by radix here? By a third with Intel's AVX-512; by no means on Zen 4."""
-    length = _RADIX >> 1
-    keys = (np.arange(4 * length, dtype=np.uint32) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
-    keys = keys.reshape(4, length)
+    keys = (np.arange(4 * _TRIAL, dtype=np.uint32) * np.uint32(0x9E3779B1) >> np.uint32(24)).astype(np.uint8)
+    keys = keys.reshape(4, _TRIAL)
 
     def seconds(sort: Callable[[np.ndarray], np.ndarray]) -> float:
         clock = []
@@ -66,6 +62,19 @@ def _words_are_faster() -> bool:
         return min(clock)
 
     return seconds(lambda keys: _sorted(keys, None)) < seconds(np.lexsort)
+
+
+def _by_radix(keys: np.ndarray) -> np.ndarray:
+    """By NumPy's radix sort of bytes: of a large plane by the most significant byte, then each of its parts."""
+    if keys.shape[-1] <= _RADIX or keys.shape[-2] == 1:
+        return np.lexsort(np.moveaxis(keys, -2, 0))
+    order = np.argsort(keys[..., -1, :], axis=-1, stable=True)
+    for place in np.ndindex(order.shape[:-1]):
+        whole, rest, begin = order[place], np.take(keys[place][:-1], order[place], axis=1), 0
+        for end in np.cumsum(np.bincount(keys[place][-1])):
+            whole[begin:end] = whole[begin:end][np.lexsort(rest[:, begin:end])]
+            begin = end
+    return order
 
 
 # A sort key above the place of its sample in one 64-bit word: no two are equal, so the fastest sort is stable.
