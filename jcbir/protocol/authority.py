@@ -287,7 +287,8 @@ def take_head(authority: Authority, message: Head) -> Authority:
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
     """Stop ranking images that the owner withdraws, and shred segments of which no image is left.
 
-    What opens the scores of such a segment is gone from the new state; a service destroys it on its disk as well.
+    Where the scores of a query are opened together, what opens those of such a segment is gone from the new state; a
+    service destroys it on its disk as well.
 
     Args:
         authority: state.
@@ -309,6 +310,8 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
     check_order(authority.card, withdrawal)
     bounds = {name: max(withdrawal.segments, authority.withdrawn.get(name, 0)) for name in withdrawal.image_ids}
     state = dataclasses.replace(authority, withdrawn={**authority.withdrawn, **bounds})
+    if SECRET_KEY_KINDS[authority.card.public.kind].open is None:
+        return state
     living = {number: opener for number, opener in state.prepared.items() if not _dead(state, [number]).all()}
     return dataclasses.replace(state, prepared=living)
 
