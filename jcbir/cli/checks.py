@@ -15,7 +15,7 @@ CARD, OWNER_KEYS, USER_KEYS, MEMBER = "collection.public", "owner.secret", "user
 ADMISSION, SERVICE, IDENTITY, DATABASE = "admission.jcbir", "service.json", "identity.secret", "catalogue.sqlite"
 MOST_DAYS = 36_500
 MESSAGE_BYTES = 1 << 16
-ENROLLMENT_START, ADMISSION_START = b"JCBM\x02\x05", b"JCBM\x02\x06"
+ENROLLMENT_START, ADMISSION_START = b"JCBM\x03\x05", b"JCBM\x03\x06"
 _STARTS = {
     ENROLLMENT_START: "the enrollment of a user",
     ADMISSION_START: "an admission, which a user joins with",

@@ -26,8 +26,8 @@ TABLE = {
 MINIMUM_FLOODING = 50
 # log2 q at 128 bits for ternary secrets: (classical, quantum). Bossuat et al., 2024, IACR ePrint 2024/463.
 GUIDELINES = {1024: (26, 20), 2048: (53, 40), 4096: (106, 80), 8192: (214, 161)}
-# Blocks to a compiled program: as many of the first size as there are, and the rest one by one. Sixteen stay in cache.
-CHUNKS = (16, 1)
+# Blocks to a compiled program: as many of the first size as there are, and so on. Sixteen stay in cache.
+CHUNKS = (16, 4, 1)
 # A noise coefficient exceeds its bound with probability below 2^-100.
 TAIL = math.sqrt(2 * math.log(2) * 101)
 # |e|^2 exceeds 1.15 of its mean with probability below 2^-120.
@@ -244,8 +244,10 @@ def bounds(parameters: Parameters, *, unsafe_small: bool = False) -> Bounds:
 
 def chunk_sizes(blocks: int) -> list[int]:
     """Sizes of the chunks that hold so many blocks."""
-    large, small = CHUNKS
-    return [large] * (blocks // large) + [small] * (blocks % large)
+    sizes: list[int] = []
+    for size in CHUNKS:
+        sizes += [size] * ((blocks - sum(sizes)) // size)
+    return sizes
 
 
 def _check_shape(v: Parameters) -> None:

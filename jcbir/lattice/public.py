@@ -87,7 +87,7 @@ class Prepared(NamedTuple):
         fingerprint: of the public key.
         segment: name of the segment.
         blocks: how many.
-        chunks: uint32[16 or 1, primes, K, width] values.
+        chunks: uint32[16, 4 or 1, primes, K, width] values.
     """
 
     fingerprint: str

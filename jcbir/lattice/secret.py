@@ -88,7 +88,7 @@ class PreparedSegment:
         name: of the segment.
         count: images of the segment.
         sentinels: bool[blocks, width], where the zeros are.
-        chunks: uint32[16 or 1, 2, 2, n], modulo each of the reply's primes values of a block's secret and of its hint.
+        chunks: uint32[16, 4 or 1, 2, 2, n], for each of the reply's primes values of a block's secret and hint.
     """
 
     fingerprint: str

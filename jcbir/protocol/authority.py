@@ -296,7 +296,8 @@ def take_head(authority: Authority, message: Head) -> Authority:
 def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
     """Stop ranking images that the owner withdraws, and shred segments of which no image is left.
 
-    What opens the scores of such a segment is gone from the new state; a service destroys it on its disk as well.
+    Where the scores of a query are opened together, what opens those of such a segment is gone from the new state; a
+    service destroys it on its disk as well.
 
     Args:
         authority: state.
@@ -322,8 +323,11 @@ def withdraw(authority: Authority, withdrawal: Withdrawal) -> Authority:
         number: authority.dead[number] if bounds.keys().isdisjoint(part.image_ids) else _dead(part, withdrawn)
         for number, part in authority.catalogs.items()
     }
+    state = dataclasses.replace(authority, withdrawn=withdrawn, dead=dead)
+    if SECRET_KEY_KINDS[authority.card.public.kind].open is None:
+        return state
     living = {number: opener for number, opener in authority.prepared.items() if not dead[number].all()}
-    return dataclasses.replace(authority, withdrawn=withdrawn, dead=dead, prepared=living)
+    return dataclasses.replace(state, prepared=living)
 
 
 def revoke(authority: Authority, revocation: Revocation) -> Authority:

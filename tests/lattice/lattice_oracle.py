@@ -12,7 +12,7 @@ import math
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-ETA, KEEP, WIDTH, CHUNKS = 21, 2, 29, (16, 1)
+ETA, KEEP, WIDTH, CHUNKS = 21, 2, 29, (16, 4, 1)
 
 
 class Ring:
@@ -206,8 +206,9 @@ def polynomials(ring, packed):
 def score(ring, seed, rows, query, draw):
     """Rows and the shared part, bytes each."""
     a, d, out = public_polynomials(ring, seed), polynomials(ring, query), []
-    large, small = CHUNKS
-    sizes = [large] * (len(rows) // large) + [small] * (len(rows) % large)
+    large, middle, small = CHUNKS
+    left = len(rows) % large
+    sizes = [large] * (len(rows) // large) + [middle] * (left // middle) + [small] * (left % middle)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     low = ring.flood // 2
     high = ring.flood - low

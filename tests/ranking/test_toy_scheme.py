@@ -289,3 +289,19 @@ def test_openings_and_hints_of_another_request_are_refused(toy):
     ask = sign(dataclasses.replace(first.request, scheme="packed"), secret=state.users[0].keys.signing_secret)
     with pytest.raises(ValueError, match="scheme: must be one for toy keys"):
         server.admit_query(state.server, dataclasses.replace(first, request=ask), now=session.NOW)
+
+
+def test_scores_that_open_one_by_one_keep_their_hints(toy):
+    """A segment without images is not shredded where rows are decrypted by themselves, each with its hint."""
+    draw, codes = secrets.token_bytes, np.eye(16, dtype=bool)[:4]
+    state = session.found(collection="photos", bits=16, secret=TOY_SECRET_KEYS.generate(draw=draw), draw=draw)
+    for part in ("ab", "cd"):
+        images = [Photograph(b"same", "image/png")] * 2
+        place = slice(2 * (part == "cd"), 2 * (part == "cd") + 2)
+        state = session.publish(state, codes[place], images, list(part), schemes=["toy"], cipher="aes-gcm", draw=draw)
+    state = session.admit(state, now=session.NOW, draw=draw)
+    own, withdrawal = owner.withdraw(state.owner, ["a", "b"])
+    cloud, holder = server.withdraw(state.server, withdrawal), authority.withdraw(state.authority, withdrawal)
+    state = dataclasses.replace(state, owner=own, server=cloud, authority=holder)
+    _, found = session.search(state, codes[:1], top=4, now=session.NOW, scheme="toy", draw=draw)
+    assert [match.distance for match in found.matches[0]] == [2, 2]
