@@ -1357,7 +1357,8 @@ GROWING = {
 
 def service(reports: Reports, text: str) -> str:
     """The services under load, and over time."""
-    load = loaded(reports["service_load"]) if "service_load" in reports else "Not run."
+    missing = "Not run: `python -m experiments.service_load --report experiments/results/service_load.json`."
+    load = loaded(reports["service_load"]) if "service_load" in reports else missing
     return filled(text, {"load": load, "soak": soaked(reports["service_soak"])})
 
 
@@ -1381,7 +1382,7 @@ def loaded(report: Report) -> str:
         name = [run["scheme"], f"{run['images']:,}", str(run["cloud_workers"])]
         latencies = [seconds(run[field]) for field in ("p50_s", "p95_s", "p99_s", "beside_p95_s")]
         lone = [seconds(run[field]) for field in ("alone_p50_s", "alone_p95_s")]
-        rows.append([*name, number(run["queries_per_s"]), *latencies, *lone, str(run["turned_away"])])
+        rows.append([*name, number(run["queries_per_s"]), *latencies, *lone, str(run["unanswered"])])
         memory = [
             " + ".join(number(each["peak"]) for each in run["memory_mb"][side]) for side in ("cloud", "authority")
         ]
@@ -1396,13 +1397,13 @@ def loaded(report: Report) -> str:
         {report["unauthorised_tried"]:,} intrusions were refused. Paillier's keys have {config["modulus_bits"]} bits and
         blinders from a subgroup; codes {config["bits"]} bits. Load average {at["load_at_start"]:.1f} at the start. The
         users share the cores: under load a latency says how many wait, for it is about users / throughput. *Beside* is
-        one more user, who asks every half second; *alone* is a user without others. Who was told to come again for
-        {config["patience"]:g} s was turned away."""
+        one more user, who asks every half second; *alone* is a user without others. Who had no answer after
+        {config["patience"]:g} s gave up."""
     spent = """
         Processor time for a query under the same load, in milliseconds, by process; the most memory that each process
         had, in megabytes, files that it maps included; and seconds until it served, compilation included."""
     header = ["scheme", "images", "workers", "queries/s", "p50", "p95", "p99", "beside, p95"]
-    header += ["alone, p50", "alone, p95", "turned away"]
+    header += ["alone, p50", "alone, p95", "unanswered"]
     charged = ["scheme", "images", "workers", *PARTIES.values(), "cloud, MB", "authority, MB"]
     charged += ["cloud starts", "authority starts"]
     return "\n\n".join(

@@ -7,7 +7,7 @@ on where it was ended.
 
 First one user is alone. Then each of the users is a thread that sends its queries one after another through
 `jcbir.service.client` and waits for each delivery (a closed loop: latency under load is about users / throughput), for
-so many seconds; a 429 is waited out and counts as latency, and who waits longer than `patience` is turned away.
+so many seconds; a 429 is waited out and counts as latency, and who waits longer than `patience` gives up.
 Meanwhile one more user asks now and then, and intruders send what must be refused. Afterwards every delivery is opened
 and compared with the plain Hamming ranking.
 """
@@ -71,7 +71,7 @@ class Load:
         counts: images in the collection.
         users: concurrent users.
         seconds: how long they go on asking, and at most how long the lone user does.
-        patience: seconds after which a user who is told to come again gives up.
+        patience: seconds after which a user who has no answer gives up.
         intrusions: attempts of each kind to get what one has no right to.
         modulus_bits: Paillier key size.
         subgroup_bits: size of the subgroup the blinders live in; 0 for a key without one, whose blinders each take a
@@ -228,12 +228,12 @@ def one_run(config: Load, built: pathlib.Path, scheme: str, count: int, workers:
     wrong = wrong_rankings(config, own, count, everything)
     # Those that were on their way when the time was over count for latency, not for throughput.
     in_time = sum(one.delivery is not None and one.ended <= begun + config.seconds for one in answers)
-    turned_away = sum(one.fault.startswith("BusyError") for one in everything)
-    faults = [one.fault for one in everything if one.fault and not one.fault.startswith("BusyError")]
+    faults = [one.fault for one in everything if one.fault and not gave_up(one)]
     result = {
         "scheme": scheme, "images": count, "users": config.users, "cloud_workers": workers,
         "queries": len(everything), "errors": len(faults), "error_texts": sorted(set(faults))[:5],
-        "turned_away": turned_away, "wrong_rankings": wrong, "queries_per_s": round(in_time / config.seconds, 3),
+        "unanswered": sum(map(gave_up, everything)), "wrong_rankings": wrong,
+        "queries_per_s": round(in_time / config.seconds, 3),
         **quantiles(answers), **quantiles(alone, "alone_"), **quantiles(beside, "beside_"),
         "alone_cpu_ms": alone_ms, "cpu_ms": loaded_ms,
         "start_s": {"cloud": cloud.start_s, "authority": holder.start_s}, "memory_mb": memory,
@@ -375,6 +375,11 @@ def intruders(config: Load, own: Any, people: list, scheme: str, cloud: Running)
         return False
 
     return [lambda me=me, code=code: attack(me, code) for me in people[: config.intrusions] for code in makers]
+
+
+def gave_up(one: Answer) -> bool:
+    """Whether its user's patience was over: told to come again for so long, or not answered at all."""
+    return one.fault.startswith("BusyError") or "no answer in time" in one.fault
 
 
 def wrong_rankings(config: Load, own: Any, count: int, answers: list[Answer]) -> int:

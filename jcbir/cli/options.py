@@ -592,7 +592,7 @@ class Connections:
 class CloudLimits:
     """What the cloud takes on; the fields of `jcbir.service.cloud.CloudSettings`, with its defaults."""
 
-    most_pending: int = 128
+    most_pending: int = 256
     """Queries at hand; one more waits outside (429)."""
 
     work_seconds: float = 60.0

@@ -103,7 +103,7 @@ class CloudSettings:
     scorer: str = "pool"
     ray_address: str | None = None
     engine: str = "auto"
-    most_pending: int = 128
+    most_pending: int = 256
     work_seconds: float = 60.0
     query_bytes: int = 8 << 20
     publication_bytes: int = 256 << 20
