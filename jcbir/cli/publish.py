@@ -354,6 +354,8 @@ class Fit(NamedTuple):
 
 def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None:
     """Compare photographs published now, by SHA-256 of the file, with those before; None where either are few."""
+    if len(new) < FEWEST:
+        return None
     published = {entry["sha256"] for entry in published_names(workspace).values()}
     # Hashes: the first ones are as good as drawn.
     first = [set(sorted(names)[:MOST_FITTED]) for names in (published & new, published - new)]
