@@ -126,11 +126,19 @@ def test_streams_differ_by_every_name():
     assert len(seeds) == 4
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 3, 100])
+def test_a_lane_serves_4096_bytes(lanes):
+    assert keystream.lane_count(4096 * lanes) == lanes
+    assert keystream.lane_count(4096 * lanes + 1) == keystream.lane_count(4096 * lanes + 4096) == lanes + 1
+
+
 def test_bad_lengths(unchecked):
     with pytest.raises(ValueError, match="key: must be 32"):
         keystream.stream_key(key=bytes(31), nonce=bytes(16), shape=(1, 1, 1), order="paper")
     with pytest.raises(ValueError, match="nonce: must be 16"):
         keystream.stream_key(key=bytes(32), nonce=bytes(12), shape=(1, 1, 1), order="paper")
+    with pytest.raises(ValueError, match="nonce: must be 16"):
+        keystream.stream_key(key=bytes(32), nonce=bytes(17), shape=(1, 1, 1), order="paper")
     with pytest.raises(ValueError, match="length: must be a whole number"):
         keystream.lane_count(0)
     with pytest.raises(ValueError, match="must be 2 lanes"):

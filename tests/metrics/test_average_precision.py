@@ -161,6 +161,7 @@ def test_harmonic(start, count):
 
 def test_names():
     assert metrics.convention(top=None, denominator="capped", ties="best") == "mAP@all[capped,best]"
+    assert metrics.convention(top=10, empty="skip") == "mAP@10[retrieved,expected,skip]"
 
 
 D, R = np.array([[1, 0, 2]]), np.array([[True, False, True]])

@@ -201,6 +201,17 @@ def test_fingerprint_tells_keys_apart():
     assert public.PublicKey(keys[0].n, keys[0].g).fingerprint == keys[0].fingerprint
 
 
+@pytest.mark.parametrize("place", range(3))
+def test_a_row_that_shares_a_factor_is_named_wherever_it_stands(place):
+    key = stored_key("small")
+    made = secret.encrypt(key, [1, 2, 3], draw=secrets.token_bytes)
+    public.check_ciphertexts(key.public, made)
+    bad = made.copy()
+    bad[place] = rows.from_ints([5 * key.p.prime], width=key.public.ciphertext_bytes)[0]
+    with pytest.raises(ValueError, match=rf"ciphertexts\[{place}\]: must be a unit"):
+        public.check_ciphertexts(key.public, bad)
+
+
 def test_every_field_of_a_key_is_in_its_fingerprint():
     key = stored_key("small-subgroup").public
     others = [

@@ -162,7 +162,12 @@ def test_check_secret_refuses_composites_and_shared_factors():
     n = composite.prime * Q
     with pytest.raises(ValueError, match=r"^p: must be a prime|^n: must"):
         check_secret(SecretKey(PublicKey(n, n + 1), composite, q), minimum_bits=64)
-    s = p.small
+    # A prime whose predecessor's factors are not all prime: a generator is then not proved.
+    s, t = p.small, p.large
+    odd = next(s for s in range(s + 2, 4 * s, 2) if not is_prime(s) and is_prime(2 * s * t + 1))
+    n = (2 * odd * t + 1) * q.prime
+    with pytest.raises(ValueError, match=r"^p: must be a prime with prime factors"):
+        check_secret(SecretKey(PublicKey(n, n + 1), StructuredPrime(2 * odd * t + 1, odd, t), q), minimum_bits=128)
     t = next(t for t in range(p.large + 2, 2 * p.large, 2) if is_prime(t) and is_prime(2 * s * t + 1))
     twin = StructuredPrime(2 * s * t + 1, s, t)
     n = p.prime * twin.prime

@@ -147,14 +147,15 @@ def test_another_decryption_can_be_passed(scheme):
     assert seen == [scores.layout.blocks]
 
 
-def test_results_are_rerandomised():
+@pytest.mark.parametrize("scheme", ["integer", *EXACT])
+def test_results_are_rerandomised(scheme):
     key = make_key(256)
     codes, query = np.eye(8, dtype=bool), np.zeros(8, bool)
-    layout = plan(key.public, scheme="packed", count=8, bits=8)
+    layout = plan(key.public, scheme=scheme, count=8, bits=8)
     index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
     question = trapdoor(query, layout, encrypt=owner_encrypt(key), public=key.public)
-    first, second = (score(key.public, index, question, blinders=fresh_blinders(key, 1)) for _ in range(2))
-    assert not np.array_equal(first.ciphertexts, second.ciphertexts)
+    first, second = (score(key.public, index, question, blinders=fresh_blinders(key, layout.blocks)) for _ in range(2))
+    assert not (first.ciphertexts == second.ciphertexts).all(axis=1).any()
     assert np.array_equal(open_scores(key, first), open_scores(key, second))
 
 
@@ -257,6 +258,15 @@ def test_differences_of_codes_lie_between_minus_and_plus_the_largest_code():
         for beyond in (bound + bound // 255, 2 * bound, bound << 200):
             with pytest.raises(ValueError, match=r"a difference beyond \+-255"):
                 opened(beyond)
+
+
+@pytest.mark.parametrize("bits", [8, 9, 15, 17])
+def test_differences_are_those_of_codes_read_as_integers(bits):
+    key, generator = make_key(256), np.random.default_rng(bits)
+    codes = generator.random((3, bits)) < 0.5
+    numbers = [int("".join("01"[bit] for bit in code.astype(int)), 2) for code in codes]
+    opened = open_differences(key, run(key, codes, codes[2], scheme="integer"))
+    assert opened == [number - numbers[2] for number in numbers]
 
 
 def test_table_picks_name_the_query_bits():
