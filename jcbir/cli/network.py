@@ -73,7 +73,7 @@ def whitening_of(features: "models.Backbone") -> "hashing.heads.Whitening | None
     return hashing.heads.research_whitening() if packaged else None
 
 
-def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits: int) -> None:
+def found_network(path: str | os.PathLike[str], *, place: str | None, size: int, bits: int) -> None:
     """Write a hashing network for a collection that is still empty: its head knows research photographs only."""
     network = open_features(place, size=size)
     if place is None:
@@ -84,7 +84,7 @@ def found_network(path: str | os.PathLike, *, place: str | None, size: int, bits
     write_network(path, models.attach_head(network, head), {"head": GENERAL})
 
 
-def write_network(path: str | os.PathLike, network: "models.Backbone", about: Mapping[str, Any]) -> str:
+def write_network(path: str | os.PathLike[str], network: "models.Backbone", about: Mapping[str, Any]) -> str:
     """Write a hashing network and what is to be said of it; its SHA-256."""
     variables = jax.tree.map(np.asarray, models.stored_variables(network))
     if "backbone" in variables:
@@ -108,7 +108,7 @@ class Parts(NamedTuple):
     identity: str
 
 
-def load_parts(path: str | os.PathLike, *, sha256: str | None = None) -> Parts | None:
+def load_parts(path: str | os.PathLike[str], *, sha256: str | None = None) -> Parts | None:
     """Read a network whose head stands apart; None of any other."""
     variables, about = read_weights(path, sha256=sha256)
     if about.get("architecture") != "linear_head":
@@ -122,7 +122,7 @@ def load_parts(path: str | os.PathLike, *, sha256: str | None = None) -> Parts |
     return Parts(features, head, about.get("head") != GENERAL, digest.hexdigest())
 
 
-def load_network(path: str | os.PathLike, *, sha256: str | None = None) -> "models.Backbone":
+def load_network(path: str | os.PathLike[str], *, sha256: str | None = None) -> "models.Backbone":
     """Read a hashing network from its file."""
     variables, about = read_weights(path, sha256=sha256)
     if not about:
@@ -153,7 +153,7 @@ class Hasher(NamedTuple):
     hash: Callable[[UInt8[np.ndarray, "n s s 3"]], Bool[np.ndarray, "n k"]]
 
 
-def open_hasher(path: str | os.PathLike, *, sha256: str) -> Hasher:
+def open_hasher(path: str | os.PathLike[str], *, sha256: str) -> Hasher:
     """Open a hashing network by the program that is kept of it; without one, build the network and keep its program."""
     keep_programs()
     file = _program_file(sha256)
@@ -184,7 +184,7 @@ def _hash_padded(run: Callable[..., Any], leaves: Mapping[str, np.ndarray], imag
     return logits >= 0
 
 
-def _leaves(path: str | os.PathLike, *, sha256: str) -> dict[str, np.ndarray]:
+def _leaves(path: str | os.PathLike[str], *, sha256: str) -> dict[str, np.ndarray]:
     """All variables of a network's file by flat names, those inside the package included."""
     variables, about = read_weights(path, sha256=sha256)
     leaves = flatten(models.widen(variables))
@@ -226,13 +226,13 @@ def _read_program(file: Path) -> Any:
     )
 
 
-def vouch(card: Card, path: str | os.PathLike, *, secret: bytes) -> str:
+def vouch(card: Card, path: str | os.PathLike[str], *, secret: bytes) -> str:
     """Sign which network hashes a collection, for users to check: a line of JSON."""
     signed = sign(NetworkRecord(card.collection, card.epoch, file_digest(path)), secret=secret)
     return json.dumps({**dataclasses.asdict(signed), "signature": signed.signature.hex()}) + "\n"
 
 
-def check_network(card: Card, path: str | os.PathLike, record: str) -> str:
+def check_network(card: Card, path: str | os.PathLike[str], record: str) -> str:
     """Check that the owner vouched for a network's file; its SHA-256."""
     digits = read_voucher(card, record)
     found = file_digest(path)

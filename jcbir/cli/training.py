@@ -56,7 +56,7 @@ Labels = Bool[np.ndarray, "n c"]
 
 def train_network(
     key: jax.Array,
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     folder: Path,
     labels: Path | None,

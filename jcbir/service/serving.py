@@ -20,8 +20,8 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    certificate: str | os.PathLike | None = None,
-    private_key: str | os.PathLike | None = None,
+    certificate: str | os.PathLike[str] | None = None,
+    private_key: str | os.PathLike[str] | None = None,
     header_seconds: float = HEADER_SECONDS,
     idle_seconds: int = 10,
     drain_seconds: int = 30,
@@ -74,7 +74,7 @@ def serve(
     uvicorn.Server(config).run()
 
 
-def check_certificate(certificate: str | os.PathLike | None, private_key: str | os.PathLike | None) -> None:
+def check_certificate(certificate: str | os.PathLike[str] | None, private_key: str | os.PathLike[str] | None) -> None:
     """Check the files that TLS is to be served with, before anything listens.
 
     Args:

@@ -113,7 +113,7 @@ def fetch_weights(
 
 
 def load_backbone(
-    place: str | os.PathLike,
+    place: str | os.PathLike[str],
     *,
     layout: str | None = None,
     depth: int | None = None,
@@ -163,8 +163,8 @@ def load_backbone(
 
 
 def convert_weights(
-    place: str | os.PathLike,
-    out: str | os.PathLike,
+    place: str | os.PathLike[str],
+    out: str | os.PathLike[str],
     *,
     half: bool = False,
     layout: str | None = None,
@@ -200,7 +200,7 @@ def convert_weights(
 
 
 def check_weights(
-    place: str | os.PathLike,
+    place: str | os.PathLike[str],
     *,
     layout: str | None = None,
     depth: int | None = None,

@@ -20,7 +20,7 @@ MAXIMUM_BYTES = 1 << 16
 _START = struct.pack(">4sBBH", MAGIC, VERSION, 1, 0)
 
 
-def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> None:
+def write_card(path: str | os.PathLike[str], card: Card, *, replace: bool = True) -> None:
     """Write the public face of a collection.
 
     Args:
@@ -40,7 +40,7 @@ def write_card(path: str | os.PathLike, card: Card, *, replace: bool = True) -> 
     write_file(path, content + hashlib.sha256(content).digest(), replace=replace)
 
 
-def read_card(path: str | os.PathLike, *, unsafe_small: bool = False) -> Card:
+def read_card(path: str | os.PathLike[str], *, unsafe_small: bool = False) -> Card:
     """Read the public face of a collection.
 
     Args:

@@ -18,7 +18,7 @@ LARGEST = 2 << 30
 """Bytes beyond which a file is no ResNet and is not read into memory."""
 
 
-def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50") -> dict[str, np.ndarray]:
+def read_checkpoint(path: str | os.PathLike[str], *, folder: str = "package/ResNet50") -> dict[str, np.ndarray]:
     """Name to array of a `.safetensors`, `.pth`, `.bin`, `.h5`, TensorFlow.js `model.json` or npm `.tgz` file."""
     path = pathlib.Path(path)
     readers = {
@@ -36,7 +36,7 @@ def read_checkpoint(path: str | os.PathLike, *, folder: str = "package/ResNet50"
     return readers[path.suffix](path)
 
 
-def read_keras(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_keras(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Keras weights in HDF5, named `layer/variable`; needs `h5py`."""
     if importlib.util.find_spec("h5py") is None:
         raise FormatError(f"{path} needs h5py (`pip install jcbir[weights]`), or weights in safetensors")

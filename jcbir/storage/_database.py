@@ -39,7 +39,7 @@ _DISK = {
 
 
 @contextlib.contextmanager
-def explained(path: str | os.PathLike) -> Iterator[None]:
+def explained(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn what SQLite raises into errors that name the file and what is wrong."""
     try:
         yield
@@ -52,7 +52,7 @@ def explained(path: str | os.PathLike) -> Iterator[None]:
         raise FormatError(f"{path}: {error}") from error
 
 
-def connect(path: str | os.PathLike, *, write: bool) -> sqlite3.Connection:
+def connect(path: str | os.PathLike[str], *, write: bool) -> sqlite3.Connection:
     """Open a database: write-ahead log, every commit flushed to the disk before it returns."""
     if not write and not os.path.exists(path):
         raise FileNotFoundError(errno.ENOENT, "no store", os.fspath(path))

@@ -14,7 +14,7 @@ PRIVATE = 0o600
 PUBLIC = 0o644
 
 
-def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, replace: bool = True) -> None:
+def write_file(path: str | os.PathLike[str], content: bytes, *, mode: int = PUBLIC, replace: bool = True) -> None:
     """Write a file atomically: after a crash at any moment the old content or the new is there, never a part.
 
     The new file is created with its final permissions, so a secret is at no moment readable by others; what the umask
@@ -42,7 +42,7 @@ def write_file(path: str | os.PathLike, content: bytes, *, mode: int = PUBLIC, r
 
 
 @contextlib.contextmanager
-def written_beside(path: str | os.PathLike, *, mode: int = PUBLIC, replace: bool = True) -> Iterator[BinaryIO]:
+def written_beside(path: str | os.PathLike[str], *, mode: int = PUBLIC, replace: bool = True) -> Iterator[BinaryIO]:
     """Open a file that takes its name only when the block has ended well and all is flushed."""
     target = pathlib.Path(path)
     if not replace and target.exists():
@@ -75,13 +75,13 @@ def cache_folder() -> pathlib.Path:
     return pathlib.Path(home, "jcbir").absolute()
 
 
-def file_digest(path: str | os.PathLike) -> str:
+def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file, in hexadecimal, without holding the file in memory."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: str | os.PathLike) -> None:
+def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Make renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -91,7 +91,7 @@ def sync_folder(folder: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: str | os.PathLike, *, use: str) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], *, use: str) -> Iterator[None]:
     """Hold a lock file for the length of a block; the kernel drops the lock with the process, however that ends."""
     with open(path, "ab") as file:
         try:

@@ -24,7 +24,7 @@ _IDENTITY = record(Identity, secret=_KEY, public=_KEY, sealing_key=octets(low=0,
 
 
 def write_identity(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     identity: Identity,
     *,
     side: str,
@@ -58,7 +58,7 @@ def write_identity(
     write_content(path, content, kind=_kind(side), passphrase=passphrase, draw=draw, work=work)
 
 
-def read_identity(path: str | os.PathLike, *, side: str, passphrase: str | None) -> Identity:
+def read_identity(path: str | os.PathLike[str], *, side: str, passphrase: str | None) -> Identity:
     """Read an identity.
 
     Args:
@@ -87,13 +87,13 @@ def read_identity(path: str | os.PathLike, *, side: str, passphrase: str | None)
     return identity
 
 
-def write_public(path: str | os.PathLike, identity: Identity, *, side: str) -> None:
+def write_public(path: str | os.PathLike[str], identity: Identity, *, side: str) -> None:
     """Write what the owner needs of an identity: a line of JSON, without its secret."""
     plain = {"side": side, "public": identity.public.hex(), "sealing_key": identity.sealing_key.hex()}
     write_file(path, json.dumps(plain).encode() + b"\n")
 
 
-def read_public(path: str | os.PathLike, *, side: str) -> tuple[bytes, bytes]:
+def read_public(path: str | os.PathLike[str], *, side: str) -> tuple[bytes, bytes]:
     """Read what an owner needs of a service's identity."""
     wanted = FormatError(f"{path}: must be the identity.public of `jcbir {side} init`, got something else")
     if os.stat(path).st_size > MAXIMUM_PUBLIC_BYTES:

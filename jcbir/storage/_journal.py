@@ -41,7 +41,7 @@ CREATE INDEX opened_day ON opened (day);
 
 
 @contextlib.contextmanager
-def open_journal(path: str | os.PathLike, card: Card) -> Iterator[sqlite3.Connection]:
+def open_journal(path: str | os.PathLike[str], card: Card) -> Iterator[sqlite3.Connection]:
     """Open a journal, make it where there is none, close it at the end of the block.
 
     A journal of an epoch before the card's is begun anew: who has the new key file has it from the owner.

@@ -73,7 +73,7 @@ SECRETS: dict[type, tuple[int, Codec]] = {
 
 
 def write_secret(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     secret: Any,
     *,
     passphrase: str,
@@ -114,7 +114,7 @@ def write_secret(
     write_content(path, content, kind=kind, passphrase=passphrase, draw=draw, work=work, replace=replace)
 
 
-def read_secret(path: str | os.PathLike, *, passphrase: str, expect: type, unsafe_small: bool = False) -> Any:
+def read_secret(path: str | os.PathLike[str], *, passphrase: str, expect: type, unsafe_small: bool = False) -> Any:
     """Read a secret.
 
     Args:

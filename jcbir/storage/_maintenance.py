@@ -109,7 +109,7 @@ def verify_store(store: Store) -> Health:
     return Health(segments, living, gone, total)
 
 
-def backup_store(store: Store, target: str | os.PathLike) -> None:
+def backup_store(store: Store, target: str | os.PathLike[str]) -> None:
     """Copy a store as it is at one moment, while others read and write it.
 
     Args:

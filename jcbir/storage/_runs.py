@@ -22,7 +22,7 @@ from jcbir.typing import Array
 
 
 def train_run(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     state: TrainState,
     images: Shaped[Array, "n h w c"],
     targets: Any,
@@ -107,7 +107,9 @@ def train_run(
     return state, lines
 
 
-def best_state(folder: str | os.PathLike, like: TrainState, *, about: Mapping[str, Any] | None = None) -> TrainState:
+def best_state(
+    folder: str | os.PathLike[str], like: TrainState, *, about: Mapping[str, Any] | None = None
+) -> TrainState:
     """The state with the highest validation metric of a run.
 
     Args:

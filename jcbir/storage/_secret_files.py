@@ -46,7 +46,7 @@ _HEADER = struct.Struct(">4sBBBB16s12s")
 
 
 def write_content(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     content: bytes,
     *,
     kind: int,
@@ -67,7 +67,7 @@ def write_content(
     write_file(path, header + sealed, mode=PRIVATE, replace=replace)
 
 
-def read_content(path: str | os.PathLike, *, kind: int, passphrase: str | None) -> bytes:
+def read_content(path: str | os.PathLike[str], *, kind: int, passphrase: str | None) -> bytes:
     """Read the content of a secret file."""
     size = os.stat(path).st_size
     if size > MAXIMUM_BYTES:

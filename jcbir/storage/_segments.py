@@ -48,7 +48,7 @@ def segment_name(number: int, generation: int) -> str:
 
 
 def write_segment(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     *,
     store_id: bytes,
     number: int,
@@ -78,7 +78,7 @@ def write_segment(
     return Written(position, state.digest(), tuple(index_places), tuple(image_places))
 
 
-def map_segment(path: str | os.PathLike, *, store_id: bytes, number: int, generation: int, size: int) -> mmap.mmap:
+def map_segment(path: str | os.PathLike[str], *, store_id: bytes, number: int, generation: int, size: int) -> mmap.mmap:
     """Map a segment file into memory, read-only."""
     with open(path, "rb") as file:
         found = os.fstat(file.fileno()).st_size

@@ -49,7 +49,7 @@ class Store:
     writable: bool
 
 
-def create_store(path: str | os.PathLike, card: Card, *, unsafe_small: bool = False) -> None:
+def create_store(path: str | os.PathLike[str], card: Card, *, unsafe_small: bool = False) -> None:
     """Make an empty store for a collection.
 
     Args:
@@ -92,7 +92,7 @@ def create_store(path: str | os.PathLike, card: Card, *, unsafe_small: bool = Fa
 
 
 @contextlib.contextmanager
-def open_store(path: str | os.PathLike, *, card: Card | None = None, write: bool = False) -> Iterator[Store]:
+def open_store(path: str | os.PathLike[str], *, card: Card | None = None, write: bool = False) -> Iterator[Store]:
     """Open a store, and close it at the end of the block.
 
     Args:

@@ -47,7 +47,7 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_weights(
-    path: str | os.PathLike, variables: Mapping[str, Any], *, metadata: Mapping[str, Any] | None = None
+    path: str | os.PathLike[str], variables: Mapping[str, Any], *, metadata: Mapping[str, Any] | None = None
 ) -> str:
     """Write variables as safetensors, atomically.
 
@@ -79,7 +79,7 @@ def write_weights(
 
 
 def read_weights(
-    path: str | os.PathLike, *, like: Mapping[str, Any] | None = None, sha256: str | None = None
+    path: str | os.PathLike[str], *, like: Mapping[str, Any] | None = None, sha256: str | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read variables and what was said of them.
 
@@ -130,7 +130,7 @@ def _check_finite(flat: Mapping[str, np.ndarray]) -> None:
         raise ValueError(f"weights: must be finite, got NaN or infinity in {len(bad)} arrays, the first is {bad[0]!r}")
 
 
-def _check_like(path: str | os.PathLike, flat: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:
+def _check_like(path: str | os.PathLike[str], flat: Mapping[str, np.ndarray], like: Mapping[str, np.ndarray]) -> None:
     for name in sorted(flat.keys() | like.keys()):
         if name not in flat or name not in like:
             where = "only in the network" if name not in flat else "only in the file"
