@@ -644,9 +644,7 @@ def bre(
         its coordinate descent, and the supervised distances.
     """
     _check_fit(features, labels, bits=bits)
-    for name, value in (("anchors", anchors), ("terms", terms), ("samples", samples), ("sweeps", sweeps)):
-        if value < 1:
-            raise ValueError(f"{name}: must be at least 1, got {value}")
+    _check_counts(anchors=anchors, terms=terms, samples=samples, sweeps=sweeps)
     anchor_key, sample_key, term_key, weight_key = jax.random.split(key, 4)
     with jax.default_matmul_precision("highest"):
         base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
