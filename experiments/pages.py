@@ -382,7 +382,7 @@ def faults(report: Report | None) -> str:
     missed = [fault for fault in report["faults"] if not fault["noticed_by"]]
     lines = [f"- `{fault['package']}`: {fault['breaks']}. {fault['unnoticed']}".rstrip() for fault in missed]
     about = """The list grew with the tests: a fault that none noticed at first has had a test written for its kind.
-    What an earlier run noticed is not put in again while fault and file stay the same; the seconds are the last one's."""
+    What a run noticed is not put in again while fault and file stay the same; seconds are the last run's."""
     parts = [title, heading("mutants", report), prose(about), table(["package", "faults", "noticed"], rows)]
     return "\n\n".join([*parts, "Not noticed:", "\n".join(lines)] if lines else parts)
 
