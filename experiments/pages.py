@@ -411,7 +411,9 @@ def faults(report: Report | None) -> str:
     rows.append(["all", f"{put}", f"{seen} ({seen / put:.1%})"])
     missed = [fault for fault in report["faults"] if not fault["noticed_by"]]
     lines = [f"- `{fault['package']}`: {fault['breaks']}. {fault['unnoticed']}".rstrip() for fault in missed]
-    parts = [title, heading("mutants", report), table(["package", "faults", "noticed"], rows)]
+    about = """The list grew with the tests: a fault that none noticed at first has had a test written for its kind.
+    What a run noticed is not put in again while fault and file stay the same; seconds are the last run's."""
+    parts = [title, heading("mutants", report), prose(about), table(["package", "faults", "noticed"], rows)]
     return "\n\n".join([*parts, "Not noticed:", "\n".join(lines)] if lines else parts)
 
 

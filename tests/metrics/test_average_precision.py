@@ -159,6 +159,14 @@ def test_harmonic(start, count):
     np.testing.assert_allclose(got, exact, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.parametrize("ties", ["expected", "index", "best", "worst"])
+@pytest.mark.parametrize("top", [1, 2, 4])
+def test_capped_by_the_cut_off_a_perfect_list_is_one(ties, top):
+    """Of four relevant items no more than `top` can be found: divided by fewer of both, all of them are 1."""
+    found = metrics.average_precision(np.arange(4), np.ones(4, bool), top=top, denominator="capped", ties=ties)
+    assert float(found) == pytest.approx(1)
+
+
 def test_names():
     assert metrics.convention(top=None, denominator="capped", ties="best") == "mAP@all[capped,best]"
     assert metrics.convention(top=10, empty="skip") == "mAP@10[retrieved,expected,skip]"
