@@ -157,7 +157,9 @@ FIELDS = {"modulus": KEY.public.n, "fraction_bits": 16, "magnitude": 1.0, "terms
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("fraction_bits", 20), ("magnitude", 2.0), ("terms", 6), ("modulus", KEY.public.n + 2)]
+    ("field", "value"),
+    [("fraction_bits", 20), ("magnitude", 2.0), ("terms", 6), ("modulus", KEY.public.n + 2)],
+    ids=["fraction_bits", "magnitude", "terms", "modulus"],
 )
 def test_another_layout_is_named(field, value):
     """Its numbers would be plausible: slots of the same width, and a point elsewhere."""
