@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import tempfile
 
 import hypothesis
@@ -28,6 +29,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # one run share what they compile.
 jax.config.update("jax_compilation_cache_dir", os.path.abspath(CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# Ctrl-C is tested on programs, and who starts tests in the background ignores it, as their children would.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A JAX compile inside an example would trip any deadline.
 _SLOW = [hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large]

@@ -49,7 +49,7 @@ def test_photographs_in_query_out(capsys, tmp_path, monkeypatch):
     assert len(json.loads((tmp_path / "results" / "a002" / "results.json").read_text())["matches"]) == 7
     for words, reason in (
         (("--audit", "1"), "audit: must be left out in a collection with lattice keys"),
-        (("--scheme", "packed"), "public: must be a paillier key for packed"),
+        (("--scheme", "packed"), "scheme: must be one for the lattice keys of the collection, lattice, got 'packed'"),
     ):
         refused = run(capsys, "user", "query", photograph, "--out", "no", *words, status=2)
         assert reason in refused["reason"]

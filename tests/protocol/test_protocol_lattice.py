@@ -496,7 +496,9 @@ def test_the_leakage_table_says_what_each_party_learned():
 
 def test_other_schemes_are_refused_in_a_lattice_collection():
     state = world()
-    with pytest.raises(ValueError, match="public: must be a paillier key for packed"):
+    with pytest.raises(
+        ValueError, match="scheme: must be one for the lattice keys of the collection, lattice, got 'packed'"
+    ):
         ask(state, CODES[:1], scheme="packed")
     with pytest.raises(ValueError, match="public: must be a paillier key for packed"):
         owner.publish(

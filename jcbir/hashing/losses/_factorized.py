@@ -31,7 +31,7 @@ def similarity_codes(
         The signs of H.
 
     Raises:
-        ValueError: no square matrix of booleans, or no bits or rounds.
+        ValueError: no square matrix of booleans, or no bits, or fewer than 0 rounds.
 
     Example:
         >>> import jax, numpy as np
@@ -47,7 +47,7 @@ def similarity_codes(
     check_array("similar", similar, kind="booleans", form="[n, n]", rank=2)
     if len(similar) != similar.shape[1]:
         raise ValueError(f"similar: must be a square, got shape {list(similar.shape)}")
-    bits, rounds = check_whole("bits", bits, low=1), check_whole("rounds", rounds, low=1)
+    bits, rounds = check_whole("bits", bits, low=1), check_whole("rounds", rounds, low=0)
     targets = jnp.where(jnp.asarray(similar), 1.0, -1.0).astype(jnp.float32)
     count = len(targets)
     first, order_key = jax.random.split(key)
