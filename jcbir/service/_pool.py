@@ -136,6 +136,11 @@ class Pool:
                 # TimeoutError is an OSError: a worker that hangs is ended like one that died.
                 await self._replace(place, job, priority, number)
                 continue
+            except ValueError as error:
+                # A worker that cannot start, as when the store has gone on: the job fails, and is not waited for.
+                if not job.answer.cancelled():
+                    job.answer.set_exception(error)
+                continue
             except asyncio.CancelledError:
                 job.answer.cancel()
                 raise

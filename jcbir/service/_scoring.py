@@ -95,8 +95,10 @@ class Worker:
         raise ValueError("job: must be one of score, blind and measure, got another")
 
     def _score(self, body: bytes, segments: list[int], blinders: bytes) -> bytes:
-        if not {segment.number for segment in self.state.segments}.issuperset(segments):
+        if not self._known(segments):
             self.state = load_server(self._store, previous=self.state, tables=False, images=False)
+            if not self._known(segments):
+                raise ValueError(f"segments: must be in the store, got {segments}; the next epoch has begun")
         query = wire.from_bytes(body, expect=Query)
         public = self.state.card.public
         fresh = np.frombuffer(blinders, np.uint8).reshape(-1, KEY_KINDS[public.kind].blinder_bytes(public.key))
@@ -105,6 +107,9 @@ class Worker:
         known = joined if joined[0].number == first.number else (first, *joined)
         state, numbers = dataclasses.replace(self.state, segments=known), [run.number for run in joined]
         return server.score_share(state, query, segments=numbers, blinders=fresh, engine=self._engine).tobytes()
+
+    def _known(self, numbers: list[int]) -> bool:
+        return {segment.number for segment in self.state.segments}.issuperset(numbers)
 
     def _join(self, numbers: list[int]) -> tuple[server.Segment, ...]:
         """The prepared runs of consecutive segments that begin where a run begins; the last one may have grown."""

@@ -39,20 +39,23 @@ def open_journal(folder):
 
 
 READERS = [
-    (open_store, "begin an empty store, and let the owner publish anew"),
-    (open_journal, "begin an empty journal with the key file of today's collection"),
-    (lambda folder: _cards.read_card(folder / "collection.public"), "its owner founds the collection anew"),
+    (open_store, 2, "begin an empty store, and let the owner publish anew"),
+    (open_journal, 3, "begin an empty journal with the key file of today's collection"),
+    (lambda folder: _cards.read_card(folder / "collection.public"), 2, "its owner founds the collection anew"),
     (
         lambda folder: keys.read_secret(folder / "authority.secret", passphrase="any other one", expect=Delegation),
+        2,
         "make it anew by the `init` of whoever has it",
     ),
-    (lambda folder: wire.from_bytes((folder / "enrollment.jcbir").read_bytes()), "have it written anew"),
+    (lambda folder: wire.from_bytes((folder / "enrollment.jcbir").read_bytes()), 3, "have it written anew"),
 ]
 
 
-@pytest.mark.parametrize(("read", "remedy"), READERS)
-def test_what_cannot_be_taken_over_says_what_to_do_and_stays_as_it_is(earlier, read, remedy):
-    with pytest.raises(FormatError, match=f"must be of version 2, got 1, which an earlier jcbir wrote: {remedy}"):
+@pytest.mark.parametrize(("read", "version", "remedy"), READERS)
+def test_what_cannot_be_taken_over_says_what_to_do_and_stays_as_it_is(earlier, read, version, remedy):
+    with pytest.raises(
+        FormatError, match=f"must be of version {version}, got 1, which an earlier jcbir wrote: {remedy}"
+    ):
         read(earlier)
     for name, deflated in FILES.items():
         assert (earlier / name).read_bytes() == zlib.decompress(base64.b64decode(deflated))

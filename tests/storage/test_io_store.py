@@ -264,7 +264,7 @@ def test_a_segment_missing_anywhere_is_found(filled):
 def test_places_outside_of_the_file_are_refused(filled, table, offset):
     with disk.open_store(filled, write=True) as store:
         store.database.execute(f"UPDATE {table} SET offset = ? WHERE segment = 1 AND position = 0", [offset])
-        with pytest.raises(FormatError, match=r"does not fit its file|lies outside the file"):
+        with pytest.raises(FormatError, match=r"does not fit its file|lies outside its file"):
             load_server(store)
         with pytest.raises(IntegrityError, match="contradicts itself"):
             verify_store(store)
