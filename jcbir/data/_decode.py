@@ -32,7 +32,7 @@ picture.
 """
 
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""A marker that begins a segment, without its fill bytes: to look for those too takes quadratic time in a run of them."""
+"""A marker that begins a segment, without its fill bytes: to look for a run of those takes quadratic time."""
 
 _IDENTIFIED_FIRST = 16 << 20
 _HEIC = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}
