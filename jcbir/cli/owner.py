@@ -43,7 +43,7 @@ from jcbir.cli.publish import (
     unpublished_features,
     withdraw as withdraw_entries,
 )
-from jcbir.cli.rekey import EPOCH, discard_epoch, prepared_card, refitted, rekey_collection
+from jcbir.cli.rekey import EPOCH, discard_epoch, interrupted_sending, prepared_card, refitted, rekey_collection
 from jcbir.cli.training import train_network
 from jcbir.cli.workspace import (
     CARD,
@@ -615,15 +615,16 @@ def _other_network(
 
 def _check_going_on(workspace: Workspace, command: options.OwnerRekey) -> None:
     """Refuse what an interrupted rekey, which is gone on with, settled in another way."""
-    prepared = prepared_card(workspace.path)
-    if prepared is None or prepared.epoch <= workspace.owner.card.epoch:
+    prepared, sending = prepared_card(workspace.path), interrupted_sending(workspace.path)
+    if prepared is None or not (sending or prepared.epoch > workspace.owner.card.epoch):
         return
     if command.modulus_bits is not None and prepared.public.key.bits != command.modulus_bits:
         raise ValueError(
             f"modulus_bits: an interrupted rekey has a key of {prepared.public.key.bits} bits; go on without the option"
         )
     network = file_digest(workspace.path / EPOCH / NETWORK)
-    keeps = command.refit and network == workspace.settings.network
+    # Of one that is only being sent nobody can say any more whether its head was fitted.
+    keeps = command.refit and not sending and network == workspace.settings.network
     if keeps or (command.network is not None and network != file_digest(command.network)):
         raise ValueError("refit, network: an interrupted rekey has another hash head; go on without the option")
 

@@ -60,6 +60,9 @@ STILL_FITS = 0.95
 """A head fits new photographs while what it finds for them is so near, measured by what it finds for earlier ones:
 photographs of kinds that it was fitted to stay above, those of others fall below (`experiments.later_kinds`)."""
 
+APART = 1e-3
+"""How much nearer than the average one the nearest photographs are, at least, where a head can find them or not."""
+
 WITHDRAWAL = 1 << 14
 """Images named in one withdrawal."""
 
@@ -246,8 +249,12 @@ def read_captions(path: Path) -> dict[str, str]:
 
 def check_caption(caption: str) -> None:
     """Refuse what is too long to be sealed beside a photograph."""
-    if len(caption.encode()) > MOST_CAPTION:
-        raise ValueError(f"caption: must be at most {MOST_CAPTION} bytes, got {len(caption.encode())}")
+    try:
+        size = len(caption.encode())
+    except UnicodeEncodeError:
+        raise ValueError("caption: must be Unicode text, got a lone surrogate") from None
+    if size > MOST_CAPTION:
+        raise ValueError(f"caption: must be at most {MOST_CAPTION} bytes, got {size}")
 
 
 def unpublished_features(workspace: Workspace, parts: Parts) -> Rows:
@@ -353,7 +360,8 @@ class Fit(NamedTuple):
 
 
 def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None:
-    """Compare photographs published now, by SHA-256 of the file, with those before; None where either are few."""
+    """Compare photographs published now, by SHA-256 of the file, with those before; None where either are few, or
+    all look alike."""
     if len(new) < FEWEST:
         return None
     published = {entry["sha256"] for entry in published_names(workspace).values()}
@@ -365,6 +373,8 @@ def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None
         return None
     features = np.stack(list(rows.values())).astype(np.float32)
     by_code, by_features = nearness(features, np.stack(list(hash_rows(parts.head, rows).values()))).T
+    if min(by_features[part].mean() for part in (is_new, ~is_new)) < APART:
+        return None
     new_share, share = (by_code[part].sum() / by_features[part].sum() for part in (is_new, ~is_new))
     return Fit(float(new_share), float(share))
 

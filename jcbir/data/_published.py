@@ -177,11 +177,13 @@ def _strip_jpeg(encoded: bytes, orientation: int) -> bytes:
 def _jpeg_profile(bodies: list[bytes]) -> list[bytes]:
     """The segments of a profile anew; none where one of them is missing."""
     parts = sorted(bodies)
-    if not parts or parts[0][13:14] != bytes([len(parts) & 0xFF]):
+    if not parts or list(parts[0][13:14]) != [len(parts)]:
         return []
     plain = _plain_profile(b"".join(part[14:] for part in parts))
     most = _JPEG_BODY - 14
     pieces = [plain[place : place + most] for place in range(0, len(plain), most)]
+    if len(pieces) > 255:
+        return []
     return [
         _jpeg_segment(0xE2, _JPEG_PROFILE + bytes([number, len(pieces)]) + piece)
         for number, piece in enumerate(pieces, 1)
@@ -196,8 +198,8 @@ def _jpeg_segments(encoded: bytes) -> Iterator[tuple[int, bytes, bytes]]:
     """Marker, all bytes and body of each segment; those of a scan go to the next marker."""
     place = 2
     while True:
-        found = JPEG_MARKER.match(encoded, place)
-        if not found:
+        found = JPEG_MARKER.search(encoded, place)
+        if not found or encoded[place : found.start()].strip(b"\xff"):
             raise FormatError(f"encoded: must be JPEG to its end, got no marker at byte {place}")
         marker, body = encoded[found.end() - 1], found.end() + 2
         if marker == 0xD9:
@@ -302,10 +304,14 @@ def _plain_profile(profile: bytes) -> bytes:
     # LittleCMS reads no more tags either, and passes over those that lie beyond the end.
     if profile[36:40] != b"acsp" or not 0 < count <= 100 or len(profile) < 132 + 12 * count:
         return b""
-    tags = {}
+    spans: dict[bytes, tuple[int, int]] = {}
     for name, place, length in struct.iter_unpack(">4sII", profile[132 : 132 + 12 * count]):
         if name in _PROFILE_KEPT and place + length <= len(profile):
-            tags.setdefault(name, profile[place : place + length])
+            spans.setdefault(name, (place, length))
+    # Tags may share their data, and do not overlap otherwise: or a short profile would become a long one.
+    if sum(length for _, length in {*spans.values()}) > len(profile):
+        return b""
+    tags = {name: profile[place : place + length] for name, (place, length) in spans.items()}
     # Every profile must have these two.
     spoken = "color profile".encode("utf-16-be")
     text = b"mluc" + struct.pack(">5I", 0, 1, 12, 0x656E5553, len(spoken)) + struct.pack(">I", 28) + spoken

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 Rate = float | Callable[[Any], Any]
@@ -54,8 +55,8 @@ def learning_rates(
         The optimizer.
 
     Raises:
-        ValueError: a group without a rate, a rate without a group or below 0; from its `init`, a group without
-            parameters, or parameters of no group or of two, by name.
+        ValueError: a group without a rate or that is none, a rate without a group, below 0 or no number; from its
+            `init`, a group without parameters, or parameters of no group or of two, by name.
 
     Example:
         >>> import jax.numpy as jnp
@@ -68,9 +69,13 @@ def learning_rates(
     """
     chosen: Mapping[str, Chosen | None] = {"head": HEAD, "backbone": None} if groups is None else groups
     if set(rates) != set(chosen):
-        raise ValueError(f"rates: must be of the groups {', '.join(sorted(chosen))}, got {', '.join(sorted(rates))}")
+        known, given = (", ".join(sorted(map(str, names))) for names in (chosen, rates))
+        raise ValueError(f"rates: must be of the groups {known}, got {given}")
+    for name, choice in chosen.items():
+        if not (choice is None or isinstance(choice, str) or callable(choice)):
+            raise ValueError(f"groups[{name!r}]: must be the start of a name, a function or None, got {choice!r}")
     for name, rate in rates.items():
-        if not callable(rate) and (isinstance(rate, bool) or not 0 <= rate < float("inf")):
+        if not callable(rate) and not _is_rate(rate):
             raise ValueError(f"rates[{name!r}]: must be a schedule or a number of at least 0, got {rate!r}")
     others = [name for name, choice in chosen.items() if choice is None]
     if len(others) > 1:
@@ -98,6 +103,12 @@ def learning_rates(
         name: optimizer(rate) if callable(rate) or rate > 0 else optax.set_to_zero() for name, rate in rates.items()
     }
     return optax.partition(moved, labels)
+
+
+def _is_rate(rate: Any) -> bool:
+    """Whether it is one number of Python, NumPy or JAX, and at least 0."""
+    number = np.asarray(rate)
+    return number.ndim == 0 and number.dtype.kind in "iuf" and bool(0 <= number < np.inf)
 
 
 def _is_of(choice: Chosen, names: tuple[str, ...]) -> bool:

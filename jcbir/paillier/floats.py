@@ -278,8 +278,7 @@ def decode(layout: Layout, encoded: Encoded) -> Float64[np.ndarray, "n"]:
     """
     _check_encoded("encoded", encoded)
     _check_layout("encoded", encoded.layout, layout)
-    count = check_whole("count", encoded.count, low=0)
-    terms = check_whole("terms", encoded.terms, low=1, high=layout.terms)
+    count, terms = encoded.count, encoded.terms
     check_rows(encoded.rows, name="rows", width=layout.plaintext_bytes)
     check_below(encoded.rows, layout.modulus, name="rows")
     if len(encoded.rows) != layout.plaintexts(count):
@@ -305,10 +304,16 @@ def _check_encoded(name: str, value: Encoded) -> None:
     """Rows alone do not say how to read them."""
     if not isinstance(value, Encoded):
         raise ValueError(f"{name}: must be Encoded, as `encode` gives it, got {type(value).__name__}")
+    if not isinstance(value.layout, Layout):
+        raise ValueError(f"{name}.layout: must be a Layout, got {type(value.layout).__name__}")
+    check_whole("count", value.count, low=0)
+    check_whole("terms", value.terms, low=1, high=value.layout.terms)
 
 
 def _check_layout(name: str, found: Layout, wanted: Layout) -> None:
     """Two layouts agree in every field."""
+    if not isinstance(wanted, Layout):
+        raise ValueError(f"layout: must be a Layout, got {type(wanted).__name__}")
     differing = [field for field in Layout.__dataclass_fields__ if getattr(found, field) != getattr(wanted, field)]
     if differing:
         said = ", ".join(

@@ -222,6 +222,8 @@ class _Holder:
                     except (ValueError, DeclinedError) as error:
                         # A refusal: it has undone what it wrote, and concerns nobody else.
                         taken.append((done, None, error))
+                # Those as well that a commit before could not keep.
+                memory.keep_alarms(self.journal, self.state.suspended)
         except BaseException as error:
             # What nobody may be told did not happen; but an alarm did.
             self.state = dataclasses.replace(before, suspended=before.suspended | self.state.suspended)
@@ -284,10 +286,7 @@ class _Holder:
         if report.request.epoch == self.state.card.epoch:
             # Of reports that were opened at once the first alarm is the last that tells anything.
             authority.check_serving(self.state, report.request.grant)
-            state = authority.suspend(self.state, grant_id)
-            if state.suspended != self.state.suspended:
-                memory.keep_alarm(self.journal, grant_id)
-            self.state = state
+            self.state = authority.suspend(self.state, grant_id)
         self._tell(report, error)
 
     def _tell(self, report: ScoreReport, error: ForgedScoresError) -> None:

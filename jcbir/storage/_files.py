@@ -60,7 +60,8 @@ def written_beside(path: str | os.PathLike[str], *, mode: int = PUBLIC, replace:
             # Unlike rename, link refuses to replace what another process wrote meanwhile.
             os.link(beside, target)
             os.unlink(beside)
-    except OSError:
+    except BaseException:
+        # Ctrl-C too: nobody would look for it.
         beside.unlink(missing_ok=True)
         raise
     sync_folder(target.parent)

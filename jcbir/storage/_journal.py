@@ -143,14 +143,14 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
     with transaction(journal):
         _begin_anew(journal, appointment.card)
         name = f"appointment-{appointment.card.epoch:010d}"
-        journal.execute("INSERT INTO meta VALUES (?, ?)", [name, wire.to_bytes(appointment)])
+        write_meta(journal, name, wire.to_bytes(appointment))
     _empty_log(journal)
 
 
-def keep_alarm(journal: sqlite3.Connection, grant_id: bytes) -> None:
-    """Keep that a grant was suspended; when this returns, it is on the disk. The next epoch ends it."""
+def keep_alarms(journal: sqlite3.Connection, suspended: Iterable[bytes]) -> None:
+    """Keep which grants are suspended; when this returns, that is on the disk. The next epoch ends it."""
     with transaction(journal):
-        journal.execute("INSERT OR IGNORE INTO suspended VALUES (?)", [grant_id])
+        journal.executemany("INSERT OR IGNORE INTO suspended VALUES (?)", [[grant_id] for grant_id in suspended])
 
 
 def note_answer(
@@ -168,13 +168,13 @@ def note_answer(
     """
     try:
         with transaction(journal):
-            # Two windows: a clock that steps back by less than one does not bring a request to life again.
-            span = [now - 2 * WINDOW_SECONDS, now + 2 * WINDOW_SECONDS]
-            journal.execute("DELETE FROM answered WHERE issued < ? OR issued > ?", span)
+            # By the latest time seen, as requests are judged: a clock that steps back brings none to life again.
+            now = max(now, read_seen(journal))
+            journal.execute("DELETE FROM answered WHERE issued < ?", [now - 2 * WINDOW_SECONDS])
             journal.execute("INSERT INTO answered VALUES (?, ?)", [nonce, issued])
             journal.executemany("INSERT INTO openings VALUES (?)", [[name] for name in openings])
             # Not the time of issue, which may be ahead: after a restart honest requests would be too old.
-            write_meta(journal, "seen", max(now, read_seen(journal)).to_bytes(8))
+            write_meta(journal, "seen", now.to_bytes(8))
             _spend(journal, spending)
     except sqlite3.IntegrityError:
         raise ReplayedQueryError(f"query: {nonce.hex()} was answered before") from None

@@ -204,9 +204,11 @@ def note_recall(store: Store, recall: Recall, *, now: int) -> None:
     """Note a recall as answered, before its answer leaves; forget those too old to be asked again."""
     try:
         with _changing(store):
-            store.database.execute("DELETE FROM recalled WHERE abs(? - issued) > ?", [now, 2 * WINDOW_SECONDS])
+            # By the latest time seen, as recalls are judged: a clock that steps back brings none to life again.
+            now = max(now, read_seen(store.database))
+            store.database.execute("DELETE FROM recalled WHERE issued < ?", [now - 2 * WINDOW_SECONDS])
             store.database.execute("INSERT INTO recalled VALUES (?, ?)", [recall.nonce, recall.issued])
-            write_meta(store.database, "seen", max(now, read_seen(store.database)).to_bytes(8))
+            write_meta(store.database, "seen", now.to_bytes(8))
     except FormatError as error:
         if isinstance(error.__cause__, sqlite3.IntegrityError):
             raise ReplayedQueryError(f"recall: {recall.nonce.hex()} was answered before") from None

@@ -22,7 +22,7 @@ from jcbir.cli import owner as owner_commands, publish as publishing, rekey as r
 from jcbir.cli.names import read_names, write_names
 from jcbir.cli.outbox import pending
 from jcbir.protocol import owner
-from jcbir.protocol.messages import Recalled
+from jcbir.protocol.messages import Appointment, Recalled
 from jcbir.storage import _keys as keys
 from jcbir.storage._cards import read_card
 
@@ -119,6 +119,27 @@ def test_an_empty_collection_has_epochs_too(capsys, tmp_path, monkeypatch):
     services = install_services(monkeypatch, delegation_of(tmp_path / "jcbir-owner"))
     assert run(capsys, *REKEY)["in_collection"] == services.recalls == 0
     assert services.holder.card.epoch == 1
+
+
+def test_what_is_being_sent_is_not_another_rekey(capsys, tmp_path, services, monkeypatch):
+    """The options of the second command were not those of the first: it would end without a word about them."""
+    real = services.send_order
+
+    def refuse(url, message):
+        if isinstance(message, Appointment):
+            raise ConnectionError(f"{url}: nobody answers")
+        real(url, message)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["jcbir.service.client"], "send_order", refuse)
+        assert run(capsys, *REKEY, status=4)["error"] == "unreachable"
+    write_network(tmp_path / "other.safetensors", key=7)
+    refused = run(capsys, *REKEY, "--network", "other.safetensors", status=2)
+    assert "an interrupted rekey has another hash head" in refused["reason"]
+    refused = run(capsys, *REKEY, "--modulus-bits", "4096", status=2)
+    assert "an interrupted rekey has a key of" in refused["reason"]
+    made = run(capsys, *REKEY)
+    assert (made["epoch"], made["waiting"]) == (1, 0)
 
 
 def test_what_changed_during_an_interruption(capsys, services, monkeypatch):

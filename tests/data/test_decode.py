@@ -424,6 +424,13 @@ def test_a_jpeg_of_too_many_scans_is_named(between):
             read(in_scans(101, between=between))
 
 
+@pytest.mark.parametrize("after", [b"\0", b"\xd0", b""])
+def test_a_long_run_of_fill_bytes_is_read_once(after):
+    """Read again from each of them, a million would take an hour."""
+    run = b"\xff" * 1_000_000 + after
+    assert np.array_equal(decode_whole(in_scans(8, between=run)), decode_whole(in_scans(8)))
+
+
 def test_what_looks_like_a_scan_is_none():
     """Inside a segment, and behind the end of the picture, where a telephone puts a film."""
     plain = in_scans(6)

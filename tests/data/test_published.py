@@ -221,6 +221,36 @@ def test_a_long_profile_is_in_many_segments():
     assert 65_533 < len(kept) < len(noted)
 
 
+def overlapping(size):
+    """A profile in which the many tags that tables may have each begin one byte after another, and go to its end."""
+    names = [f"{way}{intent}".encode() for way in ("A2B", "B2A", "D2B", "B2D") for intent in range(4)]
+    begin = 132 + 12 * len(names)
+    table = b"".join(name + struct.pack(">II", begin + n, size - begin - n) for n, name in enumerate(names))
+    head = struct.pack(">I", size) + icc()[4:128] + struct.pack(">I", len(names))
+    return (head + table).ljust(size, b"\x07")
+
+
+@pytest.mark.parametrize("make", [jpeg, png, webp])
+def test_a_profile_does_not_grow(make):
+    size = 2_000_000 if make is jpeg else 200_000
+    original = make(icc_profile=overlapping(size))
+    published = published_file(original).data
+    assert len(published) < len(original) + 200
+    with Image.open(io.BytesIO(published)) as opened:
+        assert "icc_profile" not in opened.info
+
+
+@pytest.mark.parametrize("count", [255, 256, 511])
+def test_a_profile_in_more_segments_than_can_be_counted_is_none(count):
+    """Pillow compares the same two numbers."""
+    whole = icc()
+    cuts = [whole[len(whole) * n // count : len(whole) * (n + 1) // count] for n in range(count)]
+    parts = [segment(0xE2, b"ICC_PROFILE\0" + bytes([1 + n & 255, count & 255]) + cut) for n, cut in enumerate(cuts)]
+    plain = jpeg()
+    with Image.open(io.BytesIO(published_file(plain[:2] + b"".join(parts) + plain[2:]).data)) as opened:
+        assert ("icc_profile" in opened.info) == (count == 255)
+
+
 @pytest.mark.parametrize("make", [jpeg, png, webp])
 @pytest.mark.parametrize("noted", [SECRET, icc()[:200], icc()[:36] + SECRET + icc()[36:]])
 def test_what_is_no_profile_stays_behind(make, noted):

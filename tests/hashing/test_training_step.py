@@ -247,16 +247,28 @@ def test_each_group_moves_at_its_rate():
             None,
             r"rates\['head'\]: must be a schedule or a number of at least 0, got -1.0",
         ),
-        ({"head": float("nan"), "backbone": 1.0}, None, r"rates\['head'\]: must be .*, got nan"),
+        *(
+            ({"head": rate, "backbone": 1.0}, None, r"rates\['head'\]: must be .*, got ")
+            for rate in (float("nan"), "0.1", None, 1j, [0.1], True, np.True_)
+        ),
+        ({1: 1.0}, None, "rates: must be of the groups backbone, head, got 1"),
+        ({"a": 1.0}, {"a": 3}, r"groups\['a'\]: must be the start of a name, a function or None, got 3"),
         ({"a": 1.0, "b": 1.0}, {"a": None, "b": None}, "groups: must leave the others to one group at most, got a, b"),
         ({"a": 1.0}, {"a": "stem"}, "groups: must have each parameter once, got block/kernel in none"),
         ({"a": 1.0, "b": 1.0}, {"a": "block", "b": "blo"}, "got block/kernel in a and b"),
         ({"a": 1.0, "b": 1.0}, {"a": "nothing", "b": None}, "got none in a among block, hash_head, stem"),
     ],
 )
-def test_groups_that_do_not_fit_are_named(rates, groups, message):
+def test_groups_that_do_not_fit_are_named(unchecked, rates, groups, message):
     with pytest.raises(ValueError, match=message):
         hashing.learning_rates(rates, groups=groups).init(PARTS)
+
+
+@pytest.mark.parametrize("rows", [[0, 3], [-1, 0]])
+def test_a_bank_has_no_other_rows(rows):
+    bank = losses.empty_bank(3, bits=2, classes=2)
+    with pytest.raises(ValueError, match=f"rows: must be positions from 0 to 2, got {rows[0]} to {rows[1]}"):
+        losses.remember(bank, np.array(rows), jnp.ones((2, 2)), np.array([0, 1]))
 
 
 def test_hashing_is_one_program_for_a_network_and_the_sign_of_its_logits():

@@ -199,6 +199,22 @@ def test_what_cannot_be_added_is_refused(unchecked):
     ):
         with pytest.raises(ValueError, match=r": must be Encoded, as `encode` gives it, got ndarray"):
             call()
+    # Of fewer than one there would be room for more than the slots hold.
+    for wrong, message in (
+        *(({"terms": terms}, "terms: must be a whole number from 1 to 5, got") for terms in (0, -3, "1", True, 6)),
+        *(({"count": count}, "count: must be a whole number of at least 0, got") for count in (-1, 3.0, None)),
+        ({"layout": None}, "[ab].layout: must be a Layout, got NoneType"),
+    ):
+        for call in (
+            lambda bad: floats.add(KEY.public, bad, one),
+            lambda bad: floats.subtract(KEY.public, one, bad),
+            lambda bad: floats.multiply(KEY.public, bad, 1),
+        ):
+            with pytest.raises(ValueError, match=f"^{message}"):
+                call(one._replace(**wrong))
+    for call in (lambda: decode(None, encode(layout, np.ones(3))), lambda: decode(layout, one._replace(layout=None))):
+        with pytest.raises(ValueError, match=r"layout: must be a Layout, got NoneType"):
+            call()
 
 
 @pytest.mark.parametrize(

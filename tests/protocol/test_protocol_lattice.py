@@ -30,7 +30,7 @@ from jcbir.protocol.refusals import (
 )
 from jcbir.ranking import DEAD, SCHEMES, SECRET_KEY_KINDS
 from jcbir.sealing import Photograph
-from jcbir.storage._journal import keep_alarm, keep_appointment, keep_order, load_authority, note_answer, open_journal
+from jcbir.storage._journal import keep_alarms, keep_appointment, keep_order, load_authority, note_answer, open_journal
 
 BITS, COUNT, SPLIT = 16, 30, 20
 DRAW = secrets.token_bytes
@@ -479,8 +479,8 @@ def test_the_journal_remembers_openings_and_the_alarm(tmp_path):
             authority.admit(loaded, report, now=NOW)
         # Prepared anew from the catalogs.
         authority.answer(dataclasses.replace(loaded, opened=()), report, now=NOW)
-        keep_alarm(journal, bytes(16))
-        keep_alarm(journal, bytes(16))
+        for _ in range(2):
+            keep_alarms(journal, {bytes(16)})
         assert load_authority(journal, appointed).suspended == {bytes(16)}
         keep_appointment(journal, owner.announce(owner.rekey(state.owner, draw=DRAW))[1])
         after = load_authority(journal, appointed)

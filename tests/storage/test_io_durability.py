@@ -96,6 +96,20 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"] and path.read_bytes() == b"theirs"
 
 
+@pytest.mark.parametrize("error", [OSError("full"), ValueError("no"), KeyboardInterrupt()])
+def test_what_is_interrupted_leaves_nothing_beside_it(tmp_path, error):
+    files.write_file(tmp_path / "file", b"before")
+
+    def interrupted():
+        with files.written_beside(tmp_path / "file") as file:
+            file.write(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        interrupted()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"] and (tmp_path / "file").read_bytes() == b"before"
+
+
 def test_every_commit_waits_for_the_disk(tmp_path):
     """SQLite's `synchronous` is FULL, 2: with less, a commit that was acknowledged is lost with the power."""
     world = make_world()

@@ -65,16 +65,39 @@ def test_answers_are_remembered_over_a_restart(tmp_path):
 
 
 @pytest.mark.parametrize("side", [-1, 1])
-def test_names_are_kept_for_two_windows_on_both_sides(tmp_path, side):
-    """As long as the clock may still come to where the request is fresh, and not a second longer: as in memory."""
+def test_names_are_kept_for_two_windows_and_by_a_clock_that_steps_back(tmp_path, side):
+    """As long as the request may be fresh, by the latest time seen, and not a second longer: as in memory."""
     path = tmp_path / "journal"
     with memory.open_journal(path, make_world().own.card) as journal:
         memory.note_answer(journal, bytes(16), issued=NOW, now=NOW, spending=SPENDING)
-        for age, left in ((2 * WINDOW_SECONDS, 2), (2 * WINDOW_SECONDS + 1, 1)):
+        for age, left in ((2 * WINDOW_SECONDS, True), (2 * WINDOW_SECONDS + 1, side < 0)):
             now = NOW + side * age
             memory.note_answer(journal, secrets.token_bytes(16), issued=now, now=now, spending=SPENDING)
             kept = {nonce for (nonce,) in journal.execute("SELECT nonce FROM answered")}
-            assert (bytes(16) in kept) == (left == 2)
+            assert (bytes(16) in kept) == left
+
+
+def test_a_clock_that_was_set_back_lets_no_replay_in_after_a_restart(tmp_path):
+    world, path = make_world(), tmp_path / "journal"
+    report = search(world, world.codes[:1], scheme="packed").report
+    request, early = report.request, NOW - 2 * WINDOW_SECONDS - 1
+    with memory.open_journal(path, world.own.card) as journal:
+        for order in catalogs(world):
+            memory.keep_order(journal, order)
+        memory.note_answer(journal, request.nonce, issued=request.issued, now=NOW, spending=SPENDING)
+        memory.note_answer(journal, bytes(16), issued=early, now=early, spending=SPENDING)
+    with pytest.raises(ReplayedQueryError):
+        authority.admit(restart(path, world), report, now=early)
+
+
+def test_an_appointment_that_was_kept_is_kept_again(tmp_path):
+    """What came behind its commit may have failed: the owner sends it again, to a state that is still the old one."""
+    world = make_world()
+    new = owner.rekey(world.own, draw=secrets.token_bytes)
+    with memory.open_journal(tmp_path / "journal", world.own.card) as journal:
+        for _ in range(2):
+            memory.keep_appointment(journal, announce(new)[1])
+    assert resume(tmp_path / "journal", new, world.holder.identity).card == new.card
 
 
 def test_an_answer_that_is_refused_leaves_nothing(tmp_path):

@@ -61,7 +61,8 @@ def remember(bank: MemoryBank, rows: Integer[Array, " b"], logits: Float[Array, 
         The bank that the loss of this batch compares with.
 
     Raises:
-        ValueError: labels that are neither class numbers nor boolean rows, or of another number of classes.
+        ValueError: labels that are neither class numbers nor boolean rows, or of another number of classes; outside
+            a compiled program, rows that the bank does not have.
 
     Example:
         >>> import numpy as np
@@ -70,6 +71,9 @@ def remember(bank: MemoryBank, rows: Integer[Array, " b"], logits: Float[Array, 
         [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
     """
     check_array("rows", rows, kind="integers", form="[b]", rank=1)
+    images = len(bank.outputs)
+    if not isinstance(rows, Tracer) and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < images:
+        raise ValueError(f"rows: must be positions from 0 to {images - 1}, got {int(rows.min())} to {int(rows.max())}")
     check_batch(logits, labels)
     if len(rows) != len(logits) or logits.shape[1] != bank.outputs.shape[1]:
         raise ValueError(f"logits: must be {len(rows)} rows of {bank.outputs.shape[1]} bits, got {list(logits.shape)}")

@@ -16,7 +16,7 @@ function showServices(services) {
     const halted = found?.status === "halted";
     const well = found?.reachable && found.in_step && !halted;
     place.className = `state ${found ? (well ? "good" : "bad") : ""}`;
-    place.textContent = !found ? "no address given" : well ? "in step" : halted ? "halted: scores were forged, rekey" : found.reachable ? `out of step, epoch ${found.epoch}` : "not reachable";
+    place.textContent = !found ? "no address given" : well ? "in step" : halted ? "halted: scores were forged too often, rekey" : found.reachable ? `out of step, epoch ${found.epoch}` : "not reachable";
     place.title = found?.reason ?? "";
   }
 }
@@ -73,7 +73,7 @@ function grantRow(grant) {
   return el("tr", {},
     el("th", { scope: "row" }, name, el("p", { class: "quiet" }, grant.rights.includes("open") ? "finds and opens" : "finds only")),
     el("td", { class: "numbers" }, day(new Date(grant.expires)),
-      el("p", { class: `state quiet ${inForce ? "good" : ""}` }, grant.status)),
+      el("p", { class: `state quiet ${grant.suspended ? "bad" : inForce ? "good" : ""}` }, grant.suspended ? "suspended: scores were forged" : grant.status)),
     el("td", { class: "numbers" }, today(grant, "queries"), el("br"), today(grant, "images")),
     el("td", { class: "end" }, inForce
       ? el("button", { type: "button", class: "danger", "aria-label": `Revoke ${name}`, onclick: () => revoke(grant, name) }, "Revoke")
