@@ -257,11 +257,11 @@ def catalog(authority: Authority, message: Catalog, *, shredded: bool = False) -
     names = frozenset(() if kind.prepare is None else (opener.name for opener in prepared.values()))
     if _known(authority.opened, names):
         raise ValueError(f"hints: must be of another nonce than other segments', got segment {message.segment}")
-    return dataclasses.replace(
-        state,
-        prepared={**authority.prepared, message.segment: prepared},
-        opened=_note_openings(authority.opened, names),
-    )
+    state = dataclasses.replace(state, opened=_note_openings(authority.opened, names))
+    if kind.open is not None and state.dead[message.segment].all():
+        # Withdrawn before it came.
+        return state
+    return dataclasses.replace(state, prepared={**authority.prepared, message.segment: prepared})
 
 
 def take_head(authority: Authority, message: Head) -> Authority:

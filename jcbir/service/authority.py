@@ -323,6 +323,9 @@ class _Holder:
             # A catalog that is known may have been shredded since: it is not written again.
             openings = frozenset().union(*state.opened).difference(*self.state.opened)
             shredded = self.state.prepared.keys() - state.prepared.keys()
+            if isinstance(order, Catalog) and order.hints and order.segment not in state.prepared:
+                # Withdrawn before it came.
+                shredded = {order.segment}
             memory.keep_order(self.journal, order, openings=openings, shredded=shredded)
         self.state = state
 

@@ -262,6 +262,16 @@ def test_a_segment_without_images_is_shredded(tmp_path):
     assert authority.catalog(loaded, first) is loaded
 
 
+def test_a_segment_that_was_withdrawn_before_it_came_is_shredded():
+    state, appointed = world(), authority.appoint(owner.delegate(world().owner), world().authority.identity)
+    first, second = (line.message for line in state.transcript if type(line.message) is Catalog)
+    holder = authority.withdraw(appointed, owner.withdraw(state.owner, NAMES[:SPLIT])[1])
+    for catalog in (first, second):
+        holder = authority.catalog(holder, catalog)
+    assert (set(holder.catalogs), set(holder.prepared)) == ({0, 1}, {1})
+    assert len(frozenset().union(*holder.opened)) == 2
+
+
 def test_all_segments_shredded_finds_nothing():
     state = world()
     own, withdrawal = owner.withdraw(state.owner, NAMES)

@@ -118,6 +118,17 @@ def test_withdrawn_segments_are_shredded_on_the_authoritys_disk(tmp_path):
         assert not any(traces(tmp_path, catalog.wrapped[0]) for catalog in catalogs)
 
 
+def test_a_catalog_behind_its_withdrawal_is_shredded_as_it_comes(tmp_path):
+    world = lattice_world()
+    catalogs = [line.message for line in world.transcript if isinstance(line.message, Catalog)]
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        for order in (owner.withdraw(world.own, world.names)[1], *catalogs, *catalogs):
+            assert rig.post("authority", order).status_code == 200
+        assert not any(traces(tmp_path, catalog.wrapped[0]) for catalog in catalogs)
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        assert rig.send("authority", "GET", "/health").json()["segments"] == len(catalogs)
+
+
 def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
     world, decrypt = lattice_world(), authority.decrypt_report
     succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
