@@ -78,7 +78,7 @@ def test_the_page_runs(tmp_path):
     assert PASSPHRASE not in output and "Traceback" not in output
 
     after = [work / "afterwards" / "007"]
-    names = dict(re.findall(r"^([0-9a-f]{32})  (\S+\.png)$", output, re.M))
+    names = dict(re.findall(r"^([0-9a-f]{32})  (\S+?\.png)(?:: .*)?$", output, re.M))
     # Every photograph has another pseudonym in each of the two epochs.
     assert sorted(names.values()) == sorted(2 * [f"{number:03d}.png" for number in range(60)])
     queries = [work / "results" / name for name in ("asked", "007", "007-2")]
