@@ -20,6 +20,7 @@ _STARTS = {
     ENROLLMENT_START: "the enrollment of a user",
     ADMISSION_START: "an admission, which a user joins with",
     b"JCBM\x01": "a message that an earlier jcbir wrote",
+    b"JCBM\x02": "a message that an earlier jcbir wrote",
     b"JCBM": "a message of jcbir",
     b"JCBS": "a secret file of jcbir",
     b"JCBP": "the public file of a collection",
