@@ -12,7 +12,7 @@ from jcbir.errors import FormatError
 
 Result = TypeVar("Result")
 
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
 CREATE TABLE segments (

@@ -39,7 +39,7 @@ def open_journal(folder):
 
 
 READERS = [
-    (open_store, 2, "begin an empty store, and let the owner publish anew"),
+    (open_store, 3, "begin an empty store, and let the owner publish anew"),
     (open_journal, 3, "begin an empty journal with the key file of today's collection"),
     (lambda folder: _cards.read_card(folder / "collection.public"), 2, "its owner founds the collection anew"),
     (
