@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from jcbir.errors import CapacityError
 from jcbir.lattice._bits import GROUP, packed_bytes
 from jcbir.lattice._sampling import ETA
@@ -26,7 +28,7 @@ TABLE = {
 MINIMUM_FLOODING = 50
 # log2 q at 128 bits for ternary secrets: (classical, quantum). Bossuat et al., 2024, IACR ePrint 2024/463.
 GUIDELINES = {1024: (26, 20), 2048: (53, 40), 4096: (106, 80), 8192: (214, 161)}
-# Blocks to a compiled program: as many of the first size as there are, and so on. Sixteen stay in cache.
+# Blocks to a compiled program. Sixteen stay in cache.
 CHUNKS = (16, 4, 1)
 # A noise coefficient exceeds its bound with probability below 2^-100.
 TAIL = math.sqrt(2 * math.log(2) * 101)
@@ -243,11 +245,18 @@ def bounds(parameters: Parameters, *, unsafe_small: bool = False) -> Bounds:
 
 
 def chunk_sizes(blocks: int) -> list[int]:
-    """Sizes of the chunks that hold so many blocks."""
-    sizes: list[int] = []
-    for size in CHUNKS:
-        sizes += [size] * ((blocks - sum(sizes)) // size)
-    return sizes
+    """Sizes of the chunks for so many blocks; the last one may be filled up, where more calls would take longer."""
+    large, middle, small = CHUNKS
+    full, left = divmod(blocks, large)
+    if left > 2 * middle:
+        return [large] * (full + 1)
+    return [large] * full + [middle] * ((left + middle - 2) // middle) + [small] * (left % middle == 1)
+
+
+def filled(blocks: np.ndarray, size: int) -> np.ndarray:
+    """A chunk of so many blocks: those given, and zeros behind them."""
+    missing = size - len(blocks)
+    return np.concatenate([blocks, np.zeros((missing, *blocks.shape[1:]), blocks.dtype)]) if missing else blocks
 
 
 def _check_shape(v: Parameters) -> None:

@@ -76,7 +76,7 @@ def encrypt_query(
     d[:, v.degree - np.arange(1, v.kappa)] = -signs[:, 1:]  # x^-i = -x^(n-i)
     nu = d + v.t * _sampling.binomial(derive(noise, "errors"), d.shape).astype(np.int64)
     with jax.enable_x64(True):
-        values = np.asarray(_encrypt_query(one_time(seed, v), nu, public_half.expand(public), v))
+        values = _encrypt_query(one_time(seed, v), nu, public_half.expand(public), v)
     query = Query(public.fingerprint, pack(values.reshape(1, -1))[0])
     return query, QuerySecret(seed, query.digest)
 
@@ -99,10 +99,12 @@ def one_time(seed: bytes, v: Parameters) -> np.ndarray:
     return _sampling.ternary(derive(seed, "query"), (v.degree,))
 
 
-def _encrypt_query(u, nu, public_values, v: Parameters) -> jax.Array:
-    """uint32[primes, g, n]."""
+def _encrypt_query(u, nu, public_values, v: Parameters) -> np.ndarray:
+    """uint32[primes, 1, g, n]."""
     both = np.concatenate([u[None].astype(np.int64), nu])[None]
-    return masked(transform(both, v.primes, degree=v.degree)[:, None], public_values, v.primes)[:, 0]
+    # Indexing a JAX array takes as long as a transform.
+    values = np.asarray(transform(both, v.primes, degree=v.degree))[:, None]
+    return np.asarray(masked(values, public_values, v.primes))
 
 
 @functools.partial(jax.jit, static_argnames="primes")

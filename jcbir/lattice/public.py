@@ -25,7 +25,7 @@ from jaxtyping import UInt8
 from jcbir.errors import FormatError, KeyMismatchError
 from jcbir.lattice import _sampling
 from jcbir.lattice._bits import pack, unpack
-from jcbir.lattice._parameters import KEEP, Bounds, Parameters, bounds, chunk_sizes, parameters
+from jcbir.lattice._parameters import KEEP, Bounds, Parameters, bounds, chunk_sizes, filled, parameters
 from jcbir.lattice._ring import column, inner, rem, switch, transform
 from jcbir.lattice._sampling import SEED_BYTES
 
@@ -87,7 +87,7 @@ class Prepared(NamedTuple):
         fingerprint: of the public key.
         segment: name of the segment.
         blocks: how many.
-        chunks: uint32[16, 4 or 1, primes, K, width] values.
+        chunks: uint32[16, 4 or 1, primes, K, width] values, zeros behind the last block.
     """
 
     fingerprint: str
@@ -156,7 +156,7 @@ def cost(parameters: Parameters, *, count: int) -> Cost:
     if count < 1:
         raise ValueError(f"count: must be at least 1, got {count}")
     v, blocks = parameters, -(-count // parameters.images)
-    held = blocks * len(v.primes) * v.padded * v.width * 4
+    held = sum(chunk_sizes(blocks)) * len(v.primes) * v.padded * v.width * 4
     reply = blocks * v.reply_block_bytes + v.reply_shared_bytes
     return Cost(blocks, blocks * v.block_bytes, held, blocks * v.hint_bytes, v.query_bytes, reply)
 
@@ -212,7 +212,8 @@ def prepare(public: PublicKey, index: Index) -> Prepared:
     check_fingerprint(public, index.fingerprint, name="index")
     shape, chunks, start = (len(v.primes), v.padded, v.width), [], 0
     for size in chunk_sizes(len(index.rows)):
-        chunks.append(jnp.asarray(unpack(index.rows[start : start + size], shape, primes=v.primes, name="index")))
+        values = unpack(index.rows[start : start + size], shape, primes=v.primes, name="index")
+        chunks.append(jnp.asarray(filled(values, size)))
         start += size
     return Prepared(public.fingerprint, index.segment, len(index.rows), tuple(chunks))
 
@@ -284,15 +285,16 @@ def score_blocks(
         (2, 1856)
     """
     check_fingerprint(public, part.fingerprint, name="part")
-    v, values = public.parameters, _query_values(public, query)
+    v = public.parameters
+    values = jnp.asarray(_query_values(public, query).reshape(len(v.primes), v.padded, v.width))
     rows = np.empty((part.blocks, v.reply_block_bytes), np.uint8)
     start = 0
     with jax.enable_x64(True):
         for chunk in part.chunks:
             size = len(chunk)
             words = _sampling.words(draw(SEED_BYTES), size * 4 * v.width).reshape(size, 4, v.width)
-            switched = np.swapaxes(np.asarray(_score(chunk, values, words, v)), 0, 1)
-            rows[start : start + size] = pack(switched.reshape(size, -1))
+            switched = np.swapaxes(np.asarray(_score(chunk, values, words, v)), 0, 1)[: part.blocks - start]
+            rows[start : start + size] = pack(switched.reshape(len(switched), -1))
             start += size
     return rows
 
@@ -320,7 +322,7 @@ def score_shared(public: PublicKey, query: Query) -> UInt8[np.ndarray, " s"]:
     values = _query_values(public, query)
     with jax.enable_x64(True):
         shared = _score_shared(values, expand(public), public.parameters)
-        return pack(np.asarray(shared).reshape(1, -1))[0]
+        return pack(shared.reshape(1, -1))[0]
 
 
 def check_fingerprint(public: PublicKey, fingerprint: str, *, name: str) -> None:
@@ -376,7 +378,7 @@ def _query_values(public: PublicKey, query: Query) -> np.ndarray:
 
 def _score(chunk, query, words, v: Parameters) -> jax.Array:
     """uint32[2, chunk, width]."""
-    products = inner(chunk, query.reshape(len(v.primes), v.padded, v.width), v.primes)
+    products = inner(chunk, query, v.primes)
     useful = transform(products, v.primes, degree=v.degree, inverse=True)
     return switch(_flooded(useful, words, v), v.primes, v.t, keep=KEEP)
 
@@ -393,10 +395,11 @@ def _flooded(useful, words, v: Parameters):
     return rem(useful.astype(wide) + flood + column([-(v.t << v.flood) % p for p in primes], 3), primes)
 
 
-def _score_shared(query, public_values, v: Parameters) -> jax.Array:
-    """uint32[2, n], coefficients."""
+def _score_shared(query, public_values, v: Parameters) -> np.ndarray:
+    """uint32[2, 1, n], coefficients."""
     products = inner(public_values[None], query, v.primes)
-    return switch(transform(products, v.primes, degree=v.degree, inverse=True), v.primes, v.t, keep=KEEP)[:, 0]
+    useful = transform(products, v.primes, degree=v.degree, inverse=True)
+    return np.asarray(switch(useful, v.primes, v.t, keep=KEEP))
 
 
 __all__ = [

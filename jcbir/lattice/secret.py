@@ -15,7 +15,8 @@ Secrets are plain bytes and arrays in this process's memory; nothing here is con
 """
 
 import functools
-from collections.abc import Callable, Container, Sequence
+import itertools
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -26,7 +27,7 @@ from jaxtyping import Bool, Int32, UInt8
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.lattice import _sampling, public as public_half
 from jcbir.lattice._bits import pack, unpack
-from jcbir.lattice._parameters import KEEP, Parameters, bounds, chunk_sizes, parameters
+from jcbir.lattice._parameters import CHUNKS, KEEP, Parameters, bounds, chunk_sizes, filled, parameters
 from jcbir.lattice._query import (
     QuerySecret as QuerySecret,
     check_codes,
@@ -88,7 +89,8 @@ class PreparedSegment:
         name: of the segment.
         count: images of the segment.
         sentinels: bool[blocks, width], where the zeros are.
-        chunks: uint32[16, 4 or 1, 2, 2, n], for each of the reply's primes values of a block's secret and hint.
+        chunks: uint32[16, 4 or 1, 2, 2 kappa, width], for each of the reply's primes values of a block's secret, and
+            behind them those of its hint; zeros behind the last block.
     """
 
     fingerprint: str
@@ -168,13 +170,13 @@ def encrypt_index(
     public_values = public_half.expand(secret.public)
     with jax.enable_x64(True):
         for size in chunk_sizes(blocks):
-            chunk = range(start, start + size)
-            s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in chunk])
+            chunk = range(start, min(start + size, blocks))
             e = np.stack([_sampling.binomial(derive(noise, "errors", b), (v.polys, v.degree)) for b in chunk])
             symbols = _symbols(codes[start * v.images : chunk.stop * v.images], _sentinels(block_seed, chunk, v), v)
-            body, hint = _encrypt(symbols, e, s, public_values, v)
-            rows[start : chunk.stop] = pack(body.reshape(size, -1))
-            hints[start : chunk.stop] = pack(hint.reshape(size, -1))
+            given = (filled(part, size) for part in (symbols, e, _block_secrets(block_seed, chunk, v)))
+            body, hint = (part[: len(chunk)] for part in _encrypt(*given, public_values, v))
+            rows[start : chunk.stop] = pack(body.reshape(len(chunk), -1))
+            hints[start : chunk.stop] = pack(hint.reshape(len(chunk), -1))
             start = chunk.stop
     fingerprint = secret.public.fingerprint
     return Index(fingerprint, name, rows), Segment(fingerprint, name, len(codes), nonce, hints)
@@ -211,9 +213,8 @@ def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
     block_seed, chunks, start = _block_seed(secret, segment.nonce), [], 0
     with jax.enable_x64(True):
         for size in chunk_sizes(blocks):
-            here = range(start, start + size)
-            s = np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in here])
-            chunks.append(_values_with(s, hints[start : start + size], v))
+            s = _block_secrets(block_seed, range(start, min(start + size, blocks)), v)
+            chunks.append(_values_with(filled(s, size), filled(hints[start : start + size], size), v))
             start += size
     return PreparedSegment(
         segment.fingerprint, segment.name, segment.count, _sentinels(block_seed, range(blocks), v), tuple(chunks)
@@ -267,19 +268,17 @@ def open_distances(
     _check_reply(secret.public, segments, reply, query, answered)
     rows = unpack(reply.rows, (KEEP, v.width), primes=v.primes[:KEEP], name="reply")
     shared = unpack(reply.shared[None], (KEEP, v.degree), primes=v.primes[:KEEP], name="reply")[0]
-    largest, distances, first = bounds(v, unsafe_small=True).phase, [], 0
+    largest, digits = bounds(v, unsafe_small=True).phase, []
     with jax.enable_x64(True):
         pair = _open_shared(one_time(query.seed, v), shared, v)
-        for segment in segments:
-            digits = []
-            for chunk in segment.chunks:
-                farthest, found = _open(chunk, pair, rows[first : first + len(chunk)], v)
-                if int(farthest) > largest:
-                    raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
-                digits.append(np.moveaxis(np.asarray(found), 0, -1))
-                first += len(chunk)
-            distances.append(_read(np.concatenate(digits), segment, v))
-    return np.concatenate(distances)
+        for chunk, here in _batches(segments, rows):
+            farthest, found = _open(chunk, pair, filled(here, len(chunk)), v)
+            if int(farthest) > largest:
+                raise IntegrityError(f"reply: must have phases up to {largest}, got {int(farthest)}")
+            digits.append(np.moveaxis(np.asarray(found), 0, -1)[: len(here)])
+    ends = np.cumsum([len(segment.sentinels) for segment in segments])
+    parts = np.split(np.concatenate(digits), ends[:-1])
+    return np.concatenate([_read(part, segment, v) for part, segment in zip(parts, segments, strict=True)])
 
 
 def _check_reply(
@@ -306,6 +305,11 @@ def _check_reply(
 
 def _block_seed(secret: SecretKey, nonce: bytes) -> bytes:
     return derive(secret.master, f"segment {nonce.hex()}")
+
+
+def _block_secrets(block_seed: bytes, blocks: range, v: Parameters) -> np.ndarray:
+    """int8[blocks, n]."""
+    return np.stack([_sampling.ternary(derive(block_seed, "block", b), (v.degree,)) for b in blocks])
 
 
 def _sentinels(block_seed: bytes, blocks: range, v: Parameters) -> np.ndarray:
@@ -360,21 +364,42 @@ def _plain(symbols, e, s, v: Parameters):
 
 
 def _values_with(s, hints, v: Parameters) -> jax.Array:
-    """uint32[b, 2, 2, n]: for each prime values of the secret beside those of the hint."""
+    """uint32[b, 2, 2 kappa, width]: for each prime values of the secret, and behind them those of the hint."""
     values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
-    return jnp.stack([values, jnp.asarray(hints)], axis=2)
+    return jnp.concatenate([values, jnp.asarray(hints)], axis=2).reshape(-1, KEEP, 2 * v.kappa, v.width)
 
 
-def _open_shared(u, shared, v: Parameters) -> jax.Array:
-    """uint32[2, 2, n]: values of Q and u."""
+def _open_shared(u, shared, v: Parameters) -> np.ndarray:
+    """uint32[2, 2 kappa, width]: values of Q, and behind them those of u."""
     both = np.stack([shared.astype(np.int64), np.broadcast_to(u.astype(np.int64), shared.shape)], axis=1)
-    return transform(both, v.primes[:KEEP], degree=v.degree)
+    values = np.asarray(transform(both, v.primes[:KEEP], degree=v.degree))
+    return values.reshape(KEEP, 2 * v.kappa, v.width)
+
+
+def _batches(segments: Sequence[PreparedSegment], rows: np.ndarray) -> Iterator[tuple[Array, np.ndarray]]:
+    """Chunks, and the rows that they open; blocks of short segments that follow each other are put together."""
+    parts, first = [], 0
+    for segment in segments:
+        left = len(segment.sentinels)
+        for chunk in segment.chunks:
+            parts.append((chunk, min(len(chunk), left)))
+            left -= len(chunk)
+    for whole, run in itertools.groupby(parts, key=lambda part: part[1] == CHUNKS[0]):
+        batches = list(run)
+        if not whole and len(batches) > 1:
+            blocks, batches = [block for chunk, held in batches for block in np.asarray(chunk)[:held]], []
+            for size in chunk_sizes(len(blocks)):
+                taken, blocks = blocks[:size], blocks[size:]
+                batches.append((filled(np.stack(taken), size), len(taken)))
+        for chunk, held in batches:
+            yield chunk, rows[first : first + held]
+            first += held
 
 
 def _open(chunk, pair, rows, v: Parameters):
     """The largest |phase|, and int32[L, b, width] digits; the highest is not reduced, so an excess shows."""
-    primes, shape = v.primes[:KEEP], (KEEP, 2 * v.kappa, v.width)
-    shares = inner(chunk.reshape(-1, *shape), pair.reshape(shape), primes)
+    primes = v.primes[:KEEP]
+    shares = inner(chunk, pair, primes)
     return _digits(transform(shares, primes, degree=v.degree, inverse=True), rows, v)
 
 

@@ -206,9 +206,8 @@ def polynomials(ring, packed):
 def score(ring, seed, rows, query, draw):
     """Rows and the shared part, bytes each."""
     a, d, out = public_polynomials(ring, seed), polynomials(ring, query), []
-    large, middle, small = CHUNKS
-    left = len(rows) % large
-    sizes = [large] * (len(rows) // large) + [middle] * (left // middle) + [small] * (left % middle)
+    sizes, left = [CHUNKS[0]] * (len(rows) // CHUNKS[0]), len(rows) % CHUNKS[0]
+    sizes += {0: [], 1: [1], 2: [4], 3: [4], 4: [4], 5: [4, 1], 6: [4, 4], 7: [4, 4], 8: [4, 4]}.get(left, [16])
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     low = ring.flood // 2
     high = ring.flood - low

@@ -86,5 +86,5 @@ def _secret_of(collection) -> np.ndarray:
     """Block 0's, from the values that the authority holds."""
     p = PRIMES[0]
     with jax.enable_x64(True):
-        values = np.asarray(collection.opener.chunks[0])[0, 0, :1]
+        values = np.asarray(collection.opener.chunks[0])[0, 0].reshape(2, DEGREE)[:1]
         return np.asarray(centered(transform(values[None], (p,), degree=DEGREE, inverse=True), p))[0, 0]

@@ -135,7 +135,7 @@ def test_cost_counts_every_block(bits, count):
     found = public.cost(v, count=count)
     assert (found.blocks - 1) * v.images < count <= found.blocks * v.images
     assert found.index == found.blocks * v.block_bytes
-    assert found.prepared * 29 == found.index * 32
+    assert 0 <= found.prepared * 29 - found.index * 32 <= 7 * v.block_bytes * 32
     assert found.reply == found.blocks * v.reply_block_bytes + v.reply_shared_bytes
 
 
@@ -149,4 +149,4 @@ def test_three_shapes_serve_every_number_of_blocks(blocks):
     """A compiled program per shape: more of them would compile at the first query, not when a service starts."""
     sizes = _parameters.chunk_sizes(blocks)
     assert set(sizes) <= set(_parameters.CHUNKS) and sizes == sorted(sizes, reverse=True)
-    assert sum(sizes) == blocks and sizes.count(1) + sizes.count(4) < 7
+    assert blocks <= sum(sizes) < blocks + sizes[-1] and len(sizes) - sizes.count(16) <= 2

@@ -115,6 +115,28 @@ def test_segments_and_parts_of_them_join():
     assert (found == (np.concatenate([w.codes, more]) != w.codes[0]).sum(1)).all()
 
 
+@functools.cache
+def short_segments() -> list[tuple[np.ndarray, public.Prepared, secret.PreparedSegment]]:
+    """Segments of so many blocks under the key of `small_world`, the last of them hardly begun."""
+    w, made = small_world(), []
+    for blocks in (1, 1, 2, 3, 5, 9, 16, 17):
+        count = (blocks - 1) * oracle.Ring(SMALL).images + 1
+        codes = np.random.default_rng(100 + len(made)).random((count, SMALL.bits)) < 0.5
+        index, segment = secret.encrypt_index(w.key, codes, draw=source(100 + len(made)), used=())
+        made.append((codes, public.prepare(w.key.public, index), secret.prepare(w.key, segment)))
+    return made
+
+
+@settings(max_examples=20)
+@given(st.permutations(range(8)), st.integers(1, 8))
+def test_segments_of_any_length_open_in_any_order(order, count):
+    """Blocks of short ones are opened together: which ones are, and where chunks are filled up, changes nothing."""
+    w, chosen = small_world(), [short_segments()[i] for i in order[:count]]
+    reply = public.score(w.key.public, [served for _, served, _ in chosen], w.query, draw=source(5))
+    found = open_it(w, segments=[opener for _, _, opener in chosen], reply=reply)
+    assert (found == (np.concatenate([codes for codes, _, _ in chosen]) != w.codes[0]).sum(1)).all()
+
+
 def test_a_memory_mapped_index_is_served(tmp_path):
     w, draw = small_world(), source(3)
     w.index.rows.tofile(tmp_path / "rows")
