@@ -1389,7 +1389,7 @@ def loaded(report: Report) -> str:
             " + ".join(number(each["peak"]) for each in run["memory_mb"][side]) for side in ("cloud", "authority")
         ]
         starts = [f"{run['start_s'][side]:.1f} s" for side in ("cloud", "authority")]
-        costs.append([*name, *(number(run["cpu_ms"][party]) for party in PARTIES), *memory, *starts])
+        costs.append([*name, *(number(run["alone_cpu_ms"][party]) for party in PARTIES), *memory, *starts])
     about = f"""
         `python -m experiments.service_load --report experiments/results/service_load.json` runs both services as
         processes on one machine of {at["cores"]} cores, under {config["users"]} users who each send the next query when
@@ -1402,8 +1402,8 @@ def loaded(report: Report) -> str:
         one more user, who asks every half second; *alone* is a user without others. Who had no answer after
         {config["patience"]:g} s gave up."""
     spent = """
-        Processor time for a query under the same load, in milliseconds, by process; the most memory that each process
-        had, in megabytes, files that it maps included; and seconds until it served, compilation included."""
+        Processor time for a query of a user alone, in milliseconds, by process; the most memory that each process had,
+        in megabytes, files that it maps included; and seconds until it served, compilation included."""
     header = ["scheme", "images", "workers", "queries/s", "p50", "p95", "p99", "beside, p95"]
     header += ["alone, p50", "alone, p95", "unanswered"]
     charged = ["scheme", "images", "workers", *PARTIES.values(), "cloud, MB", "authority, MB"]
@@ -1440,13 +1440,13 @@ def forecast(runs: list[Report], *, cores: int) -> str:
     rows, fits, checks = [], [], []
     for scheme in dict.fromkeys(run["scheme"] for run in runs):
         here = [run for run in runs if run["scheme"] == scheme and run["cloud_workers"] == most]
-        line = {party: fit([(run["images"], run["cpu_ms"][party]) for run in here]) for party in PARTIES}
+        line = {party: fit([(run["images"], run["alone_cpu_ms"][party]) for run in here]) for party in PARTIES}
         fits.append([scheme, *(f"{a:.3g} + {b * 1e5:.3g}" for a, b in line.values())])
 
         def cost(party: str, images: int, line: dict = line) -> float:
             return line[party][0] + line[party][1] * images
 
-        for run in here:
+        for run in (run for run in here if not run["unanswered"]):
             everybody = sum(cost(party, run["images"]) for party in PARTIES)
             checks.append(run["queries_per_s"] * everybody / (1000 * cores))
         for images in (100_000, 1_000_000, 100_000_000):
@@ -1479,8 +1479,8 @@ def forecast(runs: list[Report], *, cores: int) -> str:
         **More machines, more images.** {"; ".join(speed_ups).capitalize()}. A line a + b N through the processor time
         T(N) of each party, N in 100,000 images, least squares of the relative errors, {most} workers:"""
     how = f"""
-        A machine of c cores answers at most 1000 c / sum T queries a second; the measured throughput is
-        {min(checks):.0%} to {max(checks):.0%} of that, with the users' time in the sum. A second machine takes the
+        A machine of c cores answers at most 1000 c / sum T queries a second; the measured throughput,
+        where all were answered, is {min(checks):.0%} to {max(checks):.0%} of that, with the users' time in the sum. A second machine takes the
         authority away: the greater of both sums decides. More machines score (Ray, or a cloud of more cores); the
         cloud's own process stays one interpreter, at most 1000 / T, and the authority one machine, for its journal has
         one writer. Machines of {cores} cores like this one, users elsewhere, in queries a second, and who is at its
