@@ -1361,7 +1361,8 @@ def service(reports: Reports, text: str) -> str:
     """The services under load, and over time."""
     missing = "Not run: `python -m experiments.service_load --report experiments/results/service_load.json`."
     load = loaded(reports["service_load"]) if "service_load" in reports else missing
-    return filled(text, {"load": load, "soak": soaked(reports["service_soak"])})
+    ray = clustered(reports["service_load_ray"])
+    return filled(text, {"ray": ray, "load": load, "soak": soaked(reports["service_soak"])})
 
 
 # Machines that score beside the two of cloud and authority, in the table of more machines.
@@ -1411,6 +1412,28 @@ def loaded(report: Report) -> str:
     return "\n\n".join(
         [prose(about), table(header, rows), prose(spent), table(charged, costs), forecast(runs, cores=at["cores"])]
     )
+
+
+def clustered(report: Report) -> str:
+    """A Ray cluster of one machine beside the cloud's own processes."""
+    runs, at = report["runs"], made(report)
+    names = {"pool": "processes of the cloud", "ray": "Ray"}
+    rows = [
+        [
+            names[run["scorer"]],
+            str(run["cloud_workers"]),
+            *(seconds(run[field]) for field in ("alone_p50_s", "alone_p95_s")),
+            number(run["queries_per_s"]),
+        ]
+        for run in runs
+    ]
+    about = f"""
+        On one machine of {at["cores"]} cores, which cloud, authority and users share, with {runs[0]["images"]:,} images
+        (`{runs[0]["scheme"]}`) and {runs[0]["users"]} users: of {sum(run["queries"] for run in runs):,} queries
+        {report["errors"]} failed, {report["wrong_rankings"]} were answered wrongly. Load average
+        {at["load_at_start"]:.1f} at the start."""
+    header = ["scored by", "workers", "alone, p50", "alone, p95", "queries/s of all"]
+    return "\n\n".join([prose(about), table(header, rows)])
 
 
 def seconds(value: float | None) -> str:
@@ -1479,11 +1502,11 @@ def forecast(runs: list[Report], *, cores: int) -> str:
         **More machines, more images.** {"; ".join(speed_ups).capitalize()}. A line a + b N through the processor time
         T(N) of each party, N in 100,000 images, least squares of the relative errors, {most} workers:"""
     how = f"""
-        A machine of c cores answers at most 1000 c / sum T queries a second; the measured throughput,
-        where all were answered, is {min(checks):.0%} to {max(checks):.0%} of that, with the users' time in the sum. A second machine takes the
-        authority away: the greater of both sums decides. More machines score (Ray, or a cloud of more cores); the
-        cloud's own process stays one interpreter, at most 1000 / T, and the authority one machine, for its journal has
-        one writer. Machines of {cores} cores like this one, users elsewhere, in queries a second, and who is at its
+        A machine of c cores answers at most 1000 c / sum T queries a second; the measured throughput, where all were
+        answered, is {min(checks):.0%} to {max(checks):.0%} of that, with the users' time in the sum. A second machine
+        takes the authority away: the greater of both sums decides. More machines score (Ray, or a cloud of more cores);
+        the cloud's own process stays one interpreter, at most 1000 / T, and the authority one machine, for its journal
+        has one writer. Machines of {cores} cores like this one, users elsewhere, in queries a second, and who is at its
         limit; 100,000,000 images are extrapolated, nobody ran them. The last column is the time that a query spends in
         scoring on one machine when nobody else asks."""
     header = ["scheme", "images", "one machine", "two", "limit", f"{2 + SCORERS} machines", "limit", "alone, scoring"]

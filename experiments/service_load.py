@@ -1,9 +1,9 @@
 """Both services on localhost under many concurrent users: throughput, latency, processor time, memory, and intruders.
 
 `python -m experiments.service_load --report FILE.json [--schemes lattice packed] [--counts 10000 100000 1000000]
-[--users 200] [--cloud-workers 2 1]`: a run for each scheme and number of images, and for further numbers of scoring
-processes. A run that is done is kept in the run folder and an index that was built beside it, so the same command goes
-on where it was ended.
+[--users 200] [--cloud-workers 2 1] [--ray-workers 2 1]`: a run for each scheme and number of images, and for further
+numbers of scoring processes, those on a Ray cluster too (`jcbir[ray]`). A run that is done is kept in the run folder
+and an index that was built beside it, so the same command goes on where it was ended.
 
 First one user is alone. Then each of the users is a thread that sends its queries one after another through
 `jcbir.service.client` and waits for each delivery (a closed loop: latency under load is about users / throughput), for
@@ -81,6 +81,7 @@ class Load:
         segment: images of one publication.
         cloud_workers: scoring processes; after the first number those of further runs of the first scheme with the most
             images.
+        ray_workers: of still further runs, on a Ray cluster of this machine.
         authority_workers: decrypting processes, or threads.
         minutes: no run begins later than that; the same command goes on with those that are missing.
     """
@@ -98,6 +99,7 @@ class Load:
     top: int = 10
     segment: int = 50_000
     cloud_workers: tuple[int, ...] = (2, 1)
+    ray_workers: tuple[int, ...] = ()
     authority_workers: int = 2
     minutes: float = 11.0
 
@@ -134,15 +136,20 @@ def main(config: Load) -> dict[str, Any]:
     run, runs = begin("service_load", config, packages=PACKAGES), []
     for scheme in config.schemes:
         for count in config.counts:
-            others = config.cloud_workers if (scheme, count) == (config.schemes[0], max(config.counts)) else ()
-            for workers in dict.fromkeys((config.cloud_workers[0], *others)):
-                kept = run.folder / f"{scheme}-{count}-{workers}.json"
+            scorers = {("pool", config.cloud_workers[0]): None}
+            if (scheme, count) == (config.schemes[0], max(config.counts)):
+                scorers |= {("pool", workers): None for workers in config.cloud_workers}
+                scorers |= {("ray", workers): None for workers in config.ray_workers}
+            for scorer, workers in scorers:
+                kept = run.folder / f"{scheme}-{count}-{scorer}-{workers}.json"
                 if not kept.exists() and time.monotonic() > run.begun + 60 * config.minutes:
-                    say(f"{scheme}, {count} images, {workers} workers: left to the same command, another time")
+                    say(
+                        f"{scheme}, {count} images, {scorer}, {workers} workers: left to the same command, another time"
+                    )
                     continue
                 if not kept.exists():
                     root = build(config, scheme, count)
-                    write_file(kept, json.dumps(one_run(config, root, scheme, count, workers)).encode())
+                    write_file(kept, json.dumps(one_run(config, root, scheme, count, scorer, workers)).encode())
                 runs.append(json.loads(kept.read_bytes()))
     summed = ("errors", "wrong_rankings", "unauthorised_tried", "unauthorised_refused")
     return finish(run, {name: sum(one[name] for one in runs) for name in summed} | {"runs": runs})
@@ -199,7 +206,10 @@ def codes_of(config: Load, count: int) -> np.ndarray:
     return np.random.default_rng(count).random((count, config.bits), np.float32) > 0.5
 
 
-def one_run(config: Load, built: pathlib.Path, scheme: str, count: int, workers: int) -> dict[str, Any]:
+def one_run(
+    config: Load, built: pathlib.Path, scheme: str, count: int, scorer: str, workers: int
+) -> dict[str, Any]:  # fmt: skip
+    here = f"{scheme}, {count} images, {scorer}, {workers} workers"
     own = read_secret(built / "owner", passphrase=PASSPHRASE, expect=owner.Owner)
     people = admit(own, config.users + 2)
     ask(config, people[0], scheme, np.random.default_rng(0))  # compiles
@@ -210,13 +220,13 @@ def one_run(config: Load, built: pathlib.Path, scheme: str, count: int, workers:
         # What one run notes as answered is not there in the next.
         shutil.copy(built / "journal", root / "journal")
         holder = stack.enter_context(service(root, "authority", config.authority_workers))
-        cloud = stack.enter_context(service(root, "cloud", workers, upstream=holder.url))
+        cloud = stack.enter_context(service(root, "cloud", workers, holder.url, scorer))
         meter = Meter(cloud, holder)
-        say(f"{scheme}, {count} images, {workers} workers: one user alone")
+        say(f"{here}: one user alone")
         meter.begin()
         alone = ask_for(config, people[0], scheme, cloud, queries=ALONE, until=time.perf_counter() + config.seconds)
         alone_ms = meter.milliseconds(alone)
-        say(f"{scheme}, {count} images, {workers} workers: {config.users} users")
+        say(f"{here}: {config.users} users")
         meter.begin()
         with concurrent.futures.ThreadPoolExecutor(4) as gang:
             refused = [gang.submit(attack) for attack in intruders(config, own, people, scheme, cloud)]
@@ -230,7 +240,7 @@ def one_run(config: Load, built: pathlib.Path, scheme: str, count: int, workers:
     in_time = sum(one.delivery is not None and one.ended <= begun + config.seconds for one in answers)
     faults = [one.fault for one in everything if one.fault and not gave_up(one)]
     result = {
-        "scheme": scheme, "images": count, "users": config.users, "cloud_workers": workers,
+        "scheme": scheme, "images": count, "users": config.users, "scorer": scorer, "cloud_workers": workers,
         "queries": len(everything), "errors": len(faults), "error_texts": sorted(set(faults))[:5],
         "unanswered": sum(map(gave_up, everything)), "wrong_rankings": wrong,
         "queries_per_s": round(in_time / config.seconds, 3),
@@ -260,14 +270,14 @@ class Running:
 
 
 @contextlib.contextmanager
-def service(root: pathlib.Path, side: str, workers: int, *, upstream: str = "") -> Iterator[Running]:
+def service(root: pathlib.Path, side: str, workers: int, *more: str) -> Iterator[Running]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "experiments.service_process", side, str(root), str(port), str(workers)]
     begun = time.perf_counter()
     with open(root / f"{side}.log", "wb") as log:
-        process = subprocess.Popen([*command, *filter(None, [upstream])], stdin=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen([*command, *more], stdin=subprocess.PIPE, stderr=log)
     process.stdin.write(PASSPHRASE.encode() + b"\n")
     process.stdin.close()
     try:

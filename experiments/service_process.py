@@ -1,7 +1,7 @@
 """One of the two services as a process of its own, for `experiments.service_load` and `experiments.service_soak`.
 
-`python -m experiments.service_process (cloud|authority) FOLDER PORT WORKERS [AUTHORITY_URL]`; identities, store and
-journal are in the folder, and the authority's delegation, whose passphrase comes by standard input.
+`python -m experiments.service_process (cloud|authority) FOLDER PORT WORKERS [AUTHORITY_URL SCORER]`; identities, store
+and journal are in the folder, and the authority's delegation, whose passphrase comes by standard input.
 """
 
 import pathlib
@@ -15,14 +15,14 @@ from jcbir.storage import read_identity
 UNLIMITED = Rate(0.0, 0.0)
 
 
-def main(side: str, folder: str, port: str, workers: str, *upstream: str) -> None:
+def main(side: str, folder: str, port: str, workers: str, authority_url: str = "", scorer: str = "pool") -> None:
     root = pathlib.Path(folder)
     identity = read_identity(root / f"{side}.identity", side=side, passphrase=None)
     options = {"workers": int(workers), "client_rate": UNLIMITED}
     if side == "cloud":
         from jcbir.service.cloud import CloudSettings, create_app
 
-        app = create_app(CloudSettings(root / "store", identity, upstream[0], **options))
+        app = create_app(CloudSettings(root / "store", identity, authority_url, scorer=scorer, **options))
     else:
         from jcbir.protocol.owner import Delegation
         from jcbir.service.authority import AuthoritySettings, create_app

@@ -97,7 +97,7 @@ def main(config: Course) -> dict[str, Any]:
         root = pathlib.Path(folder)
         soak = Soak(config, root, found(config, root, SCHEMES[0]))
         authority = stack.enter_context(service(root, "authority", 1))
-        cloud = stack.enter_context(service(root, "cloud", 1, upstream=authority.url))
+        cloud = stack.enter_context(service(root, "cloud", 1, authority.url))
         with client.connect(cloud.url, timeout=300.0) as to_cloud, client.connect(authority.url) as to_authority:
             while len(soak.codes) < config.images:
                 publish(soak, to_cloud, to_authority)
