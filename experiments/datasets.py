@@ -37,7 +37,7 @@ from jcbir.data import (
     subset,
 )
 from jcbir.hashing import encode
-from jcbir.models import Backbone, bundled, run, untrained
+from jcbir.models import Backbone, bundled, imagenet_resnet50, run, untrained
 from jcbir.storage import load_backbone
 
 Dataset = Literal["bundled", "imagenette", "corel5k", "cifar10", "imagenet100", "coco80", "nuswide21", "nuswide21-m"]
@@ -155,7 +155,8 @@ def open_backbone(name: str, *, size: int) -> Backbone:
     """A network told to take squares of `size` pixels as they come: a mean over the last map takes any size."""
     if name == "untrained":
         return untrained(jax.random.key(0))
-    backbone = bundled() if name == "bundled" else load_backbone(name)
+    packaged = {"bundled": bundled, "imagenet": imagenet_resnet50}
+    backbone = packaged[name]() if name in packaged else load_backbone(name)
     return backbone._replace(preprocessing=replace(backbone.preprocessing, size=size, resize=None))
 
 

@@ -51,7 +51,8 @@ class Learning:
         source: their file or folder; not needed for `bundled`.
         size: pixels a side the photographs are decoded to.
         features: folder of frozen features (`tune="head"`), filled where it is empty; None keeps them beside the runs.
-        backbone: `bundled`, `untrained`, or a name or file that `jcbir.storage.load_backbone` knows.
+        backbone: `bundled`, `imagenet` (the package's ResNet50), `untrained`, or a name or file that
+            `jcbir.storage.load_backbone` knows.
         tune: a head on frozen features, or all layers.
         frozen: with all layers, how many leading parts (stem, then stages) stay as they are.
         bits: code lengths.

@@ -1,8 +1,12 @@
 """Array types of the public signatures, which take JAX and NumPy arrays alike, and the checks behind them."""
 
+import math
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, UInt8
 
 Array = jax.Array | np.ndarray
@@ -84,3 +88,72 @@ def check_whole(name: str, value: object, *, low: int, high: int | None = None) 
             return number
     bounds = f"of at least {low}" if high is None else f"from {low} to {high}"
     raise ValueError(f"{name}: must be a whole number {bounds}, got {value!r}")
+
+
+def check_real(
+    name: str,
+    value: object,
+    *,
+    low: float = 0.0,
+    above: float | None = None,
+    high: float = math.inf,
+    below: float | None = None,
+) -> None:
+    """Refuse what is not one finite number within its bounds: no NaN, no True, no "0.1", no array of numbers.
+
+    Args:
+        name: the argument's name.
+        value: what came; inside a compiled program, where nobody can look at a number, any one is taken.
+        low: the least.
+        above: what it must exceed, in place of `low`.
+        high: the greatest.
+        below: what it must not reach, in place of `high`.
+
+    Raises:
+        ValueError: naming the argument, what it must be and what came.
+
+    Example:
+        >>> check_real("rate", 1e-3)
+        >>> check_real("rate", float("nan"))
+        Traceback (most recent call last):
+        ...
+        ValueError: rate: must be finite and at least 0, got nan
+    """
+    if isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
+        given = value if isinstance(value, jax.Array) else np.asarray(value)
+        if given.ndim == 0 and any(jnp.issubdtype(given.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+            if isinstance(value, Tracer):
+                return
+            number = float(given)
+            enough = low <= number if above is None else above < number
+            if math.isfinite(number) and enough and (number <= high if below is None else number < below):
+                return
+    start = f"at least {low:g}" if above is None else f"above {above:g}"
+    end = f"at most {high:g}" if below is None else f"below {below:g}"
+    bounds = f"finite and {start}" if below is None and high == math.inf else f"{start} and {end}"
+    raise ValueError(f"{name}: must be {bounds}, got {value!r}")
+
+
+def check_finite(name: str, tree: Any) -> None:
+    """Refuse NaN and infinity anywhere in a tree of arrays.
+
+    Args:
+        name: the argument's name.
+        tree: what came; of what a compiled program computes nobody can look at a number, so any is taken.
+
+    Raises:
+        ValueError: naming the argument and the place in it.
+
+    Example:
+        >>> check_finite("features", np.array([1.0, np.nan]))
+        Traceback (most recent call last):
+        ...
+        ValueError: features: must be finite, got 1 of 2 values that are NaN or infinite
+    """
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if isinstance(leaf, Tracer) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            continue
+        broken = int((~np.isfinite(np.asarray(leaf))).sum())
+        if broken:
+            where = f"{name}{jax.tree_util.keystr(path)}"
+            raise ValueError(f"{where}: must be finite, got {broken} of {leaf.size} values that are NaN or infinite")

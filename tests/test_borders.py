@@ -1,6 +1,7 @@
 """Wrong input never becomes a plausible result: every function of these packages with every wrong type and rank."""
 
 import inspect
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from jcbir import cipher, codes, hashing, metrics
 from jcbir.cipher import analysis
-from jcbir.hashing import centers, losses
+from jcbir.hashing import centers, heads, losses, shallow
 
 BOOLEANS = np.array([[True, False, True, True], [False, False, True, False]])
 WORDS = np.array([[7, 1], [5, 0]], np.uint32)
@@ -71,6 +72,43 @@ DRAWN = {
 }
 """Tables and codes that a key decides, and what takes no array."""
 
+ITEMS = np.random.default_rng(1).normal(size=(24, 6)).astype(np.float32)
+MEMBERS = np.arange(24) % 3
+MEMBER_ROWS = np.eye(3, dtype=bool)[MEMBERS]
+FITS = {
+    "project": ((shallow.LinearHash(ITEMS.mean(0), ITEMS[:6]), ITEMS), {}),
+    "lsh": ((SEED, ITEMS), {"bits": 2}),
+    "itq": ((SEED, ITEMS), {"bits": 2, "iterations": 1}),
+    "itq_cca": ((SEED, ITEMS, MEMBER_ROWS), {"bits": 2, "iterations": 1}),
+    "ksh": ((SEED, ITEMS, MEMBER_ROWS), {"bits": 2, "anchors": 3, "samples": 6, "iterations": 1}),
+    "sdh": ((SEED, ITEMS, MEMBER_ROWS), {"bits": 2, "anchors": 3, "iterations": 1, "sweeps": 1}),
+    "fsdh": ((SEED, ITEMS, MEMBER_ROWS), {"bits": 2, "anchors": 3, "iterations": 1}),
+    "bre": ((SEED, ITEMS), {"bits": 2, "anchors": 3, "terms": 2, "samples": 6, "sweeps": 1}),
+    "fit_whitening": ((ITEMS, MEMBERS), {"directions": 2}),
+    "fit_label_free": ((SEED, ITEMS), {"bits": 2, "steps": 1}),
+    "fit_csq_head": ((SEED, ITEMS, MEMBERS), {"bits": 4, "label_free_bits": 2, "steps": 1}),
+    "general_head": ((), {"bits": 16}),
+    "research_whitening": ((), {}),
+    "principal_axes": ((ITEMS.astype(np.float64),), {"components": 2}),
+    "itq_rotations": ((SEED, ITEMS.astype(np.float64)), {"bits": 2}),
+}
+"""Shallow hashes and heads."""
+
+RECIPES = {
+    "step_decay": ((0.1,), {"factor": 0.5, "every": 3}),
+    "two_rates": ((), {"steps_per_epoch": 3, "decay_epochs": 2}),
+    "paper_adam": ((), {"steps_per_epoch": 3}),
+    "random_resized_crop": ((SEED, PHOTO[None]), {"size": 4}),
+    "resized_crop_and_flip": ((SEED, PHOTO[None]), {"size": 4}),
+    "random_crop": ((SEED, PHOTO[None]), {"padding": 2}),
+    "crop_and_flip": ((SEED, PHOTO[None]), {"padding": 2}),
+    "fine_tune": (
+        (SEED, PHOTO[None], TABLE[:1]),
+        {"apply": lambda *_: (LOGITS[:1], {}), "variables": {"params": {}}, "epochs": 1, "batch": 1},
+    ),
+}
+"""How a network is trained: what these take besides numbers has tests of its own."""
+
 GOOD = {
     "encrypt": ((PHOTO,), NAMES),
     "decrypt": ((PHOTO,), NAMES),
@@ -120,7 +158,7 @@ GOOD = {
     "ndcg": ((DISTANCES, DISTANCES), {"top": 2, "bits": 4, "highest": 3}),
 }
 """A call of each function that is right."""
-GOOD |= LOSSES | DRAWN
+GOOD |= LOSSES | DRAWN | FITS
 
 CIPHER = ("encrypt", "decrypt", "encrypt_batch", "decrypt_batch")
 FUNCTIONS = {
@@ -132,6 +170,8 @@ FUNCTIONS = {
         (cipher, CIPHER),
         (losses, losses.__all__),
         (centers, vars(centers)),
+        (shallow, vars(shallow)),
+        (heads, vars(heads)),
     )
     for name in names
     if inspect.isfunction(getattr(module, name))
@@ -142,10 +182,11 @@ ON_HOST = {"convention", "word_count", "to_bytes", "from_bytes", "evaluate", "ta
     name for name, function in FUNCTIONS.items() if function.__module__.startswith("jcbir.cipher")
 }
 # Losses are jitted, and differentiated, by the battery of tests/hashing/test_baselines.py.
-SWEPT_FURTHER = [name for name in GOOD if name not in ON_HOST | LOSSES.keys() | DRAWN.keys()]
+NARROWLY = LOSSES.keys() | DRAWN.keys() | FITS.keys()
+SWEPT_FURTHER = [name for name in GOOD if name not in ON_HOST | NARROWLY]
 DTYPES = ("bool", "uint8", "int8", "int32", "int64", "uint32", "float16", "float32", "float64", "complex64", "O", "U1")
 NUMBERS = (True, 2.0, 2.7, -3, 10**9, "2", None, np.float64(2), np.array([2]))
-NONE_ALLOWED = {"top", "bits", "highest", "items"}
+NONE_ALLOWED = {"top", "bits", "highest", "items", "size", "label_free_bits"}
 NARROW = {"i": np.int32, "f": np.float32}
 
 
@@ -169,7 +210,7 @@ def test_every_wrong_type_and_rank(unchecked, name):
         if not isinstance(value, np.ndarray):
             continue
         wrong = [value.astype(dtype) for dtype in DTYPES if value.dtype != dtype]
-        if name in LOSSES or name in DRAWN:
+        if name in NARROWLY:
             # Each width of a type that is taken would be another program to compile.
             wrong = [made for made in wrong if made.dtype.kind != value.dtype.kind]
         wrong += [
@@ -183,7 +224,7 @@ def test_every_wrong_type_and_rank(unchecked, name):
         wrong += [value[..., None, :, :, None]] if value.ndim > 1 else []
         # Of a narrower array every row still means what it did; of another shape it cannot be what was asked.
         for made in wrong:
-            for module in (np,) if name in LOSSES or name in DRAWN else (np, jnp):
+            for module in (np,) if name in NARROWLY else (np, jnp):
                 if module is jnp:
                     if not isinstance(made, np.ndarray) or made.dtype.kind in "OU":
                         continue
@@ -198,21 +239,70 @@ def test_every_wrong_type_and_rank(unchecked, name):
     assert [reason for reason in reasons if ": must" not in reason] == []
 
 
-@pytest.mark.parametrize("name", GOOD)
+CALLS = GOOD | RECIPES
+CALLED = FUNCTIONS | {name: getattr(hashing, name) for name in RECIPES}
+NO_NUMBERS = {"key", "nonce", "keys", "nonces", "tops", "rounds", "factor", "apply", "variables"}
+
+
+@pytest.mark.parametrize("name", CALLS)
 def test_every_wrong_number(unchecked, name):
-    function, (arrays, options) = FUNCTIONS[name], GOOD[name]
-    for option in options.keys() - {"key", "nonce", "keys", "nonces", "tops", "steps", "rounds"}:
+    function, (arrays, options) = CALLED[name], CALLS[name]
+    for option in options.keys() - NO_NUMBERS:
         for value in NUMBERS:
             if value is None and option in NONE_ALLOWED:
                 continue
             if option == "radius" and value == 10**9:
                 continue  # A radius beyond the longest distance holds everything.
             if (name, option, value) == ("convention", "top", 10**9) or (
-                value == 10**9 and option in ("bits", "highest", "classes")
+                value == 10**9 and (option in ("bits", "highest", "classes", "steps") or name in FITS | RECIPES)
             ):
                 continue  # A name has no database; bounds may be wide, at a price.
             with pytest.raises(ValueError, match=f"{option}: must|{option}, "):
                 function(*arrays, **{**options, option: value})
+
+
+def reals() -> list[tuple[str, str]]:
+    """Every function of `jcbir.hashing` with every argument that is a float."""
+    names = [name for name, function in CALLED.items() if function.__module__.startswith("jcbir.hashing")]
+    found = [(name, p) for name in names for p in inspect.signature(CALLED[name]).parameters.values()]
+    return [(name, p.name) for name, p in found if float in (p.annotation, *typing.get_args(p.annotation))]
+
+
+@pytest.mark.parametrize(("name", "option"), reals())
+def test_every_wrong_real(unchecked, name, option):
+    (arrays, options), signature = CALLS[name], inspect.signature(CALLED[name])
+    right = signature.bind(*arrays, **options).arguments
+    nothing = [] if signature.parameters[option].default is None else [None]
+    for value in (float("nan"), float("inf"), -float("inf"), -1.0, "1", True, np.array([1.0]), 1j, *nothing):
+        with pytest.raises(ValueError, match=f"^{option}: must"):
+            CALLED[name](**{**right, option: value})
+
+
+def test_every_package_of_floats_is_swept():
+    assert len(reals()) > 50 and {"fsdh", "fit_csq_head", "dch", "two_rates"} <= {name for name, _ in reals()}
+    rest = (getattr(hashing, name) for name in hashing.__all__ if name not in RECIPES)
+    for function in filter(inspect.isfunction, rest):
+        assert float not in {p.annotation for p in inspect.signature(function).parameters.values()}
+
+
+def test_a_weight_may_be_part_of_a_program(unchecked):
+    program = jax.jit(lambda weight: losses.dhn(LOGITS, KINDS, quantization_weight=weight))
+    np.testing.assert_allclose(program(0.3), losses.dhn(LOGITS, KINDS, quantization_weight=0.3), rtol=1e-6)
+    with pytest.raises(ValueError, match="quantization_weight: must be finite and at least 0, got "):
+        jax.jit(lambda weight: losses.dhn(LOGITS, KINDS, quantization_weight=weight))(np.ones(2))
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_no_fit_to_what_is_not_finite(name):
+    arrays, options = FITS[name]
+    for place, value in enumerate(arrays):
+        if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
+            continue
+        for wrong in (np.nan, np.inf):
+            broken = value.copy()
+            broken[1, 2] = wrong
+            with pytest.raises(ValueError, match="must be finite, got 1 of 144 values that are NaN or infinite"):
+                FUNCTIONS[name](*arrays[:place], broken, *arrays[place + 1 :], **options)
 
 
 @pytest.mark.parametrize("name", SWEPT_FURTHER)

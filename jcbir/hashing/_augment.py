@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Shaped
 
-from jcbir.typing import Array, check_whole
+from jcbir.typing import Array, check_real, check_whole
 
 
 def random_flip(key: jax.Array, images: Shaped[Array, "b h w c"]) -> Shaped[jax.Array, "b h w c"]:
@@ -55,10 +55,7 @@ def random_crop(key: jax.Array, images: Shaped[Array, "b h w c"], *, padding: in
     """
     images = jnp.asarray(images)
     count, height, width, channels = images.shape
-    if not 0 <= padding < min(height, width):
-        raise ValueError(
-            f"padding: must be from 0 to {min(height, width) - 1} for {height} x {width} images, got {padding}"
-        )
+    padding = check_whole("padding", padding, low=0, high=min(height, width) - 1)
     margin = (padding, padding)
     padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)), mode="reflect")
     corners = jax.random.randint(key, (count, 2), 0, 2 * padding + 1, jnp.int32)
@@ -126,8 +123,7 @@ def random_resized_crop(
     References:
         Szegedy et al., Going deeper with convolutions, CVPR 2015, section 6.
     """
-    if not 0 < least <= 1:
-        raise ValueError(f"least: must be above 0 and at most 1, got {least!r}")
+    check_real("least", least, above=0.0, high=1.0)
     images = jnp.asarray(images)
     count, height, width, channels = images.shape
     side = None if size is None else check_whole("size", size, low=1)

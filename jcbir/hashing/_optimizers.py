@@ -8,6 +8,8 @@ import jax
 import numpy as np
 import optax
 
+from jcbir.typing import check_real, check_whole
+
 Rate = float | Callable[[Any], Any]
 """A learning rate, or an optax schedule of it."""
 
@@ -22,17 +24,24 @@ def step_decay(rate: float, *, factor: float, every: int) -> Callable[[Any], Any
     """A learning rate multiplied by `factor` every `every` steps: rate * factor^floor(step / every).
 
     Args:
-        rate: learning rate at step 0.
-        factor: what each stage multiplies it by.
+        rate: learning rate at step 0, at least 0.
+        factor: what each stage multiplies it by, above 0.
         every: steps per stage.
 
     Returns:
         An optax schedule.
 
+    Raises:
+        ValueError: a number out of range.
+
     Example:
         >>> float(step_decay(1.0, factor=0.5, every=10)(25))
         0.25
     """
+    check_real("rate", rate)
+    # With these optax would leave the rate as it is.
+    check_real("factor", factor, above=0.0)
+    every = check_whole("every", every, low=1)
     return optax.exponential_decay(rate, transition_steps=every, decay_rate=factor, staircase=True)
 
 
@@ -143,7 +152,7 @@ def two_rates(
         The optimizer.
 
     Raises:
-        ValueError: from its `init`, where no parameter is the head's or none the backbone's.
+        ValueError: a number out of range; from its `init`, where no parameter is the head's or none the backbone's.
 
     Example:
         >>> import jax.numpy as jnp
@@ -154,8 +163,12 @@ def two_rates(
         Yuan et al., code of Central Similarity Quantization (Hadamard-Matrix-for-hashing), 2020.
     """
 
+    per_epoch = _check_recipe(steps_per_epoch=steps_per_epoch, rate=rate, decay=decay, weight_decay=weight_decay)
+    check_real("backbone_scale", backbone_scale)
+    every = check_whole("decay_epochs", decay_epochs, low=1) * per_epoch
+
     def schedule(scale: float) -> Rate:
-        return step_decay(rate * scale, factor=decay, every=decay_epochs * steps_per_epoch) if scale else 0.0
+        return step_decay(rate * scale, factor=decay, every=every) if scale else 0.0
 
     return learning_rates(
         {"head": schedule(1.0), "backbone": schedule(backbone_scale)},
@@ -180,6 +193,9 @@ def paper_adam(
     Returns:
         The optimizer.
 
+    Raises:
+        ValueError: a number out of range.
+
     Example:
         >>> import jax.numpy as jnp
         >>> _ = paper_adam(steps_per_epoch=100).init({"w": jnp.ones(2)})
@@ -187,5 +203,14 @@ def paper_adam(
     References:
         Wang et al., Secure Content Based Image Retrieval Scheme, CMC 75(3), 2023, section 5.
     """
-    schedule = step_decay(rate, factor=decay, every=steps_per_epoch)
+    per_epoch = _check_recipe(steps_per_epoch=steps_per_epoch, rate=rate, decay=decay, weight_decay=weight_decay)
+    schedule = step_decay(rate, factor=decay, every=per_epoch)
     return optax.chain(optax.add_decayed_weights(weight_decay), optax.adam(schedule))
+
+
+def _check_recipe(*, steps_per_epoch: int, rate: float, decay: float, weight_decay: float) -> int:
+    """Refuse numbers that are no recipe; the steps of an epoch."""
+    check_real("rate", rate)
+    check_real("decay", decay, above=0.0)
+    check_real("weight_decay", weight_decay)
+    return check_whole("steps_per_epoch", steps_per_epoch, low=1)

@@ -27,7 +27,7 @@ from jaxtyping import Int32, Shaped
 from jcbir.hashing._augment import crop_and_flip
 from jcbir.hashing.losses import csq
 from jcbir.models import replicate, split_batch
-from jcbir.typing import Array, check_whole
+from jcbir.typing import Array, check_finite, check_real, check_whole
 
 
 class TrainState(NamedTuple):
@@ -137,8 +137,8 @@ def init_state(
         (0, {})
     """
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    _check_finite(params, name="params")
-    _check_finite(batch_stats, name="batch_stats")
+    check_finite("params", params)
+    check_finite("batch_stats", batch_stats)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, key, memory)
@@ -304,8 +304,7 @@ def fit(
     total = len(images)
     if total == 0:
         raise ValueError("images: must hold at least one image, got none")
-    if batch < 1:
-        raise ValueError(f"batch: must be at least 1, got {batch}")
+    batch, epochs = check_whole("batch", batch, low=1), check_whole("epochs", epochs, low=0)
     for path, leaf in jax.tree.leaves_with_path(targets):
         if len(leaf) != total:
             raise ValueError(
@@ -372,7 +371,7 @@ def fit_batches(
         >>> int(state.step), len(history)
         (6, 3)
     """
-    per_epoch = check_whole("per_epoch", per_epoch, low=1)
+    per_epoch, epochs = check_whole("per_epoch", per_epoch, low=1), check_whole("epochs", epochs, low=0)
 
     def rows(epoch: int, first: int) -> Iterator[Batch]:
         made = batches(epoch) if callable(batches) else batches
@@ -473,7 +472,7 @@ def _epochs(
         history.append({"epoch": epoch, **means, **found})
         if hooks.checkpoint is not None:
             hooks.checkpoint(state, history[-1])
-    _check_finite(state.params, name="params")
+    check_finite("params", state.params)
     return state, history
 
 
@@ -519,7 +518,7 @@ def fine_tune(
         The fine-tuned variables `{"params", "batch_stats"}`.
 
     Raises:
-        ValueError: weights that are not finite, no images, or a loss that stops being finite.
+        ValueError: weights that are not finite, no images, a number out of range, or a loss that stops being finite.
 
     Example:
         >>> import numpy as np
@@ -534,6 +533,8 @@ def fine_tune(
     References:
         Yuan et al., Central Similarity Quantization, CVPR 2020. Wang et al., CMC 75(3), 2023, eq. 5.
     """
+    batch, epochs = check_whole("batch", batch, low=1), check_whole("epochs", epochs, low=0)
+    check_real("rate", rate)
     steps = epochs * max(1, len(images) // batch)
     rising = max(1, steps // 10)
     schedule = optax.warmup_cosine_decay_schedule(rate / 10, rate, rising, max(steps, rising + 1), rate / 100)
@@ -552,17 +553,6 @@ def _epoch_order(key: jax.Array, epoch: int, *, count: int) -> Int32[np.ndarray,
     # Steps fold their number into the same key; the second fold keeps the two families of keys apart.
     epoch_key = jax.random.fold_in(jax.random.fold_in(key, 0x7FFFFFFF), epoch)
     return np.asarray(jax.random.permutation(epoch_key, count)).astype(np.int32)
-
-
-def _check_finite(tree: Any, *, name: str) -> None:
-    """Refuse NaN and infinity anywhere in a pytree of arrays."""
-    for path, leaf in jax.tree.leaves_with_path(tree):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            continue
-        broken = int((~np.isfinite(np.asarray(leaf, np.float32))).sum())
-        if broken:
-            where = f"{name}{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{where}: must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
 
 
 def _rows(images: Any, targets: Any, picked: np.ndarray) -> Batch:

@@ -24,7 +24,7 @@ from jax.core import Tracer
 from jaxtyping import Bool, Float, Integer, Key, UInt64
 
 from jcbir.hashing.shallow import KernelHash, LinearHash, itq
-from jcbir.typing import Array, check_array, check_whole
+from jcbir.typing import Array, check_array, check_finite, check_whole
 
 # Rejection of duplicate rows converges geometrically unless nearly every balanced row is asked for.
 _REDRAWS = 200
@@ -191,8 +191,8 @@ def semantic(
         centers: one center per class.
         ties: the bits that decide ties, one vector for the whole collection, to be saved with the centers (the
             article samples fresh bits, with which no two runs agree). Default: alternating 1, 0, 1, 0.
-        weights: votes of the classes, e.g. the root of how many training rows have them; 0 leaves a class out. All 1 by
-            default.
+        weights: votes of the classes, at least 0, e.g. the root of how many training rows have them; 0 leaves a class
+            out. All 1 by default.
 
     Returns:
         Boolean semantic centers, one per label row.
@@ -200,7 +200,7 @@ def semantic(
     Raises:
         ValueError: labels, centers or ties that are not booleans (`codes.from_signs` reads -1 and +1, `one_hot` class
             numbers); labels and centers disagree about the number of classes, ties and centers about the bits, or
-            weights and centers about the classes.
+            weights and centers about the classes; weights that are no finite floats of at least 0.
 
     Example:
         >>> import numpy as np
@@ -225,8 +225,12 @@ def semantic(
         raise ValueError(f"ties: must have shape ({bits},), one bit per column of centers, got {settled.shape}")
     signs = jnp.where(jnp.asarray(centers), 1.0, -1.0).astype(jnp.float32)
     if weights is not None:
-        if np.shape(weights) != (classes,):
-            raise ValueError(f"weights: must have shape ({classes},), one a center, got {np.shape(weights)}")
+        check_array("weights", weights, kind="floats", form="[c]", rank=1)
+        if weights.shape != (classes,):
+            raise ValueError(f"weights: must have shape ({classes},), one a center, got {weights.shape}")
+        check_finite("weights", weights)
+        if not isinstance(weights, Tracer) and (weights < 0).any():
+            raise ValueError(f"weights: must be at least 0, got {float(weights.min())}")
         signs = signs * jnp.asarray(weights, jnp.float32)[:, None]
     votes = jnp.asarray(labels).astype(jnp.float32) @ signs
     return jnp.where(votes == 0, jnp.broadcast_to(settled, votes.shape), votes > 0)
@@ -513,7 +517,7 @@ def label_codes(
     """A hash of label rows whose Hamming distances follow how many labels two rows share.
 
     bit_k = [(y - mean y) . p_k >= 0], p_k the rotated principal components of the training label rows. Targets of a
-    training set are `classic.project(hash, labels as floats) >= 0`; equal rows get equal codes. Save the hash: its
+    training set are `shallow.project(hash, labels as floats) >= 0`; equal rows get equal codes. Save the hash: its
     rounds amplify rounding, so that another processor or number of threads ends in another rotation, as good as this.
 
     Args:
@@ -523,10 +527,10 @@ def label_codes(
         iterations: rounds of the rotation.
 
     Returns:
-        A hash for `classic.project`, which takes float label rows of any set of the same classes.
+        A hash for `shallow.project`, which takes float label rows of any set of the same classes.
 
     Raises:
-        ValueError: no rows of booleans, or more bits than classes.
+        ValueError: no rows of booleans, more bits than classes, or fewer than 0 iterations.
 
     Example:
         >>> import jax, numpy as np

@@ -23,7 +23,7 @@ from jcbir.hashing import shallow
 from jcbir.hashing.centers import one_hot, semantic, separated_centers
 from jcbir.hashing.losses import csq
 from jcbir.models import Head
-from jcbir.typing import Array, check_whole
+from jcbir.typing import Array, check_array, check_finite, check_real, check_whole
 
 BATCH = 2048
 """Photographs of one step of `fit_csq_head`: fewer are taken all at once."""
@@ -139,7 +139,7 @@ def fit_label_free(
         Hinton and Roweis, Stochastic neighbor embedding, NIPS 2002, eq. 4.
     """
     unit, bits, steps = _unit(features), check_whole("bits", bits, low=1), check_whole("steps", steps, low=0)
-    _check_pace("rate", rate)
+    check_real("rate", rate)
     if len(unit) < FEWEST:
         raise ValueError(f"features: must be of at least {FEWEST} photographs (or take general_head), got {len(unit)}")
     if whitening is not None and len(whitening.axes) != unit.shape[1]:
@@ -220,10 +220,9 @@ def fit_csq_head(
     rows = _label_rows(labels, count=len(unit))
     half = bits // 2 if label_free_bits is None else label_free_bits
     label_free = check_whole("label_free_bits", half, low=0, high=bits - 1)
-    if not 0 <= smoothing < 0.5:
-        raise ValueError(f"smoothing: must be at least 0 and below 0.5, got {smoothing!r}")
-    _check_pace("rate", rate)
-    _check_pace("quantization_weight", quantization_weight)
+    check_real("smoothing", smoothing, below=0.5)
+    check_real("rate", rate)
+    check_real("quantization_weight", quantization_weight)
     center_key, order_key, free_key = jax.random.split(key, 3)
     centers = separated_centers(center_key, rows.shape[1], bits=bits - label_free, tries=1)
     mean = unit.mean(0)
@@ -305,11 +304,17 @@ def principal_axes(
     Returns:
         The mean and orthonormal columns in falling order of variance.
 
+    Raises:
+        ValueError: rows that are no finite floats, or components out of range.
+
     Example:
         >>> _, axes = principal_axes(np.diag([3.0, 2.0, 0.0]), components=1)
         >>> np.abs(axes[:, 0]).round(2).tolist()
         [0.91, 0.42, 0.0]
     """
+    check_array("rows", rows, kind="floats", form="[n, d]", rank=2)
+    check_finite("rows", rows)
+    components = check_whole("components", components, low=1, high=min(len(rows) - 1, rows.shape[1]))
     mean = rows.mean(0)
     centered = rows - mean
     if len(rows) > rows.shape[1]:
@@ -330,12 +335,19 @@ def itq_rotations(key: Key[Array, ""], points: Float[np.ndarray, "n c"], *, bits
     Returns:
         float64; each c columns in turn are orthonormal.
 
+    Raises:
+        ValueError: points that are no finite floats, or no bits.
+
     Example:
         >>> points = np.random.default_rng(0).normal(size=(30, 4))
         >>> itq_rotations(jax.random.key(0), points, bits=8).shape
         (4, 8)
     """
-    count = points.shape[1]
+    check_array("points", points, kind="floats", form="[n, c]", rank=2)
+    check_finite("points", points)
+    if 0 in points.shape:
+        raise ValueError(f"points: must be at least one point of at least one number, got {list(points.shape)}")
+    bits, count = check_whole("bits", bits, low=1), points.shape[1]
     fits = [
         _itq(jax.random.fold_in(key, turn), jnp.asarray(points, jnp.float32), bits=count)
         for turn in range(-(-bits // count))
@@ -408,11 +420,6 @@ def _whiten(rows: np.ndarray, whitening: Whitening | None) -> np.ndarray:
     return rows - ((rows @ whitening.axes) * whitening.share) @ whitening.axes.T
 
 
-def _check_pace(name: str, value: float) -> None:
-    if not 0 <= value < np.inf:
-        raise ValueError(f"{name}: must be finite and at least 0, got {value!r}")
-
-
 @partial(jax.jit, static_argnames=("smoothing", "quantization_weight", "steps", "rate"))
 def _central(
     key: Key[Array, ""],
@@ -460,8 +467,7 @@ def _unit(features: Array) -> np.ndarray:
     if rows.ndim != 2 or rows.size == 0 or not jnp.issubdtype(rows.dtype, jnp.floating):
         raise ValueError(f"features: must be floating [n d], got {rows.dtype} {rows.shape}")
     rows = rows.astype(np.float64)
-    if not np.isfinite(rows).all():
-        raise ValueError(f"features: must be finite, got {int((~np.isfinite(rows)).sum())} values that are not")
+    check_finite("features", rows)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     if not lengths.all():
         raise ValueError(f"features: must be rows other than zero, got {int((lengths == 0).sum())} zero rows")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Key
 
-from jcbir.typing import Array, check_array, check_whole
+from jcbir.typing import Array, check_array, check_finite, check_real, check_whole
 
 
 class LinearHash(NamedTuple):
@@ -72,7 +72,7 @@ def project(hash: LinearHash | KernelHash, features: Float[Array, "n d"]) -> Flo
         Logits `Float[n k]`, without a scale: only their signs mean something.
 
     Raises:
-        ValueError: the features are of another length than those of the fit.
+        ValueError: features that are not finite, or of another length than those of the fit.
 
     Example:
         >>> x = jnp.eye(4)
@@ -83,6 +83,7 @@ def project(hash: LinearHash | KernelHash, features: Float[Array, "n d"]) -> Flo
     width = (hash.mean if isinstance(hash, LinearHash) else hash.anchors).shape[-1]
     if features.shape[-1] != width:
         raise ValueError(f"features: must have the {width} columns of the fit, got {features.shape[-1]}")
+    check_finite("features", features)
     if isinstance(hash, LinearHash):
         return jnp.asarray(features - hash.mean[None]) @ hash.projection
     near = _gaussian(features, hash.anchors, variance=hash.variance)
@@ -101,7 +102,7 @@ def lsh(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int) -> Fit
         A `LinearHash`, and no objective.
 
     Raises:
-        ValueError: there are no items, or `bits` is below 1.
+        ValueError: there are no items, features that are not finite, or `bits` below 1.
 
     Example:
         >>> lsh(jax.random.key(0), jnp.eye(4), bits=8).hash.projection.shape
@@ -110,7 +111,7 @@ def lsh(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int) -> Fit
     References:
         Charikar, Similarity estimation techniques from rounding algorithms, STOC 2002, section 3.
     """
-    _check_fit(features, None, bits=bits)
+    _check_fit(features, bits=bits)
     normals = jax.random.normal(key, (features.shape[1], bits), features.dtype)
     return Fitted(LinearHash(jnp.mean(features, 0), normals), jnp.zeros(0, features.dtype))
 
@@ -131,7 +132,8 @@ def itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, iterat
         A `LinearHash`, and the objective at each of `iterations + 1` rotations, never rising.
 
     Raises:
-        ValueError: there are no items, or `bits` exceeds the features.
+        ValueError: there are no items, features that are not finite, `bits` beyond the features, or fewer than 0
+            iterations.
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (50, 6))
@@ -143,9 +145,10 @@ def itq(key: Key[Array, ""], features: Float[Array, "n d"], *, bits: int, iterat
     References:
         Gong and Lazebnik, Iterative quantization: a Procrustean approach to learning binary codes, CVPR 2011, eq. 2.
     """
-    _check_fit(features, None, bits=bits)
+    _check_fit(features, bits=bits)
     if bits > features.shape[1]:
         raise ValueError(f"bits: must be at most the {features.shape[1]} features, got {bits}")
+    check_whole("iterations", iterations, low=0)
     with jax.default_matmul_precision("highest"):
         mean = jnp.mean(features, 0)
         centered = features - mean[None]
@@ -174,13 +177,15 @@ def itq_cca(
         labels: their classes, 0/1 rows.
         bits: code length; may exceed the number of classes.
         iterations: rounds of the rotation.
-        regularization: added to the diagonals of Cxx and Cyy, as a share of their mean.
+        regularization: added to the diagonals of Cxx and Cyy, as a share of their mean; above 0, since the columns of
+            single labels depend on one another.
 
     Returns:
         A `LinearHash`, and the rotation's objective, never rising.
 
     Raises:
-        ValueError: there are no items, or labels of another number of them.
+        ValueError: there are no items, features that are not finite, labels of another number of them, or a number out
+            of range.
 
     Example:
         >>> y = jnp.arange(40)[:, None] % 2 == jnp.arange(2)[None]
@@ -192,7 +197,10 @@ def itq_cca(
     References:
         Gong, Lazebnik, Gordo and Perronnin, Iterative quantization, IEEE TPAMI 35(12), 2013, section 2.2 (eq. 3).
     """
-    _check_fit(features, labels, bits=bits)
+    _check_fit(features, bits=bits)
+    _check_labels(labels, count=len(features))
+    check_whole("iterations", iterations, low=0)
+    check_real("regularization", regularization, above=0.0)
     with jax.default_matmul_precision("highest"):
         mean = jnp.mean(features, 0)
         centered = features - mean[None]
@@ -235,16 +243,19 @@ def _squared_distances(a: Float[Array, "n d"], b: Float[Array, "m d"]) -> Float[
     return jnp.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * (a @ b.T), 0)
 
 
-def _check_fit(features: Array, labels: Array | None, *, bits: int) -> None:
+def _check_fit(features: Array, *, bits: int) -> None:
     """Refuse what no shallow method can be fitted to."""
     check_array("features", features, kind="floats", form="[n, d]", rank=2)
     if 0 in features.shape:
         raise ValueError(f"features: must be at least one item of at least one number, got {list(features.shape)}")
-    if labels is not None:
-        check_array("labels", labels, kind="booleans", form="[n, c]", rank=2)
-        if len(labels) != len(features):
-            raise ValueError(f"labels: must be {len(features)} rows of classes, got shape {list(labels.shape)}")
+    check_finite("features", features)
     check_whole("bits", bits, low=1)
+
+
+def _check_labels(labels: Array, *, count: int) -> None:
+    check_array("labels", labels, kind="booleans", form="[n, c]", rank=2)
+    if len(labels) != count:
+        raise ValueError(f"labels: must be {count} rows of classes, got shape {list(labels.shape)}")
 
 
 def _signs(values: Float[Array, "..."]) -> Float[jax.Array, "..."]:
@@ -300,7 +311,8 @@ def ksh(
         A `KernelHash`, and the objective per pair after 0 to `bits` bits.
 
     Raises:
-        ValueError: there are no items, labels of another number of them, or a count below 1.
+        ValueError: there are no items, features that are not finite, labels of another number of them, or a number out
+            of range.
 
     Example:
         >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
@@ -315,8 +327,10 @@ def ksh(
         codes, its greedy optimization, spectral relaxation and sigmoid smoothing (section 3). Anchors (300) and the
         width of the kernel are those of the authors' code.
     """
-    _check_fit(features, labels, bits=bits)
+    _check_fit(features, bits=bits)
+    _check_labels(labels, count=len(features))
     _check_counts(anchors=anchors, samples=samples)
+    check_whole("iterations", iterations, low=0)
     anchor_key, sample_key, start_key = jax.random.split(key, 3)
     with jax.default_matmul_precision("highest"):
         base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
@@ -371,15 +385,16 @@ def sdh(
         anchors: kernel anchors, at most n; fewer items lower it.
         iterations: rounds of the three steps.
         sweeps: passes over the bits in a round.
-        classifier_weight: l.
-        fit_weight: v.
-        regularization: r.
+        classifier_weight: l, above 0.
+        fit_weight: v, at least 0.
+        regularization: r, above 0.
 
     Returns:
         A `KernelHash`, and the objective after 0 to `iterations` rounds, never rising.
 
     Raises:
-        ValueError: there are no items, labels of another number of them, or a count below 1.
+        ValueError: there are no items, features that are not finite, labels of another number of them, or a number out
+            of range.
 
     Example:
         >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
@@ -394,29 +409,22 @@ def sdh(
         steps (section 2), discrete cyclic coordinate descent (section 2.2). Defaults of the authors' code: l = 1,
         v = 1e-5, r = 1e-2, 5 rounds, 10 sweeps.
     """
-    _check_fit(features, labels, bits=bits)
-    _check_counts(anchors=anchors, iterations=iterations)
-    anchor_key, code_key = jax.random.split(key)
-    with jax.default_matmul_precision("highest"):
-        base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
-        goal = labels.astype(features.dtype)
-        codes = _signs(jax.random.normal(code_key, (features.shape[0], bits), features.dtype))
-        imitate = _imitation(near, regularization)
+    _check_counts(sweeps=sweeps)
+    check_real("classifier_weight", classifier_weight, above=0.0)
 
-        def regress(b: Array) -> tuple[Array, _Imitation, Array]:
-            inner = b.T @ b + classifier_weight * jnp.eye(bits, dtype=b.dtype)
-            w, found = jnp.linalg.solve(inner, b.T @ goal), imitate(b)
-            value = ((goal - b @ w) ** 2).sum() + classifier_weight * (w**2).sum() + fit_weight * found.error
-            return w, found, value
+    def regress(goal: Array, b: Array) -> tuple[Array, Array]:
+        inner = b.T @ b + classifier_weight * jnp.eye(bits, dtype=b.dtype)
+        w = jnp.linalg.solve(inner, b.T @ goal)
+        return w, ((goal - b @ w) ** 2).sum() + classifier_weight * (w**2).sum()
 
-        def round_(b: Array, _: None) -> tuple[Array, Array]:
-            w, found, value = regress(b)
-            wanted = goal @ w.T + fit_weight * found.values
-            return jax.lax.fori_loop(0, sweeps, lambda _, old: _sweep_bits(old, w, wanted), b), value
+    def improve(goal: Array, w: Array, imitated: Array, b: Array) -> Array:
+        wanted = goal @ w.T + imitated
+        return jax.lax.fori_loop(0, sweeps, lambda _, old: _sweep_bits(old, w, wanted), b)
 
-        codes, objective = jax.lax.scan(round_, codes, None, length=iterations)
-        _, found, value = regress(codes)
-        return Fitted(base._replace(projection=found.projection, bias=found.bias), jnp.append(objective, value))
+    return _discrete(
+        key, features, labels, regress, improve, bits=bits, anchors=anchors, iterations=iterations,
+        fit_weight=fit_weight, regularization=regularization,
+    )  # fmt: skip
 
 
 def fsdh(
@@ -436,9 +444,13 @@ def fsdh(
     `min over B in {-1, 1}, W, P of |B - Y W|^2 + l |W|^2 + v (|B - F|^2 + r |P|^2)`, F = K P + bias, in turn: W and P
     by ridge regression, `B = sign(Y W + v F)`.
 
-    The bits of a class begin at random and hardly change where v is small, so of c classes all agree in 2^(1-c) of the
-    bits. It is the part of ADFSDH (aggregate deep FSDH) that is public; which features that method aggregates, and how,
-    is not, so `features` are yours to choose.
+    Taken from the public text, the abstract: SDH is the start; the classes are regressed to the codes, in place of the
+    codes to the classes; the codes have a closed form and are solved in one step, where SDH sweeps over the bits.
+    Assumed, since no equation of it was at hand: squared errors with ridges as in SDH, SDH's term |B - F|^2 with its
+    kernel of random anchors and a bias, its defaults, and codes that begin at random.
+
+    The bits of a class hardly change where v is small, so of c classes all agree in 2^(1-c) of the bits. ADFSDH
+    (aggregate deep FSDH) adds features to it; which it aggregates, and how, is not public, so `features` are yours.
 
     Args:
         key: PRNG key of anchors and first codes.
@@ -447,48 +459,81 @@ def fsdh(
         bits: code length.
         anchors: kernel anchors, at most n; fewer items lower it.
         iterations: rounds of the three steps.
-        code_weight: l.
-        fit_weight: v.
-        regularization: r.
+        code_weight: l, above 0.
+        fit_weight: v, at least 0.
+        regularization: r, above 0.
 
     Returns:
         A `KernelHash`, and the objective after 0 to `iterations` rounds, never rising.
 
     Raises:
-        ValueError: there are no items, labels of another number of them, or a count below 1.
+        ValueError: there are no items, features that are not finite, labels of another number of them, or a number out
+            of range.
 
     Example:
         >>> y = jnp.arange(60)[:, None] % 2 == jnp.arange(2)[None]
         >>> x = y.astype(float) @ jnp.eye(2, 6) * 3 + jax.random.normal(jax.random.key(0), (60, 6))
-        >>> fitted = fsdh(jax.random.key(1), x, y, bits=8, anchors=20)
+        >>> fit = jax.jit(fsdh, static_argnames=("bits", "anchors"))
+        >>> fitted = fit(jax.random.key(1), x, y, bits=8, anchors=20)
         >>> bool(fitted.objective[-1] < fitted.objective[0])
         True
 
     References:
-        Gui, Liu, Sun, Tao and Tan, Fast supervised discrete hashing, IEEE TPAMI 40(2), 2018, arXiv 1904.03556. Numbers
-        as in `sdh`. ADFSDH: Cheng et al., Multimedia Tools and Applications 80(15), 2021.
+        Gui, Liu, Sun, Tao and Tan, Fast supervised discrete hashing, IEEE TPAMI 40(2), 2018, abstract of arXiv
+        1904.03556. ADFSDH: Cheng et al., Multimedia Tools and Applications 80(15), 2021.
     """
-    _check_fit(features, labels, bits=bits)
+    check_real("code_weight", code_weight, above=0.0)
+
+    def regress(goal: Array, b: Array) -> tuple[Array, Array]:
+        inner = goal.T @ goal + code_weight * jnp.eye(goal.shape[1], dtype=goal.dtype)
+        w = jnp.linalg.solve(inner, goal.T @ b)
+        return w, ((b - goal @ w) ** 2).sum() + code_weight * (w**2).sum()
+
+    def improve(goal: Array, w: Array, imitated: Array, b: Array) -> Array:
+        return _signs(goal @ w + imitated)
+
+    return _discrete(
+        key, features, labels, regress, improve, bits=bits, anchors=anchors, iterations=iterations,
+        fit_weight=fit_weight, regularization=regularization,
+    )  # fmt: skip
+
+
+def _discrete(
+    key: Key[Array, ""],
+    features: Float[Array, "n d"],
+    labels: Bool[Array, "n c"],
+    regress: Callable[[Array, Array], tuple[Array, Array]],
+    improve: Callable[[Array, Array, Array, Array], Array],
+    *,
+    bits: int,
+    anchors: int,
+    iterations: int,
+    fit_weight: float,
+    regularization: float,
+) -> Fitted:
+    """From random codes in turn W and its error, `regress(Y, B)`, P by imitation, and `B = improve(Y, W, v F, B)`."""
+    _check_fit(features, bits=bits)
+    _check_labels(labels, count=len(features))
     _check_counts(anchors=anchors, iterations=iterations)
+    check_real("fit_weight", fit_weight)
+    check_real("regularization", regularization, above=0.0)
     anchor_key, code_key = jax.random.split(key)
     with jax.default_matmul_precision("highest"):
         base, near = _anchor_kernel(anchor_key, features, bits=bits, anchors=anchors)
         goal = labels.astype(features.dtype)
         codes = _signs(jax.random.normal(code_key, (features.shape[0], bits), features.dtype))
         imitate = _imitation(near, regularization)
-        inner = goal.T @ goal + code_weight * jnp.eye(goal.shape[1], dtype=goal.dtype)
 
-        def regress(b: Array) -> tuple[Array, _Imitation, Array]:
-            w, found = jnp.linalg.solve(inner, goal.T @ b), imitate(b)
-            value = ((b - goal @ w) ** 2).sum() + code_weight * (w**2).sum() + fit_weight * found.error
-            return goal @ w, found, value
+        def both(b: Array) -> tuple[Array, _Imitation, Array]:
+            (w, error), found = regress(goal, b), imitate(b)
+            return w, found, error + fit_weight * found.error
 
         def round_(b: Array, _: None) -> tuple[Array, Array]:
-            said, found, value = regress(b)
-            return _signs(said + fit_weight * found.values), value
+            w, found, value = both(b)
+            return improve(goal, w, fit_weight * found.values, b), value
 
         codes, objective = jax.lax.scan(round_, codes, None, length=iterations)
-        _, found, value = regress(codes)
+        _, found, value = both(codes)
         return Fitted(base._replace(projection=found.projection, bias=found.bias), jnp.append(objective, value))
 
 
@@ -630,7 +675,8 @@ def bre(
         A `KernelHash`, and the mean squared error of a pair before and after each of `sweeps * bits` bits, not rising.
 
     Raises:
-        ValueError: there are no items, labels of another number of them, or a count below 1.
+        ValueError: there are no items, features that are not finite, labels of another number of them, or a number out
+            of range.
 
     Example:
         >>> x = jax.random.normal(jax.random.key(0), (30, 6))
@@ -643,7 +689,9 @@ def bre(
         Kulis and Darrell, Learning to hash with binary reconstructive embeddings, NIPS 2009: the reconstruction error,
         its coordinate descent, and the supervised distances.
     """
-    _check_fit(features, labels, bits=bits)
+    _check_fit(features, bits=bits)
+    if labels is not None:
+        _check_labels(labels, count=len(features))
     _check_counts(anchors=anchors, terms=terms, samples=samples, sweeps=sweeps)
     anchor_key, sample_key, term_key, weight_key = jax.random.split(key, 4)
     with jax.default_matmul_precision("highest"):

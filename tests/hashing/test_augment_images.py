@@ -46,7 +46,7 @@ def test_no_padding_is_the_identity(images):
 
 @pytest.mark.parametrize("padding", [-1, 7])
 def test_padding_beyond_the_image_is_refused(images, padding):
-    with pytest.raises(ValueError, match="padding: must be from 0 to 6"):
+    with pytest.raises(ValueError, match="padding: must be a whole number from 0 to 6"):
         hashing.random_crop(jax.random.key(0), images, padding=padding)
 
 

@@ -96,6 +96,13 @@ def test_semantic_names_what_disagrees(unchecked):
         centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), ties=np.zeros(7, bool))
     with pytest.raises(ValueError, match=r"weights: must have shape \(4,\)"):
         centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), weights=np.ones(3, np.float32))
+    for wrong, reason in (
+        (np.ones(4, int), r"floats \[c\], got int64"),
+        (np.full(4, np.nan), "finite, got 4 of 4"),
+        (np.array([1.0, -0.5, 1, 1]), "at least 0, got -0.5"),
+    ):
+        with pytest.raises(ValueError, match=f"weights: must be {reason}"):
+            centers.semantic(np.zeros((2, 4), bool), np.zeros((4, 8), bool), weights=wrong)
 
 
 @given(hnp.arrays(bool, (6, 5)), hnp.arrays(bool, (5, 8)), hnp.arrays(np.int32, 5, elements=st.integers(0, 9)))

@@ -38,6 +38,12 @@ def test_the_bundled_task_keeps_its_parts_apart_and_its_pixels():
     np.testing.assert_array_equal(found["validation"], wanted.train.images[-200:])
 
 
+def test_the_networks_of_the_package_go_by_name():
+    found = datasets.open_backbone("imagenet", size=64)
+    assert (found.preprocessing.size, found.preprocessing.resize) == (64, None)
+    assert found.variables["params"]["conv1"]["kernel"].shape == (7, 7, 3, 64)
+
+
 def test_a_part_of_the_database_is_the_same_photographs():
     whole = datasets.load_task("bundled", source=None, validation=200, limit=300)
     some = datasets.load_task("bundled", source=None, validation=200, limit=300, searched=100)

@@ -157,7 +157,7 @@ def test_damaged_weights_are_refused_before_training_and_by_the_encoder(problem,
 @pytest.mark.parametrize(("count", "rows", "batch", "message"), [
     (0, 0, 4, "images: must hold at least one image"),
     (18, 17, 4, "targets: must have 18 rows"),
-    (18, 18, 0, "batch: must be at least 1"),
+    (18, 18, 0, "batch: must be a whole number of at least 1, got 0"),
 ])  # fmt: skip
 def test_fit_names_bad_input(problem, count, rows, batch, message):
     images, targets, variables = problem

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jcbir.hashing.losses._pairs import check_logits
-from jcbir.typing import Array, check_array
+from jcbir.typing import Array, check_array, check_real
 
 
 def bihalf(logits: Float[Array, "b k"], features: Float[Array, "b d"], *, pull: float = 6.0) -> Float[jax.Array, " b"]:
@@ -18,13 +18,13 @@ def bihalf(logits: Float[Array, "b k"], features: Float[Array, "b d"], *, pull: 
     Args:
         logits: outputs u of the hash head; in an odd batch the last image has no partner.
         features: what the hash head sees, of a network that stays as it is.
-        pull: gamma of `half_signs`.
+        pull: gamma of `half_signs`, at least 0.
 
     Returns:
         One loss an image, 0 to 4.
 
     Raises:
-        ValueError: features that are no floats, one row an image.
+        ValueError: features that are no floats, one row an image, or a pull out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -53,10 +53,13 @@ def half_signs(logits: Float[Array, "b k"], *, pull: float = 6.0) -> Float[jax.A
 
     Args:
         logits: outputs u of the hash head.
-        pull: gamma.
+        pull: gamma, at least 0.
 
     Returns:
         Values +1 and -1; of an odd number one more is -1.
+
+    Raises:
+        ValueError: no rows of floats, or a pull out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -67,6 +70,7 @@ def half_signs(logits: Float[Array, "b k"], *, pull: float = 6.0) -> Float[jax.A
         Li and van Gemert, Deep Unsupervised Image Hashing by Maximizing Bit Entropy, AAAI 2021, eq. 6 and 8.
     """
     check_logits(logits)
+    check_real("pull", pull)
     return _half_signs(pull, jnp.asarray(logits))
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
 from jcbir.hashing.losses._pairs import Labels, check_batch, label_rows, pair_likelihood, similar_pairs
-from jcbir.typing import Array, check_array
+from jcbir.typing import Array, check_array, check_real
 
 
 def central_similarity(logits: Float[Array, "*b k"], targets: Bool[Array, "*b k"]) -> Float[jax.Array, "*b"]:
@@ -119,7 +119,8 @@ def csq(
         One loss per row, >= 0.
 
     Raises:
-        ValueError: targets that are not booleans or of another shape, or a pair term without labels.
+        ValueError: targets that are not booleans or of another shape, a weight out of range, or a pair term without
+            labels.
 
     Example:
         >>> import jax.numpy as jnp
@@ -129,6 +130,8 @@ def csq(
     References:
         Wang et al., CMC 75(3), 2023, eq. 5. Yuan et al., code of CSQ (train.py), 2020.
     """
+    check_real("quantization_weight", quantization_weight)
+    check_real("pair_weight", pair_weight)
     loss = central_similarity(logits, targets) + quantization_weight * quantizer(logits)
     if pair_weight == 0:
         return loss
@@ -147,10 +150,13 @@ def half_pairs(
     Args:
         logits: outputs u of the hash head; in an odd batch the last image has no partner.
         labels: class numbers or multi-hot rows.
-        sharpness: alpha; default 10 / K, as in the code.
+        sharpness: alpha, above 0; default 10 / K, as in the code.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a sharpness out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -162,8 +168,9 @@ def half_pairs(
         Yuan et al., code of Central Similarity Quantization (my_pairwise_loss.py), 2020.
     """
     flaw = check_batch(logits, labels)
-    relaxed, half = jnp.tanh(logits), len(logits) // 2
     alpha = 10.0 / logits.shape[-1] if sharpness is None else sharpness
+    check_real("sharpness", alpha, above=0.0)
+    relaxed, half = jnp.tanh(logits), len(logits) // 2
     similar = similar_pairs(labels)[:half, half : 2 * half]
     pairs = pair_likelihood(alpha * relaxed[:half] @ relaxed[half : 2 * half].T, similar)
     count = max(half, 1)
@@ -203,10 +210,14 @@ def greedyhash(
         logits: outputs u of the hash head.
         class_logits: the classifier's scores of the codes.
         labels: class numbers or multi-hot rows.
-        penalty: alpha.
+        penalty: alpha, at least 0.
 
     Returns:
         One loss an image, >= 0; an image without a label keeps the penalty.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image and of as many classes as
+            `class_logits`, or a penalty out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -219,6 +230,7 @@ def greedyhash(
         eq. 3 and 8.
     """
     check_array("class_logits", class_logits, kind="floats", form="[b, c]", rank=2)
+    check_real("penalty", penalty)
     flaw = check_batch(logits, labels, classes=class_logits.shape[-1])
     shares = _label_shares(labels, classes=class_logits.shape[-1]).astype(class_logits.dtype)
     entropy = -(shares * jax.nn.log_softmax(class_logits, axis=-1)).sum(axis=-1)
@@ -270,14 +282,15 @@ def orthohash(
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
         centers: one center a class, e.g. `jcbir.hashing.centers.hash_centers`.
-        scale: s.
-        margin: m, in cosine.
+        scale: s, above 0.
+        margin: m, in cosine, at least 0.
 
     Returns:
         One loss an image, >= 0; 0 for an image without a label.
 
     Raises:
-        ValueError: centers that are not booleans, or multi-hot rows of another number of classes.
+        ValueError: centers that are not booleans, multi-hot rows of another number of classes, or a scale or margin
+            out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -290,6 +303,8 @@ def orthohash(
         2021, eq. 5.
     """
     check_array("centers", centers, kind="booleans", form="[c, k]", rank=2)
+    check_real("scale", scale, above=0.0)
+    check_real("margin", margin)
     flaw = check_batch(logits, labels, classes=len(centers))
     if logits.shape[1] != centers.shape[1]:
         raise ValueError(f"centers: must have {logits.shape[1]} columns as logits have, got {centers.shape[1]}")

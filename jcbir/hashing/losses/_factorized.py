@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Integer
 
 from jcbir.hashing.losses._central import central_similarity
 from jcbir.hashing.losses._pairs import Labels, check_batch, check_labels, check_logits, label_rows
-from jcbir.typing import Array, check_array, check_whole
+from jcbir.typing import Array, check_array, check_real, check_whole
 
 _Progress = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -123,13 +123,14 @@ def adsh(
         signs: codes v of the database as -1 and +1; 0 before the first `adsh_codes`.
         database_labels: multi-hot rows of the database.
         rows: the number of each image of the batch in the database.
-        quantization_weight: gamma.
+        quantization_weight: gamma, at least 0.
 
     Returns:
         One loss an image, >= 0.
 
     Raises:
-        ValueError: labels that are neither class numbers nor boolean rows of as many classes as the database's.
+        ValueError: labels that are neither class numbers nor boolean rows of as many classes as the database's, or a
+            weight out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -140,6 +141,7 @@ def adsh(
     References:
         Jiang and Li, Asymmetric Deep Supervised Hashing, AAAI 2018, eq. 2.
     """
+    check_real("quantization_weight", quantization_weight)
     _check_database(signs, database_labels, bits=logits.shape[-1] if getattr(logits, "ndim", 0) == 2 else None)
     flaw = check_batch(logits, labels, classes=database_labels.shape[1])
     check_array("rows", rows, kind="integers", form="[b]", rank=1)
@@ -170,13 +172,14 @@ def adsh_codes(
         labels: their class numbers or multi-hot rows.
         database_labels: multi-hot rows of the database.
         rows: the number of each sampled image in the database.
-        quantization_weight: gamma.
+        quantization_weight: gamma, at least 0.
 
     Returns:
         Codes of the database, -1 and +1.
 
     Raises:
-        ValueError: labels that are neither class numbers nor boolean rows of as many classes as the database's.
+        ValueError: labels that are neither class numbers nor boolean rows of as many classes as the database's, or a
+            weight out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -188,6 +191,7 @@ def adsh_codes(
     References:
         Jiang and Li, Asymmetric Deep Supervised Hashing, AAAI 2018, eq. 10.
     """
+    check_real("quantization_weight", quantization_weight)
     check_logits(outputs, name="outputs")
     _check_database(signs, database_labels, bits=outputs.shape[1])
     check_array("rows", rows, kind="integers", form="[m]", rank=1)

@@ -14,7 +14,7 @@ from jcbir.hashing.losses._pairs import (
     mean_over,
     pairs_of,
 )
-from jcbir.typing import Array, check_array
+from jcbir.typing import Array, check_array, check_real, check_whole
 
 
 def dfh(
@@ -36,8 +36,8 @@ def dfh(
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
         codes: b.
-        margin: m.
-        quantization_weight: eta.
+        margin: m, at least 0.
+        quantization_weight: eta, at least 0.
         bank: compare with all that was remembered of the training images, instead of with the batch.
         self_pairs: count an image as its own partner.
 
@@ -45,7 +45,7 @@ def dfh(
         One loss an image, >= 0.
 
     Raises:
-        ValueError: codes that are not booleans, or of another shape than logits.
+        ValueError: codes that are not booleans or of another shape than logits, or a margin or weight out of range.
 
     Example:
         >>> codes = jnp.array([[True, True], [True, False]])
@@ -58,6 +58,8 @@ def dfh(
         DeepHash-pytorch.
     """
     check_logits(logits)
+    check_real("margin", margin)
+    check_real("quantization_weight", quantization_weight)
     logits = jnp.asarray(logits)
     check_array("codes", codes, kind="booleans", form="[b, k]", rank=2)
     if logits.shape != codes.shape:
@@ -78,13 +80,13 @@ def dfh_codes(
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
         centers: relaxed class centers v of `dfh_centers`, 0 at the start.
-        pull: mu, the strength of the centers.
+        pull: mu, the strength of the centers, at least 0.
 
     Returns:
         One code an image.
 
     Raises:
-        ValueError: labels that are neither class numbers nor boolean rows, one column a center.
+        ValueError: labels that are neither class numbers nor boolean rows, one column a center, or a pull out of range.
 
     Example:
         >>> dfh_codes(jnp.array([[0.05, -0.5]]), jnp.array([0]), jnp.array([[-0.3, 0.9]])).tolist()
@@ -93,6 +95,7 @@ def dfh_codes(
     References:
         Li, Pei, Zha and van Gemert, Push for Quantization: Deep Fisher Hashing, BMVC 2019.
     """
+    check_real("pull", pull)
     check_logits(centers, name="centers")
     check_batch(logits, labels, classes=len(centers))
     if logits.shape[1] != centers.shape[1]:
@@ -120,16 +123,16 @@ def dfh_centers(
         centers: centers v of the step before.
         labels: class numbers or multi-hot rows of a batch.
         codes: its codes b.
-        separation_weight: nu.
-        quantization_weight: eta.
-        rate: of the descent.
+        separation_weight: nu, at least 0.
+        quantization_weight: eta, at least 0.
+        rate: of the descent, at least 0.
         steps: of the descent.
 
     Returns:
         The centers after the descent, relaxed; their signs are the class centers.
 
     Raises:
-        ValueError: codes that are not booleans, or labels of another number of classes.
+        ValueError: codes that are not booleans, labels of another number of classes, or a number out of range.
 
     Example:
         >>> codes = jnp.array([[True, True], [False, False]])
@@ -140,6 +143,10 @@ def dfh_centers(
         Li, Pei, Zha and van Gemert, Push for Quantization: Deep Fisher Hashing, BMVC 2019; steps and
         rates of DeepHash-pytorch.
     """
+    check_real("separation_weight", separation_weight)
+    check_real("quantization_weight", quantization_weight)
+    check_real("rate", rate)
+    check_whole("steps", steps, low=0)
     check_array("codes", codes, kind="booleans", form="[b, k]", rank=2)
     check_logits(centers, name="centers")
     check_labels(labels, classes=len(centers))

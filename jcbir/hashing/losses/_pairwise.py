@@ -14,7 +14,7 @@ from jcbir.hashing.losses._pairs import (
     pair_likelihood,
     pairs_of,
 )
-from jcbir.typing import Array, check_array
+from jcbir.typing import Array, check_array, check_real, check_whole
 
 
 def dhn(
@@ -36,13 +36,16 @@ def dhn(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        quantization_weight: lambda.
+        quantization_weight: lambda, at least 0.
         tanh: False compares u itself.
         bank: compare with all that was remembered of the training images, instead of with the batch.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a weight out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -52,6 +55,7 @@ def dhn(
     References:
         Zhu, Long, Wang and Cao, Deep Hashing Network for Efficient Similarity Retrieval, AAAI 2016, eq. 5 and 6.
     """
+    check_real("quantization_weight", quantization_weight)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
     logits = jnp.asarray(logits)
     relaxed, others = (jnp.tanh(u) if tanh else u for u in (logits, pairs.others))
@@ -81,12 +85,15 @@ def dpsh(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        quantization_weight: eta.
+        quantization_weight: eta, at least 0.
         bank: compare with all that was remembered of the training images, instead of with the batch.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a weight out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -96,6 +103,7 @@ def dpsh(
     References:
         Li, Wang and Kang, Feature Learning based Deep Supervised Hashing with Pairwise Labels, IJCAI 2016, eq. 1 and 5.
     """
+    check_real("quantization_weight", quantization_weight)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
     logits = jnp.asarray(logits)
     likelihood = mean_over(pair_likelihood(0.5 * (logits @ pairs.others.T), pairs.similar), pairs)
@@ -120,13 +128,17 @@ def hashnet(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        scale: beta, from `continuation(state.step)` in a training step.
-        sharpness: alpha; default 10 / K, the authors' setting for K bits.
-        class_num: weight of a similar pair, the number of classes in the authors' code; None balances by the batch.
+        scale: beta, above 0, from `continuation(state.step)` in a training step.
+        sharpness: alpha, above 0; default 10 / K, the authors' setting for K bits.
+        class_num: weight of a similar pair, above 0: the number of classes in the authors' code; None balances by the
+            batch.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a number out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -136,10 +148,14 @@ def hashnet(
     References:
         Cao, Long, Wang and Yu, HashNet: Deep Learning to Hash by Continuation, ICCV 2017, eq. 4 and algorithm 1.
     """
+    check_real("scale", scale, above=0.0)
+    if class_num is not None:
+        check_real("class_num", class_num, above=0.0)
     check_logits(logits)
     logits = jnp.asarray(logits)
     relaxed = jnp.tanh(scale * logits)
     alpha = 10.0 / logits.shape[-1] if sharpness is None else sharpness
+    check_real("sharpness", alpha, above=0.0)
     pairs = pairs_of(relaxed, labels, bank=None, self_pairs=self_pairs)
     likelihood = pair_likelihood(alpha * (relaxed @ pairs.others.T), pairs.similar)
     if class_num is None:
@@ -158,12 +174,15 @@ def continuation(
 
     Args:
         step: training steps taken so far.
-        growth: per step.
-        power: exponent.
+        growth: per step, at least 0.
+        power: exponent, at least 0.
         every: steps per stage.
 
     Returns:
         beta, 1 in the first stage.
+
+    Raises:
+        ValueError: a step that is no whole number of at least 0, or another number out of range.
 
     Example:
         >>> [round(float(continuation(step)), 3) for step in (0, 199, 200, 10_000)]
@@ -172,7 +191,14 @@ def continuation(
     References:
         Cao, Long, Wang and Yu, HashNet: Deep Learning to Hash by Continuation, ICCV 2017, section 3.3.
     """
-    stage = jnp.asarray(step, jnp.int32) // every * every
+    check_real("growth", growth)
+    check_real("power", power)
+    check_whole("every", every, low=1)
+    check_real("step", step)
+    steps = jnp.asarray(step)
+    if not jnp.issubdtype(steps.dtype, jnp.integer):
+        raise ValueError(f"step: must be a whole number, got {step!r}")
+    stage = steps.astype(jnp.int32) // every * every
     return (1.0 + growth * stage.astype(jnp.float32)) ** power
 
 
@@ -198,14 +224,18 @@ def dch(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        gamma: scale of the Cauchy distribution, in bits.
-        quantization_weight: lambda.
+        gamma: scale of the Cauchy distribution, in bits, above 0.
+        quantization_weight: lambda, at least 0.
         tanh: False compares u itself.
-        cosine_cap: the largest cosine, 0.99 in public code; None caps none and keeps dissimilar pairs apart instead.
+        cosine_cap: the largest cosine, at least 0 and below 1, 0.99 in public code; None caps none and keeps
+            dissimilar pairs apart instead.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a number out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -216,6 +246,8 @@ def dch(
     References:
         Cao, Long, Liu and Wang, Deep Cauchy Hashing for Hamming Space Retrieval, CVPR 2018, eq. 6 to 9.
     """
+    check_real("gamma", gamma, above=0.0)
+    check_real("quantization_weight", quantization_weight)
     check_logits(logits)
     logits = jnp.asarray(logits)
     half = 0.5 * logits.shape[-1]
@@ -229,6 +261,7 @@ def dch(
         far = near + 0.01 * half
         to_ones = jnp.maximum(to_ones, 0.0)
     else:
+        check_real("cosine_cap", cosine_cap, below=1.0)
         near = far = half * (1.0 - jnp.minimum(cosines, cosine_cap))
         to_ones = jnp.maximum(to_ones, 1.0 - cosine_cap)
     cauchy = jnp.where(pairs.similar, jnp.log1p(near / gamma), jnp.log1p(gamma / far))
@@ -255,13 +288,16 @@ def dsh(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        margin: m; default 2K.
-        quantization_weight: alpha.
+        margin: m, at least 0; default 2K.
+        quantization_weight: alpha, at least 0.
         bank: compare with all that was remembered of the training images, instead of with the batch.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a number out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -271,9 +307,11 @@ def dsh(
     References:
         Liu, Wang, Shan and Chen, Deep Supervised Hashing for Fast Image Retrieval, CVPR 2016, eq. 4.
     """
+    check_real("quantization_weight", quantization_weight)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
     logits = jnp.asarray(logits)
     bound = 2.0 * logits.shape[-1] if margin is None else margin
+    check_real("margin", bound)
     distances = jnp.square(logits[:, None, :] - pairs.others[None, :, :]).sum(axis=-1)
     contrast = 0.5 * jnp.where(pairs.similar, distances, jnp.maximum(bound - distances, 0.0))
     return mean_over(contrast, pairs) + quantization_weight * jnp.abs(jnp.abs(logits) - 1.0).sum(axis=-1)
@@ -296,12 +334,15 @@ def dbdh(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        balance_weight: alpha.
+        balance_weight: alpha, at least 0.
         bank: compare with all that was remembered of the training images, instead of with the batch.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a weight out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -312,6 +353,7 @@ def dbdh(
     References:
         Zheng, Zhang and Lu, Deep Balanced Discrete Hashing for Image Retrieval, Neurocomputing 403, 2020.
     """
+    check_real("balance_weight", balance_weight)
     check_logits(logits)
     clipped = jnp.clip(jnp.asarray(logits), -1.0, 1.0)
     pairs = pairs_of(clipped, labels, bank=bank, self_pairs=self_pairs)
@@ -341,9 +383,9 @@ def idhn(
     Args:
         logits: outputs u of the hash head.
         labels: multi-hot rows.
-        sharpness: alpha.
-        soft_weight: gamma.
-        quantization_weight: lambda.
+        sharpness: alpha, above 0.
+        soft_weight: gamma, at least 0.
+        quantization_weight: lambda, at least 0.
         bank: compare with all that was remembered of the training images, instead of with the batch.
         self_pairs: count an image as its own partner.
 
@@ -351,7 +393,7 @@ def idhn(
         One loss an image, >= 0.
 
     Raises:
-        ValueError: labels that are not boolean rows.
+        ValueError: labels that are not boolean rows, or a number out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -363,6 +405,9 @@ def idhn(
         Zhang et al., Improved Deep Hashing With Soft Pairwise Similarity for Multi-Label Image Retrieval, IEEE TMM
         22(2), 2020.
     """
+    check_real("sharpness", sharpness, above=0.0)
+    check_real("soft_weight", soft_weight)
+    check_real("quantization_weight", quantization_weight)
     check_array("labels", labels, kind="booleans", form="[b, c]", rank=2)
     pairs = pairs_of(logits, labels, bank=bank, self_pairs=self_pairs)
     logits = jnp.asarray(logits)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jcbir.hashing.losses._pairs import Labels, check_batch, pairs_of, similar_pairs
-from jcbir.typing import Array
+from jcbir.typing import Array, check_real
 
 
 def dnnh(logits: Float[Array, "b k"], labels: Labels, *, margin: float = 1.0) -> Float[jax.Array, " b"]:
@@ -20,10 +20,13 @@ def dnnh(logits: Float[Array, "b k"], labels: Labels, *, margin: float = 1.0) ->
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        margin: m, in bits.
+        margin: m, in bits, at least 0.
 
     Returns:
         One loss an image, 0 to m + K; 0 for an image that lacks a similar or a dissimilar partner.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a margin out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -35,6 +38,7 @@ def dnnh(logits: Float[Array, "b k"], labels: Labels, *, margin: float = 1.0) ->
         Lai, Pan, Liu and Yan, Simultaneous Feature Learning and Hash Coding with Deep Neural Networks, CVPR 2015,
         eq. 2.
     """
+    check_real("margin", margin)
     flaw = check_batch(logits, labels)
     relaxed = jax.nn.sigmoid(2.0 * jnp.asarray(logits))
     distances = jnp.square(relaxed[:, None, :] - relaxed[None, :, :]).sum(axis=-1)
@@ -65,13 +69,16 @@ def dtsh(
     Args:
         logits: outputs u of the hash head.
         labels: class numbers or multi-hot rows.
-        margin: m.
-        scale: c.
-        quantization_weight: lambda.
+        margin: m, at least 0.
+        scale: c, above 0.
+        quantization_weight: lambda, at least 0.
         self_pairs: count an image as its own partner.
 
     Returns:
         One loss an image, >= 0; an image that lacks a similar or a dissimilar partner keeps the quantization alone.
+
+    Raises:
+        ValueError: labels that are neither class numbers nor boolean rows, one an image, or a number out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -82,6 +89,9 @@ def dtsh(
     References:
         Wang, Shi and Kitani, Deep Supervised Hashing with Triplet Labels, ACCV 2016, eq. 4 and 8.
     """
+    check_real("margin", margin)
+    check_real("scale", scale, above=0.0)
+    check_real("quantization_weight", quantization_weight)
     pairs = pairs_of(logits, labels, bank=None, self_pairs=self_pairs)
     logits = jnp.asarray(logits)
     products = scale * (logits @ logits.T)
