@@ -315,6 +315,18 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
     assert "must hold a photograph" in refused["reason"] and len(services.living()) == 7
 
 
+def test_what_moved_was_withdrawn_and_comes_back_is_listed_where_it_is(capsys, tmp_path, found, services):
+    album = write_photographs(tmp_path / "album", 2)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    (album / "a000.png").rename(album / "moved.png")
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["moved"] == 1
+    run(capsys, "owner", "withdraw", "moved.png", *ADDRESSES)
+    (album / "moved.png").rename(album / "back.png")
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 1
+    listed = run(capsys, "owner", "list")["photographs"]
+    assert [row["path"] for row in listed] == ["a001.png", "back.png"]
+
+
 @pytest.mark.parametrize("way", ["unreadable", "damaged", "dead link", "pipe", "recycled"])
 def test_what_cannot_be_read_is_not_taken_for_deleted(capsys, tmp_path, found, services, monkeypatch, way):
     album = write_photographs(tmp_path / "album", 3)
