@@ -208,7 +208,7 @@ def test_of_features_only_those_are_read_that_are_needed(capsys, tmp_path, found
     opened, real = [], keeping.read_hidden
     monkeypatch.setattr(keeping, "read_hidden", lambda file, **_: opened.append(file.name) or real(file, **_))
     monkeypatch.setattr(publishing, "MOST_FITTED", 24)
-    publish = ("owner", "publish", write_kinds(tmp_path / "album", 20), *ADDRESSES)
+    publish = ("owner", "publish", write_kinds(tmp_path / "album", 24), *ADDRESSES)
     run(capsys, *publish)
     assert len(opened) == 24, "the head was fitted to these before they were published"
     opened.clear()
