@@ -377,8 +377,10 @@ def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: s
         if command.cloud is not None:
             write_file(command.out / SERVICE, json.dumps({"cloud": command.cloud}).encode() + b"\n")
         write_file(command.out / ADMISSION, wire.to_bytes(admission))
-    record = {**line, "expires": date(line["expires"]), "folder": command.out, "network": network}
-    answer(console, {**record, "fingerprint": card_fingerprint(state.card)})
+    told = {"expires": date(line["expires"]), "folder": command.out, "network": network}
+    record = {**line, **told, "fingerprint": card_fingerprint(state.card)}
+    # The user's key says nothing to a reader.
+    answer(console, record, lines=_lines({name: value for name, value in record.items() if name != "user"}))
 
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
