@@ -7,7 +7,7 @@ RUN python -m venv /opt/jcbir && /opt/jcbir/bin/pip install --no-cache-dir '.[cl
 
 FROM python:3.12-slim
 COPY --from=build /opt/jcbir /opt/jcbir
-RUN useradd --system --uid 10001 --home-dir /data jcbir && install -d -o jcbir -g jcbir -m 700 /data
+RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin jcbir && install -d -o jcbir -g jcbir -m 700 /data
 ENV PATH=/opt/jcbir/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     JAX_PLATFORMS=cpu \

@@ -1576,10 +1576,10 @@ def parity(reports: Reports, text: str) -> str:
     return filled(text, {"losses": losses, "updates": table(["step", "largest difference"], steps)})
 
 
-# ------------------------------------------------------------------------------------------------------ walkthrough.md
+# --------------------------------------------------------------------------------------------------------- commands.md
 
 
-def walkthrough(reports: Reports, text: str) -> str:
+def command_costs(reports: Reports, text: str) -> str:
     return filled(text, {"commands": commands(reports.get("bench_query"))})
 
 
@@ -1645,7 +1645,7 @@ PAGES: dict[str, Callable[[Reports, str], str]] = {
     "parity.md": parity,
     "cipher.md": cipher,
     "service.md": service,
-    "walkthrough.md": walkthrough,
+    "commands.md": command_costs,
     "federated-averaging.md": federated_averaging,
 }
 """(reports, the page as it stands) -> the page as it must be."""

@@ -4,7 +4,8 @@
 
 Nothing that the authority sees tells such a user from a server that forges P (docs/lattice.md). Before: the first alarm
 halts all answers. After: a Q that its user did not sign is not opened, which leaves a forging server alone without an
-oracle, and an alarm ends one grant. Figures are as in `experiments.attacks.protocol`.
+oracle, and an alarm ends the answers to one user, whatever grants this one holds. Figures are as in
+`experiments.attacks.protocol`.
 """
 
 import dataclasses
@@ -55,8 +56,9 @@ def lying(*, users: int) -> dict[str, float]:
     """A user signs a d that has nothing to do with its u, and all others ask honestly; then the server forges a Q.
 
     Returns:
-        Share of the others that are answered; share of the forged Qs that are opened, so that their fate tells of the
-        secret; alarms that a server with users of its own, who sign what it likes, has until answering halts.
+        Share of the others that are answered, although the liar holds as many grants as users may raise an alarm; share
+        of the forged Qs that are opened, so that their fate tells of the secret; alarms that a server with users of its
+        own, who sign what it likes, has until answering halts.
     """
     draw, codes = secrets.token_bytes, np.random.default_rng(0).random((4, 16)) < 0.5
     key = SECRET_KEY_KINDS["lattice"].generate(code_bits=16, draw=draw)
@@ -69,9 +71,12 @@ def lying(*, users: int) -> dict[str, float]:
     report = _scored(state, misfit(liar, codes[:1]))
     if not refuses(lambda: authority.answer(holder, report, now=NOW), ForgedScoresError):
         raise RuntimeError("a query that is none was answered")
-    after, before, alarms = authority.suspend(holder, liar.grant.grant_id), holder, 0
+    after, before, alarms = holder, holder, 0
+    for number in range(authority.MOST_SUSPENDED):
+        after = authority.suspend(after, dataclasses.replace(liar.grant, grant_id=bytes([number]) * 16))
     while not before.halted:
-        before, alarms = authority.suspend(before, bytes([alarms]) * 16), alarms + 1
+        before = authority.suspend(before, dataclasses.replace(liar.grant, signing_key=bytes([alarms]) * 32))
+        alarms += 1
     honest = [_scored(state, user.ask(it, codes[:1], top=1, now=NOW, draw=draw)[1]) for it in others]
 
     def answered(rule: authority.Authority, reports: Sequence[ScoreReport]) -> float:

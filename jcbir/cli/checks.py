@@ -10,18 +10,18 @@ from pathlib import Path
 from jcbir.cli import options
 from jcbir.cli.passphrase import AUTHORITY_VARIABLE, CLOUD_VARIABLE, VARIABLE, check_passphrase
 from jcbir.errors import FormatError
+from jcbir.protocol._envelope import ADMISSION_KIND, ENROLLMENT_KIND, MAGIC, VERSION
 
 CARD, OWNER_KEYS, USER_KEYS, MEMBER = "collection.public", "owner.secret", "user.secret", "member.secret"
 ADMISSION, SERVICE, IDENTITY, DATABASE = "admission.jcbir", "service.json", "identity.secret", "catalogue.sqlite"
 MOST_DAYS = 36_500
 MESSAGE_BYTES = 1 << 16
-ENROLLMENT_START, ADMISSION_START = b"JCBM\x03\x05", b"JCBM\x03\x06"
+ENROLLMENT_START, ADMISSION_START = (MAGIC + bytes([VERSION, kind]) for kind in (ENROLLMENT_KIND, ADMISSION_KIND))
 _STARTS = {
     ENROLLMENT_START: "the enrollment of a user",
     ADMISSION_START: "an admission, which a user joins with",
-    b"JCBM\x01": "a message that an earlier jcbir wrote",
-    b"JCBM\x02": "a message that an earlier jcbir wrote",
-    b"JCBM": "a message of jcbir",
+    **{MAGIC + bytes([version]): "a message that an earlier jcbir wrote" for version in range(1, VERSION)},
+    MAGIC: "a message of jcbir",
     b"JCBS": "a secret file of jcbir",
     b"JCBP": "the public file of a collection",
     b"SQLite format 3": "a database",

@@ -1,27 +1,27 @@
 """What the network sees in each photograph: features, in hidden files of the owner's folder.
 
-    32 bytes SHA-256 of the network below the hash head, then for each photograph 32 bytes SHA-256 of its file and its
-    features of length 1 as little-endian float16
+    32 bytes SHA-256 of the network below the hash head, then the features of length 1 as little-endian float16
 
-They are kept as they are made, a file for each few. An interrupted run goes on with them, they say whether the hash
-head still fits what is published, and another head hashes them without the photographs.
+They are kept as they are made, a file for each photograph under a name that says nothing of it, so that those of a few
+are read or removed without the others. An interrupted run goes on with them, they say whether the hash head still fits
+what is published, and another head hashes them without the photographs.
 """
 
-import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float16, UInt8
 
-from jcbir.cli.hidden import Kind, read_hidden, write_hidden
+from jcbir.cli.hidden import Kind, hidden_name, read_hidden, write_hidden
 from jcbir.cli.network import LARGEST_BATCH, Parts
 from jcbir.cli.workspace import Workspace
 from jcbir.codes import binarize
 from jcbir.hashing import encode_images
 from jcbir.models import Head, project_head
 
-KIND = Kind("features", b"JCBF", 1)
-FOLDER, SUFFIX = "features", ".features"
+KIND = Kind("features", b"JCBF", 2)
+FOLDER = "features"
 
 NEAREST = 5
 """Neighbors of a photograph that a head is judged by."""
@@ -35,24 +35,32 @@ def make_features(workspace: Workspace, parts: Parts, squares: Mapping[str, UInt
     rows = encode_images(parts.features, np.stack(list(squares.values())), batch=LARGEST_BATCH)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     units = (rows / np.maximum(lengths, np.finfo(np.float32).tiny)).astype("<f2")
-    content = b"".join(bytes.fromhex(name) + row.tobytes() for name, row in zip(squares, units, strict=True))
-    file = workspace.path / FOLDER / f"{secrets.token_hex(8)}{SUFFIX}"
-    file.parent.mkdir(mode=0o700, exist_ok=True)
-    write_hidden(file, bytes.fromhex(parts.identity) + content, kind=KIND, owner=workspace.owner)
+    (workspace.path / FOLDER).mkdir(mode=0o700, exist_ok=True)
+    for name, row in zip(squares, units, strict=True):
+        content = bytes.fromhex(parts.identity) + row.tobytes()
+        write_hidden(_file(workspace, name), content, kind=KIND, owner=workspace.owner)
     return dict(zip(squares, units, strict=True))
 
 
-def kept_features(workspace: Workspace, parts: Parts) -> Iterator[Rows]:
-    """What was kept of the network below this head, a file at a time."""
-    width = 32 + 2 * len(parts.head.projection)
-    for file in sorted((workspace.path / FOLDER).glob(f"*{SUFFIX}")):
-        content = read_hidden(file, kind=KIND, owner=workspace.owner)
+def kept_features(workspace: Workspace, parts: Parts, names: Iterable[str]) -> Rows:
+    """What the network below this head saw of photographs, by SHA-256 of their file, as far as it was kept."""
+    found = {}
+    for name in names:
+        file = _file(workspace, name)
+        content = read_hidden(file, kind=KIND, owner=workspace.owner) if file.exists() else b""
         if content[:32].hex() == parts.identity:
-            places = range(32, len(content), width)
-            yield {
-                content[at : at + 32].hex(): np.frombuffer(content, "<f2", offset=at + 32, count=width // 2 - 16)
-                for at in places
-            }
+            found[name] = np.frombuffer(content, "<f2", offset=32)
+    return found
+
+
+def forget_features(workspace: Workspace, names: Iterable[str]) -> None:
+    """Remove what was seen of photographs."""
+    for name in names:
+        _file(workspace, name).unlink(missing_ok=True)
+
+
+def _file(workspace: Workspace, name: str) -> Path:
+    return workspace.path / FOLDER / hidden_name(name, kind=KIND, owner=workspace.owner)
 
 
 def nearness(features: Float[np.ndarray, "n d"], codes: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, "n 2"]:

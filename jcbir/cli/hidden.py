@@ -37,6 +37,12 @@ class Kind(NamedTuple):
     version: int
 
 
+def hidden_name(of: str, *, kind: Kind, owner: Owner) -> str:
+    """Name the file of something so that only the owner can tell whose it is."""
+    context = f"jcbir {kind.name} v{kind.version} of {of}".encode()
+    return hmac.digest(owner.naming_key, context, "sha256")[:16].hex()
+
+
 def write_hidden(file: Path, content: bytes, *, kind: Kind, owner: Owner) -> None:
     """Write a file, whole or not at all."""
     head, nonce = _head(kind), secrets.token_bytes(_NONCE)

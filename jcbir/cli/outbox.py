@@ -8,6 +8,7 @@ from typing import Any
 from jcbir.cli.console import Advance
 from jcbir.cli.options import Links
 from jcbir.cli.workspace import OUTBOX, Workspace, Writer, write_message
+from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.messages import (
     Appointment,
@@ -61,7 +62,7 @@ def deliver(workspace: Workspace, carriers: Mapping[str, Carrier], *, advance: A
     """Send what waits to those that can be reached; the rest goes on waiting."""
     sent, files = 0, [file for file in pending(workspace.path) if file.suffix[1:] in carriers]
     for file in files:
-        message = wire.from_bytes(file.read_bytes())
+        message = _read(file)
         # Orders of an epoch that is over would be refused.
         if _epoch(message) == workspace.owner.card.epoch:
             carriers[file.suffix[1:]](message)
@@ -121,6 +122,13 @@ def _carrier(url: str, links: Links) -> Iterator[Carrier]:
 
     with connect(url, certificate=links.certificate, insecure_http=links.insecure_http, timeout=links.timeout) as link:
         yield lambda message: send_order(link, message)
+
+
+def _read(file: Path) -> Any:
+    try:
+        return wire.from_bytes(file.read_bytes())
+    except FormatError as error:
+        raise FormatError(f"{file}: {error}") from None
 
 
 def _epoch(message: Any) -> int:

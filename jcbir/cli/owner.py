@@ -14,7 +14,6 @@ import jax
 from jcbir.cli import options
 from jcbir.cli.checks import ADMISSION, SERVICE
 from jcbir.cli.console import CommandConsole, answer, date, note, printable, progress
-from jcbir.cli.features import Rows
 from jcbir.cli.network import (
     SMALL_NETWORK,
     VOUCHER,
@@ -40,7 +39,6 @@ from jcbir.cli.publish import (
     published_names,
     read_captions,
     recaption,
-    unpublished_features,
     withdraw as withdraw_entries,
 )
 from jcbir.cli.rekey import EPOCH, discard_epoch, interrupted_sending, prepared_card, refitted, rekey_collection
@@ -148,10 +146,9 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             whole = load_network(network, sha256=sha256)
             size, hash_squares = pixels_seen(whole), hash_whole(whole)
         else:
-            kept = {} if command.dry_run else unpublished_features(workspace, parts)
             if not (command.dry_run or command.keep_network):
-                workspace, parts = _fit(workspace, command.folder, parts, kept, terms, console)
-            size, hash_squares = pixels_seen(parts.features), hash_features(workspace, parts, kept)
+                workspace, parts = _fit(workspace, command.folder, parts, terms, console)
+            size, hash_squares = pixels_seen(parts.features), hash_features(workspace, parts)
         sent = 0
 
         def send(committed: Workspace) -> None:
@@ -323,11 +320,13 @@ def with_use(rows: list[dict[str, Any]], state: protocol.Owner, links: options.L
     ) as link:
         usage = inquire(link, inquiry)
     uses = protocol.check_usage(state, inquiry, usage)
-    suspended = {grant_id.hex() for grant_id in usage.suspended}
+    alarmed = {grant_id.hex() for grant_id in usage.suspended}
+    # An alarm ends the answers to a user, under whatever grant.
+    suspended = {row.get("user", row["grant"]) for row in rows if row["grant"] in alarmed}
     found = {grant.hex(): {"queries_today": use.queries, "images_today": use.images} for grant, use in uses.items()}
     none = {"queries_today": 0, "images_today": 0}
     return [
-        {**row, **found.get(row["grant"], none), "suspended": row["grant"] in suspended}
+        {**row, **found.get(row["grant"], none), "suspended": row.get("user", row["grant"]) in suspended}
         if row["status"] == IN_FORCE
         else row
         for row in rows
@@ -355,6 +354,7 @@ def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: s
         given = admission.grant
         line = {
             "grant": given.grant_id.hex(),
+            "user": given.signing_key.hex(),
             "label": command.label,
             "epoch": given.epoch,
             "expires": given.expires,
@@ -377,8 +377,10 @@ def grant(command: options.OwnerGrant, console: CommandConsole, *, passphrase: s
         if command.cloud is not None:
             write_file(command.out / SERVICE, json.dumps({"cloud": command.cloud}).encode() + b"\n")
         write_file(command.out / ADMISSION, wire.to_bytes(admission))
-    record = {**line, "expires": date(line["expires"]), "folder": command.out, "network": network}
-    answer(console, {**record, "fingerprint": card_fingerprint(state.card)})
+    told = {"expires": date(line["expires"]), "folder": command.out, "network": network}
+    record = {**line, **told, "fingerprint": card_fingerprint(state.card)}
+    # The user's key says nothing to a reader.
+    answer(console, record, lines=_lines({name: value for name, value in record.items() if name != "user"}))
 
 
 def list_grants(command: options.OwnerGrants, console: CommandConsole) -> None:
@@ -494,13 +496,13 @@ def _opened(place: options.Place, passphrase: str | None = None) -> Any:
 
 
 def _fit(
-    workspace: Workspace, folder: Path, parts: Parts, kept: Rows, terms: Terms, console: CommandConsole
+    workspace: Workspace, folder: Path, parts: Parts, terms: Terms, console: CommandConsole
 ) -> tuple[Workspace, Parts]:
     """Fit a general hash head to the first photographs, while nobody hashes by it yet."""
     if parts.fitted or workspace.owner.image_ids or _read_grants(workspace):
         return workspace, parts
     with progress(console, "look at photographs") as advance:
-        workspace, parts, count = fit_network(workspace, folder, parts, kept, terms=terms, advance=advance)
+        workspace, parts, count = fit_network(workspace, folder, parts, terms=terms, advance=advance)
     if count:
         note(
             console, f"hash head fitted to {count} of your photographs, without labels (--keep-network leaves it alone)"
@@ -700,5 +702,5 @@ def _with_status(line: Mapping[str, Any], workspace: Workspace) -> dict[str, Any
 
 def _grant_line(row: Mapping[str, Any]) -> str:
     today = f"; today {row['queries_today']} queries, {row['images_today']} pictures" if "queries_today" in row else ""
-    stopped = "; suspended: scores of a query of it were forged" if row.get("suspended") else ""
+    stopped = "; suspended: scores of a query of its user were forged" if row.get("suspended") else ""
     return f"{row['grant']} {row['label']!r} {row['status']}, until {row['expires']}{today}{stopped}"

@@ -21,8 +21,8 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from jcbir.cli.console import Advance, printable
-from jcbir.cli.features import Rows, hash_rows, kept_features, make_features, nearness
-from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names
+from jcbir.cli.features import Rows, forget_features, hash_rows, kept_features, make_features, nearness
+from jcbir.cli.names import SUFFIX, Entry, names_writer, read_names, write_names
 from jcbir.cli.network import LARGEST_BATCH, Parts, pixels_seen, whitening_of, write_network
 from jcbir.cli.outbox import Fetch, post
 from jcbir.cli.reading import decoding_processes, prepare
@@ -208,13 +208,13 @@ def hash_whole(network: Backbone) -> HashSquares:
     return hash_squares
 
 
-def hash_features(workspace: Workspace, parts: Parts, kept: Rows) -> HashSquares:
-    """Hash by features, of those at hand or else made now and kept on the disk."""
+def hash_features(workspace: Workspace, parts: Parts) -> HashSquares:
+    """Hash by features, those that were kept or else made now."""
 
     def hash_squares(squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        new = {name: square for name, square in squares.items() if name not in kept}
-        made = make_features(workspace, parts, new) if new else {}
-        return hash_rows(parts.head, {name: made[name] if name in made else kept.pop(name) for name in squares})
+        rows = kept_features(workspace, parts, squares)
+        new = {name: square for name, square in squares.items() if name not in rows}
+        return hash_rows(parts.head, rows | (make_features(workspace, parts, new) if new else {}))
 
     return hash_squares
 
@@ -257,32 +257,17 @@ def check_caption(caption: str) -> None:
         raise ValueError(f"caption: must be at most {MOST_CAPTION} bytes, got {size}")
 
 
-def unpublished_features(workspace: Workspace, parts: Parts) -> Rows:
-    """What earlier runs have seen of photographs that are not published."""
-    return {
-        name: row
-        for piece in kept_features(workspace, parts)
-        for name, row in piece.items()
-        if protocol.pseudonym(workspace.owner, name) not in workspace.owner.image_ids
-    }
-
-
-def published_features(workspace: Workspace, parts: Parts, names: Iterable[str]) -> Rows:
-    """What was seen of photographs, by SHA-256 of their file, as far as it was kept."""
-    wanted = set(names)
-    return {name: row for piece in kept_features(workspace, parts) for name, row in piece.items() if name in wanted}
-
-
 def fit_network(
-    workspace: Workspace, folder: Path, parts: Parts, kept: Rows, *, terms: Terms = DEFAULT_TERMS, advance: Advance
+    workspace: Workspace, folder: Path, parts: Parts, *, terms: Terms = DEFAULT_TERMS, advance: Advance
 ) -> tuple[Workspace, Parts, int]:
     """Fit a label-free head to photographs of a folder and put it in place; the number of photographs, 0 for too few.
 
-    What is seen of them joins what is kept.
+    What is seen of them is kept.
     """
     files = pictures_below(folder).pictures
     files = files[:: max(1, -(-len(files) // MOST_FITTED))]
     names: dict[str, None] = {}
+    rows: Rows = {}
     waiting: deque[str] = deque()
     squares: dict[str, np.ndarray] = {}
 
@@ -295,13 +280,15 @@ def fit_network(
                 # Named when it is to be published.
                 continue
             name = hashlib.sha256(content).hexdigest()
-            if name not in names and name not in kept:
+            kept = {} if name in names else kept_features(workspace, parts, [name])
+            rows.update(kept)
+            if name not in names and not kept:
                 waiting.append(name)
                 yield content
             names[name] = None
 
     def look() -> None:
-        kept.update(make_features(workspace, parts, squares))
+        rows.update(make_features(workspace, parts, squares))
         squares.clear()
 
     work = _preparing(workspace, pixels_seen(parts.features), terms)
@@ -314,7 +301,7 @@ def fit_network(
                 look()
     if squares:
         look()
-    rows = {name: kept[name] for name in names if name in kept}
+    rows = {name: rows[name] for name in names if name in rows}
     if len(rows) < FEWEST:
         return workspace, parts, 0
     fitted = refit(parts, rows)
@@ -367,7 +354,9 @@ def compare_fit(workspace: Workspace, parts: Parts, new: set[str]) -> Fit | None
     published = {entry["sha256"] for entry in published_names(workspace).values()}
     # Hashes: the first ones are as good as drawn.
     first = [set(sorted(names)[:MOST_FITTED]) for names in (published & new, published - new)]
-    rows = published_features(workspace, parts, first[0] | first[1])
+    if min(map(len, first)) < FEWEST:
+        return None
+    rows = kept_features(workspace, parts, first[0] | first[1])
     is_new = np.array([name in first[0] for name in rows])
     if min(is_new.sum(), (~is_new).sum()) < FEWEST:
         return None
@@ -490,13 +479,32 @@ def find_missing(workspace: Workspace, folder: Path, outcome: Outcome) -> dict[s
 
 
 def withdraw(workspace: Workspace, entries: Iterable[Mapping[str, str]]) -> Workspace:
-    """Withdraw published photographs."""
+    """Withdraw published photographs, and forget them."""
     names = sorted(entry["sha256"] for entry in entries)
     for start in range(0, len(names), WITHDRAWAL):
         state, withdrawal = protocol.withdraw(workspace.owner, names[start : start + WITHDRAWAL])
         state, head = protocol.head(state, now=int(time.time()))
         workspace = commit(workspace, state, post(workspace, [withdrawal, head]))
+    forget_withdrawn(workspace)
     return workspace
+
+
+def forget_withdrawn(workspace: Workspace) -> None:
+    """Remove what the folder keeps of photographs that are withdrawn, and all names of epochs that are over.
+
+    Interrupted, the next withdrawal does it: what is named here is what is left to remove.
+    """
+    for file in sorted((workspace.path / NAMES).glob(f"*{SUFFIX}")):
+        if not file.name.startswith(f"{workspace.owner.card.epoch:06d}-"):
+            file.unlink()
+            continue
+        names = read_names(file, workspace.owner)
+        left = {image_id: entry for image_id, entry in names.items() if image_id in workspace.owner.image_ids}
+        forget_features(workspace, [entry["sha256"] for image_id, entry in names.items() if image_id not in left])
+        if not left:
+            file.unlink()
+        elif len(left) < len(names):
+            write_names(file, left, workspace.owner)
 
 
 def published_names(workspace: Workspace) -> dict[str, Entry]:

@@ -19,13 +19,13 @@ import numpy as np
 from jaxtyping import Bool
 
 from jcbir.cli.console import Advance
-from jcbir.cli.features import Rows, hash_rows
+from jcbir.cli.features import Rows, hash_rows, kept_features
 from jcbir.cli.network import Parts, load_parts
 from jcbir.cli.outbox import Carrier, Fetch, deliver, pending, post
 from jcbir.cli.publish import (
     MOST_FITTED,
+    forget_withdrawn,
     publish_segment,
-    published_features,
     published_names,
     read_codes,
     refit,
@@ -89,6 +89,7 @@ def rekey_collection(
                 workspace = take_epoch(workspace, following)
         sent += deliver(workspace, carriers)
     discard_epoch(workspace.path)
+    forget_withdrawn(workspace)
     return workspace, sent
 
 
@@ -209,7 +210,7 @@ def _names(workspace: Workspace) -> list[str]:
 
 def _all_features(workspace: Workspace, parts: Parts, names: Iterable[str]) -> Rows:
     wanted = list(names)
-    rows = published_features(workspace, parts, wanted)
+    rows = kept_features(workspace, parts, wanted)
     if len(rows) < len(wanted):
         raise ValueError(
             f"features: must be kept of every published photograph, got none of {len(wanted) - len(rows)}, which an "

@@ -44,7 +44,5 @@ def compact(command: options.StoreCompact, console: CommandConsole) -> None:
 
 def backup(command: options.StoreBackup, console: CommandConsole) -> None:
     with open_store(command.store) as store:
-        backup_store(store, command.target)
-    with open_store(command.target) as copy:
-        health = verify_store(copy)
+        health = backup_store(store, command.target)
     answer(console, {"copy": command.target, "segments": health.segments, "images": health.images})

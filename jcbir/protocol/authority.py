@@ -62,7 +62,7 @@ from jcbir.typing import Rows
 
 DAY_SECONDS = 86400
 MOST_SUSPENDED = 8
-"""Grants that may raise an alarm before answering halts: each alarm tells who made it one bit of a block's secret."""
+"""Users who may raise an alarm before answering halts: each alarm tells who made it one bit of a block's secret."""
 
 
 class Spent(NamedTuple):
@@ -101,7 +101,8 @@ class Authority:
         opened: names of all hints and openings of this epoch, where the kind of keys takes each once, in sets of
             falling sizes.
         dead: number of a segment to bool[n], which of its positions are never found: withdrawn, or sentinels.
-        suspended: grants that are answered no more in this epoch, for scores of a query of theirs were forged.
+        suspended: signing key of a user who is answered no more in this epoch, for scores of a query of theirs were
+            forged, to the grant that it was asked under.
     """
 
     card: Card
@@ -119,7 +120,7 @@ class Authority:
     prepared: Mapping[int, Mapping[str, Any]] = dataclasses.field(default_factory=dict, compare=False)
     opened: tuple[frozenset[bytes], ...] = ()
     dead: Mapping[int, np.ndarray] = dataclasses.field(default_factory=dict, compare=False)
-    suspended: frozenset[bytes] = frozenset()
+    suspended: Mapping[bytes, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def halted(self) -> bool:
@@ -380,8 +381,8 @@ def admit(
         OutOfStepError: the server scored other segments than the owner's catalogs name.
         FormatError: the report does not have one row of scores per query and one record per segment.
         ForgedScoresError: what the scores share is not what the user signed, as the server could see itself.
-        SuspendedGrantError: scores of a query of this grant were forged, in a collection whose kind of keys heeds that.
-        HaltedError: scores of queries of too many grants were forged.
+        SuspendedGrantError: scores of a query of this user were forged, in a collection whose kind of keys heeds that.
+        HaltedError: scores of queries of too many users were forged.
 
     Example:
         >>> from jcbir.protocol.session import NOW, small_system
@@ -444,15 +445,15 @@ def opening_names(authority: Authority, report: ScoreReport) -> tuple[bytes, ...
 
 
 def check_serving(authority: Authority, grant: Grant) -> None:
-    """Check that forged scores have not ended the answers to a grant: before a report is opened, and once it is.
+    """Check that forged scores have not ended the answers to a user: before a report is opened, and once it is.
 
     Args:
         authority: state.
         grant: the user's.
 
     Raises:
-        SuspendedGrantError: scores of a query of this grant were forged.
-        HaltedError: scores of queries of too many grants were.
+        SuspendedGrantError: scores of a query of this user were forged, under this grant or another.
+        HaltedError: scores of queries of too many users were.
 
     Example:
         >>> from jcbir.protocol.session import small_system
@@ -461,30 +462,32 @@ def check_serving(authority: Authority, grant: Grant) -> None:
     """
     if authority.halted:
         raise HaltedError("report: scores were forged too often; the owner's next epoch is waited for")
-    if grant.grant_id in authority.suspended:
-        raise SuspendedGrantError("report: scores of a query of this grant were forged before; the owner knows of it")
+    if grant.signing_key in authority.suspended:
+        raise SuspendedGrantError("report: scores of a query of this user were forged before; the owner knows of it")
 
 
-def suspend(authority: Authority, grant_id: bytes) -> Authority:
-    """Answer a grant no more after forged scores, where each further answer could give a key away.
+def suspend(authority: Authority, grant: Grant) -> Authority:
+    """Answer a user no more after forged scores, where each further answer could give a key away.
 
     Server and user look the same from here: with a query that is no query a user makes an honest server send what no
-    honest query has. So it is the one grant that is suspended, and only when many are does answering halt.
+    honest query has. So it is the one user who is suspended, whatever grants this one holds, and only when many are
+    does answering halt: nobody halts it alone, and nobody has a second alarm.
 
     Args:
         authority: state.
-        grant_id: whose query the forged scores answer.
+        grant: under which the query was asked that the forged scores answer.
 
     Returns:
         The new state; the old one where the kind of keys need not stop.
 
     Example:
         >>> from jcbir.protocol.session import small_system
-        >>> suspend(small_system().authority, bytes(16)).suspended
-        frozenset()
+        >>> suspend(small_system().authority, small_system().admission.grant).suspended
+        {}
     """
-    stops = SECRET_KEY_KINDS[authority.card.public.kind].open is not None
-    return dataclasses.replace(authority, suspended=authority.suspended | {grant_id}) if stops else authority
+    if SECRET_KEY_KINDS[authority.card.public.kind].open is None:
+        return authority
+    return dataclasses.replace(authority, suspended={grant.signing_key: grant.grant_id, **authority.suspended})
 
 
 def _spent_today(authority: Authority, grant_id: bytes, *, now: int) -> Spent:
@@ -553,7 +556,9 @@ def usage(authority: Authority, inquiry: Inquiry, *, now: int) -> Usage:
         for grant_id, spent in sorted(authority.spent.items())
         if spent.day == day
     )
-    return sign(Usage(inquiry.nonce, day, uses, tuple(sorted(authority.suspended))), secret=authority.identity.secret)
+    return sign(
+        Usage(inquiry.nonce, day, uses, tuple(sorted(authority.suspended.values()))), secret=authority.identity.secret
+    )
 
 
 def ciphertext_rows(authority: Authority, report: ScoreReport) -> Rows:
@@ -687,7 +692,7 @@ def rank(
         pseudonyms in the clear, the rest for the user alone.
 
     Raises:
-        RefusalError: the epoch or the grant ended, or the grant was suspended, since the admission.
+        RefusalError: the epoch or the grant ended, or the user was suspended, since the admission.
         ForgedScoresError: see `read_scores`.
         OverBudgetError: it would open more images than the grant allows on this day; nothing is sealed or spent then.
         ValueError: the plaintexts are no scores.

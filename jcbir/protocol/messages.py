@@ -554,7 +554,8 @@ class Usage:
         nonce: of the inquiry.
         day: days since 1970, UTC.
         uses: of each grant that asked on this day.
-        suspended: grants that are answered no more in this epoch, for scores of a query of theirs were forged.
+        suspended: grants under which a query was asked whose scores were forged; their users are answered no more in
+            this epoch.
         signature: the authority's Ed25519 signature over the rest.
     """
 

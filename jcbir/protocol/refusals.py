@@ -87,7 +87,7 @@ class ForgedScoresError(RefusalError, IntegrityError):
 
 
 class SuspendedGrantError(RefusalError):
-    """Scores of a query of this grant were forged before, by its user or the server: the owner decides by whom."""
+    """Scores of a query of this user were forged before, by the user or the server: the owner decides by whom."""
 
     code = "suspended-grant"
 

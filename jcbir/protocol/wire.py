@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 from jcbir.errors import FormatError, check_version
+from jcbir.protocol._envelope import ADMISSION_KIND, ENROLLMENT_KIND, MAGIC as MAGIC, VERSION as VERSION
 from jcbir.protocol._schema import (
     Codec,
     Reader,
@@ -61,8 +62,6 @@ from jcbir.protocol.messages import (
 from jcbir.ranking._keys import KEY_KINDS, TaggedKey
 from jcbir.ranking._scheme import Index, Layout, Scores, Trapdoor
 
-MAGIC = b"JCBM"
-VERSION = 3
 HEADER = struct.Struct(">4sBBHQ")
 CHECK_BYTES = 16
 START_BYTES = 8192
@@ -227,12 +226,12 @@ MESSAGES: dict[type, tuple[int, Codec, int]] = {
         4 * _MEBI,
     ),
     Enrollment: (
-        5,
+        ENROLLMENT_KIND,
         record(Enrollment, sealing_key=_SEALING_KEY, signing_key=_KEY, signature=_SIGNATURE),
         _MEBI,
     ),
     Admission: (
-        6,
+        ADMISSION_KIND,
         record(Admission, card=CARD, grant=GRANT, sealed_mask=octets(low=1, high=8192), signature=_SIGNATURE),
         _MEBI,
     ),

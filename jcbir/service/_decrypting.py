@@ -74,6 +74,7 @@ class OpeningThreads:
         threads: their executor.
         count: how many; the arithmetic leaves Python's lock to others.
         row_seconds: how long one takes for a row of scores, as measured at the start.
+        decrypt_report: opens the scores of a report, in a thread.
         workers: themselves, as something that waits and never dies.
         reports: those at hand; the threads end after the last one.
     """
@@ -82,6 +83,7 @@ class OpeningThreads:
     threads: ThreadPoolExecutor
     count: int
     row_seconds: float
+    decrypt_report: Callable[[Authority, ScoreReport], Rows]
     reports: InFlight = dataclasses.field(default_factory=InFlight)
     deaths: int = 0
 
@@ -99,21 +101,29 @@ class OpeningThreads:
         return count * self.row_seconds / self.count
 
     async def open(self, state: Authority, report: ScoreReport) -> Rows:
-        """Open the scores of a report; ValueError as `authority.decrypt_report`."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, authority.decrypt_report, state, report)
+        """Open the scores of a report; ValueError as `authority.decrypt_report`. Once begun, it is not cancelled."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, self.decrypt_report, state, report)
 
 
 @contextlib.asynccontextmanager
 async def start(
-    secret: Any, *, workers: int, engine: str, job_seconds: float
+    secret: Any,
+    *,
+    workers: int,
+    engine: str,
+    job_seconds: float,
+    decrypt_report: Callable[[Authority, ScoreReport], Rows],
 ) -> AsyncIterator[DecryptionPool | OpeningThreads]:
-    """Start what decrypts for the length of a block; whatever compiles does so before the first query."""
+    """Start what decrypts for the length of a block; whatever compiles does so before the first query.
+
+    `decrypt_report` opens a report where that is done as a whole.
+    """
     kind = SECRET_KEY_KINDS[tag_key(secret.public).kind]
     if kind.row_seconds is not None:
         with ThreadPoolExecutor(workers, "opening") as threads:
             measure = functools.partial(kind.row_seconds, secret, clock=time.perf_counter)
             row_seconds = await asyncio.get_running_loop().run_in_executor(threads, measure)
-            opening = OpeningThreads(secret.public, threads, workers, row_seconds)
+            opening = OpeningThreads(secret.public, threads, workers, row_seconds, decrypt_report)
             yield opening
             await opening.reports.over()
         return

@@ -226,7 +226,7 @@ class _Holder:
                 memory.keep_alarms(self.journal, self.state.suspended)
         except BaseException as error:
             # What nobody may be told did not happen; but an alarm did.
-            self.state = dataclasses.replace(before, suspended=before.suspended | self.state.suspended)
+            self.state = dataclasses.replace(before, suspended={**before.suspended, **self.state.suspended})
             taken = [(done, None, error) for _, done in steps]
             raise
         finally:
@@ -240,8 +240,7 @@ class _Holder:
             admitted = await self._join(self._admit, report, self._settled())
             try:
                 plaintexts = await pool.open(admitted, report)
-            except ForgedScoresError as error:
-                await self._join(self._alarm, report, error)
+            except RefusalError:
                 raise
             except ValueError:
                 # The error's text may speak of what was decrypted.
@@ -279,14 +278,26 @@ class _Holder:
         self.state = state
         return ranking
 
+    def _decrypt(self, state: Authority, report: ScoreReport) -> Rows:
+        """Open scores, in a thread that ends with the service alone: who waits for it may be cancelled before."""
+        try:
+            return authority.decrypt_report(state, report)
+        except ForgedScoresError as error:
+            self.writer.submit(self._keep_alarm, report, error).result()
+            raise
+
+    def _keep_alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
+        self._alarm(report, error)
+        memory.keep_alarms(self.journal, self.state.suspended)
+
     def _alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
         """The owner's affair: either the cloud or this user cheats."""
-        grant_id = report.request.grant.grant_id
+        grant = report.request.grant
         # One that was opened while the next epoch began says nothing of that one's key.
         if report.request.epoch == self.state.card.epoch:
             # Of reports that were opened at once the first alarm is the last that tells anything.
-            authority.check_serving(self.state, report.request.grant)
-            self.state = authority.suspend(self.state, grant_id)
+            authority.check_serving(self.state, grant)
+            self.state = authority.suspend(self.state, grant)
         self._tell(report, error)
 
     def _tell(self, report: ScoreReport, error: ForgedScoresError) -> None:
@@ -333,8 +344,11 @@ class _Holder:
         """Start a decryption pool for the key in force; gives the former one, to be closed after its reports."""
         stack, asked = contextlib.AsyncExitStack(), self.settings
         self.decryption = await stack.enter_async_context(
-            start(self.state.secret, workers=asked.workers, engine=asked.engine, job_seconds=asked.job_seconds)
-        )
+            start(
+                self.state.secret, workers=asked.workers, engine=asked.engine, job_seconds=asked.job_seconds,
+                decrypt_report=self._decrypt,
+            )
+        )  # fmt: skip
         former, self.pools = self.pools, stack
         return former
 

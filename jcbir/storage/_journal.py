@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from jcbir.errors import FormatError, KeyMismatchError, check_version
 from jcbir.protocol import authority, wire
@@ -24,7 +24,7 @@ from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.storage._database import connect, explained, read_meta, read_seen, transaction, write_meta
 from jcbir.storage._files import locked
 
-VERSION = 3
+VERSION = 4
 Order = Catalog | Withdrawal | Revocation
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
@@ -33,7 +33,7 @@ CREATE TABLE answered (nonce BLOB PRIMARY KEY, issued INTEGER NOT NULL) WITHOUT 
 CREATE TABLE spent (grant_id BLOB, day INTEGER, rows INTEGER NOT NULL, PRIMARY KEY (grant_id, day)) WITHOUT ROWID;
 CREATE TABLE opened (grant_id BLOB, day INTEGER, image_id TEXT, PRIMARY KEY (grant_id, day, image_id)) WITHOUT ROWID;
 CREATE TABLE openings (name BLOB PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE suspended (grant_id BLOB PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE suspended (signing_key BLOB PRIMARY KEY, grant_id BLOB NOT NULL) WITHOUT ROWID;
 CREATE INDEX answered_issued ON answered (issued);
 CREATE INDEX spent_day ON spent (day);
 CREATE INDEX opened_day ON opened (day);
@@ -147,10 +147,10 @@ def keep_appointment(journal: sqlite3.Connection, appointment: Appointment) -> N
     _empty_log(journal)
 
 
-def keep_alarms(journal: sqlite3.Connection, suspended: Iterable[bytes]) -> None:
-    """Keep which grants are suspended; when this returns, that is on the disk. The next epoch ends it."""
+def keep_alarms(journal: sqlite3.Connection, suspended: Mapping[bytes, bytes]) -> None:
+    """Keep which users are suspended; when this returns, that is on the disk. The next epoch ends it."""
     with transaction(journal):
-        journal.executemany("INSERT OR IGNORE INTO suspended VALUES (?)", [[grant_id] for grant_id in suspended])
+        journal.executemany("INSERT OR IGNORE INTO suspended VALUES (?, ?)", suspended.items())
 
 
 def note_answer(
@@ -233,7 +233,7 @@ def load_authority(journal: sqlite3.Connection, appointed: Authority) -> Authori
         state = authority.take_head(state, wire.from_bytes(kept, expect=Head))
     answered = dict(journal.execute("SELECT nonce, issued FROM answered"))
     opened = (frozenset(name for (name,) in journal.execute("SELECT name FROM openings")),)
-    suspended = frozenset(grant_id for (grant_id,) in journal.execute("SELECT grant_id FROM suspended"))
+    suspended = dict(journal.execute("SELECT signing_key, grant_id FROM suspended"))
     state = dataclasses.replace(state, answered=answered, opened=opened, suspended=suspended, seen=read_seen(journal))
     for grant_id, day, count in journal.execute("SELECT grant_id, day, rows FROM spent ORDER BY day").fetchall():
         opened = journal.execute("SELECT image_id FROM opened WHERE grant_id = ? AND day = ?", [grant_id, day])

@@ -5,6 +5,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import secrets
 import shutil
 
 from jcbir.errors import IntegrityError
@@ -12,7 +13,7 @@ from jcbir.storage._database import connect, explained, retry_missing, transacti
 from jcbir.storage._files import file_digest
 from jcbir.storage._load import read_indexes
 from jcbir.storage._segments import Written, map_segment, segment_name, write_segment
-from jcbir.storage._store import DATABASE, SEGMENTS, Store, check_writable, segment_path
+from jcbir.storage._store import DATABASE, SEGMENTS, Store, check_writable, open_store, segment_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,15 +110,20 @@ def verify_store(store: Store) -> Health:
     return Health(segments, living, gone, total)
 
 
-def backup_store(store: Store, target: str | os.PathLike[str]) -> None:
-    """Copy a store as it is at one moment, while others read and write it.
+def backup_store(store: Store, target: str | os.PathLike[str]) -> Health:
+    """Copy a store as it is at one moment, while others read and write it, and check the copy.
 
     Args:
         store: open for reading or writing.
-        target: a folder that is empty or not there.
+        target: a folder that is empty or not there; it stays so if this fails.
+
+    Returns:
+        What `verify_store` found in the copy.
 
     Raises:
         FileExistsError: the folder is not empty.
+        IntegrityError: the copy is not sound, for the store is not.
+        OSError: the disk is full or read-only.
 
     Example:
         >>> import tempfile
@@ -127,27 +133,39 @@ def backup_store(store: Store, target: str | os.PathLike[str]) -> None:
         ...     create_store(f"{folder}/store", small_system().server.card, unsafe_small=True)
         ...     with open_store(f"{folder}/store") as store:
         ...         backup_store(store, f"{folder}/copy")
-        ...     with open_store(f"{folder}/copy") as copy:
-        ...         verify_store(copy)
         Health(segments=0, images=0, gone=0, size=0)
     """
     root = pathlib.Path(target)
+    made = not root.exists()
     root.mkdir(parents=True, exist_ok=True)
     if any(root.iterdir()):
         raise FileExistsError(errno.EEXIST, "the folder is not empty", str(target))
+    # Inside, for the folder may be a disk of its own.
+    beside = root / f".{secrets.token_hex(6)}.part"
 
     def copy() -> None:
-        shutil.rmtree(root / SEGMENTS, ignore_errors=True)
-        (root / SEGMENTS).mkdir()
-        with contextlib.closing(connect(root / DATABASE, write=True)) as database:
+        shutil.rmtree(beside, ignore_errors=True)
+        (beside / SEGMENTS).mkdir(parents=True)
+        with contextlib.closing(connect(beside / DATABASE, write=True)) as database:
             store.database.backup(database)
             names = database.execute("SELECT number, generation FROM segments").fetchall()
         for number, generation in names:
             name = segment_name(number, generation)
-            shutil.copyfile(store.path / SEGMENTS / name, root / SEGMENTS / name)
+            shutil.copyfile(store.path / SEGMENTS / name, beside / SEGMENTS / name)
 
-    with explained(store.path):
-        retry_missing(copy)
+    try:
+        with explained(store.path):
+            retry_missing(copy)
+        with open_store(beside) as whole:
+            health = verify_store(whole)
+        # The database last: without it a folder is no store.
+        for name in (SEGMENTS, DATABASE):
+            os.replace(beside / name, root / name)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        if made and not any(root.iterdir()):
+            root.rmdir()
+    return health
 
 
 def _rewrite(store: Store, number: int) -> int:

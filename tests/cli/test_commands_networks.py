@@ -21,10 +21,11 @@ from command_world import (
     write_photographs,
 )
 
-from jcbir.cli import publish as publishing, rekey as rekeying, training
+from jcbir.cli import features as keeping, publish as publishing, rekey as rekeying, training
 from jcbir.cli.features import KIND as FEATURES, kept_features
-from jcbir.cli.hidden import read_hidden
+from jcbir.cli.hidden import hidden_name, read_hidden
 from jcbir.cli.main import run_command
+from jcbir.cli.names import read_names
 from jcbir.cli.network import found_network, load_network, load_parts
 from jcbir.cli.publish import published_names
 from jcbir.data import decode_image, format_list
@@ -168,38 +169,95 @@ def test_an_interrupted_look_goes_on_where_it_was(capsys, tmp_path, found, servi
     kept = sorted((tmp_path / found["home"] / "features").iterdir())
     with open_workspace(tmp_path / found["home"]) as workspace:
         parts = load_parts(workspace.path / "network.safetensors")
-        rows = [pair for piece in kept_features(workspace, parts) for pair in piece.items()]
         entries = published_names(workspace).values()
-    assert len(kept) == 4 and all(file.stat().st_mode & 0o777 == 0o600 for file in kept)
-    assert len(rows) == len(dict(rows)) == 120 and dict(rows).keys() == {entry["sha256"] for entry in entries}
+        rows = kept_features(workspace, parts, [entry["sha256"] for entry in entries])
+    assert len(kept) == 120 and all(file.stat().st_mode & 0o777 == 0o600 for file in kept)
+    assert rows.keys() == {entry["sha256"] for entry in entries}
     # A second way to the same: the network on the pictures.
     files = [tmp_path / "album" / entry["path"] for entry in entries]
     wanted = encode_images(parts.features, np.stack([decode_image(file.read_bytes(), size=16) for file in files]))
     wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
-    found_rows = np.stack([dict(rows)[entry["sha256"]] for entry in entries]).astype(np.float32)
+    found_rows = np.stack([rows[entry["sha256"]] for entry in entries]).astype(np.float32)
     np.testing.assert_allclose(found_rows, wanted, atol=1e-3)
 
 
 def test_features_are_the_owners_alone(capsys, tmp_path, found, services):
     write_kinds(tmp_path / "album", 10)
     run(capsys, "owner", "publish", "album", *ADDRESSES)
-    (file,) = (tmp_path / found["home"] / "features").iterdir()
-    content = file.read_bytes()
-    digest = hashlib.sha256((tmp_path / "album" / "red" / "000.png").read_bytes()).digest()
+    folder = tmp_path / found["home"] / "features"
+    digest = hashlib.sha256((tmp_path / "album" / "red" / "000.png").read_bytes()).hexdigest()
     with open_workspace(tmp_path / found["home"]) as workspace:
-        assert digest in read_hidden(file, kind=FEATURES, owner=workspace.owner) and digest not in content
+        file = folder / hidden_name(digest, kind=FEATURES, owner=workspace.owner)
         other = dataclasses.replace(workspace.owner, naming_key=bytes(32))
-    for altered in (content[:-1] + bytes([content[-1] ^ 1]), content[:30]):
+    content, moved = file.read_bytes(), next(each for each in folder.iterdir() if each != file).read_bytes()
+    assert hidden_name(digest, kind=FEATURES, owner=other) != file.name
+    for altered in (content[:-1] + bytes([content[-1] ^ 1]), content[:30], moved):
         file.write_bytes(altered)
-        refused = run(capsys, "owner", "publish", "album", *ADDRESSES, status=5)
+        refused = run(capsys, "owner", "rekey", "--refit", *ADDRESSES, status=5)
         assert "must be as this owner wrote it" in refused["reason"]
     file.write_bytes(content)
     with pytest.raises(IntegrityError, match="as this owner wrote it"):
         read_hidden(file, kind=FEATURES, owner=other)
     # Names are read for names, features for features.
     (names,) = (tmp_path / found["home"] / "names").iterdir()
-    with pytest.raises(FormatError, match="must be a file of features of version 1"):
+    with pytest.raises(FormatError, match="must be a file of features of version 2"):
         read_hidden(names, kind=FEATURES, owner=other)
+
+
+def test_of_features_only_those_are_read_that_are_needed(capsys, tmp_path, found, services, monkeypatch):
+    opened, real = [], keeping.read_hidden
+    monkeypatch.setattr(keeping, "read_hidden", lambda file, **_: opened.append(file.name) or real(file, **_))
+    monkeypatch.setattr(publishing, "MOST_FITTED", 24)
+    publish = ("owner", "publish", write_kinds(tmp_path / "album", 24), *ADDRESSES)
+    run(capsys, *publish)
+    assert len(opened) == 24, "the head was fitted to these before they were published"
+    opened.clear()
+    run(capsys, *publish)
+    assert not opened
+    write_kinds(tmp_path / "album", 1, start=50)
+    run(capsys, *publish)
+    assert not opened, "three are too few to be compared"
+    write_kinds(tmp_path / "album", 10, start=60)
+    assert "nearness" in run(capsys, *publish)
+    # What was published before is compared by a sample, and so is what is new.
+    assert len(opened) == len(set(opened)) == 24 + 24
+
+
+def test_what_is_withdrawn_is_forgotten(capsys, tmp_path, found, services, monkeypatch):
+    """Features and names of it leave the owner's disk; those of what stays do not."""
+    home = tmp_path / found["home"]
+    write_kinds(tmp_path / "album", 10)
+    run(capsys, "owner", "publish", "album", "--segment", "20", *ADDRESSES)
+
+    def named():
+        with open_workspace(home) as workspace:
+            files = sorted((home / "names").iterdir())
+            names = [entry["sha256"] for file in files for entry in read_names(file, workspace.owner).values()]
+            kept = {file.name for file in (home / "features").iterdir()}
+            assert kept == {hidden_name(name, kind=FEATURES, owner=workspace.owner) for name in names}
+        return sorted(names)
+
+    before = named()
+    gone = hashlib.sha256((tmp_path / "album" / "red" / "003.png").read_bytes()).hexdigest()
+    withdraw = ("owner", "withdraw", "red/003.png", *ADDRESSES)
+    assert run(capsys, *withdraw, "--dry-run")["sent"] == 0 and named() == before
+    with monkeypatch.context() as patch:
+        patch.setattr(publishing, "forget_features", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            run(capsys, *withdraw)
+    assert len(services.living()) == 30, "the order waits"
+    # What an interruption left is removed by the next withdrawal.
+    run(capsys, "owner", "withdraw", "red/004.png", *ADDRESSES)
+    left = named()
+    assert len(left) == 28 and gone not in left and set(left) < set(before)
+    # So is a whole file of names, and with the next epoch those of this one.
+    shutil.rmtree(tmp_path / "album" / "red")
+    run(capsys, "owner", "publish", "album", "--withdraw-missing", *ADDRESSES)
+    assert len(named()) == 20
+    run(capsys, "owner", "rekey", *ADDRESSES)
+    assert len(named()) == 20
+    run(capsys, "owner", "withdraw", *(entry["image_id"] for entry in run(capsys, "owner", "list")["photographs"]))
+    assert named() == []
 
 
 @pytest.mark.parametrize(("still", "warned"), [(0.0, False), (9.0, True)])

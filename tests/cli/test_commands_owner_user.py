@@ -315,6 +315,31 @@ def test_publish_is_incremental_and_withdraws(capsys, tmp_path, found, services)
     assert "must hold a photograph" in refused["reason"] and len(services.living()) == 7
 
 
+def test_an_alarm_shows_at_every_grant_of_its_user(capsys, tmp_path, found, services):
+    given = {}
+    for label, home in (("one", "her"), ("two", "her"), ("three", "his")):
+        if not (tmp_path / home).exists():
+            run(capsys, "user", "init", "--home", home)
+        granted = run(capsys, "owner", "grant", f"{home}/enrollment.jcbir", "--out", f"for-{label}", "--label", label)
+        given[label] = granted["grant"], granted["user"]
+    grant, user = (bytes.fromhex(value) for value in given["one"])
+    services.holder = dataclasses.replace(services.holder, suspended={user: grant})
+    rows = run(capsys, "owner", "grants", *ADDRESSES)["grants"]
+    assert {row["label"]: row["suspended"] for row in rows} == {"one": True, "two": True, "three": False}
+
+
+def test_what_moved_was_withdrawn_and_comes_back_is_listed_where_it_is(capsys, tmp_path, found, services):
+    album = write_photographs(tmp_path / "album", 2)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    (album / "a000.png").rename(album / "moved.png")
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["moved"] == 1
+    run(capsys, "owner", "withdraw", "moved.png", *ADDRESSES)
+    (album / "moved.png").rename(album / "back.png")
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 1
+    listed = run(capsys, "owner", "list")["photographs"]
+    assert [row["path"] for row in listed] == ["a001.png", "back.png"]
+
+
 @pytest.mark.parametrize("way", ["unreadable", "damaged", "dead link", "pipe", "recycled"])
 def test_what_cannot_be_read_is_not_taken_for_deleted(capsys, tmp_path, found, services, monkeypatch, way):
     album = write_photographs(tmp_path / "album", 3)

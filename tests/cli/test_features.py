@@ -46,7 +46,7 @@ def test_where_all_photographs_look_alike_nothing_is_compared(unchecked, monkeyp
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     rows = {f"{number:064x}": row.astype("<f2") for number, row in enumerate(features)}
     monkeypatch.setattr(publishing, "published_names", lambda _: {name: {"sha256": name} for name in rows})
-    monkeypatch.setattr(publishing, "published_features", lambda *_: rows)
+    monkeypatch.setattr(publishing, "kept_features", lambda *_: rows)
     monkeypatch.setattr(publishing, "hash_rows", lambda _, rows: {name: row > 0 for name, row in rows.items()})
     found = publishing.compare_fit(SimpleNamespace(), SimpleNamespace(head=None), {*list(rows)[:30]})
     assert (found is None) == alike

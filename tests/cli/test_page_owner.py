@@ -109,6 +109,8 @@ def test_a_day_of_an_owner(capsys, services, tmp_path):
         run(capsys, "owner", "withdraw", "a000.png", *ADDRESSES)
         assert page.order("withdraw", photographs=[rows[1]["image_id"]])["record"]["in_collection"] == 3
         assert page.order("revoke", grants=[given["grant"]])["record"]["revoked"] == [given["grant"]]
+        refused = page.order("rekey", authority_passphrase=AUTHORITY_PASSPHRASE, refit=True)
+        assert "network: must be of features and a linear head" in refused["error"]["reason"]
         rekeyed = page.order("rekey", authority_passphrase=AUTHORITY_PASSPHRASE)["record"]
         assert (rekeyed["epoch"], rekeyed["in_collection"]) == (1, 3)
         state = client.get("/state").json()
@@ -137,6 +139,7 @@ def test_orders_that_are_none_and_services_that_are_away(capsys, services, tmp_p
             ("grant", {**LIMITS, "days": -1}, "days: must be above 0"),
             ("revoke", {}, "grants: must be named"),
             ("rekey", {}, "must not be empty"),
+            ("rekey", {"refit": 1}, "refit: must be true or false"),
         ):
             refused = client.post(f"/orders/{name}", json=form)
             assert refused.status_code in (400, 422) and reason in refused.json()["reason"], refused.text

@@ -394,12 +394,12 @@ def lying_query(state, me, codes):
 
 def test_a_lying_user_stops_itself_and_nobody_else():
     state = session.admit(world(), now=NOW, draw=DRAW)
-    liar, honest = (person.grant.grant_id for person in state.users)
+    liar, honest = (person.grant for person in state.users)
     report = score(state, lying_query(state, state.users[0], CODES[:1]))
     with pytest.raises(ForgedScoresError):
         authority.answer(state.authority, report, now=NOW)
     holder = authority.suspend(state.authority, liar)
-    with pytest.raises(SuspendedGrantError, match="scores of a query of this grant were forged before"):
+    with pytest.raises(SuspendedGrantError, match="scores of a query of this user were forged before"):
         authority.answer(holder, score(state, ask(state, CODES[:1])), now=NOW)
     state = dataclasses.replace(state, authority=holder)
     me, query = user.ask(state.users[1], CODES[:1], top=1, now=NOW, draw=DRAW)
@@ -410,7 +410,21 @@ def test_a_lying_user_stops_itself_and_nobody_else():
     asked = owner.inquire(state.owner, now=NOW, draw=DRAW)
     told = authority.usage(holder, asked, now=NOW)
     owner.check_usage(state.owner, asked, told)
-    assert told.suspended == (liar,) and honest not in told.suspended
+    assert told.suspended == (liar.grant_id,) and honest.grant_id not in told.suspended
+
+
+def test_whatever_grants_a_user_holds_it_has_one_alarm():
+    """Eight grants of one user are no eight users: they neither halt answering for others, nor tell eight bits."""
+    state = world()
+    liar, halted = state.users[0].grant, state.authority
+    for number in range(2 * authority.MOST_SUSPENDED):
+        halted = authority.suspend(halted, dataclasses.replace(liar, grant_id=bytes([number]) * 16))
+    assert not halted.halted and halted.suspended == {liar.signing_key: bytes(16)}
+    own, admission = owner.admit(state.owner, user.enroll(state.users[0].keys), now=NOW, draw=DRAW)
+    me = user.join(state.users[0].keys, admission, owner_key=own.card.owner_key)
+    again = dataclasses.replace(state, users=(me,))
+    with pytest.raises(SuspendedGrantError):
+        authority.answer(halted, score(again, ask(again, CODES[:1])), now=NOW)
 
 
 def test_what_scores_share_is_the_users_word():
@@ -434,7 +448,7 @@ def test_answering_halts_after_many_alarms_until_the_next_epoch():
     halted = state.authority
     for i in range(authority.MOST_SUSPENDED):
         assert not halted.halted
-        halted = authority.suspend(halted, bytes([i]) * 16)
+        halted = authority.suspend(halted, dataclasses.replace(state.users[0].grant, signing_key=bytes([i]) * 32))
     with pytest.raises(HaltedError, match="scores were forged too often"):
         authority.answer(halted, honest, now=NOW)
     # What was admitted before is not ranked either, nor is it of a grant that was suspended meanwhile.
@@ -443,9 +457,9 @@ def test_answering_halts_after_many_alarms_until_the_next_epoch():
     with pytest.raises(HaltedError):
         authority.rank(dataclasses.replace(admitted, suspended=halted.suspended), honest, plaintexts, now=NOW)
     with pytest.raises(SuspendedGrantError):
-        authority.rank(authority.suspend(admitted, honest.request.grant.grant_id), honest, plaintexts, now=NOW)
+        authority.rank(authority.suspend(admitted, honest.request.grant), honest, plaintexts, now=NOW)
     new = owner.rekey(state.owner, draw=DRAW)
-    assert authority.succeed(halted, owner.announce(new)[1]).suspended == frozenset()
+    assert authority.succeed(halted, owner.announce(new)[1]).suspended == {}
 
 
 def test_a_new_epoch_has_a_new_key_and_nothing_of_the_old():
@@ -484,17 +498,17 @@ def test_the_journal_remembers_openings_and_the_alarm(tmp_path):
         with pytest.raises(ReplayedQueryError):
             note_answer(journal, b"2" * 16, **note)
         loaded = load_authority(journal, appointed)
-        assert (loaded.opened, loaded.suspended) == ((frozenset(note["openings"]),), frozenset())
+        assert (loaded.opened, loaded.suspended) == ((frozenset(note["openings"]),), {})
         with pytest.raises(ReplayedQueryError, match="what opens its scores"):
             authority.admit(loaded, report, now=NOW)
         # Prepared anew from the catalogs.
         authority.answer(dataclasses.replace(loaded, opened=()), report, now=NOW)
         for _ in range(2):
-            keep_alarms(journal, {bytes(16)})
-        assert load_authority(journal, appointed).suspended == {bytes(16)}
+            keep_alarms(journal, {bytes(32): bytes(16)})
+        assert load_authority(journal, appointed).suspended == {bytes(32): bytes(16)}
         keep_appointment(journal, owner.announce(owner.rekey(state.owner, draw=DRAW))[1])
         after = load_authority(journal, appointed)
-        assert (after.opened, after.suspended, after.card.epoch) == ((frozenset(),), frozenset(), 1)
+        assert (after.opened, after.suspended, after.card.epoch) == ((frozenset(),), {}, 1)
 
 
 def test_the_leakage_table_says_what_each_party_learned():

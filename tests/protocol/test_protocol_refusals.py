@@ -106,10 +106,10 @@ def test_what_changed_since_a_report_was_admitted_counts():
         authority.rank(revoked, report, plaintexts, now=NOW)
     with pytest.raises(refusals.ExpiredGrantError):
         authority.rank(admitted, report, plaintexts, now=world.me.grant.expires)
-    mine = frozenset([world.me.grant.grant_id])
+    mine = {world.me.grant.signing_key: bytes(16)}
     with pytest.raises(refusals.SuspendedGrantError):
         authority.rank(dataclasses.replace(admitted, suspended=mine), report, plaintexts, now=NOW)
-    many = frozenset(bytes([number] * 16) for number in range(authority.MOST_SUSPENDED))
+    many = {bytes([number] * 32): bytes(16) for number in range(authority.MOST_SUSPENDED)}
     with pytest.raises(refusals.HaltedError):
         authority.rank(dataclasses.replace(admitted, suspended=many), report, plaintexts, now=NOW)
     authority.rank(admitted, report, plaintexts, now=NOW)

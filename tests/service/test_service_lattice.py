@@ -1,5 +1,6 @@
 """Both services over a lattice collection: exact in parts among workers, and a grant is suspended over a restart."""
 
+import asyncio
 import secrets
 import threading
 import time
@@ -7,11 +8,14 @@ import time
 import pytest
 from protocol_world import NOW, expected_order, make_world, positions, resign, score, traces
 from service_rig import random_codes, refusal, running
+from starlette.applications import Starlette
 
 from jcbir.protocol import audit, authority, owner, user, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Audit, Catalog, Delivery, Place
+from jcbir.service import authority as authority_service
 from jcbir.service._scoring import make_blinders, measure
+from jcbir.service.authority import AuthoritySettings
 from jcbir.storage._journal import open_journal
 
 CODES = random_codes(3)
@@ -152,6 +156,35 @@ def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
         assert (health["epoch"], health["status"]) == (1, "ready")
     with open_journal(tmp_path / "journal", succession.card) as journal:
         assert journal.execute("SELECT count(*) FROM suspended").fetchone() == (0,)
+
+
+def test_an_alarm_is_kept_though_whoever_waits_for_it_is_cancelled(tmp_path, monkeypatch):
+    """As a service does that ends while a report is opened."""
+    world, decrypt = lattice_world(), authority.decrypt_report
+    settings = AuthoritySettings(owner.delegate(world.own), world.holder.identity, tmp_path / "journal", workers=1)
+    begun, going_on = threading.Event(), threading.Event()
+
+    def decrypt_late(state, report):
+        begun.set()
+        going_on.wait(60)
+        return decrypt(state, report)
+
+    async def cut():
+        holder = authority_service._Holder(settings, lambda: NOW)
+        async with holder.live(Starlette()):
+            for order in (line.message for line in world.transcript if isinstance(line.message, Catalog)):
+                await holder._step(holder._take, order)
+            monkeypatch.setattr(authority, "decrypt_report", decrypt_late)
+            asking = asyncio.create_task(holder._answer(forged_report(world)))
+            await asyncio.to_thread(begun.wait, 60)
+            asking.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asking
+            going_on.set()
+
+    asyncio.run(cut())
+    with open_journal(tmp_path / "journal", world.own.card) as journal:
+        assert [key for (key,) in journal.execute("SELECT signing_key FROM suspended")] == [world.me.grant.signing_key]
 
 
 def test_floods_are_the_clouds_own():

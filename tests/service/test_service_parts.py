@@ -527,7 +527,7 @@ def test_steps_that_wait_are_on_the_disk_in_one_commit(holder):
     assert {"a", "b"} <= noted(holder) and "refused" not in noted(holder)
 
 
-@pytest.mark.parametrize("suspended", [frozenset(), frozenset({bytes(16)})])
+@pytest.mark.parametrize("suspended", [{}, {bytes(32): bytes(16)}])
 def test_what_is_not_on_the_disk_did_not_happen(holder, suspended):
     """But an alarm did, and is on the disk with the next step that can be."""
     before, full = holder.state, sqlite3.OperationalError("database or disk is full")
@@ -540,4 +540,4 @@ def test_what_is_not_on_the_disk_did_not_happen(holder, suspended):
     assert holder.state == dataclasses.replace(before, suspended=suspended)
     assert not {"a", "b"} & noted(holder)
     assert take_together(holder, [(write_and, holder, "c")])[0] == ["c"]
-    assert {grant for (grant,) in holder.journal.execute("SELECT grant_id FROM suspended")} == suspended
+    assert dict(holder.journal.execute("SELECT signing_key, grant_id FROM suspended")) == suspended

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 import secrets
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -286,7 +287,7 @@ def test_segments_of_another_store_are_refused(filled, tmp_path):
 def test_backup_while_serving(filled, tmp_path):
     world = make_world()
     with disk.open_store(filled, write=True) as store:
-        backup_store(store, tmp_path / "backup")
+        assert backup_store(store, tmp_path / "backup").images == 30
         own, withdrawal = owner.withdraw(world.own, world.names[:2])
         disk.remove_images(store, withdrawal)
         with pytest.raises(FileExistsError):
@@ -295,6 +296,28 @@ def test_backup_while_serving(filled, tmp_path):
         assert verify_store(copy).images == 30
     found = search(loaded(world, tmp_path / "backup"), world.codes[:1], scheme="packed", top=1).matches[0][0]
     assert found.photograph == world.images[0]
+
+
+@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize(("fault", "error"), [("full", OSError), ("damaged", IntegrityError), ("rename", OSError)])
+def test_a_backup_that_fails_leaves_nothing(filled, tmp_path, monkeypatch, fault, error, there):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    if there:
+        (tmp_path / "backup").mkdir()
+    if fault == "damaged":
+        segment = sorted((filled / disk.SEGMENTS).iterdir())[-1]
+        segment.write_bytes(segment.read_bytes()[:-1] + b"x")
+    with monkeypatch.context() as patch, disk.open_store(filled) as store:
+        if fault != "damaged":
+            patch.setattr(*{"full": (shutil, "copyfile"), "rename": (os, "replace")}[fault], full)
+        with pytest.raises(error):
+            backup_store(store, tmp_path / "backup")
+    assert (tmp_path / "backup").exists() == there and not list(tmp_path.glob("backup/*"))
+    if fault != "damaged":
+        with disk.open_store(filled) as store:
+            assert backup_store(store, tmp_path / "backup").images == 30
 
 
 def test_what_a_crash_left_is_swept_up(filled):

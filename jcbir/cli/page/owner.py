@@ -332,7 +332,7 @@ def _revoke(page: options.OwnerOpen, form: _Form) -> options.OwnerRevoke:
 
 
 def _rekey(page: options.OwnerOpen, form: _Form) -> options.OwnerRekey:
-    return options.OwnerRekey(place=page.place, links=page.links)
+    return options.OwnerRekey(refit=form.flag("refit"), place=page.place, links=page.links)
 
 
 def _send(page: options.OwnerOpen, form: _Form) -> options.OwnerSend:

@@ -279,10 +279,10 @@ find("grant").addEventListener("submit", (event) => {
 });
 find("rekey").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const passphrase = find("authority-passphrase").value;
+  const [passphrase, refit] = [find("authority-passphrase").value, find("refit").checked];
   find("rekey").reset();
   if (await confirmed("Re-key the collection?", "Every grant ends; everybody must be admitted again.", "Re-key")) {
-    await command("rekey", { authority_passphrase: passphrase });
+    await command("rekey", { authority_passphrase: passphrase, refit });
   }
 });
 bindClose();
