@@ -196,7 +196,8 @@ def place(tmp_path_factory):
         # Copies: what the owner changes later, cloud and authority learn by its orders alone.
         for name in ("authority.secret", "collection.public"):
             shutil.copy(root / "jcbir-owner" / name, root / name)
-        authority = Service("authority.log", "authority", "--delegation", "authority.secret", "--journal", "journal")
+        held = ("--delegation", "authority.secret", "--journal", "journal", "--workers", "1")
+        authority = Service("authority.log", "authority", *held)
         stack.callback(authority.end)
         cloud = Service("cloud.log", *cloud_arguments("store", authority), "--workers", "1")
         stack.callback(cloud.end)

@@ -102,7 +102,7 @@ def test_the_next_epoch_over_restarts(tmp_path, secret):
 
 def test_recalls_are_the_owners(tmp_path):
     world = make_world()
-    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+    with running(tmp_path, world=world) as rig:
         rig.publish()
         names = [owner.pseudonym(world.own, name) for name in world.names[:2]]
         honest = owner.recall(world.own, names, now=NOW, draw=os.urandom)
@@ -181,7 +181,7 @@ def test_substituted_scores_raise_an_alarm(tmp_path, monkeypatch):
 def test_a_user_audits_a_running_cloud(tmp_path):
     """Many parts in many workers: each blinder's randomness is at its block, for every query of a batch."""
     world = make_world()
-    with running(tmp_path, world=world, cloud={"audit_seconds": 100.0}) as rig:
+    with running(tmp_path, world=world, cloud={"audit_seconds": 100.0, "workers": 2}) as rig:
         rig.publish()
         _, head = owner.head(world.own, now=NOW)
         for side in ("cloud", "authority", "cloud"):
