@@ -11,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 import tempfile
 
 import hypothesis
@@ -35,6 +36,10 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 for name, value in (("jax_compilation_cache_dir", CACHE), ("jax_persistent_cache_min_compile_time_secs", 0.1)):
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
+
+# The programs that tests start would compile the library each time; git ignores what is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Ctrl-C is tested on programs, and who starts tests in the background ignores it, as their children would.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
