@@ -1,7 +1,9 @@
 """Strict harness: rank promotion raises, dtype promotion is strict, Hypothesis has no deadline."""
 
 import contextlib
+import ctypes
 import functools
+import gc
 import importlib.util
 import io
 import json
@@ -9,6 +11,7 @@ import os
 import pathlib
 import re
 import signal
+import sys
 import tempfile
 
 import hypothesis
@@ -19,16 +22,25 @@ import pytest
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent
-# What is there to be read, beside what is there to test.
-EXAMPLES = ROOT / "jcbir", ROOT / "tests" / "test_docs.py"
-CACHE = os.environ.get("JCBIR_TEST_CACHE", str(ROOT / ".jax_cache"))
+# What must be exact is compiled as users compile it, and so is what must agree with programs of their own.
+EXACT = [
+    ROOT / "tests" / name for name in ("cipher", "codes", "hashing/test_resume.py", "lattice", "metrics", "paillier")
+]
+CACHE = os.path.abspath(os.environ.get("JCBIR_TEST_CACHE", ROOT / ".jax_cache"))
+ROOM = 500_000_000
+STATM = pathlib.Path("/proc/self/statm")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 # A compile costs seconds; the cache makes the second run of the suite a fraction of the first, and lets the workers of
-# one run share what they compile.
-jax.config.update("jax_compilation_cache_dir", os.path.abspath(CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+# one run, and the programs they start, share what they compile.
+for name, value in (("jax_compilation_cache_dir", CACHE), ("jax_persistent_cache_min_compile_time_secs", 0.1)):
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+
+# The programs that tests start would compile the library each time; git ignores what is kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Ctrl-C is tested on programs, and who starts tests in the background ignores it, as their children would.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -43,18 +55,42 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "nightly", deadline=None, max_examples=100_000, suppress_health_check=_SLOW, print_blob=True
 )
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev")
+hypothesis.settings.load_profile(PROFILE)
+
+held = 0
+"""Bytes of memory this process had when it last forgot its programs."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs(request):
-    """Forget each file's compiled programs after it: thousands of them would fill gigabytes.
+# What is collected stays: a million objects that no garbage collection need look at.
+gc.disable()
 
-    What examples show is told by a program as it is written; XLA spends half of its time on making it faster.
-    """
-    jax.config.update("jax_disable_most_optimizations", any(map(request.path.is_relative_to, EXAMPLES)))
-    yield
-    jax.clear_caches()
+
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_runtest_setup(item):
+    """XLA spends a third of its time on making programs faster, which most tests have no use for."""
+    hasty = PROFILE != "nightly" and not any(map(item.path.is_relative_to, EXACT))
+    if jax.config.values["jax_disable_most_optimizations"] != hasty:
+        jax.config.update("jax_disable_most_optimizations", hasty)
+        jax.clear_caches()
+
+
+def pytest_runtest_teardown():
+    """Forget compiled programs when they have filled some room: thousands of them would fill gigabytes."""
+    global held
+    if STATM.exists() and _resident() > held + ROOM:
+        jax.clear_caches()
+        # What XLA frees, the allocator would keep.
+        getattr(ctypes.CDLL(None), "malloc_trim", bool)(0)
+        held = _resident()
+
+
+def _resident() -> int:
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture

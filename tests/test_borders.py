@@ -1,5 +1,6 @@
 """Wrong input never becomes a plausible result: every function of these packages with every wrong type and rank."""
 
+import functools
 import inspect
 import typing
 
@@ -328,8 +329,8 @@ def test_the_same_results_with_and_without_x64(name):
     [
         lambda: centers.hash_centers(SEED, 20, bits=8),
         lambda: losses.similarity_codes(SEED, ROWS[:, KINDS], bits=4, rounds=2),
-        lambda: hashing.crop_and_flip(SEED, np.tile(PHOTO, (4, 1, 1, 3))),
-        lambda: hashing.resized_crop_and_flip(SEED, np.tile(PHOTO, (4, 1, 1, 3)), size=6),
+        lambda: jax.jit(hashing.crop_and_flip)(SEED, np.tile(PHOTO, (4, 1, 1, 3))),
+        lambda: jax.jit(functools.partial(hashing.resized_crop_and_flip, size=6))(SEED, np.tile(PHOTO, (4, 1, 1, 3))),
     ],
     ids=["hash_centers", "similarity_codes", "crop_and_flip", "resized_crop_and_flip"],
 )

@@ -1,9 +1,13 @@
 """A small owner's folder for the tests of the commands: a breakable key, a network of a few thousand weights."""
 
 import contextlib
+import functools
 import json
+import pathlib
 import secrets
+import shutil
 import sys
+import tempfile
 import time
 import types
 
@@ -30,20 +34,25 @@ BITS = 16
 ADDRESSES = ("--cloud", "https://cloud", "--authority", "https://authority")
 
 
-def write_network(path, *, bits=BITS, key=0):
-    module = small(stages=(1,), width=4, bits=bits)
+@functools.cache
+def small_network(key, **options):
+    """A small network and what its file says of it."""
+    module = small(stages=(1,), **options)
     variables = jax.jit(module.init)(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
     about = resnet_backbone(module, variables, Preprocessing(size=16)).description
-    write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
+    return jax.tree.map(np.asarray, variables), about
+
+
+def write_network(path, *, bits=BITS, key=0):
+    variables, about = small_network(key, width=4, bits=bits)
+    write_weights(path, variables, metadata=about)
     return path
 
 
 def write_features(path, *, width=16, key=0):
     """A network without a hash head, for squares of 16 pixels: what a few photographs need in place of a ResNet50."""
-    module = small(stages=(1,), width=width)
-    variables = jax.jit(module.init)(jax.random.key(key), np.zeros((1, 16, 16, 3), np.float32))
-    about = resnet_backbone(module, variables, Preprocessing(size=16)).description
-    write_weights(path, jax.tree.map(np.asarray, variables), metadata=about)
+    variables, about = small_network(key, width=width)
+    write_weights(path, variables, metadata=about)
     return path
 
 
@@ -83,10 +92,25 @@ def open_workspace(path):
     return workspaces.open_workspace(path, passphrase=PASSPHRASE, work=14)
 
 
+MADE = {}
+
+
+def once(capsys, *words):
+    """Run a command that begins a party's folder, once for all tests; later ones get copies of folders and answer."""
+    if words not in MADE:
+        answer, kept = run(capsys, *words), tempfile.TemporaryDirectory()
+        for folder in pathlib.Path().glob("jcbir-*"):
+            shutil.copytree(folder, pathlib.Path(kept.name, folder))
+        MADE[words] = answer, kept
+    answer, kept = MADE[words]
+    shutil.copytree(kept.name, ".", dirs_exist_ok=True)
+    return dict(answer)
+
+
 def make_identities(capsys):
     """What cloud and authority do before there is a collection."""
     for party in ("cloud", "authority"):
-        run(capsys, party, "init")
+        once(capsys, party, "init")
 
 
 class Services:

@@ -13,6 +13,7 @@ from command_world import (
     AUTHORITY_PASSPHRASE,
     IDENTITIES,
     install_services,
+    once,
     open_workspace,
     run,
     write_features,
@@ -39,6 +40,8 @@ from jcbir.storage._files import file_digest
 from jcbir.storage._weights import read_weights, write_weights
 
 SMALL = ("--backbone", "features.safetensors", "--size", "16")
+EACH = 10
+"""Photographs of each of three kinds: most heads are fitted to as many, by one compiled program."""
 
 
 pytestmark = pytest.mark.usefixtures("features")
@@ -53,7 +56,7 @@ def features(quick, tmp_path):
 @pytest.fixture
 def found(capsys):
     options = ("--cipher", "aes-gcm", "--bits", "16")
-    return run(capsys, "owner", "init", "photos", *IDENTITIES, *SMALL, *options)
+    return once(capsys, "owner", "init", "photos", *IDENTITIES, *SMALL, *options)
 
 
 @pytest.fixture
@@ -81,9 +84,9 @@ def test_squares_too_small_for_the_network_are_refused(capsys):
 
 def test_the_first_photographs_teach_the_head(capsys, tmp_path, found, services):
     before = (tmp_path / found["network"]).read_bytes()
-    write_kinds(tmp_path / "album", 12)
+    write_kinds(tmp_path / "album", EACH)
     made = run(capsys, "owner", "publish", "album", *ADDRESSES)
-    assert made["published"] == made["in_collection"] == 36
+    assert made["published"] == made["in_collection"] == 3 * EACH
     with open_workspace(tmp_path / found["home"]) as workspace:
         file = workspace.path / "network.safetensors"
         assert file.read_bytes() != before and workspace.settings.network == file_digest(file)
@@ -96,13 +99,13 @@ def test_the_first_photographs_teach_the_head(capsys, tmp_path, found, services)
     assert load_parts(file, sha256=file_digest(file)).fitted
 
     # The next photographs meet the same head.
-    write_kinds(tmp_path / "album", 3, start=12)
+    write_kinds(tmp_path / "album", 3, start=EACH)
     assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 9
     assert file_digest(file) == file_digest(tmp_path / found["network"])
 
 
 def test_codes_of_the_fit_are_those_of_the_network(capsys, tmp_path, found, services, monkeypatch):
-    monkeypatch.setattr(publishing, "MOST_FITTED", 26)
+    monkeypatch.setattr(publishing, "MOST_FITTED", 3 * EACH)
     write_kinds(tmp_path / "album", 16)
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     network = load_network(tmp_path / found["network"])
@@ -118,7 +121,7 @@ def test_codes_of_the_fit_are_those_of_the_network(capsys, tmp_path, found, serv
 @pytest.mark.parametrize("case", ["keep", "few", "grant", "dry run", "given"])
 def test_when_the_head_stays(capsys, tmp_path, monkeypatch, case):
     given = ("--network", str(write_network(tmp_path / "given.safetensors"))) if case == "given" else SMALL
-    made = run(capsys, "owner", "init", "photos", *IDENTITIES, *given, "--cipher", "aes-gcm", "--bits", "16")
+    made = once(capsys, "owner", "init", "photos", *IDENTITIES, *given, "--cipher", "aes-gcm", "--bits", "16")
     before = file_digest(tmp_path / made["network"])
     write_kinds(tmp_path / "album", 7 if case == "few" else 8)
     if case == "grant":
@@ -130,7 +133,7 @@ def test_when_the_head_stays(capsys, tmp_path, monkeypatch, case):
 
 
 def test_an_interrupted_publish_keeps_the_head_it_has_fitted(capsys, tmp_path, found, services, monkeypatch):
-    write_kinds(tmp_path / "album", 10)
+    write_kinds(tmp_path / "album", EACH)
 
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
@@ -139,7 +142,7 @@ def test_an_interrupted_publish_keeps_the_head_it_has_fitted(capsys, tmp_path, f
         patch.setattr(publishing, "publish_segment", interrupted)
         run(capsys, "owner", "publish", "album", *ADDRESSES, status=130)
     fitted = file_digest(tmp_path / found["network"])
-    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 30
+    assert run(capsys, "owner", "publish", "album", *ADDRESSES)["published"] == 3 * EACH
     assert file_digest(tmp_path / found["network"]) == fitted
 
 
@@ -182,7 +185,7 @@ def test_an_interrupted_look_goes_on_where_it_was(capsys, tmp_path, found, servi
 
 
 def test_features_are_the_owners_alone(capsys, tmp_path, found, services):
-    write_kinds(tmp_path / "album", 10)
+    write_kinds(tmp_path / "album", EACH)
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     folder = tmp_path / found["home"] / "features"
     digest = hashlib.sha256((tmp_path / "album" / "red" / "000.png").read_bytes()).hexdigest()
@@ -263,7 +266,7 @@ def test_what_is_withdrawn_is_forgotten(capsys, tmp_path, found, services, monke
 @pytest.mark.parametrize(("still", "warned"), [(0.0, False), (9.0, True)])
 def test_a_head_that_no_longer_fits_is_said(capsys, tmp_path, found, services, monkeypatch, still, warned):
     monkeypatch.setattr(publishing, "STILL_FITS", still)
-    write_kinds(tmp_path / "album", 12, kinds=("red", "green"))
+    write_kinds(tmp_path / "album", 15, kinds=("red", "green"))
     assert "nearness" not in run(capsys, "owner", "publish", "album", *ADDRESSES)
     write_kinds(tmp_path / "album", 23, kinds=("none", "none", "blue"))
     shutil.rmtree(tmp_path / "album" / "none")
@@ -338,7 +341,7 @@ def test_a_new_epoch_with_a_trained_head(capsys, tmp_path, found, services):
 
 
 def test_what_cannot_be_refitted(capsys, tmp_path, found, services):
-    write_kinds(tmp_path / "album", 8)
+    write_kinds(tmp_path / "album", EACH)
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     write_network(tmp_path / "whole.safetensors")
     write_features(tmp_path / "strange.safetensors", key=1)
@@ -350,7 +353,7 @@ def test_what_cannot_be_refitted(capsys, tmp_path, found, services):
         (("--network", "strange-16.safetensors"), "by one network at one size"),
         (("--network", "whole.safetensors"), "by one network at one size"),
         (("--network", "features-32.safetensors"), "must give codes of 16 bits, got 32"),
-        (("--refit",), "features: must be kept of every published photograph, got none of 24"),
+        (("--refit",), "features: must be kept of every published photograph, got none of 30"),
     ):
         if words == ("--refit",):
             shutil.rmtree(tmp_path / found["home"] / "features")
@@ -359,7 +362,7 @@ def test_what_cannot_be_refitted(capsys, tmp_path, found, services):
 
 
 def test_a_user_takes_the_fitted_network_and_finds_the_kind(capsys, tmp_path, found, services):
-    write_kinds(tmp_path / "album", 12)
+    write_kinds(tmp_path / "album", EACH)
     run(capsys, "owner", "publish", "album", *ADDRESSES)
     run(capsys, "user", "init")
     grant = ("owner", "grant", "jcbir-user/enrollment.jcbir", "--out", "for-anna", "--cloud", "https://cloud")

@@ -19,6 +19,7 @@ from command_world import (
     IDENTITIES,
     PASSPHRASE,
     install_services,
+    once,
     open_workspace,
     run,
     write_network,
@@ -46,7 +47,7 @@ pytestmark = pytest.mark.usefixtures("quick")
 @pytest.fixture
 def found(capsys, tmp_path):
     write_network(tmp_path / "net.safetensors")
-    return run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
+    return once(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
 
 
 @pytest.fixture

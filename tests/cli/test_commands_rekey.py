@@ -11,6 +11,7 @@ from command_world import (
     AUTHORITY_PASSPHRASE,
     IDENTITIES,
     install_services,
+    once,
     open_workspace,
     run,
     write_network,
@@ -46,7 +47,7 @@ def delegation_of(path):
 def services(capsys, monkeypatch, tmp_path):
     """A collection of five images in three segments, at services that are the pure protocol, and a user of it."""
     write_network(tmp_path / "net.safetensors")
-    found = run(
+    found = once(
         capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm",
         "--schemes", "bitsliced",
     )  # fmt: skip

@@ -196,9 +196,10 @@ def place(tmp_path_factory):
         # Copies: what the owner changes later, cloud and authority learn by its orders alone.
         for name in ("authority.secret", "collection.public"):
             shutil.copy(root / "jcbir-owner" / name, root / name)
-        authority = Service("authority.log", "authority", "--delegation", "authority.secret", "--journal", "journal")
+        held = ("--delegation", "authority.secret", "--journal", "journal", "--workers", "1")
+        authority = Service("authority.log", "authority", *held)
         stack.callback(authority.end)
-        cloud = Service("cloud.log", *cloud_arguments("store", authority), "--workers", "1")
+        cloud = Service("cloud.log", *cloud_arguments("store", authority))
         stack.callback(cloud.end)
         both = Place(authority.wait(), cloud.wait())
         assert call("owner", "publish", "album", "--segment", "2", *both.links)["published"] == 5
@@ -208,9 +209,10 @@ def place(tmp_path_factory):
 
 
 def cloud_arguments(store, authority, certificate="trusted.pem"):
+    # As many blinders as by default would be made all the time that the tests run.
     return [
         "cloud", "--card", "collection.public", "--store", store, "--authority", authority.url,
-        "--authority-certificate", certificate,
+        "--authority-certificate", certificate, "--workers", "1", "--blinder-pool", "64",
     ]  # fmt: skip
 
 
@@ -236,7 +238,7 @@ def test_another_authority_is_not(place, certificate, reason):
 
 
 def test_a_certificate_that_has_expired(place):
-    expired = Service("expired.log", *cloud_arguments("other", place.authority), "--workers", "1", tls="expired")
+    expired = Service("expired.log", *cloud_arguments("other", place.authority), tls="expired")
     try:
         refused = place.ask("expired", url=expired.wait().url, status=4)
         assert "not to be trusted: certificate has expired" in refused["reason"]
@@ -246,7 +248,7 @@ def test_a_certificate_that_has_expired(place):
 
 def test_a_cloud_that_does_not_trust_its_authority(place):
     store = shutil.copytree("store", "copied")
-    cloud = Service("doubt.log", *cloud_arguments(store, place.authority, "stranger.pem"), "--workers", "1")
+    cloud = Service("doubt.log", *cloud_arguments(store, place.authority, "stranger.pem"))
     try:
         refused = place.ask("doubt", "--timeout", "4", url=cloud.wait().url, status=4)
         assert refused["error"] == "unreachable" and "the authority does not answer" in refused["reason"]

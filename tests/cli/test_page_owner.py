@@ -11,6 +11,7 @@ from command_world import (
     IDENTITIES,
     PASSPHRASE,
     install_services,
+    once,
     run,
     write_network,
     write_photographs,
@@ -30,7 +31,7 @@ LIMITS = {"days": 30, "max_results": 10, "queries_per_day": 20, "images_per_day"
 def services(capsys, monkeypatch, tmp_path):
     """A collection with nothing in it."""
     write_network(tmp_path / "net.safetensors")
-    found = run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
+    found = once(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
     delegation = read_secret(found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation)
     return install_services(monkeypatch, delegation)
 

@@ -13,6 +13,7 @@ from command_world import (
     IDENTITIES,
     PASSPHRASE,
     install_services,
+    once,
     run,
     write_network,
     write_photographs,
@@ -37,7 +38,7 @@ def album(tmp_path):
 def services(capsys, monkeypatch, tmp_path, album):
     """A collection of nine photographs, and a user who has joined it."""
     write_network(tmp_path / "net.safetensors")
-    found = run(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
+    found = once(capsys, "owner", "init", "photos", *IDENTITIES, "--network", "net.safetensors", "--cipher", "aes-gcm")
     delegation = read_secret(found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation)
     made = install_services(monkeypatch, delegation)
     run(capsys, "owner", "publish", album, *ADDRESSES)

@@ -7,6 +7,10 @@ import pytest
 
 from jcbir import hashing
 
+crop = jax.jit(hashing.random_crop, static_argnames="padding")
+flip = jax.jit(hashing.random_flip)
+resized_crop = jax.jit(hashing.random_resized_crop, static_argnames=("least", "size"))
+
 
 @pytest.fixture(scope="module")
 def images():
@@ -14,7 +18,7 @@ def images():
 
 
 def test_every_crop_is_a_window_of_the_reflected_image_and_all_windows_occur(images):
-    cropped = np.asarray(hashing.random_crop(jax.random.key(0), np.repeat(images[:1], 64, 0), padding=2))
+    cropped = np.asarray(crop(jax.random.key(0), np.repeat(images[:1], 64, 0), padding=2))
     padded = np.pad(images[0], ((2, 2), (2, 2), (0, 0)), mode="reflect")
     windows = {padded[i : i + 9, j : j + 7].tobytes() for i in range(5) for j in range(5)}
     got = {image.tobytes() for image in cropped}
@@ -23,25 +27,25 @@ def test_every_crop_is_a_window_of_the_reflected_image_and_all_windows_occur(ima
 
 
 def test_flip_is_the_image_or_its_mirror_about_half_of_the_time(images):
-    flipped = np.asarray(hashing.random_flip(jax.random.key(0), images))
+    flipped = np.asarray(flip(jax.random.key(0), images))
     same = (flipped == images).all((1, 2, 3))
     mirrored = (flipped == images[:, :, ::-1]).all((1, 2, 3))
     assert (same | mirrored).all()
     assert 15 < mirrored.sum() < 49
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_dtype_and_shape_are_kept_and_jit_equals_eager(images, dtype):
-    batch = images.astype(dtype)
-    eager = hashing.crop_and_flip(jax.random.key(5), batch, padding=3)
-    assert eager.shape == batch.shape
-    assert eager.dtype == dtype
-    jitted = jax.jit(lambda key, x: hashing.crop_and_flip(key, x, padding=3))(jax.random.key(5), batch)
-    np.testing.assert_array_equal(eager, jitted)
+def test_dtype_and_shape_are_kept_and_jit_equals_eager(images):
+    jitted = jax.jit(lambda key, x: hashing.crop_and_flip(key, x, padding=3))
+    for dtype in (np.uint8, np.float32):
+        batch = images.astype(dtype)
+        found = jitted(jax.random.key(5), batch)
+        assert found.shape == batch.shape and found.dtype == dtype
+    # Of either type the same pixels move.
+    np.testing.assert_array_equal(hashing.crop_and_flip(jax.random.key(5), images, padding=3), found)
 
 
 def test_no_padding_is_the_identity(images):
-    np.testing.assert_array_equal(hashing.random_crop(jax.random.key(0), jnp.asarray(images), padding=0), images)
+    np.testing.assert_array_equal(crop(jax.random.key(0), jnp.asarray(images), padding=0), images)
 
 
 @pytest.mark.parametrize("padding", [-1, 7])
@@ -53,7 +57,7 @@ def test_padding_beyond_the_image_is_refused(images, padding):
 def test_a_resized_crop_is_a_rectangle_of_the_image_of_the_wanted_area_and_ratio():
     rows, columns = np.meshgrid(np.arange(40.0), np.arange(60.0), indexing="ij")
     ramps = np.stack([rows, columns, np.ones_like(rows)], -1).astype(np.float32)
-    crops = np.asarray(hashing.random_resized_crop(jax.random.key(0), np.repeat(ramps[None], 200, 0), least=0.3))
+    crops = np.asarray(resized_crop(jax.random.key(0), np.repeat(ramps[None], 200, 0), least=0.3))
     # Away from the border, where the triangle of the filter is cut, a ramp stays a ramp: its slope is the share.
     inner = crops[:, 5:-5, 5:-5]
     slopes = [np.diff(inner[..., axis], axis=1 + axis) for axis in (0, 1)]
@@ -72,11 +76,13 @@ def test_a_resized_crop_is_a_rectangle_of_the_image_of_the_wanted_area_and_ratio
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_a_resized_crop_keeps_dtype_shape_and_range(images, dtype):
     batch = images.astype(dtype)
-    eager = hashing.resized_crop_and_flip(jax.random.key(5), batch)
-    assert eager.shape == batch.shape and eager.dtype == dtype
-    jitted = jax.jit(hashing.resized_crop_and_flip)(jax.random.key(5), batch)
-    np.testing.assert_allclose(np.asarray(eager, float), np.asarray(jitted, float), atol=1)
-    assert 20 < np.asarray(eager).std() < np.asarray(batch).std()
+    found = jax.jit(hashing.resized_crop_and_flip)(jax.random.key(5), batch)
+    assert found.shape == batch.shape and found.dtype == dtype
+    if dtype == np.uint8:
+        eager = hashing.resized_crop_and_flip(jax.random.key(5), batch)
+        assert eager.dtype == dtype
+        np.testing.assert_allclose(np.asarray(eager, float), np.asarray(found, float), atol=1)
+    assert 20 < np.asarray(found).std() < np.asarray(batch).std()
     for least in (0.0, 1.01, float("nan")):
         with pytest.raises(ValueError, match="least: must be above 0 and at most 1"):
             hashing.random_resized_crop(jax.random.key(0), batch, least=least)
@@ -86,7 +92,7 @@ def test_a_crop_at_another_size_is_the_same_rectangle(unchecked):
     """A ramp cut at 20 pixels a side has the slope of the whole size times 60 / 20, and the same middle."""
     columns = np.broadcast_to(np.arange(60.0, dtype=np.float32)[None, :, None], (40, 60, 1))
     batch = np.repeat(columns[None], 50, 0)
-    same, small = (hashing.random_resized_crop(jax.random.key(0), batch, size=size) for size in (None, 20))
+    same, small = (resized_crop(jax.random.key(0), batch, size=size) for size in (None, 20))
     assert same.shape == (50, 40, 60, 1) and small.shape == (50, 20, 20, 1)
     steep, flat = (np.diff(np.asarray(x)[:, 5, 5:-5, 0], axis=1) for x in (small, same))
     np.testing.assert_allclose(steep.mean(1), 3 * flat.mean(1), rtol=1e-2)

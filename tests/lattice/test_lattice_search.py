@@ -293,7 +293,7 @@ def test_a_slot_without_an_image_is_a_sentinel_too():
 def test_a_digit_beyond_the_code_length_is_caught():
     """With k odd, t is (k + 1)^L + 1: one value modulo t is no sum of digits, and would read as zeros."""
     parameters = SETS[2]
-    codes = np.random.default_rng(4).random((400, parameters.bits)) < 0.5
+    codes = np.random.default_rng(4).random((40, parameters.bits)) < 0.5
     w = world(parameters, codes, 4)
     found = open_it(w)[: parameters.lanes]
     value = parameters.base**parameters.lanes - sum(int(d) * parameters.base**i for i, d in enumerate(found))

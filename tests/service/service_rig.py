@@ -122,7 +122,7 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
     root = Path(root)
     if not (root / "store").exists():
         disk.create_store(root / "store", world.own.card, unsafe_small=True)
-    cloud = {"workers": 2, "blinder_pool": 64, "client_rate": OFF, "grant_rate": OFF} | (cloud or {})
+    cloud = {"workers": 1, "blinder_pool": 64, "client_rate": OFF, "grant_rate": OFF} | (cloud or {})
     authority = {"workers": 1, "client_rate": OFF, "grant_rate": OFF} | (authority or {})
     settings = authority_service.AuthoritySettings(
         owner.delegate(world.own), world.holder.identity, root / "journal", **authority

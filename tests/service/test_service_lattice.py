@@ -27,7 +27,7 @@ def lattice_world():
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("lattice"), world=lattice_world()) as pair:
+    with running(tmp_path_factory.mktemp("lattice"), world=lattice_world(), cloud={"workers": 2}) as pair:
         pair.publish()
         yield pair
 

@@ -23,7 +23,7 @@ CODES = random_codes(2)
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("pair")) as pair:
+    with running(tmp_path_factory.mktemp("pair"), cloud={"workers": 2}) as pair:
         pair.publish()
         yield pair
 
@@ -163,7 +163,7 @@ def test_restart_remembers(tmp_path):
 def test_readers_beside_a_writer(tmp_path):
     """Queries go on while segments are published and images withdrawn, and compaction runs beside the service."""
     world = make_world()
-    with running(tmp_path, world=world) as rig:
+    with running(tmp_path, world=world, cloud={"workers": 2}) as rig:
         rig.publish()
         gone = world.names[::3]
         stop, faults, answered = threading.Event(), [], []
