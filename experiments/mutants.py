@@ -37,7 +37,7 @@ from experiments.running import PLACES, ROOT, At, Scale, begin, command_line, fi
 from jcbir.storage import write_file
 
 MUTANTS = ROOT / "experiments" / "assets" / "mutants"
-COPIED = ("jcbir", "tests", "docs", "experiments", "README.md", "CITATION.cff", "pyproject.toml")
+COPIED = ("conftest.py", "jcbir", "tests", "docs", "experiments", "README.md", "CITATION.cff", "pyproject.toml")
 """What of the tree the tests need."""
 
 
