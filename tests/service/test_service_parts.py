@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
 import msgpack
@@ -31,7 +32,15 @@ from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryErro
 from jcbir.protocol.server import Segment
 from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Index, Shapes
-from jcbir.service import _decrypting, _http as exchange, _scoring, authority as authority_service, client, serving
+from jcbir.service import (
+    _decrypting,
+    _http as exchange,
+    _scoring,
+    authority as authority_service,
+    client,
+    cloud as cloud_service,
+    serving,
+)
 from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
@@ -48,6 +57,7 @@ from jcbir.service._scoring import (
 from jcbir.service._scoring_pool import BlinderPool, ScoringPool
 from jcbir.service._telemetry import Telemetry
 from jcbir.service.authority import AuthoritySettings
+from jcbir.service.cloud import Recent
 from jcbir.storage._database import transaction, write_meta
 from jcbir.storage._journal import open_journal
 
@@ -135,6 +145,32 @@ def test_work_that_fails_is_no_longer_at_hand(error):
         with contextlib.suppress(BaseException), work.hold(6.0):
             raise error
         assert work.used == 0.0
+
+
+@given(
+    answers=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=1, max_size=15),
+    seconds=st.integers(0, 60),
+    limit=st.integers(0, 120),
+)
+def test_what_can_be_audited_is_recent_and_fits(answers, seconds, limit):
+    """The latest answers that fit together, each for so many seconds."""
+    recent, times, now = Recent(float(seconds), limit), [], 0.0
+
+    def findable(number, now):
+        with contextlib.suppress(DeclinedError):
+            return recent.find(bytes([number]), now).query.request.nonce == bytes([number])
+        return False
+
+    for number, (pause, size) in enumerate(answers):
+        now += pause
+        times.append(now)
+        query = SimpleNamespace(request=SimpleNamespace(nonce=bytes([number])))
+        rows = np.zeros(size // 2, np.uint8), np.zeros(size - size // 2, np.uint8)
+        recent.keep(cloud_service.Scored(None, query, *rows), now)  # type: ignore[arg-type]
+        fit = [first for first in range(number + 2) if sum(size for _, size in answers[first : number + 1]) <= limit]
+        for later in (0, seconds, seconds + 1):
+            wanted = [i for i in range(fit[0], number + 1) if now + later <= times[i] + seconds]
+            assert [i for i in range(number + 1) if findable(i, now + later)] == wanted
 
 
 def test_pace_is_measured():
