@@ -8,6 +8,7 @@ import secrets
 import struct
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, SCHEMES, make_world, score, search
@@ -15,6 +16,7 @@ from protocol_world import BITS, NOW, SCHEMES, make_world, score, search
 from jcbir.errors import FormatError
 from jcbir.protocol import authority, owner, server, session, user, wire
 from jcbir.protocol._digests import digest
+from jcbir.protocol._results import Results, read_results, write_results
 from jcbir.protocol.messages import Refusal, Spending
 from jcbir.protocol.owner import announce
 
@@ -171,6 +173,21 @@ def test_a_message_has_one_spelling(kind, choice, more, tail):
         if other != body:
             with pytest.raises(FormatError):
                 wire.from_bytes(sealed_up(number, other))
+
+
+@given(images=st.integers(1, 4), opened=st.booleans(), top=st.integers(1, 4), data=st.data())
+def test_results_that_do_not_fit_together_are_refused(images, opened, top, data):
+    keys = (bytes(32),) * (images * opened)
+    order = np.array([data.draw(st.lists(st.integers(0, images - 1), min_size=top, max_size=top))], np.int32)
+    whole = Results(tuple("abcd"[:images]), keys, keys, order, np.zeros_like(order))
+    again = read_results(write_results(whole))
+    assert (again.image_ids, again.keys, again.hashes) == (whole.image_ids, keys, keys)
+    np.testing.assert_array_equal(again.order, order)
+    outside, place = order.copy(), data.draw(st.integers(0, top - 1))
+    outside[0, place] = data.draw(st.sampled_from([-1, images, -images, 2**31 - 1, -(2**31)]))
+    for changes in ({"keys": (*keys, bytes(32))}, {"hashes": (*keys, bytes(32))}, {"order": outside}):
+        with pytest.raises(FormatError, match="results: must"):
+            read_results(write_results(dataclasses.replace(whole, **changes)))
 
 
 PLAIN = st.recursive(
