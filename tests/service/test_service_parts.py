@@ -55,7 +55,7 @@ from jcbir.service._scoring import (
     split_segments,
 )
 from jcbir.service._scoring_pool import BlinderPool, ScoringPool
-from jcbir.service._telemetry import Telemetry
+from jcbir.service._telemetry import BOUNDS, Telemetry
 from jcbir.service.authority import AuthoritySettings
 from jcbir.service.cloud import Recent
 from jcbir.storage._database import transaction, write_meta
@@ -335,6 +335,17 @@ def test_prometheus_text():
     # Each has a sentence, and none is said twice.
     helped = [line.split()[2] for line in lines if line.startswith("# HELP")]
     assert helped == [line.split()[2] for line in lines if line.startswith("# TYPE")] and len(helped) == len({*helped})
+
+
+@given(st.lists(st.sampled_from(BOUNDS) | st.floats(0, 100), min_size=1, max_size=20))
+def test_a_bucket_counts_what_is_at_most_its_bound(seconds):
+    telemetry = Telemetry("x")
+    for each in seconds:
+        telemetry.observe("score_duration_seconds", each)
+    lines = telemetry.text().splitlines()
+    for bound in BOUNDS:
+        count = sum(each <= bound for each in seconds)
+        assert f'x_score_duration_seconds_bucket{{le="{bound}"}} {count}' in lines
 
 
 def test_every_refusal_has_a_status_and_comes_back_as_itself():
