@@ -407,18 +407,23 @@ def faults(report: Report | None) -> str:
         return f"{title}\n\nNo report yet."
     listed = report["faults"]
 
-    def row(name: str, faults: list[Report]) -> list[str]:
-        seen, first = sum(bool(fault["noticed_by"]) for fault in faults), [fault.get("first_try") for fault in faults]
-        tried, at_once = len(faults) - first.count(None), first.count(True)
-        return [name, f"{len(faults)}", f"{seen}", f"{at_once} of {tried}" if tried else ""]
+    def counts(faults: list[Report]) -> tuple[int, int, int, int]:
+        first = [fault.get("first_try") for fault in faults]
+        seen = sum(bool(fault["noticed_by"]) for fault in faults)
+        return len(faults), seen, first.count(True), len(faults) - first.count(None)
 
-    rows = [row(f"`{name}`", [fault for fault in listed if fault["package"] == name]) for name in report["packages"]]
-    rows.append(row("all", listed))
+    rows = []
+    for name in report["packages"]:
+        put, seen, once, tried = counts([fault for fault in listed if fault["package"] == name])
+        rows.append([f"`{name}`", f"{put}", f"{seen}", f"{once} of {tried}" if tried else ""])
+    put, seen, once, tried = counts(listed)
+    rate = f"{once} of {tried} ({once / tried:.1%})" if tried else ""
+    rows.append(["all", f"{put}", f"{seen} ({seen / put:.1%})", rate])
     missed = [fault for fault in listed if not fault["noticed_by"]]
     lines = [f"- `{fault['package']}`: {fault['breaks']}. {fault['unnoticed']}".rstrip() for fault in missed]
     about = """A fault that no test noticed at first has had one written for its kind. The last column: of the faults
-    that were written down before anybody put them in, those that the tests noticed as they were. What a run noticed is not
-    put in again while fault and file stay the same; seconds are the last run's."""
+    that were written down before anybody put them in, those that the tests noticed as they were. What a run noticed is
+    not put in again while fault and file stay the same; seconds are the last run's."""
     columns = ["package", "faults", "noticed", "at the first try"]
     parts = [title, heading("mutants", report), prose(about), table(columns, rows)]
     return "\n\n".join([*parts, "Not noticed:", "\n".join(lines)] if lines else parts)
