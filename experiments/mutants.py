@@ -37,7 +37,7 @@ from experiments.running import PLACES, ROOT, At, Scale, begin, command_line, fi
 from jcbir.storage import write_file
 
 MUTANTS = ROOT / "experiments" / "assets" / "mutants"
-COPIED = ("jcbir", "tests", "docs", "experiments", "README.md", "CITATION.cff", "pyproject.toml")
+COPIED = ("conftest.py", "jcbir", "tests", "docs", "experiments", "README.md", "CITATION.cff", "pyproject.toml")
 """What of the tree the tests need."""
 
 
@@ -69,6 +69,7 @@ class Mutant(NamedTuple):
         edits: each text of the file, which holds it once, and what takes its place.
         tests: that should notice, as pytest names them.
         unnoticed: why no test does; empty where one should.
+        first_try: whether the tests as they were noticed it when it was first put in; None where that was not kept.
     """
 
     package: str
@@ -77,6 +78,7 @@ class Mutant(NamedTuple):
     edits: tuple[tuple[str, str], ...]
     tests: tuple[str, ...]
     unnoticed: str = ""
+    first_try: bool | None = None
 
 
 def main(config: Config) -> dict[str, Any]:
@@ -142,9 +144,12 @@ def summary(mutants: list[Mutant], verdicts: list[str]) -> dict[str, Any]:
         line["faults"] += 1
         line["noticed"] += bool(verdict)
     faults = [
-        {"package": m.package, "breaks": m.breaks, "noticed_by": verdict, "unnoticed": m.unnoticed}
+        {
+            "package": m.package, "breaks": m.breaks, "noticed_by": verdict, "unnoticed": m.unnoticed,
+            "first_try": m.first_try,
+        }
         for m, verdict in zip(mutants, verdicts, strict=True)
-    ]
+    ]  # fmt: skip
     return {"packages": packages, "faults": faults}
 
 

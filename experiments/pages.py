@@ -405,15 +405,27 @@ def faults(report: Report | None) -> str:
     title = f"## Do the tests notice faults?\n\n`python -m experiments.mutants`: {about}"
     if report is None:
         return f"{title}\n\nNo report yet."
-    counts = {name: (found["faults"], found["noticed"]) for name, found in report["packages"].items()}
-    put, seen = map(sum, zip(*counts.values(), strict=True))
-    rows = [[f"`{name}`", str(a), str(b)] for name, (a, b) in counts.items()]
-    rows.append(["all", f"{put}", f"{seen} ({seen / put:.1%})"])
-    missed = [fault for fault in report["faults"] if not fault["noticed_by"]]
+    listed = report["faults"]
+
+    def counts(faults: list[Report]) -> tuple[int, int, int, int]:
+        first = [fault.get("first_try") for fault in faults]
+        seen = sum(bool(fault["noticed_by"]) for fault in faults)
+        return len(faults), seen, first.count(True), len(faults) - first.count(None)
+
+    rows = []
+    for name in report["packages"]:
+        put, seen, once, tried = counts([fault for fault in listed if fault["package"] == name])
+        rows.append([f"`{name}`", f"{put}", f"{seen}", f"{once} of {tried}" if tried else ""])
+    put, seen, once, tried = counts(listed)
+    rate = f"{once} of {tried} ({once / tried:.1%})" if tried else ""
+    rows.append(["all", f"{put}", f"{seen} ({seen / put:.1%})", rate])
+    missed = [fault for fault in listed if not fault["noticed_by"]]
     lines = [f"- `{fault['package']}`: {fault['breaks']}. {fault['unnoticed']}".rstrip() for fault in missed]
-    about = """The list grew with the tests: a fault that none noticed at first has had a test written for its kind.
-    What a run noticed is not put in again while fault and file stay the same; seconds are the last run's."""
-    parts = [title, heading("mutants", report), prose(about), table(["package", "faults", "noticed"], rows)]
+    about = """A fault that no test noticed at first has had one written for its kind. The last column: of the faults
+    that were written down before anybody put them in, those that the tests noticed as they were. What a run noticed is
+    not put in again while fault and file stay the same; seconds are the last run's."""
+    columns = ["package", "faults", "noticed", "at the first try"]
+    parts = [title, heading("mutants", report), prose(about), table(columns, rows)]
     return "\n\n".join([*parts, "Not noticed:", "\n".join(lines)] if lines else parts)
 
 

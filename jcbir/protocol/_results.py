@@ -48,7 +48,8 @@ def read_results(blob: bytes) -> Results:
     if results.order.shape != results.distances.shape:
         raise FormatError(f"results: must rank {results.order.shape} places, got {results.distances.shape} distances")
     if results.order.size and not 0 <= results.order.min() <= results.order.max() < count:
-        raise FormatError(f"results: must point into {count} images, got {results.order.max()}")
+        places = f"{results.order.min()} to {results.order.max()}"
+        raise FormatError(f"results: must point into {count} images, got places {places}")
     return results
 
 

@@ -210,7 +210,7 @@ class Buckets:
         if not self.rate.per_second:
             return 0.0
         level, since = self._levels.pop(name, (self.rate.burst, now))
-        level = min(self.rate.burst, level + max(0.0, now - since) * self.rate.per_second)
+        level = min(self.rate.burst, level + (now - since) * self.rate.per_second)
         allowed = level >= 1
         self._levels[name] = (level - 1 if allowed else level, now)
         if len(self._levels) > self._most:

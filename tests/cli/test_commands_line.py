@@ -11,7 +11,7 @@ import pytest
 from command_world import run, write_network
 from protocol_world import make_world
 
-from jcbir.cli import console as consoles, main as cli, options
+from jcbir.cli import console as consoles, main as cli, options, passphrase
 from jcbir.cli.exit_codes import classify
 from jcbir.cli.passphrase import forget_passphrases
 from jcbir.models import Download, downloads
@@ -176,6 +176,15 @@ def test_services_forget_the_passphrases(monkeypatch):
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", "battery staple")
     forget_passphrases()
     assert not [name for name in os.environ if name.endswith("_PASSPHRASE")]
+
+
+def test_services_forget_every_passphrase_that_there_is(monkeypatch):
+    names = {value for name, value in vars(passphrase).items() if name.endswith("VARIABLE")}
+    assert names >= {"JCBIR_PASSPHRASE", "JCBIR_AUTHORITY_PASSPHRASE", "JCBIR_CLOUD_PASSPHRASE"}
+    for name in names:
+        monkeypatch.setenv(name, "correct horse")
+    forget_passphrases()
+    assert not names & set(os.environ)
 
 
 def test_progress_is_told_where_there_is_no_terminal(capsys, monkeypatch):

@@ -107,6 +107,21 @@ def test_killed_before_every_change(prepared, tmp_path, kill):
     assert {sent for sent, _ in outcomes} == {0, 1, 2}
 
 
+def test_every_order_waits_in_its_turn(prepared, tmp_path):
+    """Orders of one kind, over several commits: none takes the place of another."""
+    shutil.copytree(prepared[0], tmp_path / "home")
+    posted, sent = [], []
+    with open_workspace(tmp_path / "home") as workspace:
+        for kinds in ("r", "r", "rh", "h", "hr", "r"):
+            state, orders = workspace.owner, []
+            for kind in kinds:
+                made = owner.revoke(state, [bytes([len(posted)] * 16)]) if kind == "r" else owner.head(state, now=0)
+                state, posted, orders = made[0], [*posted, made[1]], [*orders, made[1]]
+            workspace = workspaces.commit(workspace, state, post(workspace, orders))
+        deliver(workspace, {"cloud": sent.append, "authority": lambda message: None})
+    assert list(map(wire.to_bytes, sent)) == list(map(wire.to_bytes, posted))
+
+
 def test_a_draft_half_thrown_away_does_not_count(prepared, tmp_path, kill):
     (source, (first, second)), (arm, disarm) = prepared, kill
     draft = tmp_path / "home" / workspaces.NEXT

@@ -1,11 +1,12 @@
 """Each fault of the list can still be put in, and names tests that exist."""
 
+import json
 import re
 
 import pytest
 
-from experiments import mutants
-from experiments.running import ROOT
+from experiments import mutants, pages
+from experiments.running import RESULTS, ROOT
 
 MUTANTS = mutants.read_mutants()
 
@@ -51,3 +52,19 @@ def test_the_summary_counts_by_package():
     found = mutants.summary(listed, ["t::a", "", "t::b"])
     assert found["packages"] == {"x": {"faults": 2, "noticed": 1}, "y": {"faults": 1, "noticed": 1}}
     assert [fault["noticed_by"] for fault in found["faults"]] == ["t::a", "", "t::b"]
+
+
+def test_the_page_counts_first_tries_where_they_were_kept():
+    tries = {"x": [True, False, None], "y": [None], "z": [True]}
+    listed = [mutants.Mutant(name, "b", "f", (), (), "", first) for name, each in tries.items() for first in each]
+    found = mutants.summary(listed, ["t::a"] * len(listed))
+    lines = pages.faults({**json.loads((RESULTS / "mutants.json").read_text()), **found}).splitlines()
+    rows = [[cell.strip(" `") for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert rows[2:5] == [["x", "3", "3", "1 of 2"], ["y", "1", "1", ""], ["z", "1", "1", "1 of 1"]]
+    assert rows[5] == ["all", "5", "5 (100.0%)", "2 of 3 (66.7%)"]
+
+
+def test_the_copy_has_what_the_tests_are_run_with():
+    """Faults are noticed under the same strictness, and not because a fixture is missing."""
+    with mutants.copied_tree() as tree:
+        assert (tree / "conftest.py").read_bytes() == (ROOT / "conftest.py").read_bytes()

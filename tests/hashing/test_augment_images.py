@@ -1,5 +1,7 @@
 """Augmentation against a slow NumPy crop with reflected borders."""
 
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,19 @@ def test_every_crop_is_a_window_of_the_reflected_image_and_all_windows_occur(ima
     got = {image.tobytes() for image in cropped}
     assert got <= windows
     assert len(got) > 15
+
+
+@pytest.mark.parametrize("padding", [1, 2, 3])
+def test_every_shift_occurs_to_both_ends(images, padding):
+    """As often as every other: 40 draws for each leave one out once in 10^15."""
+    side = 2 * padding + 1
+    repeated = np.repeat(images[:1], 40 * side**2, 0)
+    cropped = np.asarray(hashing.random_crop(jax.random.key(1), repeated, padding=padding))
+    padded = np.pad(images[0], ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
+    windows = [padded[i : i + 9, j : j + 7].tobytes() for i in range(side) for j in range(side)]
+    counts = Counter(image.tobytes() for image in cropped)
+    assert set(counts) == set(windows)
+    assert all(10 < count < 80 for count in counts.values())
 
 
 def test_flip_is_the_image_or_its_mirror_about_half_of_the_time(images):

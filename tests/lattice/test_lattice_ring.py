@@ -156,6 +156,21 @@ def test_residues_that_are_none_are_refused():
         _bits.unpack(packed.astype(np.int32), (2, 8), primes=PRIMES[:2], name="x")
 
 
+@pytest.mark.parametrize("place", range(0, 32, 5))
+@pytest.mark.parametrize("over", [-1, 0, 1])
+def test_every_residue_is_held_below_its_own_prime(place, over):
+    primes = PRIMES[:2]
+    residues = np.repeat(np.array(primes, np.uint32) - 1, 8)[None].repeat(2, 0)
+    residues.reshape(-1)[place] += 1 + over
+    packed, wanted = _bits.pack(residues), residues.reshape(2, 2, 8)
+    if over < 0:
+        np.testing.assert_array_equal(_bits.unpack(packed, (2, 8), primes=primes, name="x"), wanted)
+    else:
+        prime = primes[place // 8 % 2]
+        with pytest.raises(FormatError, match=f"x: must hold residues below {prime}, got {prime + over}"):
+            _bits.unpack(packed, (2, 8), primes=primes, name="x")
+
+
 @given(st.binary(min_size=32, max_size=32), st.integers(1, 40))
 def test_samples_are_the_oracles(seed, count):
     assert _sampling.words(seed, count).tolist() == oracle.words(seed, count)

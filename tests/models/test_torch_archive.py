@@ -101,6 +101,21 @@ def test_nothing_is_executed(protocol):
         read_torch(archive(pickle.dumps({"w": Hostile()}, protocol)))
 
 
+class Calling:
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize("call", [Calling(open, "w"), Calling(eval, "1"), Calling(getattr, "a", "b"), Calling(print)])
+@pytest.mark.parametrize("place", [lambda call: {"w": call}, lambda call: [call], lambda call: {"a": {"b": (1, call)}}])
+def test_whatever_it_calls_is_refused_wherever_it_stands(call, place):
+    with pytest.raises(FormatError, match=rf"it calls \w+\.{call.call[0].__name__}"):
+        read_torch(archive(pickle.dumps(place(call))))
+
+
 def test_whole_modules_are_refused_with_advice():
     with pytest.raises(FormatError, match=r"weights_only=True"):
         read_torch(archive(pickle.dumps({"w": object()}, 2)))

@@ -299,6 +299,32 @@ def test_a_withdrawn_image_is_not_served_again():
         user.receive(me, served)
 
 
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (0, 1, 0), (1, 0, 0, 1)])
+def test_withdrawals_come_in_any_order_and_again(order):
+    """One of an image that came back in between brings nothing back, whoever holds it up."""
+    world, own, withdrawals = make_world(), make_world().own, []
+    cloud, holder, name = world.cloud, world.holder, owner.pseudonym(own, world.names[0])
+    for _ in range(2):
+        own, withdrawal = owner.withdraw(own, [world.names[0]])
+        withdrawals.append(withdrawal)
+        cloud = server.withdraw(cloud, withdrawal)
+        if len(withdrawals) == 1:
+            own, publication, catalog = owner.publish(
+                own, CODES[:1], world.images[:1], world.names[:1], schemes=("bitsliced",), cipher="aes-gcm",
+                draw=secrets.token_bytes,
+            )  # fmt: skip
+            cloud, holder = server.accept(cloud, publication), authority.catalog(holder, catalog)
+    for each in order:
+        cloud, holder = server.withdraw(cloud, withdrawals[each]), authority.withdraw(holder, withdrawals[each])
+    assert name not in cloud.images
+    places = [(number, ids.index(name)) for number, ids in published(holder) if name in ids]
+    assert len(places) == 2 and all(holder.dead[number][place] for number, place in places)
+
+
+def published(holder):
+    return [(number, part.image_ids) for number, part in holder.catalogs.items()]
+
+
 def test_the_catalog_hashes_what_the_server_holds():
     world = make_world()
     for line in world.transcript:

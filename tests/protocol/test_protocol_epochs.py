@@ -5,7 +5,7 @@ import secrets
 
 import pytest
 from paillier_vectors import stored_key
-from protocol_world import NOW, TOP, expected_order, make_world, new_user, positions, search
+from protocol_world import NOW, TOP, expected_order, make_world, new_user, positions, score, search
 
 from jcbir.errors import FormatError, IntegrityError, KeyMismatchError
 from jcbir.protocol import authority, owner, server, user
@@ -59,6 +59,19 @@ def test_a_search_after_it_equals_one_before_it(secret):
     # Nobody but the owner sees which image of the new epoch is which of the old one.
     assert not set(after.cloud.images) & set(world.cloud.images)
     assert after.names != world.names
+
+
+def test_a_day_does_not_end_with_an_epoch():
+    """What grants took today is told of in the next one, and the clock stays where it was."""
+    world = make_world()
+    _, query = user.ask(world.me, world.codes[:2], top=3, now=NOW, draw=secrets.token_bytes)
+    holder, ranking = authority.answer(world.holder, score(world, query)[1], now=NOW)
+    new = owner.rekey(world.own, draw=secrets.token_bytes)
+    following = authority.succeed(holder, announce(new)[1])
+    asked = owner.inquire(new, now=NOW, draw=secrets.token_bytes)
+    (use,) = owner.check_usage(new, asked, authority.usage(following, asked, now=NOW)).values()
+    assert (use.grant_id, use.queries, use.images) == (world.me.grant.grant_id, 2, len(ranking.image_ids))
+    assert following.seen == holder.seen == NOW
 
 
 def test_the_old_epoch_is_over():

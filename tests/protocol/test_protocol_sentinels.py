@@ -17,6 +17,7 @@ from jcbir.protocol.refusals import ForgedScoresError
 from jcbir.protocol.user import scheme_masking_key
 from jcbir.ranking import DEAD, SCHEMES as TABLE, Layout, build_index, mask_index, plan
 from jcbir.ranking._sentinels import LEAST_SPACING, count_beside, place_sentinels, sentinel_codes, sentinel_count
+from jcbir.sealing import Photograph, seal_photographs
 
 LANED = ("packed", "bitsliced")
 CODES = np.random.default_rng(3).random((8, BITS)) > 0.5
@@ -92,6 +93,15 @@ def test_the_server_cannot_tell_them_from_images():
     assert all(len(name) == 32 and not set(name) - set("0123456789abcdef") for name in hidden)
     # Bytes that do not repeat: what is sealed in them does not show.
     assert len({world.cloud.images[name][-200:] for name in hidden}) == len(hidden)
+
+
+@given(size=st.integers(1, 3000), texts=st.tuples(*[st.text(max_size=400)] * 4))
+def test_one_that_stands_for_nothing_is_sealed_in_as_many_bytes(size, texts):
+    """As its model is, whose texts count in UTF-8."""
+    model = Photograph(bytes(size), *texts)
+    keys, nonces, ids = [bytes(32)] * 2, [bytes(16), bytes([1] * 16)], ["a", "b"]
+    sealed = seal_photographs([model, owner._blank(model)], keys=keys, nonces=nonces, image_ids=ids, cipher="aes-gcm")
+    assert len({len(each) for each in sealed}) == 1
 
 
 def own_index(world, scheme, codes):

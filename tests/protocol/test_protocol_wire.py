@@ -1,11 +1,14 @@
 """Messages as bytes: what goes in comes out, and nothing else ever comes out."""
 
 import dataclasses
+import hashlib
 import random
 import resource
 import secrets
+import struct
 
 import msgpack
+import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from protocol_world import BITS, NOW, SCHEMES, make_world, score, search
@@ -13,6 +16,7 @@ from protocol_world import BITS, NOW, SCHEMES, make_world, score, search
 from jcbir.errors import FormatError
 from jcbir.protocol import authority, owner, server, session, user, wire
 from jcbir.protocol._digests import digest
+from jcbir.protocol._results import Results, read_results, write_results
 from jcbir.protocol.messages import Refusal, Spending
 from jcbir.protocol.owner import announce
 
@@ -119,6 +123,71 @@ def sealed_up(kind_number: int, body: bytes) -> bytes:
     """A frame with a correct checksum around any body: the schema alone stands between it and the program."""
     header = wire.HEADER.pack(wire.MAGIC, wire.VERSION, kind_number, 0, len(body))
     return header + body + wire._checksum(header, body)
+
+
+FORMS = {
+    int: [(0xCC, 1), (0xCD, 2), (0xCE, 4), (0xCF, 8)],
+    bytes: [(0xC4, 1), (0xC5, 2), (0xC6, 4)],
+    str: [(0xD9, 1), (0xDA, 2), (0xDB, 4)],
+    list: [(0xDC, 2), (0xDD, 4)],
+}
+SHORT = {int: (0x00, 0x80), str: (0xA0, 0x20), list: (0x90, 0x10)}
+
+
+def spelled(plain, longer, path=()):
+    """MessagePack by hand: each value in its shortest form, but at one place so many forms longer."""
+    if plain is None:
+        return b"\xc0"
+    kind = type(plain)
+    number = plain if kind is int else len(plain.encode() if kind is str else plain)
+    base, most = SHORT.get(kind, (0, 0))
+    forms = [bytes([base | number])] if number < most else []
+    forms += [bytes([tag]) + number.to_bytes(size) for tag, size in FORMS[kind] if number < 1 << 8 * size]
+    place, more = longer
+    found = forms[min(more, len(forms) - 1) if place == path else 0]
+    if kind is list:
+        return found + b"".join(spelled(item, longer, (*path, i)) for i, item in enumerate(plain))
+    return found + (b"" if kind is int else plain.encode() if kind is str else bytes(plain))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_message_is_framed_as_the_format_says(kind):
+    for message in samples()[kind]:
+        number, codec, _ = wire.MESSAGES[type(message)]
+        framed = wire.to_bytes(message)
+        body = spelled(codec.pack(message), ((), 0))
+        before = struct.pack(">4sBBHQ", b"JCBM", wire.VERSION, number, 0, len(body)) + body
+        assert framed == before + hashlib.sha256(before).digest()[:16]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(choice=st.integers(0, 10**6), more=st.integers(1, 3), tail=st.binary(min_size=1, max_size=3))
+def test_a_message_has_one_spelling(kind, choice, more, tail):
+    """No value in a longer form than it needs, and nothing behind the last."""
+    message = samples()[kind][0]
+    number, codec, _ = wire.MESSAGES[type(message)]
+    plain = codec.pack(message)
+    paths = list(positions_in(plain))
+    body, path = spelled(plain, ((), 0)), paths[choice % len(paths)]
+    for other in (body + tail, spelled(plain, (path, more))):
+        if other != body:
+            with pytest.raises(FormatError):
+                wire.from_bytes(sealed_up(number, other))
+
+
+@given(images=st.integers(1, 4), opened=st.booleans(), top=st.integers(1, 4), data=st.data())
+def test_results_that_do_not_fit_together_are_refused(images, opened, top, data):
+    keys = (bytes(32),) * (images * opened)
+    order = np.array([data.draw(st.lists(st.integers(0, images - 1), min_size=top, max_size=top))], np.int32)
+    whole = Results(tuple("abcd"[:images]), keys, keys, order, np.zeros_like(order))
+    again = read_results(write_results(whole))
+    assert (again.image_ids, again.keys, again.hashes) == (whole.image_ids, keys, keys)
+    np.testing.assert_array_equal(again.order, order)
+    outside, place = order.copy(), data.draw(st.integers(0, top - 1))
+    outside[0, place] = data.draw(st.sampled_from([-1, images, -images, 2**31 - 1, -(2**31)]))
+    for changes in ({"keys": (*keys, bytes(32))}, {"hashes": (*keys, bytes(32))}, {"order": outside}):
+        with pytest.raises(FormatError, match="results: must"):
+            read_results(write_results(dataclasses.replace(whole, **changes)))
 
 
 PLAIN = st.recursive(

@@ -81,6 +81,15 @@ def test_every_flipped_byte_and_truncation():
             open_from(SECRET, sealed[:place])
 
 
+def test_what_is_too_short_to_be_sealed_bytes_says_so():
+    empty = seal_to(PUBLIC, b"")
+    for length in range(len(empty)):
+        with pytest.raises(FormatError, match=f"must be at least {len(empty)} bytes, got {length}"):
+            open_from(SECRET, empty[:length])
+    with pytest.raises(IntegrityError):
+        open_from(SECRET, bytes(len(empty)))
+
+
 def test_bad_keys():
     with pytest.raises(ValueError, match="recipient_public: must be 32"):
         seal_to(b"short", b"")

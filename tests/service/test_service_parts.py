@@ -13,24 +13,34 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import httpx
+import msgpack
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from paillier_vectors import stored_key
-from protocol_world import make_world
+from protocol_world import NOW, make_world
 from starlette.exceptions import HTTPException
 
 from jcbir.errors import FormatError
 from jcbir.paillier import _engines as engines, batch_slices, secret
-from jcbir.protocol import owner, wire
-from jcbir.protocol.messages import Refusal
+from jcbir.protocol import owner, server, user, wire
+from jcbir.protocol.messages import Publication, Query, Refusal
 from jcbir.protocol.refusals import REFUSALS, OverBudgetError, ReplayedQueryError
 from jcbir.protocol.server import Segment
 from jcbir.ranking import KEY_KINDS
 from jcbir.ranking._scheme import Index, Shapes
-from jcbir.service import _decrypting, _http as exchange, authority as authority_service, client, serving
+from jcbir.service import (
+    _decrypting,
+    _http as exchange,
+    _scoring,
+    authority as authority_service,
+    client,
+    cloud as cloud_service,
+    serving,
+)
 from jcbir.service._authority_client import is_up
 from jcbir.service._http import Buckets, DeclinedError, Rate, Work
 from jcbir.service._pool import _SIZE, Pool
@@ -44,9 +54,10 @@ from jcbir.service._scoring import (
     split_query,
     split_segments,
 )
-from jcbir.service._scoring_pool import BlinderPool
-from jcbir.service._telemetry import Telemetry
+from jcbir.service._scoring_pool import BlinderPool, ScoringPool
+from jcbir.service._telemetry import BOUNDS, Telemetry
 from jcbir.service.authority import AuthoritySettings
+from jcbir.service.cloud import Recent
 from jcbir.storage._database import transaction, write_meta
 from jcbir.storage._journal import open_journal
 
@@ -127,6 +138,41 @@ def test_work_at_hand_is_bounded():
     assert work.used == 0.0
 
 
+@pytest.mark.parametrize("error", [RuntimeError, DeclinedError(422, "malformed", "no scores"), asyncio.CancelledError])
+def test_work_that_fails_is_no_longer_at_hand(error):
+    work = Work(10.0)
+    for _ in range(3):
+        with contextlib.suppress(BaseException), work.hold(6.0):
+            raise error
+        assert work.used == 0.0
+
+
+@given(
+    answers=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40)), min_size=1, max_size=15),
+    seconds=st.integers(0, 60),
+    limit=st.integers(0, 120),
+)
+def test_what_can_be_audited_is_recent_and_fits(answers, seconds, limit):
+    """The latest answers that fit together, each for so many seconds."""
+    recent, times, now = Recent(float(seconds), limit), [], 0.0
+
+    def findable(number, now):
+        with contextlib.suppress(DeclinedError):
+            return recent.find(bytes([number]), now).query.request.nonce == bytes([number])
+        return False
+
+    for number, (pause, size) in enumerate(answers):
+        now += pause
+        times.append(now)
+        query = SimpleNamespace(request=SimpleNamespace(nonce=bytes([number])))
+        rows = np.zeros(size // 2, np.uint8), np.zeros(size - size // 2, np.uint8)
+        recent.keep(cloud_service.Scored(None, query, *rows), now)  # type: ignore[arg-type]
+        fit = [first for first in range(number + 2) if sum(size for _, size in answers[first : number + 1]) <= limit]
+        for later in (0, seconds, seconds + 1):
+            wanted = [i for i in range(fit[0], number + 1) if now + later <= times[i] + seconds]
+            assert [i for i in range(number + 1) if findable(i, now + later)] == wanted
+
+
 def test_pace_is_measured():
     pace, arrays = measure(stored_key("small").public)
     assert pace.product > 0 and pace.blinder > 0 and not arrays
@@ -183,6 +229,78 @@ def test_blinder_pool_hands_out_each_row_once():
     assert len(set(rows)) == len(rows) and set(rows) <= set(made)
 
 
+@given(stock=st.integers(0, 12), takes=st.lists(st.integers(0, 9), max_size=6))
+def test_a_take_is_as_many_rows_as_asked_or_all_that_are_left(stock, takes):
+    made = []
+
+    async def make(count):
+        made.extend(secrets.token_bytes(8) for _ in range(count))
+        return b"".join(made[-count:])
+
+    async def run():
+        pool = BlinderPool(make, width=8, target=stock, idle=lambda: True)
+        task = asyncio.create_task(pool.keep_filling())
+        while pool.count < stock:
+            await asyncio.sleep(0)
+        task.cancel()
+        left, given_out = stock, b""
+        for count in takes:
+            rows = pool.take(count)
+            assert len(rows) == 8 * min(count, left)
+            left, given_out = left - len(rows) // 8, given_out + rows
+            assert pool.count == left
+        rows = [given_out[i : i + 8] for i in range(0, len(given_out), 8)]
+        assert len(set(rows)) == len(rows) and set(rows) <= set(made)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("scheme", ["packed", "bitsliced", "integer"])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_the_parts_of_a_query_are_the_whole(monkeypatch, scheme, count):
+    """Each row stands where its block does, beside the randomness it is blinded with, which is never used twice."""
+    monkeypatch.setattr(_scoring, "RUN_ROWS", 1)
+    world, jobs = make_world(), []
+    card, public = world.own.card, world.own.card.public.key
+    segments = tuple(
+        server.prepare_segment(card, each.segment, each.indexes, (), tables=False)
+        for each in (line.message for line in world.transcript)
+        if isinstance(each, Publication)
+    )
+    state = dataclasses.replace(world.cloud, segments=segments)
+    query = user.ask(world.me, world.codes[:3], top=1, now=NOW, scheme=scheme, draw=secrets.token_bytes)[1]
+
+    class Workers:
+        def __init__(self):
+            self.count = count
+
+        async def run(self, job):
+            jobs.append(msgpack.unpackb(job))
+            match jobs[-1]:
+                case ["blind", size]:
+                    return make_blinders(public, size).tobytes()
+                case ["score", body, numbers, blinders]:
+                    fresh = np.frombuffer(blinders, np.uint8).reshape(-1, public.ciphertext_bytes)
+                    part = wire.from_bytes(body, expect=Query)
+                    return server.score_share(state, part, segments=numbers, blinders=fresh).tobytes()
+
+    async def run():
+        width = make_blinders(public, 1).shape[1]
+        blinders = BlinderPool(no_blinders, width=width, target=0, idle=lambda: False)
+        pool = ScoringPool(card, Workers(), Pace(1.0, 1.0), blinders, Telemetry("x"))
+        return await pool.score(state, query)
+
+    async def no_blinders(count):
+        raise AssertionError("made ahead")
+
+    rows, randomness = asyncio.run(run())
+    assert len([job for job in jobs if job[0] == "score"]) >= count
+    assert len({row.tobytes() for row in randomness}) == len(randomness)
+    fresh = KEY_KINDS["paillier"].blind(public, randomness, engine="python")
+    whole = server.score_share(state, query, segments=[segment.number for segment in segments], blinders=fresh)
+    np.testing.assert_array_equal(rows, whole)
+
+
 def test_blinder_pool_waits_while_queries_do():
     async def run():
         async def make(count):
@@ -217,6 +335,17 @@ def test_prometheus_text():
     # Each has a sentence, and none is said twice.
     helped = [line.split()[2] for line in lines if line.startswith("# HELP")]
     assert helped == [line.split()[2] for line in lines if line.startswith("# TYPE")] and len(helped) == len({*helped})
+
+
+@given(st.lists(st.sampled_from(BOUNDS) | st.floats(0, 100), min_size=1, max_size=20))
+def test_a_bucket_counts_what_is_at_most_its_bound(seconds):
+    telemetry = Telemetry("x")
+    for each in seconds:
+        telemetry.observe("score_duration_seconds", each)
+    lines = telemetry.text().splitlines()
+    for bound in BOUNDS:
+        count = sum(each <= bound for each in seconds)
+        assert f'x_score_duration_seconds_bucket{{le="{bound}"}} {count}' in lines
 
 
 def test_every_refusal_has_a_status_and_comes_back_as_itself():

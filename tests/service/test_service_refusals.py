@@ -10,10 +10,10 @@ import pytest
 from protocol_world import NOW, make_world, new_user
 from service_rig import random_codes, refusal, running
 
-from jcbir.protocol import owner, server, wire
+from jcbir.protocol import audit, owner, server, wire
 from jcbir.protocol._digests import score_blocks
 from jcbir.protocol._signatures import sign
-from jcbir.protocol.messages import Publication, Query, Ranking, ScoreReport, Withdrawal
+from jcbir.protocol.messages import Delivery, Publication, Query, Ranking, ScoreReport, Withdrawal
 from jcbir.service._http import Pace, Rate
 
 DAY = 86400
@@ -328,6 +328,38 @@ def test_a_replay_does_not_spend_a_rate(tmp_path):
         assert [rig.post("cloud", query).status_code for _ in range(4)] == [200, 409, 409, 409]
         assert rig.post("cloud", rig.ask(CODES)[1]).status_code == 200
         assert rig.post("cloud", rig.ask(CODES)[1]).status_code == 429
+
+
+def test_images_opened_are_counted_over_a_restart(tmp_path):
+    world = make_world()
+    me = new_user(world.own, images_per_day=5)[0]
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        rig.publish()
+        assert rig.search(world.codes[:1], me=me, top=5)
+    with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
+        # The nearest to the opposite are others.
+        answer = rig.post("cloud", rig.ask(~world.codes[:1], me=me, top=5)[1])
+        assert (answer.status_code, refusal(answer).code) == (429, "over-budget")
+        assert rig.search(world.codes[:1], me=me, top=5)
+
+
+def test_what_is_refused_spends_no_rate_of_the_grant(tmp_path):
+    """An audit that somebody else asks for at the cloud, and a report that comes again at the authority."""
+    slow = {"grant_rate": Rate(0.001, 2.0)}
+    with running(tmp_path, cloud={"workers": 1} | slow, authority=slow) as rig:
+        rig.publish()
+        head = owner.head(rig.world.own, now=NOW)[1]
+        assert [rig.post(side, head).status_code for side in ("authority", "cloud")] == [200, 200]
+        me, query = rig.ask(CODES, top=1)
+        delivery = wire.from_bytes(rig.post("cloud", query).content, expect=Delivery)
+        asked = audit.ask_audit(me, query, delivery.ranking, delivery.head, blocks=1, draw=secrets.token_bytes)
+        forged = sign(dataclasses.replace(asked, signature=b""), secret=rig.world.own.signing_secret)
+        messages = [forged, forged, asked, asked]
+        answers = [rig.post("cloud", message, "/v1/audits").status_code for message in messages]
+        assert answers == [403, 403, 200, 429]
+        reports = [report_of(rig, each) for each in (query, query, rig.ask(CODES)[1], rig.ask(CODES)[1])]
+        answers = [rig.post("authority", report, "/v1/reports").status_code for report in reports]
+        assert answers == [409, 409, 200, 429]
 
 
 def test_a_report_that_the_cloud_did_not_sign(rig):
