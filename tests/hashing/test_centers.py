@@ -141,7 +141,7 @@ def test_arrays_that_a_compiled_program_knows_are_looked_at():
         return centers.semantic(rows, table, weights=weights)
 
     np.testing.assert_array_equal(jax.jit(program)(np.ones((4, 4), bool)), program(np.ones((4, 4), bool)))
+    below = weights.at[0].set(-1)
     for broken in (lambda _: centers.one_hot(ids, classes=3), lambda one: centers.semantic(one, table, weights=below)):
-        below = weights.at[0].set(-1)
         with pytest.raises(ValueError, match="must be"):
             jax.jit(broken)(np.eye(4, dtype=bool))
