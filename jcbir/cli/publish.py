@@ -494,17 +494,17 @@ def forget_withdrawn(workspace: Workspace) -> None:
 
     Interrupted, the next withdrawal does it: what is named here is what is left to remove.
     """
+    owner = workspace.owner
     for file in sorted((workspace.path / NAMES).glob(f"*{SUFFIX}")):
-        if not file.name.startswith(f"{workspace.owner.card.epoch:06d}-"):
-            file.unlink()
-            continue
-        names = read_names(file, workspace.owner)
-        left = {image_id: entry for image_id, entry in names.items() if image_id in workspace.owner.image_ids}
-        forget_features(workspace, [entry["sha256"] for image_id, entry in names.items() if image_id not in left])
+        names = read_names(file, owner)
+        left = {image_id: entry for image_id, entry in names.items() if image_id in owner.image_ids}
+        # An image that was moved to another epoch has another pseudonym there.
+        seen = (entry["sha256"] for image_id, entry in names.items() if image_id not in left)
+        forget_features(workspace, [name for name in seen if protocol.pseudonym(owner, name) not in owner.image_ids])
         if not left:
             file.unlink()
         elif len(left) < len(names):
-            write_names(file, left, workspace.owner)
+            write_names(file, left, owner)
 
 
 def published_names(workspace: Workspace) -> dict[str, Entry]:

@@ -229,8 +229,9 @@ def semantic(
         if weights.shape != (classes,):
             raise ValueError(f"weights: must have shape ({classes},), one a center, got {weights.shape}")
         check_finite("weights", weights)
-        if not isinstance(weights, Tracer) and (weights < 0).any():
-            raise ValueError(f"weights: must be at least 0, got {float(weights.min())}")
+        # NumPy's, for JAX traces what is computed of an array inside a compiled program though the array be known.
+        if not isinstance(weights, Tracer) and (np.asarray(weights) < 0).any():
+            raise ValueError(f"weights: must be at least 0, got {float(np.asarray(weights).min())}")
         signs = signs * jnp.asarray(weights, jnp.float32)[:, None]
     votes = jnp.asarray(labels).astype(jnp.float32) @ signs
     return jnp.where(votes == 0, jnp.broadcast_to(settled, votes.shape), votes > 0)
@@ -259,7 +260,8 @@ def one_hot(labels: Integer[Array, "*b"], *, classes: int) -> Bool[jax.Array, "*
     classes = check_whole("classes", classes, low=1)
     check_array("labels", labels, kind="integers", form="[...]")
     if not isinstance(labels, Tracer) and labels.size:
-        least, most = int(labels.min()), int(labels.max())
+        known = np.asarray(labels)
+        least, most = int(known.min()), int(known.max())
         if least < -1 or most >= classes:
             found = least if least < -1 else most
             raise ValueError(f"labels: must be class numbers from -1 to {classes - 1}, got {found}")

@@ -20,7 +20,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 
 from jcbir.protocol import authority, messages, wire
-from jcbir.protocol._grants import check_request
+from jcbir.protocol._grants import check_grant, check_request
 from jcbir.protocol.authority import Authority, Delegation, Identity
 from jcbir.protocol.messages import Appointment, Catalog, Head, Ranking, Revocation, ScoreReport, Withdrawal
 from jcbir.protocol.refusals import ForgedScoresError, RefusalError
@@ -284,6 +284,8 @@ class _Holder:
             return authority.decrypt_report(state, report)
         except ForgedScoresError as error:
             self.writer.submit(self._keep_alarm, report, error).result()
+            # So an honest one is refused whose epoch is over: else each report that was at hand then would tell a bit.
+            check_grant(report.request.grant, card=self.state.card, now=int(self.clock()))
             raise
 
     def _keep_alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:

@@ -131,3 +131,17 @@ def test_one_hot_leaves_unknown_classes_empty():
     for number in (-2, 3):
         with pytest.raises(ValueError, match=f"labels: must be class numbers from -1 to 2, got {number}"):
             centers.one_hot(np.array([0, number]), classes=3)
+
+
+def test_arrays_that_a_compiled_program_knows_are_looked_at():
+    table, ids, weights = np.eye(4, 8, dtype=bool), jax.numpy.arange(4), jax.numpy.ones(4)
+
+    def program(labels):
+        rows = centers.one_hot(ids, classes=4) & labels
+        return centers.semantic(rows, table, weights=weights)
+
+    np.testing.assert_array_equal(jax.jit(program)(np.ones((4, 4), bool)), program(np.ones((4, 4), bool)))
+    below = weights.at[0].set(-1)
+    for broken in (lambda _: centers.one_hot(ids, classes=3), lambda one: centers.semantic(one, table, weights=below)):
+        with pytest.raises(ValueError, match="must be"):
+            jax.jit(broken)(np.eye(4, dtype=bool))

@@ -271,6 +271,15 @@ def test_a_bank_has_no_other_rows(rows):
         losses.remember(bank, np.array(rows), jnp.ones((2, 2)), np.array([0, 1]))
 
 
+def test_rows_and_labels_that_a_compiled_program_knows_are_looked_at():
+    bank, rows, labels = losses.empty_bank(3, bits=2, classes=2), jnp.array([2, 0]), jnp.array([0, 1])
+    beyond = rows + 1
+    after = jax.jit(lambda logits: losses.remember(bank, rows, logits, labels))(jnp.ones((2, 2)))
+    np.testing.assert_array_equal(after.outputs, losses.remember(bank, rows, jnp.ones((2, 2)), labels).outputs)
+    with pytest.raises(ValueError, match="rows: must be positions from 0 to 2, got 1 to 3"):
+        jax.jit(lambda logits: losses.remember(bank, beyond, logits, labels))(jnp.ones((2, 2)))
+
+
 def test_hashing_is_one_program_for_a_network_and_the_sign_of_its_logits():
     traced = []
 

@@ -133,7 +133,7 @@ def test_a_catalog_behind_its_withdrawal_is_shredded_as_it_comes(tmp_path):
         assert rig.send("authority", "GET", "/health").json()["segments"] == len(catalogs)
 
 
-def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
+def test_scores_forged_before_an_epoch_do_not_halt_it_and_tell_nothing(tmp_path, monkeypatch):
     world, decrypt = lattice_world(), authority.decrypt_report
     succession, appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))
     with running(tmp_path, world=world, cloud={"workers": 1}) as rig:
@@ -150,7 +150,8 @@ def test_scores_forged_before_an_epoch_do_not_halt_it(tmp_path, monkeypatch):
         monkeypatch.setattr(authority, "decrypt_report", decrypt_late)
         answer = rig.post("authority", forged_report(world), "/v1/reports")
         ordering.join(60)
-        assert (answer.status_code, refusal(answer).code) == (403, "forged-scores")
+        # As an honest report is.
+        assert (answer.status_code, refusal(answer).code) == (403, "revoked-grant")
         assert rig.metric("authority", "jcbir_authority_forged_scores_total") == 1
         health = rig.send("authority", "GET", "/health").json()
         assert (health["epoch"], health["status"]) == (1, "ready")

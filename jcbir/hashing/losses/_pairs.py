@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Bool, Float, Integer
 
@@ -72,8 +73,10 @@ def remember(bank: MemoryBank, rows: Integer[Array, " b"], logits: Float[Array, 
     """
     check_array("rows", rows, kind="integers", form="[b]", rank=1)
     images = len(bank.outputs)
-    if not isinstance(rows, Tracer) and len(rows) and not 0 <= int(rows.min()) <= int(rows.max()) < images:
-        raise ValueError(f"rows: must be positions from 0 to {images - 1}, got {int(rows.min())} to {int(rows.max())}")
+    if not isinstance(rows, Tracer) and len(rows):
+        least, most = int(np.asarray(rows).min()), int(np.asarray(rows).max())
+        if least < 0 or most >= images:
+            raise ValueError(f"rows: must be positions from 0 to {images - 1}, got {least} to {most}")
     check_batch(logits, labels)
     if len(rows) != len(logits) or logits.shape[1] != bank.outputs.shape[1]:
         raise ValueError(f"logits: must be {len(rows)} rows of {bank.outputs.shape[1]} bits, got {list(logits.shape)}")
@@ -196,7 +199,8 @@ def check_labels(labels: Labels, *, classes: int | None = None) -> None:
     check_array("labels", labels, kind="integers", form="[b], or boolean rows [b, c]", rank=1)
     if isinstance(labels, Tracer) or not len(labels):
         return
-    least, most = int(labels.min()), int(labels.max())
+    known = np.asarray(labels)
+    least, most = int(known.min()), int(known.max())
     if least < 0 or (classes is not None and most >= classes):
         above = "up" if classes is None else f"to {classes - 1}"
         raise ValueError(f"labels: must be class numbers from 0 {above}, got {least if least < 0 else most}")
