@@ -27,7 +27,7 @@ EXACT = [
     ROOT / "tests" / name for name in ("cipher", "codes", "hashing/test_resume.py", "lattice", "metrics", "paillier")
 ]
 CACHE = os.path.abspath(os.environ.get("JCBIR_TEST_CACHE", ROOT / ".jax_cache"))
-ROOM = 500_000_000
+ROOM = 400_000_000
 STATM = pathlib.Path("/proc/self/statm")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -69,6 +69,8 @@ gc.disable()
 def pytest_collection_finish():
     gc.freeze()
     gc.enable()
+    # Each program that is traced makes as many objects as would begin a hundred collections.
+    gc.set_threshold(50_000)
 
 
 def pytest_runtest_setup(item):
