@@ -14,6 +14,7 @@ from jcbir.cli.outbox import deliver, pending, post
 from jcbir.protocol import owner, session, wire
 from jcbir.sealing import Photograph
 
+pytestmark = pytest.mark.usefixtures("derived")
 CHANGES = ("open", "replace", "fsync", "mkdir", "unlink", "rmdir", "link")
 
 
