@@ -168,6 +168,22 @@ def test_a_folder_that_cannot_be_finished_is_none(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("written", [0, 1, 2])
+def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch, written):
+    real, left = Path.write_bytes, [written]
+
+    def write(file, content):
+        if not left[0]:
+            raise OSError(28, "No space left on device")
+        left[0] -= 1
+        return real(file, content)
+
+    monkeypatch.setattr(Path, "write_bytes", write)
+    with pytest.raises(OSError, match="No space"):
+        save_results(tmp_path, Path("a.jpg"), ASKED, [match(Photograph(ASKED, "image/jpeg", "b.jpg"))], record=ABOUT)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("name", ["..", "CON.jpg", "\udcff.jpg", "a" * 250, "-x.jpg", "\n.jpg"])
 def test_a_query_may_have_any_name(tmp_path, name):
     folder, _ = save_results(tmp_path, Path(name), ASKED, [], record=ABOUT)

@@ -160,6 +160,21 @@ def test_half_a_program_is_made_again(folder):
     assert network._read_program(file) is not None
 
 
+def test_a_program_that_is_not_as_it_was_written_is_none(folder):
+    path = write_network(folder / "net.safetensors")
+    digits = file_digest(path)
+    network.open_hasher(path, sha256=digits).hash(squares(2, 16))
+    file = network._program_file(digits)
+    whole = file.read_bytes()
+    assert network._read_program(file) is not None
+    for place in (0, 31, 32, 33, len(whole) // 2, len(whole) - 1):
+        for other in (whole[:place], whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :]):
+            file.write_bytes(other)
+            assert network._read_program(file) is None
+    file.write_bytes(whole + b"\0")
+    assert network._read_program(file) is None
+
+
 def test_a_head_on_the_network_of_the_package(folder):
     head = np.random.default_rng(0).standard_normal((2048, 16)).astype(np.float32)
     hashing = attach_head(imagenet_resnet50(size=64), network.models.Head(head, np.zeros(16, np.float32)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from PIL import Image
 
-from jcbir.data import Source, chunks, class_tree, load, shuffled, subset
+from jcbir.data import Source, chunks, class_tree, concatenate, load, shuffled, subset
 
 
 def encoded(number: int) -> bytes:
@@ -77,6 +77,24 @@ def test_a_missing_file_is_skipped_by_name():
 def test_all_broken():
     with pytest.raises(ValueError, match="got 3 that are not"):
         load(made(3, broken={0, 1, 2}), size=4)
+
+
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_joined_sources_are_read_one_after_the_other(counts):
+    parts = [
+        Source(
+            lambda i, part=part: bytes([part, i]),
+            np.full(n, part, np.int32),
+            tuple(f"{part}-{i}" for i in range(n)),
+            (),
+        )
+        for part, n in enumerate(counts)
+    ]
+    joined = concatenate(parts)
+    wanted = [(part, i) for part, count in enumerate(counts) for i in range(count)]
+    assert [tuple(joined.read(place)) for place in range(len(wanted))] == wanted
+    assert joined.ids == tuple(f"{part}-{i}" for part, i in wanted)
+    assert joined.labels.tolist() == [part for part, _ in wanted]
 
 
 def test_subset_keeps_rows_together():

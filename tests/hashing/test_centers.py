@@ -45,6 +45,14 @@ def test_the_third_case_is_balanced_and_distinct(classes, bits):
     assert len({row.tobytes() for row in rows}) == classes
 
 
+@pytest.mark.parametrize(("classes", "bits"), [(17, 6), (60, 8), (220, 10)])
+@given(seed=st.integers(0, 2**31 - 1))
+def test_no_center_comes_twice_where_most_are_taken(classes, bits, seed):
+    rows = centers.bernoulli(jax.random.key(seed), classes, bits=bits)
+    assert rows.shape == (classes, bits) and (rows.sum(1) == bits // 2).all()
+    assert len({row.tobytes() for row in rows}) == classes
+
+
 def test_another_key_draws_other_centers():
     one, two = (centers.bernoulli(jax.random.key(s), 10, bits=64) for s in (0, 1))
     assert (one != two).any()

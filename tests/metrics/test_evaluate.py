@@ -211,3 +211,15 @@ def test_an_unknown_protocol_and_a_mean_over_nothing_are_named():
         metrics.evaluate(query, database, rows, stored, protocol="CSQ")
     with pytest.raises(ValueError, match="protocol: must leave a query to average over, got 'hashnet'"):
         metrics.evaluate(query, database, np.zeros_like(rows), stored, protocol="hashnet")
+
+
+@pytest.mark.parametrize("times", [1, 31, 40])
+def test_bits_that_come_many_times_change_nothing(times):
+    """Distances in proportion: 8 bits up to 8, 248 up to 248, 320 beyond what a byte counts."""
+    numbers = np.random.default_rng(times)
+    query, database = numbers.random((6, 8)) > 0.5, numbers.random((50, 8)) > 0.5
+    # Opposites, as far apart as codes can be.
+    query[0], database[0] = True, False
+    rows = numbers.integers(0, 3, 6), numbers.integers(0, 3, 50)
+    wide = np.repeat(query, times, axis=1), np.repeat(database, times, axis=1)
+    assert metrics.evaluate(*wide, *rows) == metrics.evaluate(query, database, *rows)

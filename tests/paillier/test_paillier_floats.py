@@ -322,6 +322,22 @@ def test_what_is_no_plaintext_is_refused(unchecked):
         read(from_ints([2**63], width=8))
 
 
+@given(layouts(), st.data())
+def test_no_slot_holds_more_than_its_terms(layout, data):
+    """At the bound a sum is read, one beyond it is refused, in each slot and with either sign."""
+    bound, slot = layout.terms * layout.unit, data.draw(st.integers(0, layout.slots - 1))
+    sign = data.draw(st.sampled_from([-1, 1]))
+
+    def read(number):
+        plaintext = (sign * number << slot * layout.slot_bits) % layout.modulus
+        rows = from_ints([plaintext], width=layout.plaintext_bytes)
+        return decode(layout, Encoded(layout, layout.slots, layout.terms, rows))
+
+    assert read(bound)[slot] == sign * np.ldexp(bound, -layout.fraction_bits)
+    with pytest.raises(ValueError, match=rf"^rows\[0\]: must be a sum of {layout.terms} encodings"):
+        read(bound + 1)
+
+
 def test_nothing_is_encoded_as_nothing():
     layout = Layout(modulus=MODULI[2], fraction_bits=3, magnitude=2.0, terms=2)
     nothing = encode(layout, np.zeros(0))

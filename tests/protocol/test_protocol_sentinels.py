@@ -95,6 +95,17 @@ def test_the_server_cannot_tell_them_from_images():
     assert len({world.cloud.images[name][-200:] for name in hidden}) == len(hidden)
 
 
+@given(positions=st.integers(1, 3000), lanes=st.lists(st.integers(2, 700), min_size=1, max_size=2))
+def test_no_segment_holds_more_images_than_fit_beside_their_sentinels(positions, lanes):
+    layouts = [laid(name, each) for name, each in zip(LANED, lanes, strict=False)]
+
+    def used(count):
+        return count + len(place_sentinels(count, layouts, draw=secrets.token_bytes))
+
+    fit = count_beside(positions, layouts)
+    assert used(fit) <= positions < used(fit + 1)
+
+
 @given(size=st.integers(1, 3000), texts=st.tuples(*[st.text(max_size=400)] * 4))
 def test_one_that_stands_for_nothing_is_sealed_in_as_many_bytes(size, texts):
     """As its model is, whose texts count in UTF-8."""

@@ -14,6 +14,7 @@ from jcbir.ranking import (
     KEY_KINDS,
     SCHEMES,
     SECRET_KEY_KINDS,
+    _lattice,
     build_index,
     cost,
     mask_index,
@@ -149,6 +150,16 @@ def test_replies_differ_each_time_and_queries_too():
     assert np.array_equal(one.ciphertexts[:-blocks], two.ciphertexts[:-blocks])
     opened = [open_scores(key, scores, hint=hint, opening=first.opening).tolist() for scores in (one, two)]
     assert opened[0] == opened[1]
+
+
+@given(seeds=st.sets(st.binary(min_size=32, max_size=32), min_size=1, max_size=4), counts=st.lists(st.integers(16, 64)))
+def test_a_flood_never_comes_again(seeds, counts):
+    """Whatever is drawn of whichever seed; the same seed draws the same."""
+
+    def drawn():
+        return [draw(count)[:16] for draw in map(_lattice._expand, sorted(seeds)) for count in counts]
+
+    assert len(set(drawn())) == len(drawn()) and drawn() == drawn()
 
 
 def test_the_key_holder_sees_distances_alone():

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from ranking_keys import fresh_blinders, hamming, make_key, owner_encrypt
 
 from jcbir.errors import KeyMismatchError
-from jcbir.paillier import secret as paillier
+from jcbir.paillier import from_ints, secret as paillier
 from jcbir.ranking import (
     Scores,
     build_index,
@@ -244,6 +244,37 @@ def test_numbers_that_are_no_scores_are_refused(scheme):
     body = owner_encrypt(key)([key.public.n // 2])
     with pytest.raises(ValueError, match=r"must be scores of this layout|not made with this layout"):
         open_scores(key, Scores(layout, key.public.fingerprint, body))
+
+
+@pytest.mark.parametrize("lane", [0, 1, 2, 3, -1])
+def test_no_lane_holds_more_than_the_code_length(lane):
+    """Where the base has room for more; lanes without an image are looked at too."""
+    key = make_key(256)
+    layout = plan(key.public, scheme="bitsliced", count=3, bits=8, base=12)
+    lane %= layout.lanes
+
+    def opened(number):
+        body = owner_encrypt(key)([number * layout.base**lane])
+        return open_scores(key, Scores(layout, key.public.fingerprint, body)).tolist()
+
+    for distance in (0, layout.bits):
+        assert opened(distance) == [distance * (place == lane) for place in range(3)]
+    for beyond in (layout.bits + 1, layout.base - 1):
+        with pytest.raises(ValueError, match="must be scores of this layout"):
+            opened(beyond)
+
+
+@pytest.mark.parametrize("scheme", ["integer", "packed"])
+def test_a_query_that_nobody_encrypted_is_not_scored(scheme):
+    """With a number that shares a factor with n the server would tell the factors."""
+    key, codes = make_key(256), np.eye(8, dtype=bool)
+    layout = plan(key.public, scheme=scheme, count=8, bits=8)
+    index = build_index(codes, layout, encrypt=owner_encrypt(key), public=key.public)
+    question = trapdoor(codes[0], layout, encrypt=owner_encrypt(key), public=key.public)
+    for number in (0, key.p.prime, key.public.n, key.public.n**2 - key.public.n):
+        body = from_ints([number], width=key.public.ciphertext_bytes)
+        with pytest.raises(ValueError, match="must be a unit modulo n|shares a factor"):
+            score(key.public, index, question._replace(body=body), blinders=fresh_blinders(key, layout.blocks))
 
 
 def test_differences_of_codes_lie_between_minus_and_plus_the_largest_code():
