@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 import subprocess
 import sys
 
@@ -58,8 +59,9 @@ def test_cloud_holds_no_secret(tmp_path, caplog):
         assert secret not in everything
     for name, image in zip(world.names, world.images, strict=True):
         assert name.encode() not in everything and image.data not in everything
+    # Two bytes stand in many a longer number by chance.
     for code in (*world.codes, *CODES):
-        assert np.packbits(code).tobytes().hex().encode() not in logs
+        assert not re.search(rf"\b{np.packbits(code).tobytes().hex()}\b".encode(), logs)
     # The search itself works: what is public is found where it belongs.
     modulus = world.own.card.public.key.n.to_bytes(32)
     assert modulus in traffic and any(modulus in content for content in files.values())
@@ -82,11 +84,11 @@ def test_a_query_is_not_in_the_log(tmp_path, caplog):
 
 def test_an_exception_is_logged_without_its_values():
     try:
-        raise ValueError("a decrypted number: 48")
+        raise ValueError("a decrypted number: 480913775")
     except ValueError:
         record = logging.LogRecord("x", logging.ERROR, __file__, 1, "failed", (), sys.exc_info())
     line = JsonFormatter().format(record)
-    assert "48" not in line.replace("test_an_exception_is_logged_without_its_values", "").split('"at"')[0]
+    assert "480913775" not in line
     assert "ValueError" in line and "decrypted" not in line
 
 
