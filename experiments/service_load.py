@@ -136,16 +136,13 @@ def main(config: Load) -> dict[str, Any]:
     run, runs = begin("service_load", config, packages=PACKAGES), []
     for scheme in config.schemes:
         for count in config.counts:
-            scorers = {("pool", config.cloud_workers[0]): None}
-            if (scheme, count) == (config.schemes[0], max(config.counts)):
-                scorers |= {("pool", workers): None for workers in config.cloud_workers}
-                scorers |= {("ray", workers): None for workers in config.ray_workers}
-            for scorer, workers in scorers:
+            scorers = [("pool", workers) for workers in dict.fromkeys(config.cloud_workers)]
+            scorers += [("ray", workers) for workers in dict.fromkeys(config.ray_workers)]
+            further = (scheme, count) == (config.schemes[0], max(config.counts))
+            for scorer, workers in scorers if further else scorers[:1]:
                 kept = run.folder / f"{scheme}-{count}-{scorer}-{workers}.json"
                 if not kept.exists() and time.monotonic() > run.begun + 60 * config.minutes:
-                    say(
-                        f"{scheme}, {count} images, {scorer}, {workers} workers: left to the same command, another time"
-                    )
+                    say(f"{kept.stem}: left to the same command, another time")
                     continue
                 if not kept.exists():
                     root = build(config, scheme, count)
