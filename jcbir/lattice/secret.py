@@ -194,7 +194,7 @@ def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
 
     Raises:
         KeyMismatchError: the segment is of another key, or its nonce is another segment's.
-        FormatError: hints of another number or width, or residues that are none.
+        FormatError: no image; hints of another number or width, or residues that are none.
 
     Example:
         >>> import secrets
@@ -205,6 +205,8 @@ def prepare(secret: SecretKey, segment: Segment) -> PreparedSegment:
     """
     v, blocks = secret.public.parameters, -(-segment.count // secret.public.parameters.images)
     check_fingerprint(secret.public, segment.fingerprint, name="segment")
+    if segment.count < 1:
+        raise FormatError(f"segment: must have at least one image, got {segment.count}")
     if derive(segment.nonce, "segment name") != segment.name:
         raise KeyMismatchError(f"segment: must have the nonce of {segment.name.hex()[:16]}, got another")
     if len(segment.hints) != blocks:

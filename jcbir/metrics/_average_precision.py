@@ -101,8 +101,11 @@ def average_precision(
         counts = tally(distances, relevant, bits=bits)
         return tied_average_precision(counts, top=top, denominator=denominator, ties=ties)
     xp = array_module(distances, relevant)
-    if not isinstance(distances, Tracer) and int(distances.min()) < 0:
-        raise ValueError(f"distances: must be 0 or more, got {int(distances.min())}")
+    if not isinstance(distances, Tracer):
+        with jax.ensure_compile_time_eval():
+            low = int(distances.min())
+        if low < 0:
+            raise ValueError(f"distances: must be 0 or more, got {low}")
     hits = _hits_by_index(distances, relevant)[..., :top]
     total = hits.sum(-1) if denominator == "retrieved" else relevant.sum(-1)
     capped = denominator == "capped" and top is not None
@@ -182,8 +185,13 @@ def mean_over_queries(
     if empty == "zero":
         return xp.asarray(values.mean())
     kept = relevant > 0
-    if not isinstance(relevant, Tracer) and not kept.any():
-        raise ValueError(f"empty: must leave a query, got {empty!r}, and none of the {len(values)} has a relevant item")
+    if not isinstance(relevant, Tracer):
+        with jax.ensure_compile_time_eval():
+            left = bool((relevant > 0).any())
+        if not left:
+            raise ValueError(
+                f"empty: must leave a query, got {empty!r}, and none of the {len(values)} has a relevant item"
+            )
     return quotient(xp.asarray(xp.where(kept, values, 0).sum()), xp.asarray(kept.sum(), values.dtype))
 
 

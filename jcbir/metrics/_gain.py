@@ -8,6 +8,7 @@ So the counts by distance and grade are enough, and they add up over the parts o
 from types import ModuleType
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -52,13 +53,15 @@ def grade_tally(
         if highest is None:
             raise ValueError("highest: must be the highest grade possible under jit, got None")
     elif grades.size:
-        low, high = int(grades.min()), int(grades.max())
+        with jax.ensure_compile_time_eval():
+            low, high = int(grades.min()), int(grades.max())
         if low < 0 or (highest is not None and high > highest):
             bounds = "at least 0" if highest is None else f"from 0 to highest={highest}"
             raise ValueError(f"grades: must be {bounds}, got {low} to {high}")
         highest = high if highest is None else highest
     if bits is None and not isinstance(distances, Tracer) and distances.size:
-        bits = int(distances.max())
+        with jax.ensure_compile_time_eval():
+            bits = int(distances.max())
     # Grades are few (labels shared): one tally each keeps to the counting that `tally` does well.
     counts = [tally(distances, grades == g, bits=bits).relevant for g in range((highest or 0) + 1)]
     return array_module(*counts).stack(counts, -2)
@@ -102,7 +105,9 @@ def tallied_ndcg(
     if items is not None:
         fewest = most = check_whole("items", items, low=1)
     if not isinstance(counts, Tracer):
-        fewest, most = (int(f(counts.sum((-2, -1)))) for f in (np.min, np.max))
+        with jax.ensure_compile_time_eval():
+            each = counts.sum((-2, -1))
+            fewest, most = int(each.min()), int(each.max())
         if items is not None and not fewest == most == items:
             raise ValueError(f"items: must be the {fewest} to {most} that are counted, got {items}")
     top = None if top is None else check_whole("top", top, low=1, high=fewest)

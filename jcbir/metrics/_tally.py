@@ -58,7 +58,9 @@ def tally(distances: Integer[Array, "*b n"], relevant: Bool[Array, "*b n"], *, b
         if bits is None:
             raise ValueError("bits: must be the largest distance possible under jit, got None")
     else:
-        low, high = int(distances.min()), int(distances.max())
+        # Inside a compiled program JAX traces what is computed of an array, though the array be known.
+        with jax.ensure_compile_time_eval():
+            low, high = int(distances.min()), int(distances.max())
         if low < 0 or (bits is not None and high > bits):
             bounds = "at least 0" if bits is None else f"from 0 to bits={bits}"
             raise ValueError(f"distances: must be {bounds}, got {low} to {high}")
@@ -119,17 +121,20 @@ def check_counts(counts: Tally) -> None:
         raise ValueError(
             f"counts: must have one shape, got {list(counts.items.shape)} and {list(counts.relevant.shape)}"
         )
-    if not any(isinstance(c, Tracer) for c in counts) and bool(
-        ((counts.relevant < 0) | (counts.relevant > counts.items)).any()
-    ):
-        raise ValueError("counts: must have 0 to items relevant ones at each distance, got others")
+    if any(isinstance(c, Tracer) for c in counts):
+        return
+    with jax.ensure_compile_time_eval():
+        if bool(((counts.relevant < 0) | (counts.relevant > counts.items)).any()):
+            raise ValueError("counts: must have 0 to items relevant ones at each distance, got others")
 
 
 def check_top(counts: Tally, top: int, *, name: str = "top") -> int:
     """The cut-off, 1 to the number of items of the query with the fewest."""
     if isinstance(counts.items, Tracer):
         return check_whole(name, top, low=1)
-    return check_whole(name, top, low=1, high=int(counts.items.sum(-1).min()))
+    with jax.ensure_compile_time_eval():
+        fewest = int(counts.items.sum(-1).min())
+    return check_whole(name, top, low=1, high=fewest)
 
 
 def array_module(*arrays: Array) -> ModuleType:

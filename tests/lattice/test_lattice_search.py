@@ -391,11 +391,13 @@ def test_truncated_records_are_refused(unchecked):
     name, public_key, reply = w.segment.name, w.key.public, w.reply
     fewer = secret.Segment(w.segment.fingerprint, name, w.segment.count, w.segment.nonce, w.segment.hints[:-1])
     narrow = secret.Segment(w.segment.fingerprint, name, w.segment.count, w.segment.nonce, w.segment.hints[:, :-1])
+    nothing = secret.Segment(w.segment.fingerprint, name, 0, w.segment.nonce, w.segment.hints[:0])
     for act in (
         lambda: public.prepare(public_key, w.index._replace(rows=w.index.rows[:, :-1])),
         lambda: public.score(public_key, [w.served], w.query._replace(body=w.query.body[:-1]), draw=draw),
         lambda: secret.prepare(w.key, fewer),
         lambda: secret.prepare(w.key, narrow),
+        lambda: secret.prepare(w.key, nothing),
         lambda: open_it(w, reply=reply._replace(rows=reply.rows[:-1])),
         lambda: open_it(w, reply=reply._replace(rows=reply.rows[:, :-1])),
         lambda: open_it(w, reply=reply._replace(rows=reply.rows[:-1], segments=((name, len(reply.rows) - 1),))),

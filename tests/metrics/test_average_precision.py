@@ -201,3 +201,33 @@ D, R = np.array([[1, 0, 2]]), np.array([[True, False, True]])
 def test_bad_input(unchecked, call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_arrays_that_a_compiled_program_knows_are_looked_at():
+    distances, relevant = jnp.array([[0, 1, 1, 3]]), jnp.array([[True, False, True, False]])
+    grades, counts = relevant.astype(jnp.int32), metrics.tally(distances, relevant)
+    graded = metrics.grade_tally(distances, grades)
+    values, found = jnp.array([0.5, 1.0], jnp.float32), jnp.array([1, 0])
+    for program in (
+        lambda: metrics.tally(distances, relevant).items,
+        lambda: metrics.average_precision(distances, relevant),
+        lambda: metrics.average_precision(distances, relevant, ties="index"),
+        lambda: metrics.tied_average_precision(counts, top=2),
+        lambda: metrics.mean_over_queries(values, found, empty="skip"),
+        lambda: metrics.hits_at(counts, top=3),
+        lambda: metrics.grade_tally(distances, grades),
+        lambda: metrics.tallied_ndcg(graded, top=2),
+    ):
+        np.testing.assert_allclose(jax.jit(program)(), program(), rtol=1e-6)
+    below, none, more = distances.at[0, 0].set(-1), 0 * found, metrics.Tally(counts.items, counts.items + 1)
+    for broken in (
+        lambda: metrics.tally(below, relevant).items,
+        lambda: metrics.average_precision(below, relevant, ties="index"),
+        lambda: metrics.hits_at(counts, top=5),
+        lambda: metrics.hits_at(more, top=1),
+        lambda: metrics.mean_over_queries(values, none, empty="skip"),
+        lambda: metrics.grade_tally(distances, grades, highest=0),
+        lambda: metrics.tallied_ndcg(graded, items=9),
+    ):
+        with pytest.raises(ValueError, match="must"):
+            jax.jit(broken)()
