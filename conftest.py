@@ -19,6 +19,7 @@ import jax
 import jaxtyping
 import numpy as np
 import pytest
+from jax._src import compiler
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -71,6 +72,20 @@ def pytest_collection_finish():
     gc.enable()
     # Each program that is traced makes as many objects as would begin a hundred collections.
     gc.set_threshold(50_000)
+
+
+_compile_options = compiler.get_compile_options
+
+
+def _hasty_options(*args, **kwargs):
+    """Loops of LLVM's own, without MLIR: most of what is left of the time to compile. JAX has no public switch."""
+    options = _compile_options(*args, **kwargs)
+    if jax.config.values["jax_disable_most_optimizations"]:
+        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", False)]
+    return options
+
+
+compiler.get_compile_options = _hasty_options
 
 
 def pytest_runtest_setup(item):

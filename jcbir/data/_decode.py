@@ -4,6 +4,7 @@ Kept free of JAX, so that a decoding process starts in a fraction of a second.
 """
 
 import contextlib
+import functools
 import io
 import os
 import re
@@ -99,17 +100,9 @@ def decode_image(encoded: bytes, *, size: int) -> UInt8[np.ndarray, "s s 3"]:
     """
     if size < 1:
         raise ValueError(f"size: must be at least 1, got {size}")
-
-    def square(picture: Image.Image, width: int, height: int) -> Image.Image:
-        # In pixels of the whole picture: the last row and column of a fraction stand for less than the others.
-        side, factor = min(width, height), round(width / picture.width)
-        edges = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
-        box = tuple(edge / factor for edge in edges)
-        return picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
-
     # JPEG can be read at a fraction of its size, four times as fast on camera photographs. From four times the pixels
     # wanted comes the same picture within a level; from twice as many comes one that is 5 levels off here and there.
-    return _decode(encoded, lambda width, height: (4 * size, 4 * size), square)
+    return _decode(encoded, lambda width, height: (4 * size, 4 * size), functools.partial(_square, size))
 
 
 def decode_whole(
@@ -291,6 +284,15 @@ def _decode(
     except Exception as error:
         # Pillow's readers raise nearly everything on files that are cut, forged or of another format.
         raise FormatError(f"encoded: must be a picture, got {len(encoded)} bytes: {_reason(error)}") from error
+
+
+def _square(size: int, picture: Image.Image, width: int, height: int) -> Image.Image:
+    """The largest centered square of a picture of `width` x `height` that was perhaps read at a fraction of it."""
+    # In pixels of the whole picture: the last row and column of a fraction stand for less than the others.
+    side, factor = min(width, height), round(width / picture.width)
+    edges = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+    box = tuple(edge / factor for edge in edges)
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
 
 
 def _open(stream: io.BufferedIOBase) -> Image.Image:

@@ -1,6 +1,6 @@
 """What the tests of the commands share: an owner's world that begins in a blink."""
 
-import functools
+import hashlib
 
 import pytest
 from command_world import AUTHORITY_PASSPHRASE, CLOUD_PASSPHRASE, PASSPHRASE, make_identities
@@ -8,13 +8,18 @@ from paillier_vectors import stored_key
 
 from jcbir.storage import _secret_files
 
-derive = functools.cache(_secret_files._key)
+
+def derive(passphrase, salt, work):
+    """A key as quick as scrypt is slow: files are written and read over and over, at a price that is meant."""
+    return bytes(32) if passphrase is None else hashlib.sha256(salt + bytes([work]) + passphrase.encode()).digest()
 
 
-@pytest.fixture
-def derived(monkeypatch):
-    """Derive the key of a passphrase and a salt once: files are read over and over, at a price that is meant."""
-    monkeypatch.setattr(_secret_files, "_key", derive)
+@pytest.fixture(scope="module")
+def derived():
+    """Derive the keys of secret files without scrypt's price."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_secret_files, "_key", derive)
+        yield
 
 
 @pytest.fixture
@@ -22,7 +27,7 @@ def quick(derived, capsys, monkeypatch, tmp_path, tmp_path_factory):
     """A stored key instead of seconds of primes, the least scrypt, passphrases in the environment, a folder."""
     for module in ("_keys", "_identities"):
         monkeypatch.setattr(f"jcbir.storage.{module}.WORK", 14)
-    monkeypatch.setattr("jcbir.cli.owner.generate_keys", lambda *, bits, draw: stored_key("full-2048"))
+    monkeypatch.setattr("jcbir.cli.owner.generate_keys", lambda *, bits, draw: stored_key("subgroup-2048"))
     monkeypatch.setenv("JCBIR_PASSPHRASE", PASSPHRASE)
     monkeypatch.setenv("JCBIR_AUTHORITY_PASSPHRASE", AUTHORITY_PASSPHRASE)
     monkeypatch.setenv("JCBIR_CLOUD_PASSPHRASE", CLOUD_PASSPHRASE)

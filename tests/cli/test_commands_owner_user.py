@@ -1,9 +1,9 @@
 """The owner's and the user's commands in one process; both services are the pure protocol behind the client's calls."""
 
 import dataclasses
+import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 import sys
@@ -506,8 +506,10 @@ def test_nothing_in_the_owners_folder_says_what_is_published(capsys, tmp_path, f
     run(capsys, "owner", "publish", "album")
     rows = run(capsys, "owner", "list")["photographs"]
     assert sorted(row["path"] for row in rows) == [f"holiday{number:03d}.png" for number in range(3)]
+    digests = [hashlib.sha256(file.read_bytes()) for file in (tmp_path / "album").iterdir()]
+    telling = [b"holiday", *(form for digest in digests for form in (digest.digest(), digest.hexdigest().encode()))]
     for file in (tmp_path / "jcbir-owner").rglob("*"):
-        assert file.is_dir() or not re.search(rb"holiday\d|[0-9a-f]{64}.*[0-9a-f]{64}", file.read_bytes())
+        assert file.is_dir() or not any(each in file.read_bytes() for each in telling)
     # Altered, or another file's content under this one's name, it is found out.
     file = next((tmp_path / "jcbir-owner" / "names").iterdir())
     content = file.read_bytes()

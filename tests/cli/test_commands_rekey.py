@@ -105,9 +105,9 @@ def test_rekey_moves_everything(capsys, services):
 
 
 def test_rekey_with_another_key_and_again(capsys, services, monkeypatch):
-    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("subgroup-2048"))
+    monkeypatch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
     first = run(capsys, *REKEY, "--modulus-bits", "2048")
-    assert first["modulus_bits"] == stored_key("subgroup-2048").public.bits
+    assert first["modulus_bits"] == stored_key("full-2048").public.bits
     second = run(capsys, *REKEY)
     assert (second["epoch"], second["modulus_bits"], second["in_collection"]) == (2, first["modulus_bits"], 5)
     admit(capsys, second["fingerprint"], "second")

@@ -183,7 +183,7 @@ def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("services")
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
         patch.setattr("jcbir.storage._keys.WORK", 14)
-        patch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("full-2048"))
+        patch.setattr(owner_commands, "generate_keys", lambda *, bits, draw: stored_key("subgroup-2048"))
         for name, phrase in PASSPHRASES.items():
             patch.setenv(name, phrase)
         patch.chdir(root)

@@ -50,7 +50,7 @@ def kill(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory):
+def prepared(derived, tmp_path_factory):
     """A founded folder, and two different publications of its first segment."""
     root = tmp_path_factory.mktemp("prepared")
     state = session.found(
