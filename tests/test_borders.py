@@ -324,7 +324,7 @@ def test_no_code_of_what_is_not_finite(name, place, wrong):
             lambda v: FUNCTIONS[name](*v, **options),
             lambda v: jax.jit(lambda: FUNCTIONS[name](*v, **options))(),
         ):
-            with pytest.raises(ValueError, match="must be (finite, got 1 of 12|-1 or 1, or 0 at the start, got)"):
+            with pytest.raises(ValueError, match=r"must be (finite, got 1 of 12|-1 or 1, or 0 at the start, got)"):
                 call(values)
 
 
