@@ -135,7 +135,7 @@ def check_real(
 
 
 def check_finite(name: str, tree: Any) -> None:
-    """Refuse NaN and infinity anywhere in a tree of arrays.
+    """Refuse NaN and infinity anywhere in a tree of arrays and numbers.
 
     Args:
         name: the argument's name.
@@ -151,9 +151,13 @@ def check_finite(name: str, tree: Any) -> None:
         ValueError: features: must be finite, got 1 of 2 values that are NaN or infinite
     """
     for path, leaf in jax.tree.leaves_with_path(tree):
-        if isinstance(leaf, Tracer) or not jnp.issubdtype(leaf.dtype, jnp.floating):
+        if isinstance(leaf, Tracer):
             continue
-        broken = int((~np.isfinite(np.asarray(leaf))).sum())
+        # A plain number is a leaf as well.
+        value = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if not jnp.issubdtype(value.dtype, jnp.inexact):
+            continue
+        broken = int((~np.isfinite(np.asarray(value))).sum())
         if broken:
             where = f"{name}{jax.tree_util.keystr(path)}"
-            raise ValueError(f"{where}: must be finite, got {broken} of {leaf.size} values that are NaN or infinite")
+            raise ValueError(f"{where}: must be finite, got {broken} of {value.size} values that are NaN or infinite")

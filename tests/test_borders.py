@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 
 from jcbir import cipher, codes, hashing, metrics
 from jcbir.cipher import analysis
 from jcbir.hashing import centers, heads, losses, shallow
+from jcbir.typing import check_finite
 
 BOOLEANS = np.array([[True, False, True, True], [False, False, True, False]])
 WORDS = np.array([[7, 1], [5, 0]], np.uint32)
@@ -304,6 +306,67 @@ def test_no_fit_to_what_is_not_finite(name):
             broken[1, 2] = wrong
             with pytest.raises(ValueError, match="must be finite, got 1 of 144 values that are NaN or infinite"):
                 FUNCTIONS[name](*arrays[:place], broken, *arrays[place + 1 :], **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("dfh_codes", 0), ("dfh_codes", 2), ("adsh_codes", 0), ("adsh_codes", 1), ("half_signs", 0), ("bihalf", 0)],
+)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_no_code_of_what_is_not_finite(name, place, wrong):
+    """NaN compared with 0 would be a bit like any other. Also where a compiled program knows the array."""
+    arrays, options = LOSSES[name]
+    broken = arrays[place].copy()
+    broken[1, 2] = wrong
+    given = [*arrays[:place], broken, *arrays[place + 1 :]]
+    for values in (given, jax.tree.map(jnp.asarray, given)):
+        for call in (
+            lambda v: FUNCTIONS[name](*v, **options),
+            lambda v: jax.jit(lambda: FUNCTIONS[name](*v, **options))(),
+        ):
+            with pytest.raises(ValueError, match=r"must be (finite, got 1 of 12|-1 or 1, or 0 at the start, got)"):
+                call(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "place"), [("half_signs", 0), ("bihalf", 0), ("adsh_codes", 1), ("straight_through", 0)]
+)
+def test_inside_a_program_nan_stays_nan(name, place):
+    arrays, options = LOSSES[name]
+    broken = arrays[place].copy()
+    broken[1, 2] = np.nan
+    given = [*arrays[:place], broken, *arrays[place + 1 :]]
+    assert np.isnan(jax.jit(lambda *a: FUNCTIONS[name](*a, **options))(*given)).any()
+
+
+def test_codes_and_rows_of_a_database_are_looked_at():
+    """Other signs would be taken for codes; a row beyond the last for the last one, or for none."""
+    for name, rows in (("adsh", 4), ("adsh_codes", 4)):
+        arrays = LOSSES[name][0]
+        place = next(i for i, value in enumerate(arrays) if value is SIGNS)
+        for wrong in (0.5, 2.0):
+            broken = SIGNS.copy()
+            broken[1, 2] = wrong
+            with pytest.raises(ValueError, match=f"^signs: must be -1 or 1, or 0 at the start, got {wrong}"):
+                FUNCTIONS[name](*arrays[:place], broken, *arrays[place + 1 :])
+        for wrong in ([0, 1, 3], [0, 1, -1]):
+            with pytest.raises(
+                ValueError, match=f"^rows: must be positions from 0 to 2, got {min(wrong)} to {max(wrong)}"
+            ):
+                FUNCTIONS[name](*arrays[:rows], np.array(wrong))
+    beyond = jax.jit(losses.adsh)(*LOSSES["adsh"][0][:4], np.array([0, 1, 3]))
+    assert np.isfinite(beyond[:2]).all() and np.isnan(beyond[2])
+
+
+@given(st.lists(st.one_of(st.integers(-9, 9), st.booleans(), st.floats(), st.complex_numbers()), max_size=4), st.data())
+def test_numbers_are_leaves_as_arrays_are(leaves, data):
+    wrap = data.draw(st.sampled_from([lambda x: x, np.asarray, np.atleast_1d, lambda x: np.asarray(x)[()]]))
+    tree = {"a": [wrap(leaf) for leaf in leaves], "b": "no number"}
+    if np.isfinite(np.array(leaves, complex)).all():
+        return check_finite("tree", tree)
+    first = next(place for place, leaf in enumerate(leaves) if not np.isfinite(leaf))
+    with pytest.raises(ValueError, match=rf"tree\['a'\]\[{first}\]: must be finite, got 1 of 1 values"):
+        check_finite("tree", tree)
 
 
 @pytest.mark.parametrize("name", SWEPT_FURTHER)

@@ -36,7 +36,8 @@ class Ending(NamedTuple):
 
 def classify(error: BaseException) -> Ending | None:
     """Name an error that a user of the command line may meet; None for one that nobody expected."""
-    reason = " ".join(_said(error).split()) or type(error).__name__
+    # One line; the blanks in it may be a file name's.
+    reason = " ".join(filter(None, map(str.strip, _said(error).splitlines()))) or type(error).__name__
     match error:
         case KeyboardInterrupt():
             return Ending(INTERRUPTED, "interrupted", "interrupted")
@@ -60,6 +61,10 @@ def _said(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror and error.errno is not None:
         # Of a copy that the disk has no room for, the copy.
         name = error.filename2 if error.errno == errno.ENOSPC and error.filename2 is not None else error.filename
-        place = f"{name}: " if name is not None else ""
+        shown = str(name)
+        # Where its ends, or a line's, are in the name it is quoted.
+        if shown.strip().splitlines() != [shown]:
+            shown = repr(shown)
+        place = f"{shown}: " if name is not None else ""
         return f"{place}{error.strerror[:1].lower()}{error.strerror[1:]}"
     return str(error)

@@ -20,7 +20,9 @@ from jcbir.codes import binarize
 from jcbir.hashing import encode_images
 from jcbir.models import Head, project_head
 
-KIND = Kind("features", b"JCBF", 2)
+KIND = Kind(
+    "features", b"JCBF", 2, "; it may be deleted: its photograph is looked at again the next time it is published"
+)  # fmt: skip
 FOLDER = "features"
 
 NEAREST = 5

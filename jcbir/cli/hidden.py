@@ -30,11 +30,13 @@ class Kind(NamedTuple):
         name: what it holds.
         magic: its first four bytes.
         version: of its format.
+        remedy: what to do about a damaged one, behind a semicolon.
     """
 
     name: str
     magic: bytes
     version: int
+    remedy: str = ""
 
 
 def hidden_name(of: str, *, kind: Kind, owner: Owner) -> str:
@@ -56,11 +58,15 @@ def read_hidden(file: Path, *, kind: Kind, owner: Owner) -> bytes:
     content = file.read_bytes()
     head, nonce, sealed = content[:8], content[8 : 8 + _NONCE], content[8 + _NONCE :]
     if head != _head(kind):
-        raise FormatError(f"{file}: must be a file of {kind.name} of version {kind.version}, got another file")
+        raise FormatError(
+            f"{file}: must be a file of {kind.name} of version {kind.version}, got another file{kind.remedy}"
+        )
     try:
         return _cipher(kind, owner).decrypt(nonce, sealed, head + file.name.encode())
     except (InvalidTag, ValueError):
-        raise IntegrityError(f"{file}: must be as this owner wrote it, got another owner's, or altered") from None
+        raise IntegrityError(
+            f"{file}: must be as this owner wrote it, got another owner's, or altered{kind.remedy}"
+        ) from None
 
 
 def _cipher(kind: Kind, owner: Owner) -> AESGCM:

@@ -199,7 +199,7 @@ class OwnerWithdraw:
     """Withdraw photographs: they leave index and store, and no query finds them."""
 
     photographs: Positional[tuple[str, ...]]
-    """Paths or pseudonyms, as `jcbir owner list` has them."""
+    """Paths or pseudonyms, as `jcbir owner list` has them; a copy of a photograph in another place stands for it."""
 
     dry_run: bool = False
     """Change nothing; say what would be withdrawn."""

@@ -196,16 +196,16 @@ def publish(command: options.OwnerPublish, console: CommandConsole, *, passphras
             "sent": sent,
             "waiting": len(pending(workspace.path)),
         }
-    lines = _lines(
-        {**record, "missing": len(missing), "skipped": len(outcome.skipped), "reencoded": len(outcome.reencoded)}
+    told = {**record, "missing": 0, "skipped": len(outcome.skipped), "reencoded": len(outcome.reencoded)}
+    answer(
+        console, record, lines=_happened(told) + [f"withdrawn from {e['root']}: {e['path']}" for e in missing.values()]
     )
-    answer(console, record, lines=lines + [f"withdrawn from {e['root']}: {e['path']}" for e in missing.values()])
 
 
 def withdraw(command: options.OwnerWithdraw, console: CommandConsole, *, passphrase: str | None = None) -> None:
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known = published_names(workspace)
-        chosen = dict(pair for name in command.photographs for pair in _find_published(known, name).items())
+        chosen = dict(pair for name in command.photographs for pair in _find_published(known, name, console).items())
         sent = 0
         if not command.dry_run:
             workspace = withdraw_entries(workspace, chosen.values())
@@ -218,7 +218,7 @@ def withdraw(command: options.OwnerWithdraw, console: CommandConsole, *, passphr
             "waiting": len(pending(workspace.path)),
         }
     lines = [f"{row['image_id']}  {row['path']}" for row in record["withdrawn"]]
-    answer(console, record, lines=lines + _lines({**record, "withdrawn": len(chosen)}))
+    answer(console, record, lines=lines + _happened({**record, "withdrawn": len(chosen)}))
 
 
 def caption(command: options.OwnerCaption, console: CommandConsole, *, passphrase: str | None = None) -> None:
@@ -228,7 +228,9 @@ def caption(command: options.OwnerCaption, console: CommandConsole, *, passphras
     with _opened(command.place, passphrase) as workspace, carriers(command.links) as links:
         known = published_names(workspace)
         chosen = {
-            image_id: text.strip() for name, text in command.captions for image_id in _find_published(known, name)
+            image_id: text.strip()
+            for name, text in command.captions
+            for image_id in _find_published(known, name, console)
         }
         changed = {image_id: text for image_id, text in chosen.items() if known[image_id].get("caption") != text}
 
@@ -253,7 +255,7 @@ def caption(command: options.OwnerCaption, console: CommandConsole, *, passphras
             "waiting": len(pending(workspace.path)),
         }
     lines = [f"{row['image_id']}  {row['path']}: {row['caption']!r}" for row in record["captions"]]
-    answer(console, record, lines=lines + _lines({**record, "captions": len(changed)}))
+    answer(console, record, lines=lines + _happened({**record, "captions": len(changed)}))
 
 
 def list_published(command: options.OwnerList, console: CommandConsole) -> None:
@@ -412,7 +414,7 @@ def revoke(command: options.OwnerRevoke, console: CommandConsole, *, passphrase:
             "waiting": len(pending(workspace.path)),
         }
         lines = [_grant_line(_with_status(line, workspace)) for line in chosen]
-    answer(console, record, lines=lines + _lines({**record, "revoked": len(chosen)}))
+    answer(console, record, lines=lines + _happened({**record, "revoked": len(chosen)}))
 
 
 def rekey(
@@ -551,7 +553,9 @@ def _place(entry: Mapping[str, str]) -> dict[str, str | None]:
     return {"path": entry["path"], "root": entry.get("root")}
 
 
-def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[str, Mapping[str, str]]:
+def _find_published(
+    known: Mapping[str, Mapping[str, str]], name: str, console: CommandConsole
+) -> dict[str, Mapping[str, str]]:
     """The published photograph of a pseudonym, or of a path: below its folder, or as the shell completes it."""
     whole = str(Path(name).absolute())
     found = {
@@ -559,12 +563,24 @@ def _find_published(known: Mapping[str, Mapping[str, str]], name: str) -> dict[s
         for image_id, entry in known.items()
         if name in (image_id, entry["path"], entry.get("file"), printable(entry["path"]))
         or whole == str(Path(entry.get("root", ""), entry.get("file", entry["path"])))
-    }
+    } or _find_copy(known, name, console)
     if len(found) != 1:
         raise ValueError(
             f"photographs: must each be one that is published, got {len(found) or 'none'} called {name!r}; "
             "`jcbir owner list` lists them"
         )
+    return found
+
+
+def _find_copy(
+    known: Mapping[str, Mapping[str, str]], name: str, console: CommandConsole
+) -> dict[str, Mapping[str, str]]:
+    """The photograph that was published from another place, by the file in this one: both are of the same bytes."""
+    places = [Path(root, name) for root in sorted({"", *(entry.get("root", "") for entry in known.values())})]
+    copies = {file_digest(file) for file in places if file.is_file()}
+    found = {image_id: entry for image_id, entry in known.items() if entry["sha256"] in copies}
+    for entry in found.values():
+        note(console, f"{name} shows the same photograph as {entry['path']}, published from {entry.get('root')}")
     return found
 
 
@@ -662,6 +678,11 @@ def _describe(state: protocol.Owner) -> dict[str, Any]:
 
 def _lines(record: dict[str, Any]) -> list[str]:
     return [f"{name.replace('_', ' ')}: {value}" for name, value in record.items()]
+
+
+def _happened(record: dict[str, Any]) -> list[str]:
+    """A line for each field but those of what did not happen; how much there is in the end is told in any case."""
+    return _lines({name: value for name, value in record.items() if value or name == "in_collection"})
 
 
 def _read_grants(workspace: Workspace) -> list[dict[str, Any]]:

@@ -214,7 +214,7 @@ def _all_features(workspace: Workspace, parts: Parts, names: Iterable[str]) -> R
     if len(rows) < len(wanted):
         raise ValueError(
             f"features: must be kept of every published photograph, got none of {len(wanted) - len(rows)}, which an "
-            "earlier version published: withdraw them and publish them again"
+            "earlier version published, or which were deleted: withdraw them and publish them again"
         )
     return rows
 

@@ -139,6 +139,8 @@ def init_state(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     check_finite("params", params)
     check_finite("batch_stats", batch_stats)
+    # A plain number would pass through a step, and neither through `state_to_bytes` nor a mesh.
+    params, batch_stats, memory = jax.tree.map(jnp.asarray, (params, batch_stats, memory))
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(params)
     return TrainState(jnp.zeros((), jnp.int32), params, batch_stats, opt_state, key, memory)

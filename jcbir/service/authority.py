@@ -284,8 +284,10 @@ class _Holder:
             return authority.decrypt_report(state, report)
         except ForgedScoresError as error:
             self.writer.submit(self._keep_alarm, report, error).result()
-            # So an honest one is refused whose epoch is over: else each report that was at hand then would tell a bit.
-            check_grant(report.request.grant, card=self.state.card, now=int(self.clock()))
+            # So `rank` refuses an honest one whose epoch is over: else each report at hand then would tell a bit.
+            state = self.state
+            now = max(int(self.clock()), state.seen)
+            check_grant(report.request.grant, card=state.card, now=now, revoked=state.revoked)
             raise
 
     def _keep_alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
@@ -295,10 +297,10 @@ class _Holder:
     def _alarm(self, report: ScoreReport, error: ForgedScoresError) -> None:
         """The owner's affair: either the cloud or this user cheats."""
         grant = report.request.grant
+        # Of reports that were opened at once the first alarm is the last that tells anything; in the next epoch, too.
+        authority.check_serving(self.state, grant)
         # One that was opened while the next epoch began says nothing of that one's key.
         if report.request.epoch == self.state.card.epoch:
-            # Of reports that were opened at once the first alarm is the last that tells anything.
-            authority.check_serving(self.state, grant)
             self.state = authority.suspend(self.state, grant)
         self._tell(report, error)
 

@@ -2,10 +2,7 @@
 
 import contextlib
 import dataclasses
-import errno
 import os
-import pathlib
-import secrets
 import shutil
 
 from jcbir.errors import IntegrityError
@@ -13,7 +10,7 @@ from jcbir.storage._database import connect, explained, retry_missing, transacti
 from jcbir.storage._files import file_digest
 from jcbir.storage._load import read_indexes
 from jcbir.storage._segments import Written, map_segment, segment_name, write_segment
-from jcbir.storage._store import DATABASE, SEGMENTS, Store, check_writable, open_store, segment_path
+from jcbir.storage._store import DATABASE, SEGMENTS, Store, check_writable, drafted_store, open_store, segment_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +112,7 @@ def backup_store(store: Store, target: str | os.PathLike[str]) -> Health:
 
     Args:
         store: open for reading or writing.
-        target: a folder that is empty or not there; it stays so if this fails.
+        target: a folder that is empty or not there, or where this was killed before; it stays so if this fails.
 
     Returns:
         What `verify_store` found in the copy.
@@ -135,37 +132,22 @@ def backup_store(store: Store, target: str | os.PathLike[str]) -> Health:
         ...         backup_store(store, f"{folder}/copy")
         Health(segments=0, images=0, gone=0, size=0)
     """
-    root = pathlib.Path(target)
-    made = not root.exists()
-    root.mkdir(parents=True, exist_ok=True)
-    if any(root.iterdir()):
-        raise FileExistsError(errno.EEXIST, "the folder is not empty", str(target))
-    # Inside, for the folder may be a disk of its own.
-    beside = root / f".{secrets.token_hex(6)}.part"
+    with drafted_store(target) as draft:
 
-    def copy() -> None:
-        shutil.rmtree(beside, ignore_errors=True)
-        (beside / SEGMENTS).mkdir(parents=True)
-        with contextlib.closing(connect(beside / DATABASE, write=True)) as database:
-            store.database.backup(database)
-            names = database.execute("SELECT number, generation FROM segments").fetchall()
-        for number, generation in names:
-            name = segment_name(number, generation)
-            shutil.copyfile(store.path / SEGMENTS / name, beside / SEGMENTS / name)
+        def copy() -> None:
+            shutil.rmtree(draft)
+            (draft / SEGMENTS).mkdir(parents=True)
+            with contextlib.closing(connect(draft / DATABASE, write=True)) as database:
+                store.database.backup(database)
+                names = database.execute("SELECT number, generation FROM segments").fetchall()
+            for number, generation in names:
+                name = segment_name(number, generation)
+                shutil.copyfile(store.path / SEGMENTS / name, draft / SEGMENTS / name)
 
-    try:
         with explained(store.path):
             retry_missing(copy)
-        with open_store(beside) as whole:
-            health = verify_store(whole)
-        # The database last: without it a folder is no store.
-        for name in (SEGMENTS, DATABASE):
-            os.replace(beside / name, root / name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        if made and not any(root.iterdir()):
-            root.rmdir()
-    return health
+        with open_store(draft) as whole:
+            return verify_store(whole)
 
 
 def _rewrite(store: Store, number: int) -> int:

@@ -12,6 +12,7 @@ import errno
 import os
 import pathlib
 import secrets
+import shutil
 import sqlite3
 from collections.abc import Iterator
 
@@ -27,7 +28,7 @@ from jcbir.storage._database import SCHEMA, VERSION, connect, explained, read_se
 from jcbir.storage._files import locked, sync_folder
 from jcbir.storage._segments import Written, segment_name, write_segment
 
-DATABASE, SEGMENTS, LOCK = "catalogue.sqlite", "segments", "writer.lock"
+DATABASE, SEGMENTS, LOCK, DRAFT = "catalogue.sqlite", "segments", "writer.lock", ".part"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def create_store(path: str | os.PathLike[str], card: Card, *, unsafe_small: bool
     """Make an empty store for a collection.
 
     Args:
-        path: a folder that is empty or not there.
+        path: a folder that is empty or not there, or where this was killed before.
         card: the collection.
         unsafe_small: permit a key so short that anyone can break it, for tests.
 
@@ -72,23 +73,51 @@ def create_store(path: str | os.PathLike[str], card: Card, *, unsafe_small: bool
         'photos'
     """
     check_key(card.public, unsafe_small=unsafe_small)
-    root = pathlib.Path(path)
-    if root.exists() and any(root.iterdir()):
-        raise FileExistsError(errno.EEXIST, "the folder is not empty", str(path))
-    # Made beside and renamed: a crash half-way leaves no store that is not one.
-    beside = root.with_name(f".{root.name}.{secrets.token_hex(6)}.part")
-    (beside / SEGMENTS).mkdir(parents=True)
     meta = {"version": bytes([VERSION]), "card": write_plain(wire.CARD, card), "store": secrets.token_bytes(32)}
     with (
-        explained(root),
-        contextlib.closing(connect(beside / DATABASE, write=True)) as database,
+        drafted_store(path) as draft,
+        explained(path),
+        contextlib.closing(connect(draft / DATABASE, write=True)) as database,
         transaction(database),
     ):
         for statement in SCHEMA.split(";"):
             database.execute(statement)
         database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-    os.replace(beside, root)
-    sync_folder(root.parent)
+
+
+@contextlib.contextmanager
+def drafted_store(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Make a store in a folder that is empty or not there: it is one when the block has ended well, else as it was.
+
+    What is left by a process that was killed is cleared away.
+    """
+    root = pathlib.Path(path)
+    made = not root.exists()
+    _check_vacant(root)
+    root.mkdir(parents=True, exist_ok=True)
+    # Inside, for the folder may be a disk of its own.
+    draft = root / DRAFT
+    try:
+        with locked(root / LOCK, use="makes a store here"):
+            # Another process may have made one since.
+            _check_vacant(root)
+            _clear(root)
+            try:
+                (draft / SEGMENTS).mkdir(parents=True)
+                yield draft
+                # The database last: without it a folder is no store.
+                for name in (SEGMENTS, DATABASE):
+                    os.replace(draft / name, root / name)
+                    sync_folder(root)
+                shutil.rmtree(draft)
+            except BaseException:
+                _clear(root)
+                (root / LOCK).unlink()
+                raise
+    except BaseException:
+        if made and not any(root.iterdir()):
+            root.rmdir()
+        raise
 
 
 @contextlib.contextmanager
@@ -261,6 +290,18 @@ def _sweep(store: Store) -> None:
     for path in (store.path / SEGMENTS).iterdir():
         if path.name not in known:
             path.unlink()
+
+
+def _check_vacant(root: pathlib.Path) -> None:
+    """Refuse a folder that holds anything but what making a store left that was killed."""
+    found = {path.name for path in root.iterdir()} - {LOCK} if root.exists() else set()
+    if found and (DRAFT not in found or found - {DRAFT, SEGMENTS}):
+        raise FileExistsError(errno.EEXIST, "the folder is not empty", str(root))
+
+
+def _clear(root: pathlib.Path) -> None:
+    for name in (DRAFT, SEGMENTS):
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _check_new(store: Store, publication: Publication) -> None:

@@ -1,5 +1,6 @@
 """The line itself: parser, statuses, streams, what loads; and the commands of store, cost and weights."""
 
+import ast
 import importlib
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 from command_world import run, write_network
+from hypothesis import given, strategies as st
 from protocol_world import make_world
 
 from jcbir.cli import console as consoles, main as cli, options, passphrase
@@ -155,6 +157,18 @@ def test_no_error_of_the_system_shows_its_number(capsys, tmp_path):
     error = PermissionError(13, "Permission denied", "busy")
     assert classify(error).reason == "busy: permission denied"
     assert classify(FileNotFoundError(2, "No such file or directory")).reason == "no such file or directory"
+
+
+@given(st.text(st.characters(exclude_characters="\0")))
+def test_a_name_is_shown_as_it_is_on_one_line(name):
+    """With all of its blanks; quoted where a line's ends or its own could not be told from the sentence's."""
+    reason = classify(PermissionError(13, "Permission denied", name)).reason
+    shown = reason.removesuffix(": permission denied")
+    assert shown == name if name.strip().splitlines() == [name] else ast.literal_eval(shown) == name
+    assert len(reason.splitlines()) == 1
+    assert classify(ValueError(f"folder: must be a folder, got {name!r}\n\n  in two lines")).reason.startswith(
+        f"folder: must be a folder, got {name!r} in two lines"
+    )
 
 
 def test_mistakes_load_no_array_library(tmp_path):

@@ -198,6 +198,7 @@ def test_features_are_the_owners_alone(capsys, tmp_path, found, services):
         file.write_bytes(altered)
         refused = run(capsys, "owner", "rekey", "--refit", *ADDRESSES, status=5)
         assert "must be as this owner wrote it" in refused["reason"]
+        assert "it may be deleted: its photograph is looked at again the next time it is published" in refused["reason"]
     file.write_bytes(content)
     with pytest.raises(IntegrityError, match="as this owner wrote it"):
         read_hidden(file, kind=FEATURES, owner=other)
@@ -205,6 +206,12 @@ def test_features_are_the_owners_alone(capsys, tmp_path, found, services):
     (names,) = (tmp_path / found["home"] / "names").iterdir()
     with pytest.raises(FormatError, match="must be a file of features of version 2"):
         read_hidden(names, kind=FEATURES, owner=other)
+    # As it is told, so it is.
+    file.unlink()
+    assert "got none of 1, " in run(capsys, "owner", "rekey", "--refit", *ADDRESSES, status=2)["reason"]
+    run(capsys, "owner", "withdraw", "red/000.png", *ADDRESSES)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    assert len(file.read_bytes()) == len(content)
 
 
 def test_of_features_only_those_are_read_that_are_needed(capsys, tmp_path, found, services, monkeypatch):

@@ -409,6 +409,42 @@ def test_withdraw_by_path_and_by_pseudonym(capsys, tmp_path, found, services):
     assert "got none called 'a000.png'" in run(capsys, "owner", "withdraw", "a000.png", status=2)["reason"]
 
 
+@pytest.mark.parametrize("place", ["album/copy.png", "copy.png", "other/deep/copy.png", "elsewhere.png"])
+def test_a_photograph_in_two_places_is_found_by_either(capsys, tmp_path, found, services, place):
+    """Each shows the same photograph, wherever it lies and whichever of them was published."""
+    album, other = write_photographs(tmp_path / "album", 2), tmp_path / "other" / "deep"
+    other.mkdir(parents=True)
+    for file in (album / "copy.png", other / "copy.png", tmp_path / "elsewhere.png"):
+        shutil.copy(album / "a000.png", file)
+    run(capsys, "owner", "publish", "album", *ADDRESSES)
+    for words in (("withdraw", place, "--dry-run"), ("caption", place, "a caption"), ("withdraw", place)):
+        assert run_command(["owner", *words, *ADDRESSES]) == 0
+        streams = capsys.readouterr()
+        assert streams.err == f"{place} shows the same photograph as a000.png, published from {album}\n"
+        assert "a000.png" in streams.out
+    assert [row["path"] for row in run(capsys, "owner", "list")["photographs"]] == ["a001.png"]
+
+
+def test_only_what_happened_is_told(capsys, tmp_path, found, services):
+    def told(*words):
+        assert run_command(["owner", *words, *ADDRESSES]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    album = write_photographs(tmp_path / "album", 3)
+    assert told("publish", "album", "--dry-run") == ["dry run: True", "published: 3", "in collection: 0"]
+    assert told("publish", "album") == ["published: 3", "segments: 1", "in collection: 3", "sent: 4"]
+    assert told("publish", "album") == ["already: 3", "in collection: 3"]
+    write_photographs(album, 2, label="b")
+    (album / "a001.png").unlink()
+    shutil.copy(album / "a000.png", album / "copy.png")
+    (album / "a002.png").rename(album / "moved.png")
+    assert told("publish", "album", "--withdraw-missing") == [
+        "published: 2", "already: 2", "copies: 1", "moved: 1", "withdrawn: 1", "segments: 1", "in collection: 4",
+        "sent: 8", f"withdrawn from {album}: a001.png",
+    ]  # fmt: skip
+    assert told("withdraw", "a000.png")[1:] == ["withdrawn: 1", "in collection: 3", "sent: 4"]
+
+
 @pytest.mark.parametrize("name", [b"caf\xe9.jpg", b"two\nlines.jpg", b"[red] old [b].jpg", "e\u0301.jpg".encode()])
 def test_names_that_no_line_can_hold(capsys, tmp_path, found, services, name):
     album = write_photographs(tmp_path / "album", 2)

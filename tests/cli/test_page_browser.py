@@ -9,13 +9,22 @@ import shutil
 import zipfile
 
 import pytest
-from command_world import ADDRESSES, AUTHORITY_PASSPHRASE, IDENTITIES, install_services, run
+from command_world import (
+    ADDRESSES,
+    AUTHORITY_PASSPHRASE,
+    IDENTITIES,
+    install_services,
+    run,
+    write_features,
+    write_kinds,
+)
 from page_world import open_page
 from PIL import Image
 
 from jcbir.data import load_sample
 from jcbir.protocol import owner
 from jcbir.storage import read_secret
+from jcbir.storage._files import file_digest
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'jcbir[browser]'")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -247,6 +256,39 @@ def search(capsys, chromium, asked, tmp_path, owners):
         other = chromium.new_context().new_page()
         assert other.goto(served.link).status == 403
         other.context.close()
+        window.close()
+
+
+def test_a_new_epoch_whose_head_is_fitted_if_that_is_asked_for(capsys, chromium, monkeypatch, tmp_path):
+    """The box is empty again after each order: it says what is meant now."""
+    expect = playwright.expect
+    expect.set_options(timeout=PATIENCE)
+    write_features(tmp_path / "features.safetensors")
+    small = ("--backbone", "features.safetensors", "--size", "16", "--cipher", "aes-gcm", "--bits", "16")
+    found = run(capsys, "owner", "init", "photos", *IDENTITIES, *small)
+    delegation = read_secret(found["delegation"], passphrase=AUTHORITY_PASSPHRASE, expect=owner.Delegation)
+    install_services(monkeypatch, delegation)
+    for count, kinds in ((12, ("red", "green")), (4, ("red", "green", "blue"))):
+        run(capsys, "owner", "publish", write_kinds(tmp_path / "album", count, kinds=kinds), *ADDRESSES)
+    heads = [file_digest(found["network"])]
+    with open_page(capsys, "owner", "open", *ADDRESSES) as served:
+        window = Window(chromium, served)
+        tab = window.tab
+        tab.get_by_text("Re-key", exact=True).first.click()
+        box = tab.get_by_role("checkbox", name="Fit what photographs are found by to all that is published")
+        for epoch, refit in ((1, True), (2, False)):
+            expect(box).not_to_be_checked()
+            tab.get_by_label("Passphrase of the authority's key").fill(AUTHORITY_PASSPHRASE)
+            box.set_checked(refit)
+            check_no_overflow(tab)
+            tab.locator("#rekey").get_by_role("button", name="Re-key").click()
+            tab.get_by_role("dialog").get_by_role("button", name="Re-key").click()
+            expect(tab.locator("#epoch")).to_have_text(str(epoch))
+            heads.append(file_digest(found["network"]))
+        assert heads[0] != heads[1] == heads[2]
+        for picture in tab.locator(".photograph img").all():
+            picture.scroll_into_view_if_needed()
+            expect(picture).to_have_js_property("complete", True)
         window.close()
 
 

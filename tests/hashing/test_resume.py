@@ -12,6 +12,7 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jcbir import hashing
@@ -41,6 +42,21 @@ def whole(program, tmp_path_factory):
 def assert_same(one, other):
     one, other = (jax.tree.map(_plain, state) for state in (one, other))
     jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_number_is_a_leaf_as_an_array_is():
+    states = [
+        hashing.init_state(
+            jax.random.key(0), {"params": {"w": wrap(0.5)}, "batch_stats": {"n": wrap(3)}},
+            optimizer=optax.adam(0.1), memory=wrap(2.0),
+        )
+        for wrap in (lambda number: number, jnp.asarray)
+    ]  # fmt: skip
+    plain, arrays = (hashing.state_to_bytes(state) for state in states)
+    assert plain == arrays
+    assert_same(hashing.state_from_bytes(plain, like=states[0]), states[1])
+    with pytest.raises(ValueError, match=r"params\['w'\]: must be finite, got 1 of 1"):
+        hashing.init_state(jax.random.key(0), {"params": {"w": float("nan")}}, optimizer=optax.adam(0.1))
 
 
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(program, whole, tmp_path):

@@ -1,11 +1,17 @@
 """Both services over a lattice collection: exact in parts among workers, and a grant is suspended over a restart."""
 
 import asyncio
+import functools
+import pathlib
 import secrets
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 from protocol_world import NOW, expected_order, make_world, positions, resign, score, traces
 from service_rig import random_codes, refusal, running
 from starlette.applications import Starlette
@@ -13,6 +19,7 @@ from starlette.applications import Starlette
 from jcbir.protocol import audit, authority, owner, user, wire
 from jcbir.protocol._signatures import sign
 from jcbir.protocol.messages import Audit, Catalog, Delivery, Place
+from jcbir.protocol.refusals import ForgedScoresError, RefusalError
 from jcbir.service import authority as authority_service
 from jcbir.service._scoring import make_blinders, measure
 from jcbir.service.authority import AuthoritySettings
@@ -157,6 +164,50 @@ def test_scores_forged_before_an_epoch_do_not_halt_it_and_tell_nothing(tmp_path,
         assert (health["epoch"], health["status"]) == (1, "ready")
     with open_journal(tmp_path / "journal", succession.card) as journal:
         assert journal.execute("SELECT count(*) FROM suspended").fetchone() == (0,)
+
+
+@functools.cache
+def opening():
+    """What a report is opened with, the report, and the owner's next epoch."""
+    world = lattice_world()
+    appointment = owner.announce(owner.rekey(world.own, draw=secrets.token_bytes))[1]
+    query = user.ask(world.me, CODES[:1], top=1, now=NOW, draw=secrets.token_bytes)[1]
+    return world.holder, score(world, query)[1], appointment
+
+
+CHANGES = {
+    "epoch": lambda state, _, appointment: authority.succeed(state, appointment),
+    "suspended": lambda state, grant, _: authority.suspend(state, grant),
+    "halted": lambda state, *_: replace(state, suspended={bytes([number]): b"" for number in range(8)}),
+    "revoked": lambda state, grant, _: replace(state, revoked=frozenset([grant.grant_id])),
+    "later": lambda state, grant, _: replace(state, seen=grant.expires),
+    "late": lambda state, *_: state,
+}
+"""What may happen while a report is opened, so that it is not answered."""
+
+
+@given(st.permutations(list(CHANGES)), st.integers(1, len(CHANGES)))
+def test_a_forged_report_is_refused_as_an_honest_one_whatever_happened_meanwhile(order, count):
+    """Else each report that was at hand then would tell a bit of what its query was made of."""
+    state, report, appointment = opening()
+    grant, found = report.request.grant, []
+    settings = AuthoritySettings(owner.delegate(lattice_world().own), state.identity, pathlib.Path("journal"))
+
+    def forged(*_):
+        raise ForgedScoresError("report: forged")
+
+    for end in (lambda it: it._rank(report, np.zeros((0, 1), np.uint8)), lambda it: it._decrypt(state, report)):
+        holder = authority_service._Holder(settings, lambda: grant.expires if "late" in order[:count] else NOW)
+        holder.state, holder.journal = state, None
+        for change in order[:count]:
+            holder.state = CHANGES[change](holder.state, grant, appointment)
+        with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as holder.writer:
+            patch.setattr(authority_service.memory, "keep_alarms", lambda *_: None)
+            patch.setattr(authority, "decrypt_report", forged)
+            with pytest.raises(RefusalError) as refused:
+                end(holder)
+        found.append((type(refused.value), str(refused.value), refused.value.retry_after))
+    assert found[0] == found[1]
 
 
 def test_an_alarm_is_kept_though_whoever_waits_for_it_is_cancelled(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from jcbir.protocol import authority, owner, server
 from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Publication
 from jcbir.protocol.owner import announce
-from jcbir.storage import _store as disk
+from jcbir.storage import _maintenance as maintenance, _store as disk
 from jcbir.storage._load import load_server
 from jcbir.storage._maintenance import backup_store, compact_store, verify_store
 
@@ -318,6 +318,48 @@ def test_a_backup_that_fails_leaves_nothing(filled, tmp_path, monkeypatch, fault
     if fault != "damaged":
         with disk.open_store(filled) as store:
             assert backup_store(store, tmp_path / "backup").images == 30
+
+
+@pytest.mark.parametrize("make", ["create", "backup"])
+def test_a_store_is_made_where_making_one_was_killed(filled, tmp_path, monkeypatch, make):
+    """Killed at a call, a process leaves what is there before it: the folder is copied at each."""
+    target, left = tmp_path / "made", []
+
+    def copied(call):
+        def patched(*arguments, **options):
+            if target.exists():
+                left.append(shutil.copytree(target, tmp_path / f"left-{len(left)}"))
+            return call(*arguments, **options)
+
+        return patched
+
+    def made(path):
+        if make == "create":
+            disk.create_store(path, make_world().own.card, unsafe_small=True)
+        else:
+            with disk.open_store(filled) as store:
+                backup_store(store, path)
+        with disk.open_store(path) as store:
+            verify_store(store)
+        return sorted(file.relative_to(path).as_posix() for file in path.rglob("*"))
+
+    with monkeypatch.context() as patch:
+        for module, name in (
+            (os, "replace"),
+            (maintenance, "segment_name"),
+            (maintenance, "connect"),
+            (disk, "connect"),
+        ):
+            patch.setattr(module, name, copied(getattr(module, name)))
+        whole = made(target)
+    killed = [path for path in left if not (path / disk.DATABASE).exists()]
+    assert killed and all(made(path) == whole for path in killed)
+    for other in (["note.txt"], [".part", "note.txt"], ["segments"]):
+        for name in other:
+            (tmp_path / "-".join(other) / name).mkdir(parents=True)
+        with pytest.raises(FileExistsError):
+            made(tmp_path / "-".join(other))
+        assert sorted(path.name for path in (tmp_path / "-".join(other)).iterdir()) == other
 
 
 def test_what_a_crash_left_is_swept_up(filled):

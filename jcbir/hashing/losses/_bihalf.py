@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from jcbir.hashing.losses._pairs import check_logits
-from jcbir.typing import Array, check_array, check_real
+from jcbir.typing import Array, check_array, check_finite, check_real
 
 
 def bihalf(logits: Float[Array, "b k"], features: Float[Array, "b d"], *, pull: float = 6.0) -> Float[jax.Array, " b"]:
@@ -24,7 +24,7 @@ def bihalf(logits: Float[Array, "b k"], features: Float[Array, "b d"], *, pull: 
         One loss an image, 0 to 4.
 
     Raises:
-        ValueError: features that are no floats, one row an image, or a pull out of range.
+        ValueError: logits that are not finite, features that are no floats, one row an image, or a pull out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -59,7 +59,7 @@ def half_signs(logits: Float[Array, "b k"], *, pull: float = 6.0) -> Float[jax.A
         Values +1 and -1; of an odd number one more is -1.
 
     Raises:
-        ValueError: no rows of floats, or a pull out of range.
+        ValueError: no rows of finite floats, or a pull out of range.
 
     Example:
         >>> import jax.numpy as jnp
@@ -70,6 +70,7 @@ def half_signs(logits: Float[Array, "b k"], *, pull: float = 6.0) -> Float[jax.A
         Li and van Gemert, Deep Unsupervised Image Hashing by Maximizing Bit Entropy, AAAI 2021, eq. 6 and 8.
     """
     check_logits(logits)
+    check_finite("logits", logits)
     check_real("pull", pull)
     return _half_signs(pull, jnp.asarray(logits))
 
@@ -77,7 +78,9 @@ def half_signs(logits: Float[Array, "b k"], *, pull: float = 6.0) -> Float[jax.A
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _half_signs(pull: float, logits: jax.Array) -> jax.Array:
     ranks = jnp.argsort(jnp.argsort(-logits, axis=0), axis=0)
-    return jnp.where(ranks < len(logits) // 2, 1.0, -1.0).astype(logits.dtype)
+    signs = jnp.where(ranks < len(logits) // 2, 1.0, -1.0).astype(logits.dtype)
+    # NaN has a place in the order and is no code: inside a compiled step it makes the loss NaN, at which a run stops.
+    return jnp.where(jnp.isfinite(logits), signs, jnp.nan)
 
 
 def _forward(pull: float, logits: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

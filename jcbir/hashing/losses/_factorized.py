@@ -4,11 +4,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Bool, Float, Integer
 
 from jcbir.hashing.losses._central import central_similarity
-from jcbir.hashing.losses._pairs import Labels, check_batch, check_labels, check_logits, label_rows
-from jcbir.typing import Array, check_array, check_real, check_whole
+from jcbir.hashing.losses._pairs import Labels, check_batch, check_labels, check_logits, check_rows, label_rows
+from jcbir.typing import Array, check_array, check_finite, check_real, check_whole
 
 _Progress = tuple[jax.Array, jax.Array, jax.Array]
 
@@ -130,7 +132,8 @@ def adsh(
 
     Raises:
         ValueError: labels that are neither class numbers nor boolean rows of as many classes as the database's, or a
-            weight out of range.
+            weight out of range; outside a compiled program, signs of other values, or rows that the database does not
+            have.
 
     Example:
         >>> import jax.numpy as jnp
@@ -144,13 +147,15 @@ def adsh(
     check_real("quantization_weight", quantization_weight)
     _check_database(signs, database_labels, bits=logits.shape[-1] if getattr(logits, "ndim", 0) == 2 else None)
     flaw = check_batch(logits, labels, classes=database_labels.shape[1])
-    check_array("rows", rows, kind="integers", form="[b]", rank=1)
+    check_rows(rows, images=len(signs))
     if len(rows) != len(logits):
         raise ValueError(f"rows: must be {len(logits)} as logits are, got {len(rows)}")
     relaxed, signs = jnp.tanh(logits), jnp.asarray(signs)
     wanted = _asymmetric(labels, database_labels).astype(relaxed.dtype)
+    # Inside a compiled step, where nobody can look at a row, one that the database does not have gets NaN.
+    own = signs.at[rows].get(mode="fill", fill_value=jnp.nan)
     squares = jnp.square(relaxed @ signs.T - logits.shape[-1] * wanted).sum(axis=-1)
-    return (squares + quantization_weight * jnp.square(signs[rows] - relaxed).sum(axis=-1)) / len(signs) + flaw
+    return (squares + quantization_weight * jnp.square(own - relaxed).sum(axis=-1)) / len(signs) + flaw
 
 
 def adsh_codes(
@@ -179,7 +184,8 @@ def adsh_codes(
 
     Raises:
         ValueError: labels that are neither class numbers nor boolean rows of as many classes as the database's, or a
-            weight out of range.
+            weight out of range; outside a compiled program, signs of other values, outputs that are not finite, or rows
+            that the database does not have.
 
     Example:
         >>> import jax.numpy as jnp
@@ -193,8 +199,9 @@ def adsh_codes(
     """
     check_real("quantization_weight", quantization_weight)
     check_logits(outputs, name="outputs")
+    check_finite("outputs", outputs)
     _check_database(signs, database_labels, bits=outputs.shape[1])
-    check_array("rows", rows, kind="integers", form="[m]", rank=1)
+    check_rows(rows, images=len(signs))
     check_labels(labels, classes=database_labels.shape[1])
     if not len(rows) == len(labels) == len(outputs):
         raise ValueError(f"rows: must be {len(outputs)} as outputs and labels are, got {len(rows)}, {len(labels)}")
@@ -208,7 +215,10 @@ def adsh_codes(
         reached = outputs.T @ outputs[:, column]
         # Without the bit itself: its own product is taken out of the sum.
         rest = signs @ reached - signs[:, column] * reached[column]
-        return signs.at[:, column].set(jnp.where(2.0 * rest + linear[:, column] > 0, -1.0, 1.0).astype(signs.dtype))
+        slope = 2.0 * rest + linear[:, column]
+        # NaN is no code: inside a compiled program it makes the next loss NaN, at which a run stops.
+        codes = jnp.where(jnp.isnan(slope), jnp.nan, jnp.where(slope > 0, -1.0, 1.0))
+        return signs.at[:, column].set(codes.astype(signs.dtype))
 
     return jax.lax.fori_loop(0, bits, solve, signs)
 
@@ -221,6 +231,11 @@ def _check_database(signs: Float[Array, "n k"], database_labels: Bool[Array, "n 
         raise ValueError(f"signs: must have {bits} columns, got {signs.shape[1]}")
     if len(signs) != len(database_labels):
         raise ValueError(f"signs: must be {len(database_labels)} rows as database_labels are, got {len(signs)}")
+    if not isinstance(signs, Tracer):
+        seen = np.asarray(signs)
+        wrong = seen[(seen != 0) & (np.abs(seen) != 1)]
+        if wrong.size:
+            raise ValueError(f"signs: must be -1 or 1, or 0 at the start, got {wrong[0]}")
 
 
 def _asymmetric(labels: Labels, database_labels: Bool[Array, "n c"]) -> Float[jax.Array, "b n"]:

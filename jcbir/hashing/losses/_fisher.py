@@ -14,7 +14,7 @@ from jcbir.hashing.losses._pairs import (
     mean_over,
     pairs_of,
 )
-from jcbir.typing import Array, check_array, check_real, check_whole
+from jcbir.typing import Array, check_array, check_finite, check_real, check_whole
 
 
 def dfh(
@@ -86,7 +86,8 @@ def dfh_codes(
         One code an image.
 
     Raises:
-        ValueError: labels that are neither class numbers nor boolean rows, one column a center, or a pull out of range.
+        ValueError: labels that are neither class numbers nor boolean rows, one column a center, a pull out of range, or
+            logits or centers that are not finite.
 
     Example:
         >>> dfh_codes(jnp.array([[0.05, -0.5]]), jnp.array([0]), jnp.array([[-0.3, 0.9]])).tolist()
@@ -100,6 +101,8 @@ def dfh_codes(
     check_batch(logits, labels, classes=len(centers))
     if logits.shape[1] != centers.shape[1]:
         raise ValueError(f"centers: must have {logits.shape[1]} columns as logits have, got {centers.shape[1]}")
+    check_finite("logits", logits)
+    check_finite("centers", centers)
     rows = label_rows(labels, classes=len(centers)).astype(logits.dtype)
     return jnp.asarray(logits) + pull * rows @ jnp.sign(jnp.asarray(centers)).astype(logits.dtype) >= 0
 

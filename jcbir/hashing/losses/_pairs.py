@@ -71,12 +71,7 @@ def remember(bank: MemoryBank, rows: Integer[Array, " b"], logits: Float[Array, 
         >>> remember(bank, np.array([2]), jnp.ones((1, 2)), np.array([1])).outputs.tolist()
         [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]
     """
-    check_array("rows", rows, kind="integers", form="[b]", rank=1)
-    images = len(bank.outputs)
-    if not isinstance(rows, Tracer) and len(rows):
-        least, most = int(np.asarray(rows).min()), int(np.asarray(rows).max())
-        if least < 0 or most >= images:
-            raise ValueError(f"rows: must be positions from 0 to {images - 1}, got {least} to {most}")
+    check_rows(rows, images=len(bank.outputs))
     check_batch(logits, labels)
     if len(rows) != len(logits) or logits.shape[1] != bank.outputs.shape[1]:
         raise ValueError(f"logits: must be {len(rows)} rows of {bank.outputs.shape[1]} bits, got {list(logits.shape)}")
@@ -185,6 +180,15 @@ def check_logits(logits: Float[Array, "b k"], *, name: str = "logits") -> None:
     check_array(name, logits, kind="floats", form="[b, k]", rank=2)
     if 0 in logits.shape:
         raise ValueError(f"{name}: must have at least one row and one bit, got shape {list(logits.shape)}")
+
+
+def check_rows(rows: Integer[Array, " b"], *, images: int) -> None:
+    """Refuse what is no positions among so many images, where they can be looked at."""
+    check_array("rows", rows, kind="integers", form="[b]", rank=1)
+    if not isinstance(rows, Tracer) and len(rows):
+        least, most = int(np.asarray(rows).min()), int(np.asarray(rows).max())
+        if least < 0 or most >= images:
+            raise ValueError(f"rows: must be positions from 0 to {images - 1}, got {least} to {most}")
 
 
 def check_labels(labels: Labels, *, classes: int | None = None) -> None:
