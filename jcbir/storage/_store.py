@@ -290,6 +290,7 @@ def _sweep(store: Store) -> None:
     for path in (store.path / SEGMENTS).iterdir():
         if path.name not in known:
             path.unlink()
+    shutil.rmtree(store.path / DRAFT, ignore_errors=True)
 
 
 def _check_vacant(root: pathlib.Path) -> None:

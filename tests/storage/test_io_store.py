@@ -354,6 +354,10 @@ def test_a_store_is_made_where_making_one_was_killed(filled, tmp_path, monkeypat
         whole = made(target)
     killed = [path for path in left if not (path / disk.DATABASE).exists()]
     assert killed and all(made(path) == whole for path in killed)
+    # Killed at the very end, it left a store, and an empty folder that its first writer clears away.
+    (target / disk.DRAFT).mkdir()
+    with disk.open_store(target, write=True):
+        assert not (target / disk.DRAFT).exists()
     for other in (["note.txt"], [".part", "note.txt"], ["segments"]):
         for name in other:
             (tmp_path / "-".join(other) / name).mkdir(parents=True)
