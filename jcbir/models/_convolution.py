@@ -93,10 +93,9 @@ def convolve(
         padding = tuple(tuple(p) for p in padding)
         product = {"precision": precision, "preferred_element_type": preferred_element_type}
         if size == (1, 1) and padding == ((0, 0), (0, 0)):
-            return jnp.einsum("bhwc,cd->bhwd", images[:, :: strides[0], :: strides[1]], kernel[0, 0], **product)
+            return _product(images[:, :: strides[0], :: strides[1]], kernel, **product)
         if max(images.shape[1:3]) <= SMALL_MAP:
-            rows = patches(images, kernel=size, strides=strides, padding=padding)
-            return jnp.einsum("bhwc,cd->bhwd", rows, kernel.reshape(-1, kernel.shape[-1]), **product)
+            return _product(patches(images, kernel=size, strides=strides, padding=padding), kernel, **product)
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -109,6 +108,13 @@ def convolve(
         precision=precision,
         preferred_element_type=preferred_element_type,
     )
+
+
+def _product(windows: jax.Array, kernel: jax.Array, **product: Any) -> jax.Array:
+    """Windows [b p q ijk] times a kernel [i j k d]."""
+    # Two axes, not four: else XLA transposes the cotangent in memory for the kernel's gradient.
+    rows = windows.reshape(-1, windows.shape[-1])
+    return jnp.matmul(rows, kernel.reshape(-1, kernel.shape[-1]), **product).reshape(*windows.shape[:3], -1)
 
 
 def _undilated(dilation: Sequence[int] | None) -> bool:

@@ -63,9 +63,14 @@ def _wide(dtype: Any) -> Any:
     return dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
 
 
+# Autodiff would keep the centered maps for the backward pass; from the maps, the sums and the statistics they cost less.
+_BatchNorm = nn.remat(nn.BatchNorm, policy=lambda primitive, *_, **__: primitive.name == "reduce_sum")
+
+
 def _norm(settings: _Settings, maps: jax.Array, *, train: bool, name: str) -> jax.Array:
     wide = _wide(settings.dtype)
-    layer = nn.BatchNorm(
+    kind = _BatchNorm if jax.default_backend() == "cpu" else nn.BatchNorm
+    layer = kind(
         use_running_average=not train,
         momentum=settings.norm_momentum,
         epsilon=settings.norm_epsilon,
