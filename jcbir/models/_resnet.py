@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Float
 
 from jcbir.models._convolution import convolve
+from jcbir.models._pooling import max_pool
 from jcbir.typing import Array
 
 
@@ -63,7 +64,7 @@ def _wide(dtype: Any) -> Any:
     return dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
 
 
-# Autodiff would keep the centered maps for the backward pass; from the maps, the sums and the statistics they cost less.
+# Autodiff would keep the centered maps for the backward pass; made again from the maps and the sums they cost less.
 _BatchNorm = nn.remat(nn.BatchNorm, policy=lambda primitive, *_, **__: primitive.name == "reduce_sum")
 
 
@@ -196,7 +197,7 @@ class ResNet(nn.Module):
         maps = nn.relu(_norm(settings, maps, train=train, name="bn1"))
         if large:
             border = "SAME" if self.padding == "same" else ((1, 1), (1, 1))
-            maps = nn.max_pool(maps, (3, 3), (2, 2), padding=border)
+            maps = max_pool(maps, padding=border)
         return maps
 
     def _heads(self, maps: jax.Array) -> Outputs:
