@@ -346,10 +346,11 @@ def _read(digits: np.ndarray, segment: PreparedSegment, v: Parameters) -> np.nda
 def _encrypt(symbols, e, s, public_values, v: Parameters):
     """uint32[b, primes, K, width] and the hints, uint32[b, 2, n]."""
     blocks, primes, kept = len(symbols), v.primes, v.primes[:KEEP]
-    values = transform(_plain(symbols, e, s, v), primes, degree=v.degree)
+    # Indexing a JAX array takes as long as a transform.
+    values = np.asarray(transform(_plain(symbols, e, s, v), primes, degree=v.degree))
     values = values.reshape(len(primes), blocks, 1 + v.polys, v.degree)
     body = np.swapaxes(np.asarray(masked(values, public_values, primes)), 0, 1)
-    hint = inner(jnp.swapaxes(values[:, :, 1:], 0, 1), public_values, primes)
+    hint = inner(np.swapaxes(values[:, :, 1:], 0, 1), public_values, primes)
     hint = switch(transform(hint, primes, degree=v.degree, inverse=True), primes, v.t, keep=KEEP)
     return body, np.swapaxes(np.asarray(transform(hint, kept, degree=v.degree)), 0, 1)
 
@@ -367,8 +368,8 @@ def _plain(symbols, e, s, v: Parameters):
 
 def _values_with(s, hints, v: Parameters) -> jax.Array:
     """uint32[b, 2, 2 kappa, width]: for each prime values of the secret, and behind them those of the hint."""
-    values = jnp.swapaxes(transform(s[None], v.primes[:KEEP], degree=v.degree), 0, 1)
-    return jnp.concatenate([values, jnp.asarray(hints)], axis=2).reshape(-1, KEEP, 2 * v.kappa, v.width)
+    values = np.swapaxes(np.asarray(transform(s[None], v.primes[:KEEP], degree=v.degree)), 0, 1)
+    return jnp.asarray(np.concatenate([values, hints], axis=2).reshape(-1, KEEP, 2 * v.kappa, v.width))
 
 
 def _open_shared(u, shared, v: Parameters) -> np.ndarray:

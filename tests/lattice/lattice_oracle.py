@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import itertools
 import math
+import operator
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
@@ -99,10 +100,16 @@ def evaluate(poly, p):
     return [at(x) for x in points(p, len(poly))]
 
 
+@functools.cache
+def weights(p, n):
+    """Coefficient m is the sum of the values, each by its point to the power of -m, over n."""
+    inverses = [pow(x, -1, p) for x in points(p, n)]
+    return [[pow(x, m, p) for x in inverses] for m in range(n)]
+
+
 def interpolate(values, p):
     n = len(values)
-    inverses = [pow(x, -1, p) for x in points(p, n)]
-    return [sum(v * pow(x, m, p) for v, x in zip(values, inverses, strict=True)) * pow(n, -1, p) % p for m in range(n)]
+    return [sum(map(operator.mul, values, row)) * pow(n, -1, p) % p for row in weights(p, n)]
 
 
 def join(residues, primes):

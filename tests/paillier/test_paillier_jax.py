@@ -1,6 +1,7 @@
 """Engine `jax` gives the bytes of the integer engines: edge values, sizes that do not divide, odd key lengths;
 exactness."""
 
+import functools
 import math
 import secrets
 
@@ -42,7 +43,7 @@ def replay(material: bytes):
 def test_both_primes_at_once_are_both_in_turn(name):
     """An accelerator computes them stacked, a processor one after the other."""
     key = stored_key(name)
-    body = secret.encrypt(key, edge_values(key), draw=secrets.token_bytes)
+    body = on_arrays.padded(secret.encrypt(key, edge_values(key), draw=secrets.token_bytes), on_arrays.BATCHES[0])
     sides = secret._decryption_sides(key, "crt")
     made = on_arrays_secret.make_decryption(key.public.n, key.public.g, sides, ciphertext_bytes=body.shape[1])
     with jax.enable_x64(True):
@@ -95,7 +96,20 @@ def test_edge_values_of_large_keys(name):
     agree(stored_key(name), edge_values(stored_key(name)))
 
 
-@pytest.mark.parametrize("count", [1, 65, pytest.param(513, marks=pytest.mark.slow)])
+@pytest.fixture
+def of_one_size(monkeypatch):
+    """Batches as they are, but of one size: each size is compiled by itself."""
+    monkeypatch.setattr(on_arrays, "BATCHES", on_arrays.BATCHES[:1])
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 129])
+def test_batches_that_are_not_full(count, of_one_size):
+    key = stored_key("small")
+    agree(key, [(i**7 + i) % key.public.n for i in range(count)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [65, 513])
 def test_sizes_that_do_not_divide(count):
     key = stored_key("small")
     agree(key, [(i**7 + i) % key.public.n for i in range(count)])
@@ -109,7 +123,7 @@ def test_public_operations(name):
     a = [x for x in a if x % key.p.prime and x % key.q.prime]
     x, y = rows.from_ints(a, width=width), rows.from_ints(a[::-1], width=width)
     scalars = [0, 1, -1, 2, -3, n, -(2**70), *range(len(a) - 7)]
-    picks = np.random.default_rng(1).integers(0, len(a), (3, 5))
+    picks = np.random.default_rng(1).integers(0, len(a), (5, 3))
     for operation in (
         lambda engine: public.add(key.public, x, y, engine=engine),
         lambda engine: public.subtract(key.public, x, y, engine=engine),
@@ -128,7 +142,7 @@ def test_public_blinders(name):
     assert np.array_equal(ours, blinders(key, 9, draw=replay(material), engine="python"))
 
 
-def test_owner_blinders_are_encryptions_of_zero():
+def test_owner_blinders_are_encryptions_of_zero(of_one_size):
     key = stored_key("small")
     made = secret.owner_blinders(key, 70, draw=secrets.token_bytes, engine="jax")
     assert len(set(rows.to_ints(made))) == 70
@@ -216,17 +230,23 @@ def test_products_of_digits_at_their_bounds(low, high):
         assert rows.to_ints(square) == [v * v * inverse % (n * n) for v in values]
 
 
+@functools.partial(jax.jit, static_argnames="count")
+def there_and_back(table, *, count):
+    return rns.limbs_to_rows(rns.rows_to_limbs(table, count=count), width=table.shape[1])
+
+
 @given(st.lists(st.integers(0, 2**80 - 1), min_size=3, max_size=3))
 def test_limbs_round_trip(values):
     table = rows.from_ints(values, width=10)
-    assert np.array_equal(rns.limbs_to_rows(rns.rows_to_limbs(table, count=5), width=10), table)
+    assert np.array_equal(there_and_back(table, count=5), table)
     odd = rows.from_ints([v >> 8 for v in values], width=9)
-    assert np.array_equal(rns.limbs_to_rows(rns.rows_to_limbs(odd, count=7), width=9), odd)
+    assert np.array_equal(there_and_back(odd, count=7), odd)
 
 
 def test_batches_come_in_few_sizes():
-    sizes = {size for count in range(1, 3000, 37) for _, size in on_arrays.batch_slices(count)}
-    assert len(sizes) <= 4
+    pieces = [piece for count in range(1, 3000, 37) for piece in on_arrays.batch_slices(count)]
+    assert all(0 < span.stop - span.start <= size for span, size in pieces)
+    assert len({size for _, size in pieces}) <= 4
     for count in (1, 511, 512, 513, 2000):
         covered = [i for span, _ in on_arrays.batch_slices(count) for i in range(span.start, span.stop)]
         assert covered == list(range(count))
