@@ -66,7 +66,7 @@ def test_both_directions(depth):
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
 def test_round_trip_of_names(depth):
-    module = DEPTHS[depth](classes=10, padding="same")
+    module = DEPTHS[depth](classes=1000)
     flat = flatten_dict(shapes(module))
     variables = unflatten_dict({path: np.zeros(leaf.shape, np.float32) for path, leaf in flat.items()})
     back = models.from_haiku(*models.to_haiku(variables, name="any"), module)
