@@ -23,10 +23,8 @@ from jax._src import compiler
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent
-# What must be exact is compiled as users compile it, and so is what must agree with programs of their own.
-EXACT = [
-    ROOT / "tests" / name for name in ("cipher", "codes", "hashing/test_resume.py", "lattice", "metrics", "paillier")
-]
+# What must be exact is compiled as users compile it.
+EXACT = [ROOT / "tests" / name for name in ("cipher", "codes", "lattice", "paillier")]
 CACHE = os.path.abspath(os.environ.get("JCBIR_TEST_CACHE", ROOT / ".jax_cache"))
 ROOM = 400_000_000
 STATM = pathlib.Path("/proc/self/statm")
