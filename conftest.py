@@ -20,6 +20,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from jax._src import compiler
+from jax._src.interpreters import mlir
 from PIL import Image
 
 ROOT = pathlib.Path(__file__).resolve().parent
@@ -84,6 +85,8 @@ def _hasty_options(*args, **kwargs):
 
 
 compiler.get_compile_options = _hasty_options
+# To make the context that a program is written in takes as long as to write many a small one.
+mlir.make_ir_context = functools.cache(mlir.make_ir_context)
 
 
 def pytest_runtest_setup(item):
@@ -99,6 +102,7 @@ def pytest_runtest_teardown():
     global held
     if STATM.exists() and _resident() > held + ROOM:
         jax.clear_caches()
+        mlir.make_ir_context.cache_clear()
         # What XLA frees, the allocator would keep.
         getattr(ctypes.CDLL(None), "malloc_trim", bool)(0)
         held = _resident()
