@@ -242,7 +242,8 @@ def setting(seed: int, config: Batches) -> Setting:
 
 def compare(case: Case, s: Setting, options: dict[str, Any]) -> tuple[float, float]:
     """Ratio of the values, cosine of the gradients."""
-    value, gradient = jax.value_and_grad(lambda u: case.ours(s, u, **options).mean())(jnp.asarray(s.logits))
+    slope = jax.jit(jax.value_and_grad(lambda u: case.ours(s, u, **options).mean()))
+    value, gradient = slope(jnp.asarray(s.logits))
     theirs = case.theirs(s, s.logits)
     if not isinstance(theirs, tuple):
         theirs = theirs, published.slope(partial(case.theirs, s), s.logits)

@@ -184,6 +184,11 @@ FUNCTIONS = {
 ON_HOST = {"convention", "word_count", "to_bytes", "from_bytes", "evaluate", "tally_codes"} | {
     name for name, function in FUNCTIONS.items() if function.__module__.startswith("jcbir.cipher")
 }
+VALUES_ON_HOST = {"mean_average_precision"}
+"""Takes JAX arrays, and gives Python numbers: not under `jit`."""
+SHALLOW = {name for name, function in FUNCTIONS.items() if function.__module__ == shallow.__name__}
+PROGRAMS = LOSSES.keys() | SHALLOW | {"label_codes", "similarity_codes"}
+"""Swept as programs that know their arrays: such a one looks at what comes, and is compiled once, not step by step."""
 # Losses are jitted, and differentiated, by the battery of tests/hashing/test_baselines.py.
 NARROWLY = LOSSES.keys() | DRAWN.keys() | FITS.keys()
 SWEPT_FURTHER = [name for name in GOOD if name not in ON_HOST | NARROWLY]
@@ -208,7 +213,12 @@ def test_the_sweep_knows_every_function():
 def test_every_wrong_type_and_rank(unchecked, name):
     """A typed error, or the value of the right call: a cast that changes nothing is no fault."""
     function, (arrays, options) = FUNCTIONS[name], GOOD[name]
-    right, reasons = function(*arrays, **options), []
+
+    def call(*given):
+        run = functools.partial(function, *given, **options)
+        return jax.jit(run)() if name in PROGRAMS else run()
+
+    right, reasons = call(*arrays), []
     for place, value in enumerate(arrays):
         if not isinstance(value, np.ndarray):
             continue
@@ -225,15 +235,23 @@ def test_every_wrong_type_and_rank(unchecked, name):
             value[..., None][..., [0, 0, 0]],
         ]
         wrong += [value[..., None, :, :, None]] if value.ndim > 1 else []
+
+        def instead(made, place=place):
+            return call(*arrays[:place], made, *arrays[place + 1 :])
+
+        # Of arrays that JAX holds only types and ranks are in question: one program, again.
+        calls = [(np, instead)]
+        if name not in NARROWLY:
+            calls.append((jnp, instead if name in ON_HOST | VALUES_ON_HOST else jax.jit(instead)))
         # Of a narrower array every row still means what it did; of another shape it cannot be what was asked.
         for made in wrong:
-            for module in (np,) if name in NARROWLY else (np, jnp):
+            for module, run in calls:
                 if module is jnp:
                     if not isinstance(made, np.ndarray) or made.dtype.kind in "OU":
                         continue
                     made = jnp.asarray(made)
                 try:
-                    found = function(*arrays[:place], made, *arrays[place + 1 :], **options)
+                    found = run(made)
                 except ValueError as error:
                     reasons.append(str(error))
                     continue
@@ -377,7 +395,8 @@ def test_the_same_results_with_and_without_x64(name):
     for x64 in (False, True):
         with jax.enable_x64(x64):
             inside = jax.tree.map(lambda a: jnp.asarray(a.astype(NARROW.get(a.dtype.kind, a.dtype))), arrays)
-            result = function(*inside, **options)
+            call = functools.partial(function, **options)
+            result = (call if name in VALUES_ON_HOST else jax.jit(call))(*inside)
             found.append(jax.tree.map(lambda leaf: (np.asarray(leaf), np.asarray(leaf).dtype), result))
     assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
     for a, b in zip(jax.tree.leaves(found[0]), jax.tree.leaves(found[1]), strict=True):
@@ -401,10 +420,6 @@ def test_a_key_draws_the_same_with_and_without_x64(draw):
     plain = draw()
     with jax.enable_x64(True):
         assert np.array_equal(draw(), plain)
-
-
-VALUES_ON_HOST = {"mean_average_precision"}
-"""Takes JAX arrays, and gives Python numbers: not under `jit`."""
 
 
 @pytest.mark.parametrize("name", [name for name in SWEPT_FURTHER if name not in VALUES_ON_HOST])

@@ -85,7 +85,7 @@ def crop_and_flip(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> crop_and_flip(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
+        >>> jax.jit(crop_and_flip)(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
         (2, 8, 8, 3)
     """
     first, second = jax.random.split(key)
@@ -115,9 +115,10 @@ def random_resized_crop(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> random_resized_crop(jax.random.key(0), jnp.full((2, 8, 8, 3), 7, jnp.uint8))[0, 0, 0].tolist()
+        >>> crop = jax.jit(random_resized_crop, static_argnames="size")
+        >>> crop(jax.random.key(0), jnp.full((2, 8, 8, 3), 7, jnp.uint8))[0, 0, 0].tolist()
         [7, 7, 7]
-        >>> random_resized_crop(jax.random.key(0), jnp.zeros((2, 16, 12, 3), jnp.uint8), size=8).shape
+        >>> crop(jax.random.key(0), jnp.zeros((2, 16, 12, 3), jnp.uint8), size=8).shape
         (2, 8, 8, 3)
 
     References:
@@ -166,7 +167,7 @@ def resized_crop_and_flip(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> resized_crop_and_flip(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
+        >>> jax.jit(resized_crop_and_flip)(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8)).shape
         (2, 8, 8, 3)
     """
     first, second = jax.random.split(key)

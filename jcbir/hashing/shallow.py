@@ -337,7 +337,7 @@ def ksh(
         start = jax.random.normal(start_key, (near.shape[1],), near.dtype)
         count = min(samples, features.shape[0])
         rows = jax.random.choice(sample_key, features.shape[0], (count,), replace=False)
-        near, chosen = near[rows], labels[rows].astype(features.dtype)
+        near, chosen = near[rows], jnp.asarray(labels)[rows].astype(features.dtype)
         similar = jnp.where(chosen @ chosen.T > 0, 1, -1).astype(features.dtype)
         gram = near.T @ near
         gram = gram + RIDGE * jnp.mean(jnp.diagonal(gram)) * jnp.eye(gram.shape[0], dtype=gram.dtype)

@@ -78,8 +78,8 @@ def attach_head(backbone: Backbone, head: Head) -> Backbone:
     check_array("head.bias", head.bias, kind="floats", form="[k]", rank=1)
     if len(head.bias) != head.projection.shape[1]:
         raise ValueError(f"head.bias: must be {head.projection.shape[1]} numbers, got {len(head.bias)}")
-    if len(head.projection) != output_width(backbone):
-        raise ValueError(f"head: must take {output_width(backbone)} features, got {len(head.projection)}")
+    if len(head.projection) != (width := output_width(backbone)):
+        raise ValueError(f"head: must take {width} features, got {len(head.projection)}")
     variables = {"backbone": backbone.variables, "head": head._asdict()}
     description: Mapping[str, Any] = {}
     if backbone.description:

@@ -10,6 +10,8 @@ from jcbir import codes
 
 # Few lengths, each on or beside a word or byte border: every one costs a compile.
 LENGTHS = st.sampled_from([1, 8, 33, 64, 512])
+pack, pairwise, hamming = map(jax.jit, (codes.pack, codes.pairwise, codes.hamming))
+unpack, nearest = jax.jit(codes.unpack, static_argnames="bits"), jax.jit(codes.nearest, static_argnames="top")
 
 
 def bits_of(seed: int, *shape: int) -> np.ndarray:
@@ -19,10 +21,10 @@ def bits_of(seed: int, *shape: int) -> np.ndarray:
 @given(LENGTHS, st.integers(0, 2**32 - 1))
 def test_round_trip_and_bit_order(k, seed):
     b = bits_of(seed, 3, 2, k)
-    packed = np.asarray(codes.pack(b))
+    packed = np.asarray(pack(b))
     assert packed.dtype == np.uint32
     assert packed.shape == (3, 2, -(-k // 32))
-    np.testing.assert_array_equal(codes.unpack(packed, bits=k), b)
+    np.testing.assert_array_equal(unpack(packed, bits=k), b)
     raw = codes.to_bytes(packed, bits=k)
     np.testing.assert_array_equal(raw, np.packbits(b, axis=-1))
     np.testing.assert_array_equal(codes.from_bytes(raw, bits=k), packed)
@@ -38,18 +40,19 @@ def test_bit_order_by_hand():
 def test_distances(k, seed):
     q, d = bits_of(seed, 4, k), bits_of(seed + 1, 9, k)
     expected = (q[:, None] != d[None]).sum(-1)
-    pq, pd = codes.pack(q), codes.pack(d)
-    np.testing.assert_array_equal(codes.pairwise(pq, pd), expected)
-    np.testing.assert_array_equal(codes.hamming(pq, pd[:4]), (q != d[:4]).sum(-1))
-    assert codes.pairwise(pq, pd).dtype == jnp.int32
+    pq, pd = np.asarray(pack(q)), np.asarray(pack(d))
+    found = pairwise(pq, pd)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(hamming(pq, pd[:4]), (q != d[:4]).sum(-1))
+    assert found.dtype == jnp.int32
 
 
 @given(st.sampled_from([8, 64]), st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 40]))
 def test_nearest_is_stable(k, seed, top):
     # 8 bits and 40 items: every list holds ties.
-    q, d = codes.pack(bits_of(seed, 3, k)), codes.pack(bits_of(seed + 1, 40, k))
-    distance, index = codes.nearest(q, d, top=top)
-    full = np.asarray(codes.pairwise(q, d))
+    q, d = pack(bits_of(seed, 3, k)), pack(bits_of(seed + 1, 40, k))
+    distance, index = nearest(q, d, top=top)
+    full = np.asarray(pairwise(q, d))
     order = np.argsort(full, axis=-1, kind="stable")[:, :top]
     np.testing.assert_array_equal(index, order)
     np.testing.assert_array_equal(distance, np.take_along_axis(full, order, -1))

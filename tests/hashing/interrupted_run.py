@@ -2,7 +2,7 @@
 
 import sys
 import time
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -24,8 +24,9 @@ class Net(nn.Module):
         return nn.Dense(8, name="hash")(nn.Dropout(0.2, deterministic=not train)(x))
 
 
+@cache
 def problem():
-    images = np.asarray(jax.random.randint(jax.random.key(1), (40, 6, 6, 3), 0, 256)).astype(np.uint8)
+    images = np.random.default_rng(1).integers(0, 256, (40, 6, 6, 3), np.uint8)
     targets = centers.hadamard(5, 8)[np.arange(40) % 5]
     optimizer = hashing.two_rates(steps_per_epoch=5, rate=0.01, backbone_scale=0.5, decay_epochs=2)
     step = partial(
@@ -35,8 +36,8 @@ def problem():
         optimizer=optimizer,
         augment=partial(hashing.crop_and_flip, padding=1),
     )
-    state = hashing.init_state(jax.random.key(0), Net().init(jax.random.key(2), images[:1]), optimizer=optimizer)
-    return state, images, targets, step
+    variables = jax.jit(Net().init)(jax.random.key(2), images[:1])
+    return hashing.init_state(jax.random.key(0), variables, optimizer=optimizer), images, targets, jax.jit(step)
 
 
 def run(folder, *, pause=0.0, epochs=EPOCHS, about=None):

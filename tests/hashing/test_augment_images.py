@@ -33,7 +33,7 @@ def test_every_shift_occurs_to_both_ends(images, padding):
     """As often as every other: 40 draws for each leave one out once in 10^15."""
     side = 2 * padding + 1
     repeated = np.repeat(images[:1], 40 * side**2, 0)
-    cropped = np.asarray(hashing.random_crop(jax.random.key(1), repeated, padding=padding))
+    cropped = np.asarray(crop(jax.random.key(1), repeated, padding=padding))
     padded = np.pad(images[0], ((padding, padding), (padding, padding), (0, 0)), mode="reflect")
     windows = [padded[i : i + 9, j : j + 7].tobytes() for i in range(side) for j in range(side)]
     counts = Counter(image.tobytes() for image in cropped)

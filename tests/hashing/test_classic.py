@@ -35,6 +35,9 @@ METHODS = {
 }
 
 
+project = jax.jit(shallow.project)
+
+
 @functools.cache
 def program(name: str):
     return jax.jit(METHODS[name])
@@ -47,7 +50,7 @@ def fitted(name: str) -> shallow.Fitted:
 
 def quality(name: str) -> float:
     (features, labels), found = problem(), fitted(name)
-    packed = codes.pack(codes.binarize(shallow.project(found.hash, features)))
+    packed = codes.pack(codes.binarize(project(found.hash, features)))
     distances = np.asarray(codes.pairwise(packed, packed))
     return metrics.mean_average_precision(distances, (labels @ labels.T)).value
 
@@ -57,13 +60,13 @@ def test_battery(name):
     features, labels = problem()
     found = fitted(name)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
-    logits = shallow.project(found.hash, features)
+    logits = project(found.hash, features)
     assert logits.shape == (ITEMS, BITS)
     # Hardly a bit is the same for all items (SDH may make one; FSDH's begin at random, and four classes often agree).
     share = np.asarray(codes.binarize(logits)).mean(0)
     assert ((share > 0) & (share < 1)).mean() > (0.7 if name == "fsdh" else 0.9)
     # An item's code depends on the item alone.
-    np.testing.assert_allclose(shallow.project(found.hash, features[3:4]), logits[3:4], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(project(found.hash, features[3:4]), logits[3:4], rtol=1e-3, atol=1e-4)
     if name != "lsh":
         assert found.objective[-1] < found.objective[0]
         # Rounding of float32 aside, no step makes it worse.
@@ -132,7 +135,8 @@ def test_bre_objective_is_that_of_its_codes(name):
 
 def test_canonical_directions_solve_the_eigenproblem():
     features, labels = problem()
-    found = np.asarray(shallow._canonical_directions(features, labels, regularization=1e-6))
+    directions = jax.jit(functools.partial(shallow._canonical_directions, regularization=1e-6))
+    found = np.asarray(directions(features, labels))
     x, y = (a - a.mean(0) for a in (features.astype(np.float64), labels[:, 1:].astype(np.float64)))
     # One class less spans the same centered space, and leaves Cyy regular.
     cross = np.linalg.solve(x.T @ x, x.T @ y) @ np.linalg.solve(y.T @ y, y.T @ x)
@@ -158,7 +162,7 @@ _top = jax.jit(shallow._top_eigenvector)
 
 def test_top_eigenvector_of_an_exhausted_space():
     # The start spans two eigenvectors only, and all eigenvalues are below 0.
-    top = shallow._top_eigenvector(-jnp.diag(jnp.array([3.0, 1.0, 2.0])), jnp.array([1.0, 0.0, 1.0]))
+    top = _top(-np.diag(np.float32([3, 1, 2])), np.float32([1, 0, 1]))
     np.testing.assert_allclose(np.abs(top), [0, 0, 1], atol=1e-3)
 
 

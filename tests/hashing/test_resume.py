@@ -61,6 +61,10 @@ def test_a_number_is_a_leaf_as_an_array_is():
 
 def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(program, whole, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if jax.config.values["jax_disable_most_optimizations"]:
+        # To the last bit only programs agree that are compiled alike.
+        flags = f"--xla_cpu_use_fusion_emitters=false {os.environ.get('XLA_FLAGS', '')}"
+        environment |= {"JAX_DISABLE_MOST_OPTIMIZATIONS": "true", "XLA_FLAGS": flags}
     for attempt, lines in enumerate((1, 3)):
         process = subprocess.Popen([sys.executable, SCRIPT, tmp_path, "0.15"], env=environment)
         try:

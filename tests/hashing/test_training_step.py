@@ -1,6 +1,6 @@
 """The training step, the driver and the encoder, on a network small enough to compile in a second."""
 
-from functools import partial
+from functools import cache, partial
 
 import flax.linen as nn
 import jax
@@ -39,11 +39,12 @@ def problem():
         np.broadcast_to(colors[:, None, None, :], (18, 6, 6, 3)) + np.arange(18, dtype=np.uint8)[:, None, None, None]
     )
     targets = centers.hadamard(3, 8)[np.arange(18) % 3]
-    variables = Tiny().init(jax.random.key(0), images[:1])
+    variables = jax.jit(Tiny().init)(jax.random.key(0), images[:1])
     return images, targets, variables
 
 
-def make(variables, *, name="two_rates", loss=losses.csq):
+@cache
+def step_of(name, loss):
     optimizer = OPTIMIZERS[name]()
     step = partial(
         hashing.train_step,
@@ -52,6 +53,11 @@ def make(variables, *, name="two_rates", loss=losses.csq):
         optimizer=optimizer,
         augment=partial(hashing.crop_and_flip, padding=1),
     )
+    return optimizer, jax.jit(step)
+
+
+def make(variables, *, name="two_rates", loss=losses.csq):
+    optimizer, step = step_of(name, loss)
     return hashing.init_state(jax.random.key(7), variables, optimizer=optimizer), step
 
 
@@ -69,7 +75,7 @@ def test_batch_statistics_follow_the_data_and_the_given_state_is_left_alone(prob
     images, targets, variables = problem
     state, step = make(variables)
     before = jax.tree.map(np.array, state.batch_stats)
-    after, metrics = jax.jit(step)(state, hashing.Batch(images, targets))
+    after, metrics = step(jax.tree.map(jnp.asarray, state), hashing.Batch(images[:9], targets[:9]))
     assert int(after.step) == 1
     assert int(state.step) == 0
     assert np.isfinite(float(metrics["gradient_norm"]))
@@ -95,11 +101,10 @@ def test_stopping_anywhere_and_continuing_gives_the_same_weights(problem):
     state, step = make(variables)
     whole, _ = hashing.fit(state, images, targets, step=step, epochs=4, batch=6)
     half = jax.tree.map(jnp.asarray, state)
-    jitted = jax.jit(step)
     for index in range(5):
         order = _epoch_order(state.key, index // 3, count=18)
         at = order[(index % 3) * 6 : (index % 3 + 1) * 6]
-        half, _ = jitted(half, hashing.Batch(jnp.asarray(images[at]), jnp.asarray(targets[at])))
+        half, _ = step(half, hashing.Batch(jnp.asarray(images[at]), jnp.asarray(targets[at])))
     kept, history = hashing.fit(half, images, targets, step=step, epochs=4, batch=6)
     assert [record["epoch"] for record in history] == [1, 2, 3]
     jax.tree.map(np.testing.assert_array_equal, whole.params, kept.params)

@@ -1,5 +1,6 @@
 """Average precision: closed forms against enumeration, against brute force, and the conventions by hand."""
 
+import functools
 import itertools
 
 import jax
@@ -204,30 +205,33 @@ def test_bad_input(unchecked, call, message):
 
 
 def test_arrays_that_a_compiled_program_knows_are_looked_at():
-    distances, relevant = jnp.array([[0, 1, 1, 3]]), jnp.array([[True, False, True, False]])
-    grades, counts = relevant.astype(jnp.int32), metrics.tally(distances, relevant)
+    distances, relevant = np.array([[0, 1, 1, 3]], np.int32), np.array([[True, False, True, False]])
+    grades, counts = relevant.astype(np.int32), metrics.tally(distances, relevant)
     graded = metrics.grade_tally(distances, grades)
-    values, found = jnp.array([0.5, 1.0], jnp.float32), jnp.array([1, 0])
+    values, found = np.array([0.5, 1.0], np.float32), np.array([1, 0], np.int32)
+    host = {"d": distances, "r": relevant, "g": grades, "c": counts, "t": graded, "v": values, "f": found}
+    known = jax.tree.map(lambda a: jnp.asarray(a.astype(np.int32) if a.dtype == np.int64 else a), host)
     for program in (
-        lambda: metrics.tally(distances, relevant).items,
-        lambda: metrics.average_precision(distances, relevant),
-        lambda: metrics.average_precision(distances, relevant, ties="index"),
-        lambda: metrics.tied_average_precision(counts, top=2),
-        lambda: metrics.mean_over_queries(values, found, empty="skip"),
-        lambda: metrics.hits_at(counts, top=3),
-        lambda: metrics.grade_tally(distances, grades),
-        lambda: metrics.tallied_ndcg(graded, top=2),
+        lambda d, r, **_: metrics.tally(d, r).items,
+        lambda d, r, **_: metrics.average_precision(d, r),
+        lambda d, r, **_: metrics.average_precision(d, r, ties="index"),
+        lambda c, **_: metrics.tied_average_precision(c, top=2),
+        lambda v, f, **_: metrics.mean_over_queries(v, f, empty="skip"),
+        lambda c, **_: metrics.hits_at(c, top=3),
+        lambda d, g, **_: metrics.grade_tally(d, g),
+        lambda t, **_: metrics.tallied_ndcg(t, top=2),
     ):
-        np.testing.assert_allclose(jax.jit(program)(), program(), rtol=1e-6)
-    below, none, more = distances.at[0, 0].set(-1), 0 * found, metrics.Tally(counts.items, counts.items + 1)
+        np.testing.assert_allclose(jax.jit(functools.partial(program, **known))(), program(**host), rtol=1e-6)
+    below, none, items = jnp.asarray(distances - 1), jnp.zeros(2, jnp.int32), known["c"].items
+    more = metrics.Tally(items, jnp.asarray(counts.items.astype(np.int32) + 1))
     for broken in (
-        lambda: metrics.tally(below, relevant).items,
-        lambda: metrics.average_precision(below, relevant, ties="index"),
-        lambda: metrics.hits_at(counts, top=5),
-        lambda: metrics.hits_at(more, top=1),
-        lambda: metrics.mean_over_queries(values, none, empty="skip"),
-        lambda: metrics.grade_tally(distances, grades, highest=0),
-        lambda: metrics.tallied_ndcg(graded, items=9),
+        lambda r, **_: metrics.tally(below, r).items,
+        lambda r, **_: metrics.average_precision(below, r, ties="index"),
+        lambda c, **_: metrics.hits_at(c, top=5),
+        lambda **_: metrics.hits_at(more, top=1),
+        lambda v, **_: metrics.mean_over_queries(v, none, empty="skip"),
+        lambda d, g, **_: metrics.grade_tally(d, g, highest=0),
+        lambda t, **_: metrics.tallied_ndcg(t, items=9),
     ):
         with pytest.raises(ValueError, match="must"):
-            jax.jit(broken)()
+            jax.jit(functools.partial(broken, **known))()

@@ -25,26 +25,34 @@ def pack(path, *, count: int, first: int) -> None:
     np.savez(path, blob=np.frombuffer(b"".join(files), np.uint8), offsets=offsets, labels=np.arange(count) % 200)
 
 
-@pytest.fixture
-def images(tmp_path):
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
     for i, name in enumerate((*pretrain.TRAIN_FILES, *pretrain.HELD_OUT_FILES)):
-        pack(tmp_path / name, count=16, first=i)
-    return tmp_path
+        pack(folder / name, count=16, first=i)
+    return folder
 
 
-def config(images, name: str, **changes):
-    fields = {"stages": (1,), "width": 8, "epochs": 3, "batch": 16, "run": images / name, "out": images / name}
+def config(images, run, **changes):
+    fields = {"stages": (1,), "width": 8, "epochs": 3, "batch": 16, "run": run, "out": run}
     return pretrain.Config(images=images, **{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(images, tmp_path_factory):
+    """The setting of a run of one epoch, and what it gave."""
+    setting = config(images, tmp_path_factory.mktemp("run"), epochs=1)
+    return setting, pretrain.train(setting, *pretrain.read_packed(images, pretrain.TRAIN_FILES))
 
 
 class Killed(BaseException):
     """Stands for the signal: nothing in the script catches it."""
 
 
-def test_interrupted_equals_uninterrupted(images, monkeypatch):
+def test_interrupted_equals_uninterrupted(images, tmp_path, monkeypatch):
     photographs, labels = pretrain.read_packed(images, pretrain.TRAIN_FILES)
     assert photographs.shape == (32, 32, 32, 3)
-    _, whole, _ = pretrain.train(config(images, "whole"), photographs, labels)
+    _, whole, _ = pretrain.train(config(images, tmp_path / "whole"), photographs, labels)
 
     replace, written = os.replace, []
 
@@ -56,21 +64,19 @@ def test_interrupted_equals_uninterrupted(images, monkeypatch):
 
     monkeypatch.setattr(os, "replace", die_after_two)
     with pytest.raises(Killed):
-        pretrain.train(config(images, "parts"), photographs, labels)
+        pretrain.train(config(images, tmp_path / "parts"), photographs, labels)
     monkeypatch.setattr(os, "replace", replace)
-    _, parts, _ = pretrain.train(config(images, "parts"), photographs, labels)
+    _, parts, _ = pretrain.train(config(images, tmp_path / "parts"), photographs, labels)
     assert int(parts.step) == int(whole.step) == 6
     for name in ("whole", "parts"):
-        assert (images / name / "state.safetensors").exists()
+        assert (tmp_path / name / "state.safetensors").exists()
     first, second = (pretrain.weights({"params": s.params, "batch_stats": s.batch_stats}) for s in (whole, parts))
     assert {name: leaf.tobytes() for name, leaf in first.items()} == {n: leaf.tobytes() for n, leaf in second.items()}
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(images):
-    photographs, labels = pretrain.read_packed(images, pretrain.TRAIN_FILES)
-    pretrain.train(config(images, "run", epochs=1), photographs, labels)
+def test_a_checkpoint_of_another_recipe_is_refused(images, trained):
     with pytest.raises(KeyMismatchError):
-        pretrain.train(config(images, "run", epochs=2), photographs, labels)
+        pretrain.train(config(images, trained[0].run, epochs=2), *pretrain.read_packed(images, pretrain.TRAIN_FILES))
 
 
 def test_halving_is_area_averaging(images):
@@ -82,11 +88,10 @@ def test_halving_is_area_averaging(images):
     assert np.abs(photographs[0] - means).max() <= 0.5
 
 
-def test_export_writes_what_the_record_says(images):
-    photographs, labels = pretrain.read_packed(images, pretrain.TRAIN_FILES)
-    setting = config(images, "run", epochs=1)
-    record = pretrain.export(setting, *pretrain.train(setting, photographs, labels))
-    encoded = (images / "run" / record["file"]).read_bytes()
+def test_export_writes_what_the_record_says(trained):
+    setting, made = trained
+    record = pretrain.export(setting, *made)
+    encoded = (setting.out / record["file"]).read_bytes()
     assert hashlib.sha256(encoded).hexdigest() == record["sha256"]
-    assert json.loads((images / "run" / "small.json").read_text())["held_out"]["images"] == 16
+    assert json.loads((setting.out / "small.json").read_text())["held_out"]["images"] == 16
     assert 0 <= record["held_out"]["top1"] <= record["held_out"]["top5"] <= 1

@@ -64,11 +64,10 @@ def test_features_are_those_of_the_float32_network(features):
 
 
 def test_any_size_is_taken(network, features):
-    larger = pictures().repeat(2, axis=1).repeat(2, axis=2)
+    larger = np.pad(pictures().repeat(2, axis=1).repeat(2, axis=2), ((0, 0), (0, 0), (3, 6), (0, 0)), mode="edge")
     again = pooled(network, larger)
     cosine = (features * again).sum(1) / np.linalg.norm(features, axis=1) / np.linalg.norm(again, axis=1)
     assert (cosine > 0.9).all()
-    assert jax.eval_shape(lambda x: run(network, x), np.zeros((2, 64, 201, 3), np.uint8)).shape == (2, 2048)
 
 
 def test_variables_are_those_of_the_module(network):

@@ -37,7 +37,7 @@ def haiku_network(depth, classes):
 @pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_both_directions(depth):
     network, module = haiku_network(depth, 10), DEPTHS[depth](classes=10, padding="same")
-    x = jnp.asarray(np.random.default_rng(1).standard_normal((4, 64, 64, 3)), jnp.float32)
+    x = jnp.asarray(np.random.default_rng(1).standard_normal((2, 64, 64, 3)), jnp.float32)
     variables = random_variables(module)
     params, state = models.to_haiku(variables, name=f"res_net{depth}")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -66,7 +66,7 @@ def test_both_directions(depth):
 
 @pytest.mark.parametrize("depth", [18, 34, 50, 101])
 def test_round_trip_of_names(depth):
-    module = DEPTHS[depth](classes=10, padding="same")
+    module = DEPTHS[depth](classes=1000)
     flat = flatten_dict(shapes(module))
     variables = unflatten_dict({path: np.zeros(leaf.shape, np.float32) for path, leaf in flat.items()})
     back = models.from_haiku(*models.to_haiku(variables, name="any"), module)

@@ -51,7 +51,7 @@ def test_round_trip():
 
 def test_every_tensor_is_asked_for_once():
     for make, options in ((models.resnet101, {}), (models.resnet18, {}), (models.resnet50, {"bias": True})):
-        names = [torch_name(path) for path in flatten_dict(shapes(make(classes=10, **options)))]
+        names = [torch_name(path) for path in flatten_dict(shapes(make(classes=1000, **options)))]
         assert len(set(names)) == len(names)
 
 

@@ -38,7 +38,8 @@ def similarity_codes(
     Example:
         >>> import jax, numpy as np
         >>> from jcbir.hashing.losses import similar_pairs
-        >>> codes = similarity_codes(jax.random.key(0), similar_pairs(np.array([0, 0, 1, 1])), bits=8, rounds=3)
+        >>> fit = jax.jit(similarity_codes, static_argnames=("bits", "rounds"))
+        >>> codes = np.asarray(fit(jax.random.key(0), similar_pairs(np.array([0, 0, 1, 1])), bits=8, rounds=3))
         >>> bool((codes[0] == codes[1]).all()), bool((codes[0] == codes[2]).all())
         (True, False)
 
