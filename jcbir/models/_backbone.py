@@ -127,7 +127,7 @@ def resnet_backbone(module: ResNet, variables: Any, preprocessing: Preprocessing
         "network": fields,
         "preprocessing": dataclasses.asdict(preprocessing),
     }
-    return Backbone(functools.partial(_resnet_rows, module), variables, preprocessing, description)
+    return Backbone(_rows_of(module), variables, preprocessing, description)
 
 
 def resnet_module(description: Mapping[str, Any], *, dtype: str = "float32") -> ResNet:
@@ -249,6 +249,12 @@ def _check_module(module: ResNet) -> None:
     for name, value in (("norm_epsilon", module.norm_epsilon), ("norm_momentum", module.norm_momentum)):
         if not 0 < value <= 1:
             raise ValueError(f"{name}: must be above 0 and at most 1, got {value!r}")
+
+
+@functools.lru_cache(maxsize=64)
+def _rows_of(module: ResNet) -> Callable[[Any, Any], jax.Array]:
+    """One function for all equal modules: they share the programs that are compiled of it."""
+    return functools.partial(_resnet_rows, module)
 
 
 def _resnet_rows(module: ResNet, variables: Any, inputs: Any) -> jax.Array:

@@ -89,7 +89,13 @@ def attach_head(backbone: Backbone, head: Head) -> Backbone:
             "backbone": backbone.description,
             "preprocessing": backbone.description["preprocessing"],
         }
-    return Backbone(functools.partial(_hash_logits, backbone.apply), variables, backbone.preprocessing, description)
+    return Backbone(_logits_of(backbone.apply), variables, backbone.preprocessing, description)
+
+
+@functools.lru_cache(maxsize=64)
+def _logits_of(apply: Callable[..., Any]) -> Callable[[Any, Any], jax.Array]:
+    """One function for all heads on a network: they share the programs that are compiled of it."""
+    return functools.partial(_hash_logits, apply)
 
 
 def _hash_logits(apply: Callable[..., Any], variables: Any, inputs: Any) -> jax.Array:
