@@ -50,6 +50,17 @@ from jcbir.storage._store import open_store
 
 ROOT = pathlib.Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "jcbir"]
+SERVE = """
+from jcbir.service._pool import Pool
+begin = Pool.__init__
+def begin_quickly(pool, entry, *hello, **options):
+    package, name = entry.rsplit(".", 1)
+    begin(pool, f"{package} import {name} as it; it.SLOW_SECONDS = 1.0; from {entry}", *hello, **options)
+Pool.__init__ = begin_quickly
+from jcbir.__main__ import main
+main()
+"""
+"""The command, whose workers compile nothing: for a key of full size it takes longer than all of the tests."""
 REKEY = """
 import sys, time
 from jcbir.cli import rekey
@@ -126,8 +137,9 @@ class Service:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*COMMAND, "serve", *self.arguments, "--json"], stdout=subprocess.DEVNULL, stderr=log, env=environment()
-            )
+                [sys.executable, "-c", SERVE, "serve", *self.arguments, "--json"],
+                stdout=subprocess.DEVNULL, stderr=log, env=environment(),
+            )  # fmt: skip
 
     def wait(self):
         for _ in range(1200):

@@ -16,7 +16,7 @@ from protocol_world import NOW, make_world
 
 from jcbir.protocol import owner, user, wire
 from jcbir.protocol.messages import Catalog, Delivery, Publication, Refusal
-from jcbir.service import authority as authority_service, cloud as cloud_service
+from jcbir.service import _decrypting, _scoring, authority as authority_service, cloud as cloud_service
 from jcbir.service._http import Rate
 from jcbir.service._pool import Pool, answer_frames
 from jcbir.service.client import ROUTES
@@ -197,8 +197,13 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW, 
             return await pool_enter(pool)
 
         stack = contextlib.AsyncExitStack()
-        start = start_process if processes else start_thread
-        with mock.patch.object(Pool, "__aenter__", enter), mock.patch.object(asyncio, "create_subprocess_exec", start):
+        with contextlib.ExitStack() as patches:
+            patches.enter_context(mock.patch.object(Pool, "__aenter__", enter))
+            start = start_process if processes else start_thread
+            patches.enter_context(mock.patch.object(asyncio, "create_subprocess_exec", start))
+            for module in () if processes else (_scoring, _decrypting):
+                # Beside a busy test a key would seem worth compiling for.
+                patches.enter_context(mock.patch.object(module, "SLOW_SECONDS", 1.0))
             try:
                 for app in (cloud_app, authority_app.app):
                     do(stack.enter_async_context(app.router.lifespan_context(app)))
