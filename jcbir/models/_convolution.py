@@ -16,8 +16,13 @@ from jaxtyping import Float
 
 from jcbir.typing import Array
 
+_Padding = tuple[tuple[int, int], tuple[int, int]]
+
 SMALL_MAP = 2
 """Maps up to this many pixels a side go through `patches`: measured on XLA:CPU, see `experiments.bench_backbone`."""
+
+LARGE_MAP = 20
+"""From this many pixels a side XLA:CPU takes a kernel's gradient faster row by row, see `_row_kernels`."""
 
 
 def patches(
@@ -93,10 +98,11 @@ def convolve(
         padding = tuple(tuple(p) for p in padding)
         product = {"precision": precision, "preferred_element_type": preferred_element_type}
         if size == (1, 1) and padding == ((0, 0), (0, 0)):
-            return jnp.einsum("bhwc,cd->bhwd", images[:, :: strides[0], :: strides[1]], kernel[0, 0], **product)
+            return _product(images[:, :: strides[0], :: strides[1]], kernel, **product)
         if max(images.shape[1:3]) <= SMALL_MAP:
-            rows = patches(images, kernel=size, strides=strides, padding=padding)
-            return jnp.einsum("bhwc,cd->bhwd", rows, kernel.reshape(-1, kernel.shape[-1]), **product)
+            return _product(patches(images, kernel=size, strides=strides, padding=padding), kernel, **product)
+        if strides == (1, 1) and min(images.shape[1:3]) >= LARGE_MAP and images.dtype == kernel.dtype == jnp.float32:
+            return _unit_steps(images, kernel, padding, *product.values())
     return lax.conv_general_dilated(
         images,
         kernel,
@@ -109,6 +115,52 @@ def convolve(
         precision=precision,
         preferred_element_type=preferred_element_type,
     )
+
+
+def _product(windows: Array, kernel: Array, **product: Any) -> jax.Array:
+    """Windows [b p q ijk] times a kernel [i j k d]."""
+    # Two axes, not four: else XLA transposes the cotangent in memory for the kernel's gradient.
+    rows = windows.reshape(-1, windows.shape[-1])
+    return jnp.matmul(rows, kernel.reshape(-1, kernel.shape[-1]), **product).reshape(*windows.shape[:3], -1)
+
+
+def _plain(images: Array, kernel: Array, padding: _Padding, *product: Any) -> jax.Array:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(images, kernel, (1, 1), padding, None, None, numbers, 1, 1, *product)
+
+
+_unit_steps = jax.custom_vjp(_plain, nondiff_argnums=(2, 3, 4))
+
+
+def _forward(images: Array, kernel: Array, *settings: Any) -> tuple[Array, tuple[Array, Array]]:
+    return _plain(images, kernel, *settings), (images, kernel)
+
+
+def _backward(
+    padding: _Padding, precision: Any, element: Any, saved: tuple[Array, Array], cotangent: Array
+) -> tuple[jax.Array, jax.Array]:
+    images, kernel = saved
+    by_images = jax.linear_transpose(lambda x: _plain(x, kernel, padding, precision, element), images)(cotangent)
+    return *by_images, _row_kernels(images, cotangent, rows=kernel.shape[0], padding=padding, precision=precision)
+
+
+_unit_steps.defvjp(_forward, _backward)
+
+
+def _row_kernels(images: Array, cotangent: Array, *, rows: int, padding: _Padding, precision: Any) -> jax.Array:
+    """Gradient [i j k d] of a kernel, one row of it after another, each a convolution along the width."""
+    # In two dimensions XLA hands it to YNNPACK, which is slow where the kernel, here the cotangent, is large.
+    _, height, width, channels = cotangent.shape
+    padded = jnp.pad(images, ((0, 0), padding[0], (0, 0), (0, 0)))
+    taps = cotangent.transpose(2, 0, 1, 3).reshape(width, -1, channels)
+
+    def row(i: int) -> jax.Array:
+        lines = padded[:, i : i + height].transpose(3, 2, 0, 1).reshape(images.shape[3], images.shape[2], -1)
+        return lax.conv_general_dilated(
+            lines, taps, (1,), padding[1:], dimension_numbers=("NWC", "WIO", "WNC"), precision=precision
+        )
+
+    return jnp.stack([row(i) for i in range(rows)])
 
 
 def _undilated(dilation: Sequence[int] | None) -> bool:

@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Float
 
 from jcbir.models._convolution import convolve
+from jcbir.models._pooling import max_pool
 from jcbir.typing import Array
 
 
@@ -63,9 +64,14 @@ def _wide(dtype: Any) -> Any:
     return dtype if jnp.finfo(dtype).bits > 32 else jnp.float32
 
 
+# Autodiff would keep the centered maps for the backward pass; made again from the maps and the sums they cost less.
+_BatchNorm = nn.remat(nn.BatchNorm, policy=lambda primitive, *_, **__: primitive.name == "reduce_sum")
+
+
 def _norm(settings: _Settings, maps: jax.Array, *, train: bool, name: str) -> jax.Array:
     wide = _wide(settings.dtype)
-    layer = nn.BatchNorm(
+    kind = _BatchNorm if jax.default_backend() == "cpu" else nn.BatchNorm
+    layer = kind(
         use_running_average=not train,
         momentum=settings.norm_momentum,
         epsilon=settings.norm_epsilon,
@@ -191,7 +197,7 @@ class ResNet(nn.Module):
         maps = nn.relu(_norm(settings, maps, train=train, name="bn1"))
         if large:
             border = "SAME" if self.padding == "same" else ((1, 1), (1, 1))
-            maps = nn.max_pool(maps, (3, 3), (2, 2), padding=border)
+            maps = max_pool(maps, padding=border)
         return maps
 
     def _heads(self, maps: jax.Array) -> Outputs:

@@ -1,5 +1,6 @@
-"""Every route of the convolution is XLA's convolution, values and gradients."""
+"""Every route of the convolution and of the maxima is XLA's, values and gradients."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from jax import lax
 
 from jcbir.models import _convolution as convolution
+from jcbir.models._pooling import max_pool
 
 SHAPES = [
     (1, 1, 1, 8, 5),
@@ -17,6 +19,9 @@ SHAPES = [
     (3, 2, 8, 16, 16),
     (3, 1, 16, 16, 16),
     (7, 2, 13, 3, 8),
+    (3, 1, 20, 4, 6),
+    (3, 1, 23, 16, 5),
+    (5, 1, 21, 3, 8),
 ]
 
 
@@ -58,3 +63,31 @@ def test_other_convolutions_are_left_to_xla(options):
 def test_named_padding():
     x, w = np.ones((1, 5, 5, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
     np.testing.assert_allclose(convolution.convolve(x, w, (2, 2), "SAME"), plain(x, w, (2, 2), "SAME"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("borders", [((1, 1), (1, 1)), ((0, 0), (2, 1)), ((2, 0), (0, 1))])
+def test_kernels_gradient_row_by_row(borders):
+    g = np.random.default_rng(0)
+    x, w = g.standard_normal((2, 21, 26, 3), np.float32), g.standard_normal((3, 2, 3, 4), np.float32)
+    gradients = [
+        jax.grad(lambda x, w, f=f: jnp.sum(jnp.sin(f(x, w, (1, 1), borders))), (0, 1))(x, w)
+        for f in (convolution.convolve, plain)
+    ]
+    for a, b in zip(*gradients, strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("padding", [((1, 1), (1, 1)), ((0, 1), (1, 0)), "SAME", "VALID"])
+@pytest.mark.parametrize("side", [3, 8, 9])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("ties", [False, True])
+def test_maxima_and_whom_their_gradient_reaches(padding, side, dtype, ties):
+    g = np.random.default_rng(side)
+    maps = g.integers(-1, 2, (2, side, side + 2, 3)) if ties else g.standard_normal((2, side, side + 2, 3))
+    maps = jnp.asarray(maps, dtype)
+    pooled, back = jax.vjp(lambda x: max_pool(x, padding=padding), maps)
+    wanted, wanted_back = jax.vjp(lambda x: nn.max_pool(x, (3, 3), (2, 2), padding=padding), maps)
+    # Whole numbers: sums of those that meet in a pixel are exact in any order.
+    cotangent = jnp.asarray(g.integers(-9, 10, pooled.shape), dtype)
+    np.testing.assert_array_equal(pooled, wanted)
+    np.testing.assert_array_equal(back(cotangent)[0], wanted_back(cotangent)[0])
