@@ -1,6 +1,7 @@
 """The network of a collection: founded without photographs, fitted to the first ones, learned from labels, tuned."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -29,7 +30,7 @@ from jcbir.cli.main import run_command
 from jcbir.cli.names import read_names
 from jcbir.cli.network import GENERAL, load_network, load_parts, open_features, write_network as write_hashing
 from jcbir.cli.publish import published_names
-from jcbir.data import decode_image, format_list
+from jcbir.data import decode_image, format_list, load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.hashing import encode_images, hash_images
 from jcbir.hashing.heads import fit_label_free
@@ -47,9 +48,18 @@ EACH = 10
 pytestmark = pytest.mark.usefixtures("features")
 
 
+@functools.cache
+def few_photographs():
+    """As many research photographs as most heads are fitted to, of the package's hundreds."""
+    sample = load_sample()
+    few = {name: getattr(sample.train, name)[: 3 * EACH] for name in ("images", "labels", "ids")}
+    return dataclasses.replace(sample, train=dataclasses.replace(sample.train, **few))
+
+
 @pytest.fixture
-def features(quick, tmp_path):
+def features(quick, tmp_path, monkeypatch):
     """A small network in place of a ResNet50."""
+    monkeypatch.setattr("jcbir.data.load_sample", few_photographs)
     write_features(tmp_path / "features.safetensors")
 
 
