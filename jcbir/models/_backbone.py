@@ -135,7 +135,7 @@ def resnet_backbone(module: ResNet, variables: Any, preprocessing: Preprocessing
         "network": fields,
         "preprocessing": dataclasses.asdict(preprocessing),
     }
-    return Backbone(_apply(module), variables, preprocessing, description)
+    return Backbone(_rows_of(module), variables, preprocessing, description)
 
 
 def resnet_module(description: Mapping[str, Any], *, dtype: str = "float32") -> ResNet:
@@ -260,8 +260,8 @@ def _check_module(module: ResNet) -> None:
 
 
 @functools.lru_cache(maxsize=32)
-def _apply(module: ResNet) -> Callable[[Any, Any], jax.Array]:
-    """One function for one module, so that JAX traces the two of them once."""
+def _rows_of(module: ResNet) -> Callable[[Any, Any], jax.Array]:
+    """One function for all equal modules: they share what is traced and compiled of it."""
     return functools.partial(_resnet_rows, module)
 
 

@@ -192,7 +192,7 @@ def pack(*parts: Any) -> bytes:
 
 
 def run_worker(prepare: Callable[[bytes], Callable[[bytes], bytes]]) -> None:
-    """Live as a worker: prepare from the first frame, answer each further one, end when the input ends."""
+    """Live as a worker process: `answer_frames` over standard input and output."""
     # A service that was killed reads no more: the worker ends as quietly as when its input ends.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     # Ctrl-C goes to the whole foreground group; the service ends its workers when it is done with them.
@@ -200,6 +200,11 @@ def run_worker(prepare: Callable[[bytes], Callable[[bytes], bytes]]) -> None:
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # A stray print must not land among the answers.
     os.dup2(2, 1)
+    answer_frames(prepare, source, sink)
+
+
+def answer_frames(prepare: Callable[[bytes], Callable[[bytes], bytes]], source: BinaryIO, sink: BinaryIO) -> None:
+    """Prepare from the first frame and answer each further one, until the input ends."""
     hello = _read_frame(source)
     if hello is None:
         return

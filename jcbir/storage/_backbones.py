@@ -216,7 +216,7 @@ def check_weights(
         depth: as for `load_backbone`.
         sha256: as for `load_backbone`.
         cache: as for `load_backbone`.
-        apply: (backbone, images) -> features or logits.
+        apply: (backbone, images) -> features or logits; compiled here.
 
     Returns:
         The findings.
@@ -233,8 +233,10 @@ def check_weights(
     path = fetch_weights(str(place), sha256=sha256, cache=cache) if str(place) in downloads() else pathlib.Path(place)
     size = backbone.preprocessing.size
     ramp = np.linspace(0, 255, size * size * 3).reshape(1, size, size, 3).astype(np.uint8)
-    halved = backbone._replace(variables=widen(halve(backbone.variables)))
-    full, half = (np.asarray(apply(b, ramp)) for b in (backbone, halved))
+    # One program: op by op, as many would be compiled as the network has layers.
+    compute = jax.jit(lambda variables: apply(backbone._replace(variables=variables), ramp))
+    halved = widen(halve(backbone.variables))
+    full, half = (np.asarray(compute(variables)) for variables in (backbone.variables, halved))
     leaves = jax.tree.leaves(backbone.variables)
     return Check(
         sha256=file_digest(path),

@@ -1,12 +1,19 @@
 """What the tests of the commands share: an owner's world that begins in a blink."""
 
+import functools
 import hashlib
 
 import pytest
 from command_world import AUTHORITY_PASSPHRASE, CLOUD_PASSPHRASE, PASSPHRASE, make_identities
 from paillier_vectors import stored_key
 
+from jcbir.paillier.public import check_public
+from jcbir.paillier.secret import check_secret
+from jcbir.ranking import _keys, _secret_keys
 from jcbir.storage import _secret_files
+
+# A refusal is not kept.
+CHECK_PUBLIC, CHECK_SECRET = functools.cache(check_public), functools.cache(check_secret)
 
 
 def derive(passphrase, salt, work):
@@ -16,9 +23,11 @@ def derive(passphrase, salt, work):
 
 @pytest.fixture(scope="module")
 def derived():
-    """Derive the keys of secret files without scrypt's price."""
+    """Derive the keys of secret files without scrypt's price, and find a key sound once, not each time it is read."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_secret_files, "_key", derive)
+        patch.setattr(_keys, "check_public", CHECK_PUBLIC)
+        patch.setattr(_secret_keys, "check_secret", CHECK_SECRET)
         yield
 
 

@@ -1,6 +1,7 @@
 """The network of a collection: founded without photographs, fitted to the first ones, learned from labels, tuned."""
 
 import dataclasses
+import functools
 import hashlib
 import json
 import shutil
@@ -27,13 +28,13 @@ from jcbir.cli.features import KIND as FEATURES, kept_features
 from jcbir.cli.hidden import hidden_name, read_hidden
 from jcbir.cli.main import run_command
 from jcbir.cli.names import read_names
-from jcbir.cli.network import found_network, load_network, load_parts
+from jcbir.cli.network import GENERAL, load_network, load_parts, open_features, write_network as write_hashing
 from jcbir.cli.publish import published_names
-from jcbir.data import decode_image, format_list
+from jcbir.data import decode_image, format_list, load_sample
 from jcbir.errors import FormatError, IntegrityError
 from jcbir.hashing import encode_images, hash_images
 from jcbir.hashing.heads import fit_label_free
-from jcbir.models import halve, imagenet_resnet50, output_width
+from jcbir.models import Head, attach_head, halve, imagenet_resnet50, output_width
 from jcbir.protocol import owner
 from jcbir.storage import _keys as keys
 from jcbir.storage._files import file_digest
@@ -47,9 +48,18 @@ EACH = 10
 pytestmark = pytest.mark.usefixtures("features")
 
 
+@functools.cache
+def few_photographs():
+    """As many research photographs as most heads are fitted to, of the package's hundreds."""
+    sample = load_sample()
+    few = {name: getattr(sample.train, name)[: 3 * EACH] for name in ("images", "labels", "ids")}
+    return dataclasses.replace(sample, train=dataclasses.replace(sample.train, **few))
+
+
 @pytest.fixture
-def features(quick, tmp_path):
+def features(quick, tmp_path, monkeypatch):
     """A small network in place of a ResNet50."""
+    monkeypatch.setattr("jcbir.data.load_sample", few_photographs)
     write_features(tmp_path / "features.safetensors")
 
 
@@ -358,8 +368,9 @@ def test_what_cannot_be_refitted(capsys, tmp_path, found, services):
     write_network(tmp_path / "whole.safetensors")
     write_features(tmp_path / "strange.safetensors", key=1)
     for backbone, bits in (("strange", 16), ("features", 32)):
-        path = str(tmp_path / f"{backbone}.safetensors")
-        found_network(tmp_path / f"{backbone}-{bits}.safetensors", place=path, size=16, bits=bits)
+        below = open_features(str(tmp_path / f"{backbone}.safetensors"), size=16)
+        head = Head(np.eye(output_width(below), bits, dtype=np.float32), np.zeros(bits, np.float32))
+        write_hashing(tmp_path / f"{backbone}-{bits}.safetensors", attach_head(below, head), {"head": GENERAL})
     for words, reason in (
         (("--refit", "--fresh"), "must be given one at a time"),
         (("--network", "strange-16.safetensors"), "by one network at one size"),

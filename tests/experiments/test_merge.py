@@ -37,7 +37,7 @@ def test_parts_of_different_runs_are_refused(place):
 
 
 def test_a_comparison_in_two_processes_is_the_comparison(tmp_path):
-    learn = Learning(epochs=1, limit=200, features=tmp_path / "features")
+    learn = Learning(epochs=1, limit=200, searched=200, features=tmp_path / "features")
 
     def run(name, *methods):
         where = Where(runs=tmp_path / "runs", report=tmp_path / f"{name}.json", allow_dirty=True)

@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import secrets
+import socket
 import threading
 from pathlib import Path
+from unittest import mock
 
 import httpx
 import numpy as np
@@ -13,13 +16,57 @@ from protocol_world import NOW, make_world
 
 from jcbir.protocol import owner, user, wire
 from jcbir.protocol.messages import Catalog, Delivery, Publication, Refusal
-from jcbir.service import authority as authority_service, cloud as cloud_service
+from jcbir.service import _decrypting, _scoring, authority as authority_service, cloud as cloud_service
 from jcbir.service._http import Rate
-from jcbir.service._pool import Pool
+from jcbir.service._pool import Pool, answer_frames
 from jcbir.service.client import ROUTES
 from jcbir.storage import _store as disk
 
 OFF = Rate(0.0, 0.0)
+
+
+class Thread(threading.Thread):
+    """What a worker's process does, in a thread behind a pair of sockets; to a pool it is the process."""
+
+    def __init__(self, entry):
+        super().__init__(daemon=True)
+        self.here, self.there = socket.socketpair()
+        module, found = importlib.import_module(entry), []
+        with mock.patch.object(module, "run_worker", found.append):
+            module.work()
+        (self.prepare,) = found
+
+    def run(self):
+        with contextlib.ExitStack() as stack:
+
+            def prepare(hello):
+                answer = self.prepare(hello)
+                # A process that ends closes the store that its worker has opened.
+                stack.callback(getattr(getattr(answer, "__self__", None), "close", bool))
+                return answer
+
+            # Where nobody reads any more a process would end by a signal.
+            stack.enter_context(contextlib.suppress(ConnectionError))
+            source, sink = (stack.enter_context(self.there.makefile(mode)) for mode in ("rb", "wb"))
+            stack.enter_context(self.there)
+            answer_frames(prepare, source, sink)
+
+    def kill(self):
+        """It ends with its input."""
+
+    async def wait(self):
+        await asyncio.to_thread(self.join)
+
+
+start_process = asyncio.create_subprocess_exec
+
+
+async def start_thread(program, flag, code, **_):
+    """In place of `start_process`, for the line of code with which a pool starts a worker."""
+    worker = Thread(code.split()[1])
+    worker.stdout, worker.stdin = await asyncio.open_connection(sock=worker.here)
+    worker.start()
+    return worker
 
 
 class Recorder:
@@ -116,8 +163,11 @@ def event_loop():
 
 
 @contextlib.contextmanager
-def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
-    """Both services over the files in `root`, which are made where there are none."""
+def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW, processes=False):
+    """Both services over the files in `root`, which are made where there are none.
+
+    Their workers are threads; processes of their own where a test is about them, which each takes a second to start.
+    """
     world = world or make_world()
     root = Path(root)
     if not (root / "store").exists():
@@ -147,14 +197,19 @@ def running(root, *, world=None, cloud=None, authority=None, clock=lambda: NOW):
             return await pool_enter(pool)
 
         stack = contextlib.AsyncExitStack()
-        Pool.__aenter__ = enter
-        try:
-            for app in (cloud_app, authority_app.app):
-                do(stack.enter_async_context(app.router.lifespan_context(app)))
-            yield Rig(world, root, loop, Recorder(cloud_app), authority_app, workers)
-        finally:
-            Pool.__aenter__ = pool_enter
-            do(stack.aclose())
+        with contextlib.ExitStack() as patches:
+            patches.enter_context(mock.patch.object(Pool, "__aenter__", enter))
+            start = start_process if processes else start_thread
+            patches.enter_context(mock.patch.object(asyncio, "create_subprocess_exec", start))
+            for module in () if processes else (_scoring, _decrypting):
+                # Beside a busy test a key would seem worth compiling for.
+                patches.enter_context(mock.patch.object(module, "SLOW_SECONDS", 1.0))
+            try:
+                for app in (cloud_app, authority_app.app):
+                    do(stack.enter_async_context(app.router.lifespan_context(app)))
+                yield Rig(world, root, loop, Recorder(cloud_app), authority_app, workers)
+            finally:
+                do(stack.aclose())
 
 
 def random_codes(count, seed=7):

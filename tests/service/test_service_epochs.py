@@ -121,7 +121,7 @@ def test_recalls_are_the_owners(tmp_path):
 
 def test_a_query_at_hand_is_finished_by_those_who_began_it(tmp_path):
     world = make_world()
-    with running(tmp_path, world=world) as rig:
+    with running(tmp_path, world=world, processes=True) as rig:
         rig.publish()
         _, query = rig.ask(CODES)
         stopped = rig.worker_ids()
@@ -180,7 +180,7 @@ def test_substituted_scores_raise_an_alarm(tmp_path, monkeypatch):
 def test_a_user_audits_a_running_cloud(tmp_path):
     """Many parts in many workers: each blinder's randomness is at its block, for every query of a batch."""
     world = make_world()
-    with running(tmp_path, world=world, cloud={"audit_seconds": 100.0, "workers": 2}) as rig:
+    with running(tmp_path, world=world, cloud={"audit_seconds": 100.0, "workers": 2}, processes=True) as rig:
         rig.publish()
         _, head = owner.head(world.own, now=NOW)
         for side in ("cloud", "authority", "cloud"):

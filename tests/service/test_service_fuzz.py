@@ -33,7 +33,7 @@ METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "QUERY")
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("pair"), cloud={"workers": 1}) as pair:
+    with running(tmp_path_factory.mktemp("pair"), cloud={"workers": 1}, processes=True) as pair:
         pair.publish()
         yield pair
 

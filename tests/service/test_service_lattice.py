@@ -34,7 +34,8 @@ def lattice_world():
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("lattice"), world=lattice_world(), cloud={"workers": 2}) as pair:
+    root = tmp_path_factory.mktemp("lattice")
+    with running(root, world=lattice_world(), cloud={"workers": 2}, processes=True) as pair:
         pair.publish()
         yield pair
 

@@ -23,7 +23,7 @@ CODES = random_codes(2)
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):
-    with running(tmp_path_factory.mktemp("pair"), cloud={"workers": 2}) as pair:
+    with running(tmp_path_factory.mktemp("pair"), cloud={"workers": 2}, processes=True) as pair:
         pair.publish()
         yield pair
 
@@ -106,7 +106,7 @@ def test_a_worker_killed_at_work(rig):
 
 
 def test_saturation_is_answered_429_and_the_loop_stays_free(tmp_path):
-    with running(tmp_path, cloud={"most_pending": 3}) as rig:
+    with running(tmp_path, cloud={"most_pending": 3}, processes=True) as rig:
         rig.publish()
         workers = rig.worker_ids()
         for process in workers:
@@ -163,7 +163,7 @@ def test_restart_remembers(tmp_path):
 def test_readers_beside_a_writer(tmp_path):
     """Queries go on while segments are published and images withdrawn, and compaction runs beside the service."""
     world = make_world()
-    with running(tmp_path, world=world, cloud={"workers": 2}) as rig:
+    with running(tmp_path, world=world, cloud={"workers": 2}, processes=True) as rig:
         rig.publish()
         gone = world.names[::3]
         stop, faults, answered = threading.Event(), [], []
