@@ -52,7 +52,7 @@ from jcbir.hashing.heads import FEWEST
 from jcbir.protocol.messages import Card
 from jcbir.protocol.owner import Owner, announce
 from jcbir.storage import read_card
-from jcbir.storage._files import file_digest, sync_folder
+from jcbir.storage._files import file_digest, sync
 
 EPOCH = "next-epoch"
 
@@ -128,7 +128,7 @@ def open_epoch(
             path, make(), settings, network, passphrase=workspace.passphrase,
             authority_passphrase=authority_passphrase, work=workspace.work,
         )  # fmt: skip
-        sync_folder(workspace.path)
+        sync(workspace.path)
     with open_workspace(path, passphrase=workspace.passphrase, work=workspace.work) as following:
         if not pending(path):
             following = commit(following, following.owner, post(following, announce(following.owner)))

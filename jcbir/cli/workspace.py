@@ -25,7 +25,7 @@ from jcbir.errors import FormatError
 from jcbir.protocol import wire
 from jcbir.protocol.owner import Owner, delegate
 from jcbir.storage import read_secret, write_card, write_file, write_secret
-from jcbir.storage._files import PRIVATE, locked, sync_folder
+from jcbir.storage._files import PRIVATE, locked, sync
 from jcbir.storage._keys import WORK
 
 DELEGATION, SETTINGS, GRANTS = "authority.secret", "settings.json", "grants.json"
@@ -125,11 +125,11 @@ def commit(workspace: Workspace, owner: Owner, writers: Mapping[str, Writer]) ->
     for place, write in writers.items():
         (draft / place).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write(draft / place)
-        sync_folder((draft / place).parent)
-    sync_folder(draft)
-    sync_folder(workspace.path)
+        sync((draft / place).parent)
+    sync(draft)
+    sync(workspace.path)
     os.replace(draft / SECRET, workspace.path / SECRET)
-    sync_folder(workspace.path)
+    sync(workspace.path)
     recover(workspace.path)
     return dataclasses.replace(workspace, owner=owner)
 
@@ -142,7 +142,7 @@ def recover(path: Path) -> None:
             target = path / file.relative_to(draft)
             target.parent.mkdir(mode=0o700, exist_ok=True)
             os.replace(file, target)
-            sync_folder(target.parent)
+            sync(target.parent)
     _discard(path)
 
 

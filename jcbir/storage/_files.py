@@ -64,7 +64,7 @@ def written_beside(path: str | os.PathLike[str], *, mode: int = PUBLIC, replace:
         # Ctrl-C too: nobody would look for it.
         beside.unlink(missing_ok=True)
         raise
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 def cache_folder() -> pathlib.Path:
@@ -82,9 +82,9 @@ def file_digest(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: str | os.PathLike[str]) -> None:
+    """Make the content of a file durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -25,7 +25,7 @@ from jcbir.protocol.messages import Card, Head, Publication, Recall, Revocation,
 from jcbir.protocol.refusals import ReplayedQueryError
 from jcbir.ranking._keys import check_key
 from jcbir.storage._database import SCHEMA, VERSION, connect, explained, read_seen, transaction, write_meta
-from jcbir.storage._files import locked, sync_folder
+from jcbir.storage._files import locked, sync
 from jcbir.storage._segments import Written, segment_name, write_segment
 
 DATABASE, SEGMENTS, LOCK, DRAFT = "catalogue.sqlite", "segments", "writer.lock", ".part"
@@ -105,10 +105,12 @@ def drafted_store(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             try:
                 (draft / SEGMENTS).mkdir(parents=True)
                 yield draft
+                for path in draft.rglob("*"):
+                    sync(path)
                 # The database last: without it a folder is no store.
                 for name in (SEGMENTS, DATABASE):
                     os.replace(draft / name, root / name)
-                    sync_folder(root)
+                    sync(root)
                 shutil.rmtree(draft)
             except BaseException:
                 _clear(root)
