@@ -46,7 +46,7 @@ def patches(
         (1, 4, 4, 18)
     """
     (top, bottom), (left, right) = padding
-    padded = jnp.pad(images, ((0, 0), (top, bottom), (left, right), (0, 0)))
+    padded = _pad(images, (top, bottom), (left, right))
     rows = (padded.shape[1] - kernel[0]) // strides[0] + 1
     columns = (padded.shape[2] - kernel[1]) // strides[1] + 1
     windows = [
@@ -101,7 +101,10 @@ def convolve(
             return _product(images[:, :: strides[0], :: strides[1]], kernel, **product)
         if max(images.shape[1:3]) <= SMALL_MAP:
             return _product(patches(images, kernel=size, strides=strides, padding=padding), kernel, **product)
-        if strides == (1, 1) and min(images.shape[1:3]) >= LARGE_MAP and images.dtype == kernel.dtype == jnp.float32:
+        single = images.dtype == kernel.dtype == jnp.float32 and preferred_element_type in (None, jnp.float32)
+        # Else the sum over a map of shards is XLA's to take: a gradient made by hand is of one shard.
+        alike = jax.typeof(images).manual_axis_type == jax.typeof(kernel).manual_axis_type
+        if strides == (1, 1) and min(images.shape[1:3]) >= LARGE_MAP and single and alike:
             return _unit_steps(images, kernel, padding, *product.values())
     return lax.conv_general_dilated(
         images,
@@ -120,8 +123,8 @@ def convolve(
 def _product(windows: Array, kernel: Array, **product: Any) -> jax.Array:
     """Windows [b p q ijk] times a kernel [i j k d]."""
     # Two axes, not four: else XLA transposes the cotangent in memory for the kernel's gradient.
-    rows = windows.reshape(-1, windows.shape[-1])
-    return jnp.matmul(rows, kernel.reshape(-1, kernel.shape[-1]), **product).reshape(*windows.shape[:3], -1)
+    rows = jnp.matmul(lax.collapse(windows, 0, 3), lax.collapse(kernel, 0, 3), **product)
+    return rows.reshape(*windows.shape[:3], kernel.shape[-1])
 
 
 def _plain(images: Array, kernel: Array, padding: _Padding, *product: Any) -> jax.Array:
@@ -150,17 +153,22 @@ _unit_steps.defvjp(_forward, _backward)
 def _row_kernels(images: Array, cotangent: Array, *, rows: int, padding: _Padding, precision: Any) -> jax.Array:
     """Gradient [i j k d] of a kernel, one row of it after another, each a convolution along the width."""
     # In two dimensions XLA hands it to YNNPACK, which is slow where the kernel, here the cotangent, is large.
-    _, height, width, channels = cotangent.shape
-    padded = jnp.pad(images, ((0, 0), padding[0], (0, 0), (0, 0)))
-    taps = cotangent.transpose(2, 0, 1, 3).reshape(width, -1, channels)
+    height = cotangent.shape[1]
+    padded = _pad(images, padding[0], (0, 0))
+    taps = lax.collapse(cotangent.transpose(2, 0, 1, 3), 1, 3)
 
     def row(i: int) -> jax.Array:
-        lines = padded[:, i : i + height].transpose(3, 2, 0, 1).reshape(images.shape[3], images.shape[2], -1)
+        lines = lax.collapse(padded[:, i : i + height].transpose(3, 2, 0, 1), 2, 4)
         return lax.conv_general_dilated(
             lines, taps, (1,), padding[1:], dimension_numbers=("NWC", "WIO", "WNC"), precision=precision
         )
 
     return jnp.stack([row(i) for i in range(rows)])
+
+
+def _pad(images: Array, height: tuple[int, int], width: tuple[int, int]) -> jax.Array:
+    """Maps between zeros; what is less than none of them is cut off."""
+    return lax.pad(images, jnp.zeros((), images.dtype), ((0, 0, 0), (*height, 0), (*width, 0), (0, 0, 0)))
 
 
 def _undilated(dilation: Sequence[int] | None) -> bool:

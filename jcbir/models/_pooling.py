@@ -46,7 +46,9 @@ def _backward(
     gradient, taken = jnp.zeros_like(padded), jnp.zeros(pooled.shape, bool)
     for offsets in itertools.product(range(3), repeat=2):
         i, j = offsets
-        first = (padded[:, i : i + ends[0] : 2, j : j + ends[1] : 2] == pooled) & ~taken
+        pixels = padded[:, i : i + ends[0] : 2, j : j + ends[1] : 2]
+        # NaN, which equals nothing, is the maximum of its windows: else what it spoils would look sound.
+        first = ((pixels == pooled) | jnp.isnan(pixels)) & ~taken
         taken |= first
         places = [(k, n - k - end, 1) for k, n, end in zip(offsets, padded.shape[1:3], ends, strict=True)]
         gradient += lax.pad(jnp.where(first, cotangent, none), none, ((0, 0, 0), *places, (0, 0, 0)))

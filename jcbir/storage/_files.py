@@ -99,4 +99,7 @@ def locked(path: str | os.PathLike[str], *, use: str) -> Iterator[None]:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(errno.EAGAIN, f"another process {use}", os.fspath(path)) from None
+        # One that was unlinked since it was opened locks nobody out.
+        if not os.path.exists(path) or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+            raise BlockingIOError(errno.EAGAIN, f"another process {use}", os.fspath(path))
         yield

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 import shutil
 
 from jcbir.errors import IntegrityError
@@ -118,6 +119,7 @@ def backup_store(store: Store, target: str | os.PathLike[str]) -> Health:
         What `verify_store` found in the copy.
 
     Raises:
+        ValueError: the folder is inside the store.
         FileExistsError: the folder is not empty.
         IntegrityError: the copy is not sound, for the store is not.
         OSError: the disk is full or read-only.
@@ -132,7 +134,10 @@ def backup_store(store: Store, target: str | os.PathLike[str]) -> Health:
         ...         backup_store(store, f"{folder}/copy")
         Health(segments=0, images=0, gone=0, size=0)
     """
-    with drafted_store(target) as draft:
+    root = pathlib.Path(target)
+    if store.path.resolve() in root.resolve().parents:
+        raise ValueError(f"target: must be outside the store {store.path}, got {root}")
+    with drafted_store(root) as draft:
 
         def copy() -> None:
             shutil.rmtree(draft)

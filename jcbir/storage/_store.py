@@ -11,6 +11,7 @@ import dataclasses
 import errno
 import os
 import pathlib
+import re
 import secrets
 import shutil
 import sqlite3
@@ -29,6 +30,11 @@ from jcbir.storage._files import locked, sync
 from jcbir.storage._segments import Written, segment_name, write_segment
 
 DATABASE, SEGMENTS, LOCK, DRAFT = "catalogue.sqlite", "segments", "writer.lock", ".part"
+# What making a store writes before it is one.
+_LEFT = re.compile(
+    rf"{re.escape(LOCK)}|{re.escape(DRAFT)}(/{re.escape(DATABASE)}(-wal|-shm|-journal)?)?"
+    rf"|({re.escape(DRAFT)}/)?{SEGMENTS}(/[0-9]{{8}}-[0-9]{{4}}\.seg)?"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,8 +119,10 @@ def drafted_store(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
                     sync(root)
                 shutil.rmtree(draft)
             except BaseException:
+                # First: with a database and no segments a folder would be a store, and damaged.
+                (root / DATABASE).unlink(missing_ok=True)
                 _clear(root)
-                (root / LOCK).unlink()
+                (root / LOCK).unlink(missing_ok=True)
                 raise
     except BaseException:
         if made and not any(root.iterdir()):
@@ -292,18 +300,27 @@ def _sweep(store: Store) -> None:
     for path in (store.path / SEGMENTS).iterdir():
         if path.name not in known:
             path.unlink()
-    shutil.rmtree(store.path / DRAFT, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (store.path / DRAFT).rmdir()
 
 
 def _check_vacant(root: pathlib.Path) -> None:
     """Refuse a folder that holds anything but what making a store left that was killed."""
-    found = {path.name for path in root.iterdir()} - {LOCK} if root.exists() else set()
-    if found and (DRAFT not in found or found - {DRAFT, SEGMENTS}):
+    if root.exists() and any(root.iterdir()) and not _is_left(root):
         raise FileExistsError(errno.EEXIST, "the folder is not empty", str(root))
 
 
+def _is_left(root: pathlib.Path) -> bool:
+    """Whether there is but what making a store leaves: its lock, which was first, and its draft, which is last."""
+    lock = root / LOCK
+    begun = lock.is_file() and not lock.is_symlink() and not lock.stat().st_size
+    whole = (root / DRAFT).is_dir() or not (root / SEGMENTS).exists()
+    return begun and whole and all(_LEFT.fullmatch(path.relative_to(root).as_posix()) for path in root.rglob("*"))
+
+
 def _clear(root: pathlib.Path) -> None:
-    for name in (DRAFT, SEGMENTS):
+    # The draft last: it tells the next process that the segments are no stranger's.
+    for name in (SEGMENTS, DRAFT):
         shutil.rmtree(root / name, ignore_errors=True)
 
 

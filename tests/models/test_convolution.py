@@ -91,3 +91,79 @@ def test_maxima_and_whom_their_gradient_reaches(padding, side, dtype, ties):
     cotangent = jnp.asarray(g.integers(-9, 10, pooled.shape), dtype)
     np.testing.assert_array_equal(pooled, wanted)
     np.testing.assert_array_equal(back(cotangent)[0], wanted_back(cotangent)[0])
+
+
+EMPTY = [
+    ((0, 5, 6, 3), (1, 1, 3, 4)),
+    ((0, 2, 2, 3), (3, 3, 3, 4)),
+    ((2, 5, 5, 3), (1, 1, 3, 0)),
+    ((0, 20, 20, 3), (3, 3, 3, 4)),
+    ((2, 20, 20, 3), (3, 3, 3, 0)),
+]
+
+
+@pytest.mark.parametrize(
+    ("images", "kernel", "borders"),
+    [
+        *((images, kernel, ((size := kernel[0] // 2, size), (size, size))) for images, kernel in EMPTY),
+        ((2, 2, 2, 3), (3, 3, 3, 4), ((2, -1), (1, 1))),
+        ((2, 20, 22, 3), (3, 3, 3, 4), ((-1, 1), (2, -2))),
+    ],
+)
+def test_empty_maps_and_borders_that_cut_off(images, kernel, borders):
+    g = np.random.default_rng(0)
+    x, w = g.standard_normal(images, np.float32), g.standard_normal(kernel, np.float32)
+    ours, theirs = (
+        jax.value_and_grad(lambda x, w, f=f: jnp.sum(jnp.sin(f(x, w, (1, 1), borders))), (0, 1))(x, w)
+        for f in (convolution.convolve, plain)
+    )
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * np.abs(b).max(initial=1))
+
+
+def test_gradient_of_a_convolution_that_sums_in_a_wider_type():
+    g = np.random.default_rng(0)
+    x, w = g.standard_normal((2, 20, 20, 3), np.float32), g.standard_normal((3, 3, 3, 4), np.float32)
+    with jax.enable_x64(True):
+        gradients = [
+            jax.grad(
+                lambda x, w, f=f: jnp.sum(
+                    jnp.sin(f(x, w, (1, 1), ((1, 1), (1, 1)), preferred_element_type=jnp.float64))
+                ),
+                (0, 1),
+            )(jnp.asarray(x), jnp.asarray(w))
+            for f in (
+                convolution.convolve,
+                lambda *given, **more: lax.conv_general_dilated(
+                    *given, dimension_numbers=("NHWC", "HWIO", "NHWC"), **more
+                ),
+            )
+        ]
+    for a, b in zip(*gradients, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("broken", [np.s_[:, 3:6, 3:6], np.s_[:, :2, :2], np.s_[:]])
+def test_gradient_of_maxima_that_are_nan_is_not_lost(broken):
+    maps = np.random.default_rng(0).standard_normal((1, 9, 9, 2), np.float32)
+    maps[broken] = np.nan
+    pooled, back = jax.vjp(lambda x: max_pool(x, padding=((1, 1), (1, 1))), maps)
+    gradient = back(jnp.ones_like(pooled))[0]
+    assert float(gradient.sum()) == pooled.size
+    assert float(gradient[np.isnan(maps)].sum()) == int(np.isnan(pooled).sum())
+
+
+def test_gradient_under_a_map_of_shards():
+    """Each device has a share of the maps, and all have the kernel: its gradient is the sum over them."""
+    g = np.random.default_rng(0)
+    x, w = g.standard_normal((2, 20, 20, 3), np.float32), g.standard_normal((3, 3, 3, 4), np.float32)
+    mesh = jax.make_mesh((1,), ("device",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def gradients(f):
+        return jax.grad(lambda x, w: jnp.sum(jnp.sin(f(x, w, (1, 1), ((1, 1), (1, 1))))), (0, 1))
+
+    shares = (jax.P("device"), jax.P())
+    ours = jax.jit(jax.shard_map(gradients(convolution.convolve), mesh=mesh, in_specs=shares, out_specs=shares))(x, w)
+    for a, b in zip(ours, gradients(plain)(x, w), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4 * np.abs(b).max())

@@ -21,7 +21,7 @@ from jcbir.protocol import authority, owner, server
 from jcbir.protocol._grants import WINDOW_SECONDS
 from jcbir.protocol.messages import Publication
 from jcbir.protocol.owner import announce
-from jcbir.storage import _maintenance as maintenance, _store as disk
+from jcbir.storage import _files, _maintenance as maintenance, _store as disk
 from jcbir.storage._load import load_server
 from jcbir.storage._maintenance import backup_store, compact_store, verify_store
 
@@ -366,6 +366,66 @@ def test_a_store_is_made_where_making_one_was_killed(filled, tmp_path, monkeypat
         with pytest.raises(FileExistsError):
             made(tmp_path / "-".join(other))
         assert sorted(path.name for path in (tmp_path / "-".join(other)).iterdir()) == other
+
+
+@pytest.mark.parametrize(
+    "names", [[".part/film"], [".part/segments/film"], [".part"], [".part/", "segments/00000000-0000.seg"]]
+)
+@pytest.mark.parametrize("lock", [False, True])
+def test_what_is_a_strangers_stays(tmp_path, names, lock):
+    """A folder that looks like one where making a store was killed, but for what is in it, or for the lock."""
+    target = tmp_path / "foreign"
+    for name in names:
+        path = target / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_bytes(b"theirs")
+    if lock:
+        (target / disk.LOCK).write_bytes(b"theirs")
+    before = sorted(target.rglob("*"))
+    with pytest.raises(FileExistsError):
+        disk.create_store(target, make_world().own.card, unsafe_small=True)
+    assert sorted(target.rglob("*")) == before
+
+
+@pytest.mark.parametrize("call", range(6))
+def test_a_store_whose_making_is_interrupted_is_none(filled, tmp_path, monkeypatch, call):
+    """At each change of the folder: there is nothing afterwards, and no half of a store."""
+    target, calls = tmp_path / "made", iter(range(99))
+
+    def interrupted(done):
+        def patched(*arguments, **options):
+            done(*arguments, **options)
+            if next(calls) == call:
+                raise KeyboardInterrupt
+
+        return patched
+
+    with disk.open_store(filled) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", interrupted(os.replace))
+            patch.setattr(disk, "sync_folder", interrupted(disk.sync_folder))
+            patch.setattr(shutil, "rmtree", interrupted(shutil.rmtree))
+            with pytest.raises(KeyboardInterrupt):
+                backup_store(store, target)
+        # Whatever is left is cleared away.
+        assert not (target / disk.DATABASE).exists()
+        assert backup_store(store, target) == verify_store(store)
+
+
+@pytest.mark.parametrize("place", ["segments/copy", ".part", "copy"])
+def test_a_backup_inside_of_the_store_is_refused(filled, place):
+    with disk.open_store(filled) as store, pytest.raises(ValueError, match="outside"):
+        backup_store(store, filled / place)
+    with disk.open_store(filled, write=True) as store:
+        verify_store(store)
+
+
+def test_a_lock_that_was_unlinked_since_it_was_opened_is_none(tmp_path, monkeypatch):
+    """Who failed to make a store took its lock away, and another holds the next one."""
+    path = tmp_path / disk.LOCK
+    monkeypatch.setattr(_files.fcntl, "flock", lambda *_: (path.unlink(), path.touch()))
+    with pytest.raises(BlockingIOError), _files.locked(path, use="writes"):
+        pass
 
 
 def test_what_a_crash_left_is_swept_up(filled):
