@@ -103,8 +103,8 @@ def convolve(
             return _product(patches(images, kernel=size, strides=strides, padding=padding), kernel, **product)
         single = images.dtype == kernel.dtype == jnp.float32 and preferred_element_type in (None, jnp.float32)
         # Else the sum over a map of shards is XLA's to take: a gradient made by hand is of one shard.
-        alike = jax.typeof(images).manual_axis_type == jax.typeof(kernel).manual_axis_type
-        if strides == (1, 1) and min(images.shape[1:3]) >= LARGE_MAP and single and alike:
+        shards = [getattr(jax.typeof(array), "manual_axis_type", None) for array in (images, kernel)]
+        if strides == (1, 1) and min(images.shape[1:3]) >= LARGE_MAP and single and shards[0] == shards[1]:
             return _unit_steps(images, kernel, padding, *product.values())
     return lax.conv_general_dilated(
         images,

@@ -387,7 +387,7 @@ def test_what_is_a_strangers_stays(tmp_path, names, lock):
     assert sorted(target.rglob("*")) == before
 
 
-@pytest.mark.parametrize("call", range(6))
+@pytest.mark.parametrize("call", range(10))
 def test_a_store_whose_making_is_interrupted_is_none(filled, tmp_path, monkeypatch, call):
     """At each change of the folder: there is nothing afterwards, and no half of a store."""
     target, calls = tmp_path / "made", iter(range(99))
@@ -403,7 +403,7 @@ def test_a_store_whose_making_is_interrupted_is_none(filled, tmp_path, monkeypat
     with disk.open_store(filled) as store:
         with monkeypatch.context() as patch:
             patch.setattr(os, "replace", interrupted(os.replace))
-            patch.setattr(disk, "sync_folder", interrupted(disk.sync_folder))
+            patch.setattr(disk, "sync", interrupted(disk.sync))
             patch.setattr(shutil, "rmtree", interrupted(shutil.rmtree))
             with pytest.raises(KeyboardInterrupt):
                 backup_store(store, target)
