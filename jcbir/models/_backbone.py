@@ -79,8 +79,7 @@ def output_width(backbone: Backbone) -> int:
     """
     size = backbone.preprocessing.size
     inputs = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    # What JAX traced of a function once it knows again, and a network is a second to trace.
-    found = jax.jit(backbone.apply).eval_shape(backbone.variables, inputs)
+    found = jax.eval_shape(backbone.apply, backbone.variables, inputs)
     if getattr(found, "ndim", None) != 2 or len(found) != 1:
         raise ValueError(f"backbone: must give by its apply an array of one row a photograph, got {found}")
     return found.shape[1]
@@ -100,13 +99,6 @@ def shapes(module: ResNet) -> dict[str, Any]:
         >>> shapes(resnet50(classes=1000))["params"]["fc"]["kernel"].shape
         (2048, 1000)
     """
-    # Each caller gets a tree of its own.
-    return jax.tree.map(lambda leaf: leaf, _traced_shapes(module))
-
-
-@functools.lru_cache(maxsize=32)
-def _traced_shapes(module: ResNet) -> dict[str, Any]:
-    """Tracing a deep network takes a second, and its shapes never change."""
     return jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3))))
 
 
@@ -135,7 +127,7 @@ def resnet_backbone(module: ResNet, variables: Any, preprocessing: Preprocessing
         "network": fields,
         "preprocessing": dataclasses.asdict(preprocessing),
     }
-    return Backbone(_rows_of(module), variables, preprocessing, description)
+    return Backbone(functools.partial(_resnet_rows, module), variables, preprocessing, description)
 
 
 def resnet_module(description: Mapping[str, Any], *, dtype: str = "float32") -> ResNet:
@@ -257,12 +249,6 @@ def _check_module(module: ResNet) -> None:
     for name, value in (("norm_epsilon", module.norm_epsilon), ("norm_momentum", module.norm_momentum)):
         if not 0 < value <= 1:
             raise ValueError(f"{name}: must be above 0 and at most 1, got {value!r}")
-
-
-@functools.lru_cache(maxsize=32)
-def _rows_of(module: ResNet) -> Callable[[Any, Any], jax.Array]:
-    """One function for all equal modules: they share what is traced and compiled of it."""
-    return functools.partial(_resnet_rows, module)
 
 
 def _resnet_rows(module: ResNet, variables: Any, inputs: Any) -> jax.Array:

@@ -100,6 +100,6 @@ def locked(path: str | os.PathLike[str], *, use: str) -> Iterator[None]:
         except BlockingIOError:
             raise BlockingIOError(errno.EAGAIN, f"another process {use}", os.fspath(path)) from None
         # One that was unlinked since it was opened locks nobody out.
-        if not os.path.exists(path) or not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+        if not os.fstat(file.fileno()).st_nlink:
             raise BlockingIOError(errno.EAGAIN, f"another process {use}", os.fspath(path))
         yield

@@ -51,6 +51,13 @@ def test_a_network_of_your_own():
         models.output_width(own._replace(apply=lambda weights, inputs: inputs))
 
 
+def test_stages_in_a_list_are_stages():
+    listed, wanted = (models.small(stages=kind([1]), width=4) for kind in (list, tuple))
+    assert models.shapes(listed) == models.shapes(wanted)
+    variables = jax.jit(wanted.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    assert models.output_width(models.resnet_backbone(listed, variables, models.Preprocessing(size=16))) == 4
+
+
 @pytest.mark.parametrize(
     "record",
     [
